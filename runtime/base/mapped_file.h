@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// MappedFile: the bytes of a file, read only, shared with every other process that maps it.
+#pragma once
+
+#include "runtime/base/expected.h"
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace girih {
+
+// Owns the mapping. Movable. Immutable and thread-safe once open. The size is that at opening: a file that another
+// process truncates later faults on access, as any mapping does.
+class MappedFile {
+public:
+  // Fails: NotFound (no such file), InvalidArgument (a folder or another thing that is no regular file),
+  // FailedPrecondition (no permission, too many open files), each with the system's reason.
+  static Expected<MappedFile> open(const std::string &path);
+
+  MappedFile() = default;
+  MappedFile(MappedFile &&other) noexcept;
+  MappedFile &operator=(MappedFile &&other) noexcept;
+  ~MappedFile();
+
+  // Empty for an empty file. The address is page aligned.
+  std::span<const uint8_t> bytes() const { return mapped; }
+
+private:
+  std::span<const uint8_t> mapped;
+};
+
+}  // namespace girih
