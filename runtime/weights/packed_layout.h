@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// PackedLayout: where every code, scale and min of a packed weight lies. Packers write it, kernel generators read it.
+//
+// `p16`: a weight [N, K] (row n of the checkpoint = column n here) lies in panels of 16 columns, the last one padded
+// with zeros; a panel is contiguous over K in blocks of 32 consecutive k, K padded with zero weights. One block:
+//   u4          4 lines of 64 B; byte [col*4 + j] of line L: low nibble = k = L*4+j, high nibble = k = 16+L*4+j
+//   u8, s8      8 lines of 64 B; byte [col*4 + j] of line L = k = L*4+j
+//   f16 bf16 f32   k-major: for each k the 16 columns
+//   then scales: 32/group groups x 16 columns; then mins likewise
+// Value (f32) = scale * float(code - offset) + min; every product is exact in f32, so fused or not gives the same bits.
+// A layout without scales holds the value itself; one without mins adds nothing (x + 0 would turn -0 into +0).
+// `dense:f32`: row-major f32, no padding.
+#pragma once
+
+#include "runtime/base/expected.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace girih::weights {
+
+enum class CodeType : uint8_t { U4, U8, S8, F16, BF16, F32 };
+enum class ScaleType : uint8_t { None, F16, F32 };
+
+inline constexpr int64_t kPanelColumns = 16;
+inline constexpr int64_t kBlockDepth = 32;           // k values in one block of a panel
+inline constexpr int64_t kPackedAlignmentBytes = 64;  // of a packed tensor in the weight section
+
+struct PackedLayout {
+  bool isDense = false;  // dense:f32; the fields below are then at their defaults
+  CodeType codes = CodeType::F32;
+  ScaleType scales = ScaleType::None;
+  ScaleType mins = ScaleType::None;
+  int32_t groupSize = 32;  // k values that share a scale: 16 or 32
+  int32_t codeOffset = 0;  // subtracted from an unsigned code
+
+  bool operator==(const PackedLayout &) const = default;
+
+  static PackedLayout dense() { return {.isDense = true}; }
+  // `p16:<codes>,<scaleType>,<minType>,<group>[,<offset>]` or `dense:f32`. Fails: InvalidArgument.
+  static Expected<PackedLayout> parse(std::string_view descriptor);
+  std::string print() const;
+  // FNV-1a 64 of the printed descriptor; kernels and files name layouts by it. A layout whose meaning changes gets
+  // another descriptor (`p16` becomes another word), never the same one with another meaning.
+  uint64_t layoutId() const;
+
+  bool hasFloatCodes() const { return codes == CodeType::F16 || codes == CodeType::BF16 || codes == CodeType::F32; }
+
+  // Bytes of one block of one panel (not for dense).
+  int64_t codeBytes() const;
+  int64_t scaleBytes() const;
+  int64_t minBytes() const;
+  int64_t blockBytes() const { return codeBytes() + scaleBytes() + minBytes(); }
+  int64_t numGroups() const { return kBlockDepth / groupSize; }
+
+  // Units of work that packers and threads share: panels, or single rows when dense.
+  int64_t numPanels(int64_t numColumns) const;
+  int64_t panelBytes(int64_t depth) const;
+  // Fails: OutOfRange when a size overflows or is negative.
+  Expected<int64_t> tensorBytes(int64_t numColumns, int64_t depth) const;
+
+  // Byte offsets within a block, for column 0..15 and k 0..31. A u4 code is the nibble at `codeShift(k)` bits.
+  int64_t codeOffsetBytes(int64_t column, int64_t k) const;
+  int codeShift(int64_t k) const { return codes == CodeType::U4 && k >= 16 ? 4 : 0; }
+  int64_t scaleOffsetBytes(int64_t column, int64_t k) const;
+  int64_t minOffsetBytes(int64_t column, int64_t k) const;
+};
+
+// Bytes of one code (U4 counts as 1: two share a byte), of one scale; "u4", "f16", "none".
+int64_t codeTypeBytes(CodeType type);
+int64_t scaleTypeBytes(ScaleType type);
+std::string_view codeTypeName(CodeType type);
+std::string_view scaleTypeName(ScaleType type);
+
+}  // namespace girih::weights
