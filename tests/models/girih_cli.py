@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives the girih command line for the Python tests: compile, run, and the logits and JSON that come back."""
+import json
+import os
+import pathlib
+import subprocess
+
+import numpy as np
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("GIRIH_BUILD", REPOSITORY / "build"))
+GIRIH = BUILD / "bin" / "girih"
+SKIPPED = 77  # the exit status by which ctest knows a skipped test (SKIP_RETURN_CODE)
+
+
+class Failure(Exception):
+    """A girih command that did not do what the test needs, with the command and its last words."""
+
+
+def girih(*arguments, timeout=600):
+    command = [str(GIRIH), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    if done.returncode != 0:
+        raise Failure(f"`{' '.join(command)}` exited with {done.returncode}: {done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+def compile_model(checkpoint, program, numerics="exact", **options):
+    extra = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)]
+    girih("compile", checkpoint, "-o", program, "--numerics", numerics, *extra)
+    return program
+
+
+def run_tokens(program, tokens, max_tokens, folder, **options):
+    """(output token ids, logits [positions, V] f32) of a greedy run; options become flags, e.g. threads=1, isa="avx2"."""
+    dump = pathlib.Path(folder) / "logits.npy"
+    dump.unlink(missing_ok=True)
+    extra = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)]
+    text = girih("run", program, "--tokens", ",".join(map(str, tokens)), "--max-tokens", max_tokens, "--temperature", 0,
+                 "--no-template", "--format", "json", "--dump-logits", dump, *extra)
+    answer = json.loads(text)
+    if list(answer["prompt_tokens"]) != list(map(int, tokens)):
+        raise Failure(f"prompt_tokens is {answer['prompt_tokens'][:8]}...; --tokens must be taken as they are")
+    return list(answer["output_tokens"]), np.load(dump)
+
+
+def default_model():
+    """The default model's GGUF, or None: from GIRIH_SMOLLM2_GGUF, else where `./check` puts it."""
+    given = os.environ.get("GIRIH_SMOLLM2_GGUF")
+    return pathlib.Path(given) if given and pathlib.Path(given).exists() else None

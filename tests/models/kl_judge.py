@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quality of the default numerics: mean KL divergence to the f32 model and how often the top token is the same, for
+girih and for llama.cpp, on the same tokens in the same run.
+
+The text is Debian's constitution and manifesto (package doc-debian), pinned by checksum and never committed.
+
+    kl_judge.py GGUF [--tokens 4096] [--window 512] [--program FILE] [--no-llama-cpp]
+"""
+import argparse
+import gzip
+import hashlib
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+
+import default_model_judge
+import girih_cli
+
+TEXTS = ["/usr/share/doc/debian/debian-manifesto.gz", "/usr/share/doc/debian/constitution.txt.gz"]
+TEXT_SHA256 = "be33beee1300a9204f5f3bef00a5b2e743ac8644c9a4cd6f9722096f8c4474b7"
+
+
+def read_text():
+    missing = [path for path in TEXTS if not pathlib.Path(path).exists()]
+    if missing:
+        sys.exit(f"{missing[0]} is not there; install Debian's package doc-debian")
+    text = b"".join(gzip.open(path).read() for path in TEXTS)
+    digest = hashlib.sha256(text).hexdigest()
+    if digest != TEXT_SHA256:
+        sys.exit(f"the text has sha256 {digest}; figures are only comparable for {TEXT_SHA256} (doc-debian 11.3+nmu1)")
+    return text.decode()
+
+
+def log_softmax(logits):
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+class Tally:
+    """Sums over positions of what is compared with the reference's distributions."""
+
+    def __init__(self):
+        self.divergences, self.same_top = [], 0
+
+    def add(self, reference, logits):
+        ours = log_softmax(logits)
+        self.divergences += (np.exp(reference) * (reference - ours)).sum(axis=1).tolist()
+        self.same_top += int((reference.argmax(axis=1) == ours.argmax(axis=1)).sum())
+
+    def line(self, name):
+        kl = np.array(self.divergences)
+        return (f"{name:10} mean KL {kl.mean():.6f} (99th percentile {np.percentile(kl, 99):.4f}, worst {kl.max():.3f}), "
+                f"same top token {100 * self.same_top / len(kl):.2f} % of {len(kl)}")
+
+
+def llama_cpp_logits(path):
+    import llama_cpp
+
+    model = llama_cpp.Llama(str(path), n_ctx=1024, n_batch=512, logits_all=True, verbose=False)
+
+    def logits_of(tokens):
+        model.reset()
+        model.eval(tokens)
+        return np.array(model.scores[:len(tokens)])
+
+    return logits_of, llama_cpp.__version__
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("gguf")
+    parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--window", type=int, default=512)
+    parser.add_argument("--program", help="a compiled program; default: the GGUF compiled with default options")
+    parser.add_argument("--no-llama-cpp", action="store_true")
+    options = parser.parse_args()
+
+    import gguf
+    import torch
+
+    tokenizer = default_model_judge.load_tokenizer(gguf.GGUFReader(options.gguf).fields)
+    ids = tokenizer.encode(read_text()).ids[:options.tokens]
+    if len(ids) < options.tokens:
+        sys.exit(f"the text has {len(ids)} tokens; {options.tokens} were asked for")
+    reference_model = default_model_judge.load_model(options.gguf)
+    tallies = {"girih": Tally()}
+    if not options.no_llama_cpp:
+        peer, version = llama_cpp_logits(options.gguf)
+        print(f"llama-cpp-python {version}")
+        tallies["llama.cpp"] = Tally()
+    with tempfile.TemporaryDirectory() as folder:
+        program = options.program or girih_cli.compile_model(
+            options.gguf, pathlib.Path(folder) / "model.girih", numerics="fast")
+        for start in range(0, len(ids), options.window):
+            window = ids[start:start + options.window]
+            with torch.no_grad():
+                reference = log_softmax(reference_model(torch.tensor([window]), use_cache=False).logits[0].numpy())
+            tallies["girih"].add(reference, girih_cli.run_tokens(program, window, 1, folder)[1][:len(window)])
+            if not options.no_llama_cpp:
+                tallies["llama.cpp"].add(reference, peer(window))
+    for name, tally in tallies.items():
+        print(tally.line(name))
+    if options.no_llama_cpp:
+        return 0
+    ours, theirs = tallies["girih"], tallies["llama.cpp"]
+    better = np.mean(ours.divergences) <= np.mean(theirs.divergences) and ours.same_top >= theirs.same_top
+    print("girih is no worse than llama.cpp" if better else "girih is worse than llama.cpp")
+    return 0 if better else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
