@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace girih::program {
@@ -26,7 +27,7 @@ struct Executable {
   std::vector<Entry> entries;
   uint64_t arenaBytes = 0;
   uint64_t scratchBytesPerThread = 0;
-  std::vector<uint64_t> layoutIds;  // every packed layout that the code reads
+  std::vector<uint64_t> layoutIds;  // of every layout that the tensors use, dense ones included
   int32_t preference = 0;           // larger is tried first
 };
 
@@ -127,7 +128,13 @@ struct Tables {
 inline constexpr uint64_t kSectionAlignmentBytes = 4096;  // so that a section can be mapped and shared in place
 inline constexpr uint64_t kTensorAlignmentBytes = 64;     // a cache line, and the widest vector load
 
-// The id of a layout descriptor such as "p16:u4,f16,f16,32": FNV-1a 64 of its bytes.
-uint64_t layoutIdOf(const std::string &layout);
+// The id of a layout descriptor such as "p16:u4,f16,f16,32": FNV-1a 64 of its bytes. The descriptor names a
+// definition that never changes; a layout that does change gets another descriptor.
+inline uint64_t layoutIdOf(std::string_view layout) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (char letter : layout)
+    hash = (hash ^ static_cast<uint8_t>(letter)) * 0x100000001b3;
+  return hash;
+}
 
 }  // namespace girih::program
