@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Folds the layout games of importers away.
+//
+// Recognition reads meaning through any layout; what is folded here is what later stages would otherwise have to copy.
+#include "compiler/import/passes.h"
+
+#include "mlir/Dialect/Linalg/Transforms/Transforms.h"
+#include "mlir/Dialect/Tensor/Transforms/Transforms.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Transforms/Passes.h"
+
+namespace girih::compiler {
+
+#define GEN_PASS_DEF_CANONICALIZEGRAPH
+#include "compiler/import/passes.h.inc"
+
+namespace {
+
+using namespace mlir;
+
+// The permutation that `op` applies to its one input, or null when it does anything else.
+std::optional<AffineMap> inputMapOfTranspose(linalg::LinalgOp op) {
+  if (op.getNumDpsInputs() != 1 || op.getNumDpsInits() != 1 || op.getNumReductionLoops() || !op.hasPureTensorSemantics())
+    return std::nullopt;
+  auto yield = cast<linalg::YieldOp>(op.getBlock()->getTerminator());
+  if (yield.getOperand(0) != op.getBlock()->getArgument(0))
+    return std::nullopt;
+  AffineMap in = op.getMatchingIndexingMap(op.getDpsInputOperand(0));
+  AffineMap out = op.getMatchingIndexingMap(op.getDpsInitOperand(0));
+  if (!in.isPermutation() || !out.isPermutation())
+    return std::nullopt;
+  // Element `i` of the result is element `in(out^-1(i))` of the input.
+  return in.compose(inversePermutation(out));
+}
+
+// A contraction reads a transposed operand through its indexing map instead.
+struct FoldTransposeIntoContraction : OpInterfaceRewritePattern<linalg::LinalgOp> {
+  using OpInterfaceRewritePattern::OpInterfaceRewritePattern;
+
+  LogicalResult matchAndRewrite(linalg::LinalgOp consumer, PatternRewriter &rewriter) const override {
+    if (!consumer.hasPureTensorSemantics() || !consumer.getNumReductionLoops())
+      return rewriter.notifyMatchFailure(consumer, "no contraction");
+    for (OpOperand *operand : consumer.getDpsInputOperands()) {
+      auto producer = operand->get().getDefiningOp<linalg::LinalgOp>();
+      std::optional<AffineMap> permutation = producer ? inputMapOfTranspose(producer) : std::nullopt;
+      if (!permutation || permutation->isIdentity())
+        continue;
+      if (!isa<linalg::GenericOp>(consumer)) {
+        // A named operation may not carry the map; its general form does, and the next round folds into that.
+        FailureOr<linalg::GenericOp> generic = linalg::generalizeNamedOp(rewriter, consumer);
+        return success(succeeded(generic));
+      }
+      SmallVector<AffineMap> maps = consumer.getIndexingMapsArray();
+      unsigned number = operand->getOperandNumber();
+      maps[number] = permutation->compose(maps[number]);
+      rewriter.modifyOpInPlace(consumer, [&] {
+        operand->set(producer.getDpsInputOperand(0)->get());
+        consumer->setAttr("indexing_maps", rewriter.getAffineMapArrayAttr(maps));
+      });
+      return success();
+    }
+    return rewriter.notifyMatchFailure(consumer, "no operand is a transpose");
+  }
+};
+
+struct CanonicalizeGraphPass : impl::CanonicalizeGraphBase<CanonicalizeGraphPass> {
+  void runOnOperation() override {
+    RewritePatternSet patterns(&getContext());
+    patterns.add<FoldTransposeIntoContraction>(&getContext());
+    if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
+      return signalPassFailure();
+    OpPassManager clean("builtin.module");
+    clean.addPass(createCanonicalizerPass());
+    clean.addPass(createCSEPass());
+    if (failed(runPipeline(clean, getOperation())))
+      return signalPassFailure();
+  }
+};
+
+}  // namespace
+}  // namespace girih::compiler
