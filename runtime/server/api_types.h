@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// The OpenAI API's requests as typed structs, its error bodies, and the one table from Status codes to HTTP.
+#pragma once
+
+#include "runtime/base/expected.h"
+#include "runtime/base/json_reader.h"
+#include "runtime/engine/sampler.h"
+#include "runtime/program/tables.h"
+#include "runtime/server/http_server.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace girih::server {
+
+// Bounds on what one request may ask for; a body within them is cheap to parse.
+inline constexpr size_t kMaxJsonDepth = 64;
+inline constexpr size_t kMaxStopStrings = 16;
+inline constexpr size_t kMaxStopBytes = 1024;
+inline constexpr size_t kMaxMessages = 16384;
+inline constexpr uint32_t kDefaultCompletionTokens = 16;  // OpenAI's default of /v1/completions
+
+// What goes into an OpenAI error body; all four keys are always written, `param` and `code` as null when empty.
+struct ApiError {
+  int status = 400;
+  std::string type = "invalid_request_error";
+  std::string code;
+  std::string message;
+  std::string param;
+};
+
+ApiError invalidField(std::string param, std::string message, std::string code = "invalid_value");
+// The one table from Status codes to HTTP. `requestId` is named where the failure is our own.
+ApiError apiErrorOf(const Status &status);
+std::string errorBody(const ApiError &error);
+// With Retry-After where a retry can succeed, and x-should-retry: false where it cannot.
+HttpResponse errorResponse(const ApiError &error);
+
+template <typename T>
+using ApiResult = std::variant<T, ApiError>;
+
+// What both generating endpoints share.
+struct GenerationParameters {
+  std::string model;                  // empty: the served one
+  std::optional<uint32_t> maxTokens;  // absent: the endpoint's default
+  engine::SamplingOptions sampling;
+  std::vector<std::string> stop;
+  std::vector<int32_t> stopTokens;  // besides the model's own
+  bool ignoreStop = false;          // ignore_eos
+  bool wantLogprobs = false;
+  uint32_t numTopLogprobs = 0;
+  bool stream = false;
+  bool includeUsage = false;             // stream_options.include_usage
+  std::vector<std::string> ignoredNames;  // fields that nothing here knows: x-girih-ignored
+};
+
+struct ChatCompletionRequest {
+  GenerationParameters generation;
+  std::string messagesJson;  // as the template wants them; a "developer" is a "system"
+  std::string extraJson;     // chat_template_kwargs; empty: none
+  bool addGenerationPrompt = true;
+};
+
+struct CompletionRequest {
+  GenerationParameters generation;
+  std::string promptText;
+  std::vector<int32_t> promptTokens;  // used when `hasTokens`
+  bool hasTokens = false;
+};
+
+// `defaults`: the model's own sampling, used for what the request leaves out. Every failure names its field.
+ApiResult<ChatCompletionRequest> parseChatCompletion(std::string_view body, const program::GenerationDefaults &defaults);
+ApiResult<CompletionRequest> parseCompletion(std::string_view body, const program::GenerationDefaults &defaults);
+
+}  // namespace girih::server

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// The endpoints: one row each in the table of endpoints.cpp, one file each in endpoints/.
+#pragma once
+
+#include "runtime/server/service.h"
+
+namespace girih::server {
+
+// Answer now, or keep the exchange and answer later. Called on the sockets' thread.
+void answerChatCompletions(Service &service, std::shared_ptr<Exchange> exchange);
+void answerCompletions(Service &service, std::shared_ptr<Exchange> exchange);
+void answerModels(Service &service, std::shared_ptr<Exchange> exchange);
+void answerHealth(Service &service, std::shared_ptr<Exchange> exchange);
+void answerMetrics(Service &service, std::shared_ptr<Exchange> exchange);
+
+// The table's name of a path ("/v1/models/{model}"), or "other".
+std::string_view routeName(std::string_view path);
+
+// Routing, authorization and refusals, for HttpServer. `service` must outlive the server's run().
+HttpHandlers makeHandlers(Service &service);
+
+// Runs `task` at once for small bodies, else on the preparer's thread: a long prompt must not hold up other streams.
+void prepare(Service &service, const std::shared_ptr<Exchange> &exchange, std::function<void()> task);
+
+}  // namespace girih::server
