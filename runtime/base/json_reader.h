@@ -28,6 +28,7 @@ class JsonValue {
 public:
   JsonValue() = default;
   JsonKind kind() const;
+  bool operator==(const JsonValue &) const = default;  // the same place of the same document
   bool isNull() const { return kind() == JsonKind::Null; }
   bool isObject() const { return kind() == JsonKind::Object; }
   bool isArray() const { return kind() == JsonKind::Array; }

@@ -39,12 +39,15 @@ std::vector<RowRun> interleaveRows(std::span<const RowMatrix> inputs, int64_t ru
 // Output column i is column order[i] of `runs`. Requires: every order[i] names a column of `runs`.
 std::vector<RowRun> permuteRows(std::span<const RowRun> runs, std::span<const int64_t> order);
 
+// Whether every weight of the format stands in the layout bit for bit: the format's own packed layout, f32 codes or
+// dense for any format (dequantized).
+bool holdsWithoutLoss(const PackedLayout &layout, StorageFormat format);
+
 // Immutable; packPanels may be called by several threads for different panels, so a weight is never twice in memory.
 class PackPlan {
 public:
-  // `layout` is the packed layout of every input's format; or float codes as wide as every (float) input or wider;
-  // or dense, which dequantizes anything. Fails: InvalidArgument (rows beyond an input, depths differ),
-  // FailedPrecondition (the layout does not hold an input without loss), OutOfRange (sizes overflow).
+  // Fails: InvalidArgument (rows beyond an input, depths that differ or are not whole blocks), FailedPrecondition
+  // (the layout does not hold an input without loss, see holdsWithoutLoss), OutOfRange (sizes overflow).
   static Expected<PackPlan> create(const PackedLayout &layout, std::vector<RowMatrix> inputs,
                                    std::vector<RowRun> runs);
   // One tensor in its own order.
@@ -65,7 +68,12 @@ public:
 
 private:
   PackPlan() = default;
-  const uint8_t *rowBytes(int64_t column, StorageFormat &format) const;
+  struct Row {
+    const FormatRow *format = nullptr;  // null: a column of padding
+    const uint8_t *bytes = nullptr;
+  };
+  Row rowOf(int64_t column) const;
+  void packPanel(int64_t panel, uint8_t *out) const;
 
   PackedLayout packed;
   std::vector<RowMatrix> inputs;
@@ -77,6 +85,7 @@ private:
 };
 
 // The value of (column, k) in a packed weight of the given depth: the definition, for tests and the reference.
+// Requires: column and k lie within the packed tensor (its padding included).
 float unpackValue(const PackedLayout &layout, const uint8_t *packed, int64_t depth, int64_t column, int64_t k);
 
 }  // namespace girih::weights

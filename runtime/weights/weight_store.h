@@ -52,7 +52,7 @@ public:
   std::span<const StoredTensor> tensors() const { return list; }
   // Null when there is none.
   const StoredTensor *find(std::string_view name) const;
-  // Fails: NotFound with the nearest names; Unimplemented when its element type is not read, with all that are.
+  // Fails: NotFound; Unimplemented when its element type is not read, with the list of all that are.
   Expected<const StoredTensor *> require(std::string_view name) const;
   std::span<const UnreadableTensor> unreadableTensors() const { return unreadable; }
 

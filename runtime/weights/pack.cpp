@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+// PackPlan: writes a weight in a packed layout, panel by panel, from one checkpoint tensor or rows of several.
+//
+// A panel is written column by column, in chunks of K that stay in the first-level cache: every row is then read as one
+// sequential stream, and columns of different formats may stand in one panel as long as they share the layout.
+#include "runtime/weights/pack.h"
+
+#include "runtime/base/element_type.h"
+#include "runtime/weights/weight_store.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace girih::weights {
+namespace {
+
+constexpr int64_t kChunkBlocks = 32;  // 10 KiB of u4 codes with f16 scales and mins; a multiple of a super-block's 8
+
+// Where the fields lie in a block whose codes are in the packed order already, so that no bit has to move.
+struct CopyableBlock {
+  int64_t scaleOffsetBytes, minOffsetBytes, codeOffsetBytes;
+};
+
+std::optional<CopyableBlock> copyableBlock(StorageFormat format) {
+  switch (format) {
+  case StorageFormat::Q4_0: return CopyableBlock{0, -1, 2};
+  case StorageFormat::Q4_1: return CopyableBlock{0, 2, 4};
+  case StorageFormat::Q8_0: return CopyableBlock{0, -1, 2};
+  default: return std::nullopt;
+  }
+}
+
+// The column's bytes of each line: `codes` holds one word of 4 bytes a line, in the order of the lines.
+template <int numLines> void scatterWords(const uint8_t *codes, uint8_t *lines, int64_t column) {
+  for (int line = 0; line < numLines; ++line)
+    std::memcpy(lines + line * 64 + column * 4, codes + line * 4, 4);
+}
+
+// numLines is a constant so that the copies become plain moves: half the time of a run-time count (measured).
+template <int numLines, bool hasMins>
+void copyBlocks(const CopyableBlock &fields, const uint8_t *row, int64_t rowStride, int64_t numBlocks, uint8_t *out,
+                int64_t blockBytes, int64_t column) {
+  constexpr int64_t kCodeBytes = numLines * 64, kScaleBytes = kPanelColumns * 2;
+  for (int64_t block = 0; block < numBlocks; ++block, row += rowStride, out += blockBytes) {
+    scatterWords<numLines>(row + fields.codeOffsetBytes, out, column);
+    std::memcpy(out + kCodeBytes + column * 2, row + fields.scaleOffsetBytes, 2);
+    if constexpr (hasMins)
+      std::memcpy(out + kCodeBytes + kScaleBytes + column * 2, row + fields.minOffsetBytes, 2);
+  }
+}
+
+// One of the 32-k blocks that a storage block was split into; `first` is its first k within the storage block.
+void writeParts(const PackedLayout &layout, const BlockParts &parts, int64_t first, uint8_t *out, int64_t column) {
+  const uint8_t *codes = parts.codes + first;
+  if (layout.codes == CodeType::U4) {
+    uint8_t pairs[16];
+    for (int k = 0; k < 16; ++k)
+      pairs[k] = static_cast<uint8_t>(codes[k] | codes[16 + k] << 4);
+    scatterWords<4>(pairs, out, column);
+  } else {
+    scatterWords<8>(codes, out, column);
+  }
+  for (int64_t k = 0; k < kBlockDepth; k += layout.groupSize) {
+    int64_t group = (first + k) / layout.groupSize;
+    std::memcpy(out + layout.scaleOffsetBytes(column, k), &parts.scales[group],
+                static_cast<size_t>(scaleTypeBytes(layout.scales)));  // little-endian: the low bytes
+    std::memcpy(out + layout.minOffsetBytes(column, k), &parts.mins[group],
+                static_cast<size_t>(scaleTypeBytes(layout.mins)));
+  }
+}
+
+void packSplitBlocks(const PackedLayout &layout, const FormatRow &format, const uint8_t *row, int64_t numElements,
+                     uint8_t *out, int64_t column) {
+  BlockParts parts;
+  for (int64_t first = 0; first < numElements; first += format.blockElements, row += format.blockBytes) {
+    format.splitBlock(row, parts);
+    for (int64_t k = 0; k < format.blockElements; k += kBlockDepth, out += layout.blockBytes())
+      writeParts(layout, parts, k, out, column);
+  }
+}
+
+// Float codes: `values` are numElements numbers of elementBytes each.
+template <typename Element>
+void scatterElements(const uint8_t *values, int64_t numElements, uint8_t *out, int64_t column) {
+  for (int64_t k = 0; k < numElements; ++k)
+    std::memcpy(out + (k * kPanelColumns + column) * sizeof(Element), values + k * sizeof(Element), sizeof(Element));
+}
+
+void packFloatColumn(const PackedLayout &layout, const FormatRow &format, const uint8_t *row, int64_t numElements,
+                     uint8_t *out, int64_t column) {
+  if (layout.codes != CodeType::F32)
+    return scatterElements<uint16_t>(row, numElements, out, column);
+  float values[kChunkBlocks * kBlockDepth];
+  dequantize(format.format, row, numElements, values);
+  scatterElements<float>(reinterpret_cast<const uint8_t *>(values), numElements, out, column);
+}
+
+// At most kChunkBlocks blocks of one column; `row` starts at the chunk's first element.
+void packColumnChunk(const PackedLayout &layout, const FormatRow &format, const uint8_t *row, int64_t numElements,
+                     uint8_t *out, int64_t column) {
+  if (layout.hasFloatCodes())
+    return packFloatColumn(layout, format, row, numElements, out, column);
+  std::optional<CopyableBlock> fields = copyableBlock(format.format);
+  if (!fields)
+    return packSplitBlocks(layout, format, row, numElements, out, column);
+  int64_t numBlocks = numElements / kBlockDepth, blockBytes = layout.blockBytes();
+  if (layout.codes != CodeType::U4)
+    copyBlocks<8, false>(*fields, row, format.blockBytes, numBlocks, out, blockBytes, column);
+  else if (layout.mins != ScaleType::None)
+    copyBlocks<4, true>(*fields, row, format.blockBytes, numBlocks, out, blockBytes, column);
+  else
+    copyBlocks<4, false>(*fields, row, format.blockBytes, numBlocks, out, blockBytes, column);
+}
+
+std::string inputName(size_t index) { return "input " + std::to_string(index); }
+
+Status checkInput(const PackedLayout &layout, const RowMatrix &input, int64_t depth) {
+  const FormatRow &format = formatRow(input.format);
+  if (!holdsWithoutLoss(layout, input.format))
+    return failedPrecondition("layout `" + layout.print() + "` does not hold " + std::string(format.name) +
+                              " without loss; its own is `" + format.packed.print() + "`, and `dense:f32` holds any");
+  if (input.depth != depth)
+    return invalidArgument("depth is " + std::to_string(input.depth) + ", of input 0 it is " + std::to_string(depth) +
+                           "; rows of one weight have one length");
+  if (input.numRows < 0 || depth < 0 || depth % format.blockElements != 0)
+    return invalidArgument("shape " + std::to_string(input.numRows) + " x " + std::to_string(depth) +
+                           " is not whole blocks of " + std::to_string(format.blockElements) + " " +
+                           std::string(format.name) + " elements a row");
+  GIRIH_ASSIGN(int64_t bytesOfRow, storageBytes(input.format, depth));
+  int64_t inputBytes;
+  if (__builtin_mul_overflow(bytesOfRow, input.numRows, &inputBytes))
+    return outOfRange("shape " + std::to_string(input.numRows) + " x " + std::to_string(depth) + " exceeds 2^63 bytes");
+  return {};
+}
+
+Status checkRun(const RowRun &run, std::span<const RowMatrix> inputs) {
+  if (run.input < 0 || static_cast<size_t>(run.input) >= inputs.size())
+    return invalidArgument("a run names input " + std::to_string(run.input) + " of " + std::to_string(inputs.size()));
+  int64_t numRows = inputs[static_cast<size_t>(run.input)].numRows;
+  if (run.firstRow < 0 || run.numRows < 0 || run.firstRow > numRows || run.numRows > numRows - run.firstRow)
+    return invalidArgument("a run names " + std::to_string(run.numRows) + " rows from row " +
+                           std::to_string(run.firstRow) + " of " + inputName(static_cast<size_t>(run.input)) +
+                           ", which has " + std::to_string(numRows));
+  return {};
+}
+
+}  // namespace
+
+RowMatrix RowMatrix::of(const StoredTensor &tensor) {
+  RowMatrix matrix{tensor.format, 1, 1, tensor.bytes.data()};
+  for (size_t axis = 0; axis < tensor.shape.size(); ++axis)
+    (axis + 1 == tensor.shape.size() ? matrix.depth : matrix.numRows) *= tensor.shape[axis];
+  return matrix;
+}
+
+std::vector<RowRun> concatenateRows(std::span<const RowMatrix> inputs) {
+  std::vector<RowRun> runs;
+  for (const RowMatrix &input : inputs)
+    runs.push_back({static_cast<int32_t>(runs.size()), 0, input.numRows});
+  return runs;
+}
+
+std::vector<RowRun> interleaveRows(std::span<const RowMatrix> inputs, int64_t runRows) {
+  std::vector<RowRun> runs;
+  GIRIH_CHECK(!inputs.empty() && runRows > 0 && inputs[0].numRows % runRows == 0);
+  for (int64_t firstRow = 0; firstRow < inputs[0].numRows; firstRow += runRows)
+    for (size_t input = 0; input < inputs.size(); ++input) {
+      GIRIH_CHECK(inputs[input].numRows == inputs[0].numRows);
+      runs.push_back({static_cast<int32_t>(input), firstRow, runRows});
+    }
+  return runs;
+}
+
+std::vector<RowRun> permuteRows(std::span<const RowRun> runs, std::span<const int64_t> order) {
+  std::vector<RowRun> singleRows, permuted;
+  for (const RowRun &run : runs)
+    for (int64_t row = 0; row < run.numRows; ++row)
+      singleRows.push_back({run.input, run.firstRow + row, 1});
+  for (int64_t column : order) {
+    GIRIH_CHECK(column >= 0 && static_cast<size_t>(column) < singleRows.size());
+    const RowRun &next = singleRows[static_cast<size_t>(column)];
+    if (!permuted.empty() && permuted.back().input == next.input &&
+        permuted.back().firstRow + permuted.back().numRows == next.firstRow)
+      ++permuted.back().numRows;
+    else
+      permuted.push_back(next);
+  }
+  return permuted;
+}
+
+bool holdsWithoutLoss(const PackedLayout &layout, StorageFormat format) {
+  return layout.isDense || layout == formatRow(format).packed || layout == formatRow(StorageFormat::F32).packed;
+}
+
+Expected<PackPlan> PackPlan::create(const PackedLayout &layout, const RowMatrix &input) {
+  return create(layout, {input}, {{0, 0, input.numRows}});
+}
+
+Expected<PackPlan> PackPlan::create(const PackedLayout &layout, std::vector<RowMatrix> inputs,
+                                    std::vector<RowRun> runs) {
+  if (inputs.empty())
+    return invalidArgument("a weight is packed from at least one input, there is none");
+  PackPlan plan;
+  plan.packed = layout;
+  plan.depthOfRows = inputs[0].depth;
+  for (size_t index = 0; index < inputs.size(); ++index)
+    GIRIH_TRY(checkInput(layout, inputs[index], plan.depthOfRows).withContext(inputName(index)));
+  for (const RowRun &run : runs) {
+    GIRIH_TRY(checkRun(run, inputs));
+    plan.runStarts.push_back(plan.columns);
+    if (__builtin_add_overflow(plan.columns, run.numRows, &plan.columns))
+      return outOfRange("the runs have more than 2^63 rows");
+  }
+  plan.runStarts.push_back(plan.columns);
+  GIRIH_ASSIGN(plan.bytesOfTensor, layout.tensorBytes(plan.columns, plan.depthOfRows));
+  plan.inputs = std::move(inputs);
+  plan.runs = std::move(runs);
+  return plan;
+}
+
+PackPlan::Row PackPlan::rowOf(int64_t column) const {
+  if (column >= columns)
+    return {};
+  // The last run that starts at or before the column is not empty, since the column lies within one.
+  auto after = std::upper_bound(runStarts.begin(), runStarts.end(), column);
+  size_t index = static_cast<size_t>(after - runStarts.begin()) - 1;
+  const RowMatrix &input = inputs[static_cast<size_t>(runs[index].input)];
+  const FormatRow &format = formatRow(input.format);
+  int64_t bytesOfRow = depthOfRows / format.blockElements * format.blockBytes;
+  return {&format, input.bytes + (runs[index].firstRow + column - runStarts[index]) * bytesOfRow};
+}
+
+void PackPlan::packPanel(int64_t panel, uint8_t *out) const {
+  if (packed.isDense) {
+    Row row = rowOf(panel);
+    dequantize(row.format->format, row.bytes, depthOfRows, reinterpret_cast<float *>(out));
+    return;
+  }
+  Row rows[kPanelColumns];
+  for (int64_t column = 0; column < kPanelColumns; ++column)
+    rows[column] = rowOf(panel * kPanelColumns + column);
+  if (!rows[kPanelColumns - 1].format || depthOfRows % kBlockDepth != 0)
+    std::memset(out, 0, static_cast<size_t>(panelBytes()));
+  constexpr int64_t kChunkDepth = kChunkBlocks * kBlockDepth;
+  for (int64_t first = 0; first < depthOfRows; first += kChunkDepth) {
+    int64_t numElements = std::min(kChunkDepth, depthOfRows - first);
+    uint8_t *chunk = out + first / kBlockDepth * packed.blockBytes();
+    for (int64_t column = 0; column < kPanelColumns && rows[column].format; ++column) {
+      const FormatRow &format = *rows[column].format;
+      const uint8_t *bytes = rows[column].bytes + first / format.blockElements * format.blockBytes;
+      packColumnChunk(packed, format, bytes, numElements, chunk, column);
+    }
+  }
+}
+
+void PackPlan::packPanels(int64_t firstPanel, int64_t lastPanel, uint8_t *out) const {
+  GIRIH_CHECK(0 <= firstPanel && firstPanel <= lastPanel && lastPanel <= numPanels());
+  for (int64_t panel = firstPanel; panel < lastPanel; ++panel, out += panelBytes())
+    packPanel(panel, out);
+}
+
+float unpackValue(const PackedLayout &layout, const uint8_t *packed, int64_t depth, int64_t column, int64_t k) {
+  auto load = [&](int64_t offsetBytes, int64_t numBytes) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, packed + offsetBytes, static_cast<size_t>(numBytes));
+    return bits;
+  };
+  auto loadScale = [&](ScaleType type, int64_t offsetBytes) {
+    uint32_t bits = load(offsetBytes, scaleTypeBytes(type));
+    return type == ScaleType::F16 ? halfToFloat(static_cast<uint16_t>(bits)) : std::bit_cast<float>(bits);
+  };
+  if (layout.isDense)
+    return std::bit_cast<float>(load((column * depth + k) * 4, 4));
+  int64_t block = column / kPanelColumns * layout.panelBytes(depth) + k / kBlockDepth * layout.blockBytes();
+  column %= kPanelColumns;
+  k %= kBlockDepth;
+  uint32_t code = load(block + layout.codeOffsetBytes(column, k), codeTypeBytes(layout.codes));
+  switch (layout.codes) {
+  case CodeType::F32: return std::bit_cast<float>(code);
+  case CodeType::F16: return halfToFloat(static_cast<uint16_t>(code));
+  case CodeType::BF16: return bfloatToFloat(static_cast<uint16_t>(code));
+  case CodeType::U4: code = (code >> layout.codeShift(k)) & 15; break;
+  default: break;
+  }
+  int value = layout.codes == CodeType::S8 ? static_cast<int8_t>(code) : static_cast<int>(code);
+  float scale = loadScale(layout.scales, block + layout.scaleOffsetBytes(column, k));
+  float result = scale * static_cast<float>(value - layout.codeOffset);
+  if (layout.mins != ScaleType::None)
+    result += loadScale(layout.mins, block + layout.minOffsetBytes(column, k));
+  return result;
+}
+
+}  // namespace girih::weights

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// PackedLayout: the descriptor's grammar, and the arithmetic of sizes and positions.
+#include "runtime/weights/packed_layout.h"
+
+#include <array>
+#include <charconv>
+#include <optional>
+#include <vector>
+
+namespace girih::weights {
+namespace {
+
+constexpr std::array<std::string_view, 6> kCodeNames = {"u4", "u8", "s8", "f16", "bf16", "f32"};
+constexpr std::array<std::string_view, 3> kScaleNames = {"none", "f16", "f32"};
+constexpr std::string_view kGrammar =
+    "layouts are `dense:f32` or `p16:<u4|u8|s8|f16|bf16|f32>,<none|f16|f32>,<none|f16|f32>,<16|32>[,<offset>]`";
+
+template <size_t numNames>
+std::optional<int> indexIn(const std::array<std::string_view, numNames> &names, std::string_view name) {
+  for (size_t index = 0; index < numNames; ++index)
+    if (names[index] == name)
+      return static_cast<int>(index);
+  return std::nullopt;
+}
+
+std::optional<int32_t> parseDecimal(std::string_view digits) {
+  int32_t value = 0;
+  auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (error != std::errc() || end != digits.data() + digits.size())
+    return std::nullopt;
+  return value;
+}
+
+std::vector<std::string_view> splitAtCommas(std::string_view text) {
+  std::vector<std::string_view> fields;
+  for (size_t comma; (comma = text.find(',')) != text.npos; text.remove_prefix(comma + 1))
+    fields.push_back(text.substr(0, comma));
+  fields.push_back(text);
+  return fields;
+}
+
+// What the grammar allows but no weight needs, and what a kernel generator should not have to think about.
+bool isConsistent(const PackedLayout &layout) {
+  if (layout.groupSize != 16 && layout.groupSize != 32)
+    return false;
+  if (layout.hasFloatCodes())
+    return layout.scales == ScaleType::None && layout.mins == ScaleType::None && layout.codeOffset == 0;
+  bool isUnsigned = layout.codes != CodeType::S8;
+  int32_t largestOffset = layout.codes == CodeType::U4 ? 15 : isUnsigned ? 255 : 0;
+  return layout.scales != ScaleType::None && layout.codeOffset >= 0 && layout.codeOffset <= largestOffset;
+}
+
+int64_t roundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+}  // namespace
+
+int64_t codeTypeBytes(CodeType type) {
+  constexpr int64_t kBytes[] = {1, 1, 1, 2, 2, 4};
+  return kBytes[static_cast<int>(type)];
+}
+
+int64_t scaleTypeBytes(ScaleType type) {
+  constexpr int64_t kBytes[] = {0, 2, 4};
+  return kBytes[static_cast<int>(type)];
+}
+
+std::string_view codeTypeName(CodeType type) { return kCodeNames[static_cast<size_t>(type)]; }
+std::string_view scaleTypeName(ScaleType type) { return kScaleNames[static_cast<size_t>(type)]; }
+
+Expected<PackedLayout> PackedLayout::parse(std::string_view descriptor) {
+  if (descriptor == "dense:f32")
+    return dense();
+  auto reject = [&] {
+    return invalidArgument("layout `" + std::string(descriptor) + "` is not known; " + std::string(kGrammar));
+  };
+  if (!descriptor.starts_with("p16:"))
+    return reject();
+  std::vector<std::string_view> fields = splitAtCommas(descriptor.substr(4));
+  if (fields.size() != 4 && fields.size() != 5)
+    return reject();
+  auto codes = indexIn(kCodeNames, fields[0]);
+  auto scales = indexIn(kScaleNames, fields[1]), mins = indexIn(kScaleNames, fields[2]);
+  auto groupSize = parseDecimal(fields[3]), codeOffset = parseDecimal(fields.size() == 5 ? fields[4] : "0");
+  if (!codes || !scales || !mins || !groupSize || !codeOffset)
+    return reject();
+  PackedLayout layout;
+  layout.codes = static_cast<CodeType>(*codes);
+  layout.scales = static_cast<ScaleType>(*scales);
+  layout.mins = static_cast<ScaleType>(*mins);
+  layout.groupSize = *groupSize;
+  layout.codeOffset = *codeOffset;
+  // One spelling a layout (`,0` is not written), since the id is a hash of the text.
+  if (!isConsistent(layout) || layout.print() != descriptor)
+    return reject();
+  return layout;
+}
+
+std::string PackedLayout::print() const {
+  if (isDense)
+    return "dense:f32";
+  std::string text = "p16:";
+  text.append(codeTypeName(codes)).append(",").append(scaleTypeName(scales)).append(",");
+  text.append(scaleTypeName(mins)).append(",").append(std::to_string(groupSize));
+  if (codeOffset != 0)
+    text.append(",").append(std::to_string(codeOffset));
+  return text;
+}
+
+uint64_t PackedLayout::layoutId() const {
+  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a 64: offset basis, then the prime below
+  for (unsigned char byte : print())
+    hash = (hash ^ byte) * 0x100000001b3;
+  return hash;
+}
+
+int64_t PackedLayout::codeBytes() const {
+  int64_t numCodes = kPanelColumns * kBlockDepth;
+  return codes == CodeType::U4 ? numCodes / 2 : numCodes * codeTypeBytes(codes);
+}
+
+int64_t PackedLayout::scaleBytes() const { return numGroups() * kPanelColumns * scaleTypeBytes(scales); }
+int64_t PackedLayout::minBytes() const { return numGroups() * kPanelColumns * scaleTypeBytes(mins); }
+
+int64_t PackedLayout::numPanels(int64_t numColumns) const {
+  return isDense ? numColumns : roundUp(numColumns, kPanelColumns) / kPanelColumns;
+}
+
+int64_t PackedLayout::panelBytes(int64_t depth) const {
+  return isDense ? depth * 4 : roundUp(depth, kBlockDepth) / kBlockDepth * blockBytes();
+}
+
+Expected<int64_t> PackedLayout::tensorBytes(int64_t numColumns, int64_t depth) const {
+  // Far above any tensor, and small enough that no rounding below can overflow.
+  constexpr int64_t kLargestExtent = int64_t(1) << 48;
+  int64_t totalBytes = 0;
+  if (numColumns < 0 || depth < 0 || numColumns > kLargestExtent || depth > kLargestExtent ||
+      __builtin_mul_overflow(numPanels(numColumns), panelBytes(depth), &totalBytes))
+    return outOfRange("a weight of " + std::to_string(numColumns) + " x " + std::to_string(depth) + " as `" + print() +
+                      "` does not fit into 2^63 bytes");
+  return totalBytes;
+}
+
+int64_t PackedLayout::codeOffsetBytes(int64_t column, int64_t k) const {
+  switch (codes) {
+  case CodeType::U4: return (k % 16 / 4) * 64 + column * 4 + k % 4;
+  case CodeType::U8:
+  case CodeType::S8: return (k / 4) * 64 + column * 4 + k % 4;
+  default: return (k * kPanelColumns + column) * codeTypeBytes(codes);
+  }
+}
+
+int64_t PackedLayout::scaleOffsetBytes(int64_t column, int64_t k) const {
+  return codeBytes() + (k / groupSize * kPanelColumns + column) * scaleTypeBytes(scales);
+}
+
+int64_t PackedLayout::minOffsetBytes(int64_t column, int64_t k) const {
+  return codeBytes() + scaleBytes() + (k / groupSize * kPanelColumns + column) * scaleTypeBytes(mins);
+}
+
+}  // namespace girih::weights

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bit layouts of the block formats: each function takes one block apart into codes, scales and mins.
+//
+// Products such as d * sc are formed here because they are exact in f32 (11 + 8 significant bits at most) and the
+// formats' definition forms them first, too. Signed codes have the format's offset subtracted already.
+#include "runtime/weights/split_blocks.h"
+
+#include "runtime/base/element_type.h"
+
+#include <bit>
+#include <cstring>
+
+namespace girih::weights {
+namespace {
+
+// Values of a 4-bit code (llama.cpp's kvalues_iq4nl, and e2m1 doubled so that all are integers).
+constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+constexpr int8_t kMxfp4Values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+uint16_t loadU16(const uint8_t *bytes) {
+  uint16_t value;
+  std::memcpy(&value, bytes, sizeof(value));
+  return value;
+}
+
+uint32_t loadU32(const uint8_t *bytes) {
+  uint32_t value;
+  std::memcpy(&value, bytes, sizeof(value));
+  return value;
+}
+
+float loadHalf(const uint8_t *bytes) { return halfToFloat(loadU16(bytes)); }
+uint32_t bitsOf(float value) { return std::bit_cast<uint32_t>(value); }
+
+// Byte j holds codes j (low nibble) and numBytes + j (high nibble).
+void splitNibbles(const uint8_t *bytes, int numBytes, uint8_t *codes) {
+  for (int index = 0; index < numBytes; ++index) {
+    codes[index] = bytes[index] & 15;
+    codes[numBytes + index] = bytes[index] >> 4;
+  }
+}
+
+void mapNibbles(const uint8_t *bytes, const int8_t (&values)[16], uint8_t *codes) {
+  for (int index = 0; index < 16; ++index) {
+    codes[index] = static_cast<uint8_t>(values[bytes[index] & 15]);
+    codes[16 + index] = static_cast<uint8_t>(values[bytes[index] >> 4]);
+  }
+}
+
+// Bit k of `highBits` is bit 4 of code k.
+void addFifthBits(uint32_t highBits, uint8_t *codes) {
+  for (int k = 0; k < 32; ++k)
+    codes[k] |= static_cast<uint8_t>(((highBits >> k) & 1) << 4);
+}
+
+void subtractFrom(uint8_t *codes, int numCodes, int offset) {
+  for (int k = 0; k < numCodes; ++k)
+    codes[k] = static_cast<uint8_t>(codes[k] - offset);
+}
+
+// Eight 6-bit scales and mins in 12 bytes: bytes 0-3 hold scales 0-3 and the top bits of scales 4-7, bytes 4-7 the
+// same of the mins, bytes 8-11 the low nibbles of scales and mins 4-7.
+void splitScalesAndMins(const uint8_t *packed, float d, float dmin, BlockParts &parts) {
+  for (int group = 0; group < 8; ++group) {
+    int scale, min;
+    if (group < 4) {
+      scale = packed[group] & 63;
+      min = packed[group + 4] & 63;
+    } else {
+      scale = (packed[group + 4] & 15) | (packed[group - 4] >> 6 << 4);
+      min = (packed[group + 4] >> 4) | (packed[group] >> 6 << 4);
+    }
+    parts.scales[group] = bitsOf(d * static_cast<float>(scale));
+    parts.mins[group] = bitsOf(-(dmin * static_cast<float>(min)));
+  }
+}
+
+}  // namespace
+
+// f16 d; 16 bytes of nibbles. Codes keep their offset of 8: the layout subtracts it.
+void splitQ4_0(const uint8_t *block, BlockParts &parts) {
+  parts.scales[0] = loadU16(block);
+  splitNibbles(block + 2, 16, parts.codes);
+}
+
+// f16 d, f16 m; 16 bytes of nibbles.
+void splitQ4_1(const uint8_t *block, BlockParts &parts) {
+  parts.scales[0] = loadU16(block);
+  parts.mins[0] = loadU16(block + 2);
+  splitNibbles(block + 4, 16, parts.codes);
+}
+
+// f16 d; 32 fifth bits; 16 bytes of nibbles.
+void splitQ5_0(const uint8_t *block, BlockParts &parts) {
+  parts.scales[0] = loadU16(block);
+  splitNibbles(block + 6, 16, parts.codes);
+  addFifthBits(loadU32(block + 2), parts.codes);
+  subtractFrom(parts.codes, 32, 16);
+}
+
+// f16 d, f16 m; 32 fifth bits; 16 bytes of nibbles.
+void splitQ5_1(const uint8_t *block, BlockParts &parts) {
+  parts.scales[0] = loadU16(block);
+  parts.mins[0] = loadU16(block + 2);
+  splitNibbles(block + 8, 16, parts.codes);
+  addFifthBits(loadU32(block + 4), parts.codes);
+}
+
+// f16 d; 32 signed bytes.
+void splitQ8_0(const uint8_t *block, BlockParts &parts) {
+  parts.scales[0] = loadU16(block);
+  std::memcpy(parts.codes, block + 2, 32);
+}
+
+// 16 bytes: 4-bit scale and min of 16 groups; 64 bytes of 2-bit codes; f16 d, f16 dmin.
+// Bit pair p of byte 32*h + j is code 128*h + 32*p + j.
+void splitQ2_K(const uint8_t *block, BlockParts &parts) {
+  const uint8_t *pairs = block + 16;
+  float d = loadHalf(block + 80), dmin = loadHalf(block + 82);
+  for (int group = 0; group < 16; ++group) {
+    parts.scales[group] = bitsOf(d * static_cast<float>(block[group] & 15));
+    parts.mins[group] = bitsOf(-(dmin * static_cast<float>(block[group] >> 4)));
+  }
+  for (int k = 0; k < 256; ++k)
+    parts.codes[k] = (pairs[k / 128 * 32 + k % 32] >> (k % 128 / 32 * 2)) & 3;
+}
+
+// 32 bytes: third bits, bit k/32 of byte k%32, clear means minus 4; 64 bytes of 2-bit codes as in Q2_K;
+// 12 bytes: sixteen 6-bit scales with offset 32, nibbles in bytes 0-7, top bit pairs in bytes 8-11; f16 d.
+void splitQ3_K(const uint8_t *block, BlockParts &parts) {
+  const uint8_t *pairs = block + 32, *packedScales = block + 96;
+  float d = loadHalf(block + 108);
+  for (int group = 0; group < 16; ++group) {
+    int low = (packedScales[group % 8] >> (group / 8 * 4)) & 15;
+    int high = (packedScales[8 + group % 4] >> (group / 4 * 2)) & 3;
+    parts.scales[group] = bitsOf(d * static_cast<float>((low | high << 4) - 32));
+  }
+  for (int k = 0; k < 256; ++k) {
+    int low = (pairs[k / 128 * 32 + k % 32] >> (k % 128 / 32 * 2)) & 3;
+    int isHighClear = ((block[k % 32] >> (k / 32)) & 1) ^ 1;
+    parts.codes[k] = static_cast<uint8_t>(low - 4 * isHighClear);
+  }
+}
+
+// f16 d, f16 dmin; 12 bytes of scales and mins; 128 bytes: byte 32*g + j holds codes 64*g + j and 64*g + 32 + j.
+void splitQ4_K(const uint8_t *block, BlockParts &parts) {
+  splitScalesAndMins(block + 4, loadHalf(block), loadHalf(block + 2), parts);
+  for (int quarter = 0; quarter < 4; ++quarter)
+    splitNibbles(block + 16 + quarter * 32, 32, parts.codes + quarter * 64);
+}
+
+// As Q4_K, with 32 bytes between: bit k/32 of byte k%32 is the fifth bit of code k.
+void splitQ5_K(const uint8_t *block, BlockParts &parts) {
+  splitScalesAndMins(block + 4, loadHalf(block), loadHalf(block + 2), parts);
+  for (int quarter = 0; quarter < 4; ++quarter)
+    splitNibbles(block + 48 + quarter * 32, 32, parts.codes + quarter * 64);
+  for (int k = 0; k < 256; ++k)
+    parts.codes[k] |= static_cast<uint8_t>(((block[16 + k % 32] >> (k / 32)) & 1) << 4);
+}
+
+// 128 bytes of low nibbles: byte 64*h + j holds codes 128*h + j and 128*h + 64 + j; 64 bytes of top bit pairs as in
+// Q2_K; 16 signed 8-bit scales; f16 d. Codes have offset 32.
+void splitQ6_K(const uint8_t *block, BlockParts &parts) {
+  const uint8_t *pairs = block + 128, *groupScales = block + 192;
+  float d = loadHalf(block + 208);
+  for (int group = 0; group < 16; ++group)
+    parts.scales[group] = bitsOf(d * static_cast<float>(static_cast<int8_t>(groupScales[group])));
+  for (int half = 0; half < 2; ++half)
+    splitNibbles(block + half * 64, 64, parts.codes + half * 128);
+  for (int k = 0; k < 256; ++k) {
+    int high = (pairs[k / 128 * 32 + k % 32] >> (k % 128 / 32 * 2)) & 3;
+    parts.codes[k] = static_cast<uint8_t>((parts.codes[k] | high << 4) - 32);
+  }
+}
+
+// f16 d; 16 bytes of nibbles, each an index into the table of values.
+void splitIQ4_NL(const uint8_t *block, BlockParts &parts) {
+  parts.scales[0] = loadU16(block);
+  mapNibbles(block + 2, kIq4Values, parts.codes);
+}
+
+// f16 d; 16 bits: top bit pairs of eight scales; 4 bytes: their low nibbles; 128 bytes of nibbles, 16 a group.
+// Scales have offset 32.
+void splitIQ4_XS(const uint8_t *block, BlockParts &parts) {
+  float d = loadHalf(block);
+  uint32_t highPairs = loadU16(block + 2);
+  for (int group = 0; group < 8; ++group) {
+    int low = (block[4 + group / 2] >> (group % 2 * 4)) & 15, high = (highPairs >> (group * 2)) & 3;
+    parts.scales[group] = bitsOf(d * static_cast<float>((low | high << 4) - 32));
+    mapNibbles(block + 8 + group * 16, kIq4Values, parts.codes + group * 32);
+  }
+}
+
+// e8m0 exponent; 16 bytes of nibbles. The values are doubled, so the scale is 2^(e - 128): two cases are denormal.
+void splitMXFP4(const uint8_t *block, BlockParts &parts) {
+  uint32_t exponent = block[0];
+  parts.scales[0] = exponent < 2 ? uint32_t(0x00200000) << exponent : (exponent - 1) << 23;
+  mapNibbles(block + 1, kMxfp4Values, parts.codes);
+}
+
+}  // namespace girih::weights
