@@ -111,7 +111,7 @@ def check_tree(tools, root):
 
 
 PASS = 'include "mlir/Pass/PassBase.td"\ndef {name} : Pass<"{flag}"> {{ let summary = "x"; let description = [{{{text}}}]; }}\n'
-DEAD = "\nExample:\n```mlir\nfunc.func @f() {\n  %c = arith.constant 1 : index\n  return\n}\n%s```\n"
+DEAD = "\nExample:\n```mlir\nfunc.func @f() {\n  %%c = arith.constant 1 : index\n  return\n}\n%s```\n"
 SELF_TESTS = {  # what: (text of the description, whether it must be accepted); the pass is upstream's canonicalize
     "a pass without example": ("Nothing here.", False),
     "an example that does not parse": ("\n```mlir\nfunc.func @f( {\n```\n", False),
