@@ -3,6 +3,7 @@
 #include "dialects/register.h"
 
 #include "dialects/girih/dialect.h"
+#include "dialects/machine/dialect.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Arith/Transforms/BufferizableOpInterfaceImpl.h"
@@ -25,7 +26,7 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
 void girih::dialect::registerDialects(mlir::DialectRegistry &registry) {
-  registry.insert<GirihDialect, mlir::arith::ArithDialect, mlir::bufferization::BufferizationDialect,
+  registry.insert<GirihDialect, girih::machine::MachineDialect, mlir::arith::ArithDialect, mlir::bufferization::BufferizationDialect,
                   mlir::cf::ControlFlowDialect, mlir::func::FuncDialect, mlir::LLVM::LLVMDialect,
                   mlir::linalg::LinalgDialect, mlir::math::MathDialect, mlir::memref::MemRefDialect,
                   mlir::scf::SCFDialect, mlir::tensor::TensorDialect, mlir::vector::VectorDialect>();

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stage fuse: layers become one loop, weights get their layout, elementwise chains become one op.
+#ifndef GIRIH_COMPILER_FUSE_PASSES_TD
+#define GIRIH_COMPILER_FUSE_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def RollLayers : Pass<"girih-roll-layers", "::mlir::ModuleOp"> {
+  let summary = "turns runs of calls to the same blocks into loops over layers, and inlines the blocks";
+  let description = [{
+    Before: a step function calls outlined blocks, each taking the activations of the one before, `girih.weight`s
+    and a `girih.kv_layer`. After: each run of equal calls (or of an equal sequence of calls, as where windows
+    alternate) is one `scf.for` over layers that carries the activations; weights are `girih.layer_weight`s with one
+    name a layer; every call is inlined and the blocks are gone. So code size and compile time do not grow with
+    depth. Calls that repeat nothing are inlined as they are.
+
+    Example:
+    ```mlir
+    func.func private @block_0(%x: tensor<?x4xf32>, %w: tensor<4xf32, #girih.storage<"f32">>) -> tensor<?x4xf32> {
+      return %x : tensor<?x4xf32>
+    }
+    func.func @step_t1(%x: tensor<?x4xf32>) -> tensor<?x4xf32> attributes {girih.max_tokens = 1 : i64} {
+      %w0 = girih.weight "blk.0.norm" : tensor<4xf32, #girih.storage<"f32">>
+      %w1 = girih.weight "blk.1.norm" : tensor<4xf32, #girih.storage<"f32">>
+      %0 = call @block_0(%x, %w0) : (tensor<?x4xf32>, tensor<4xf32, #girih.storage<"f32">>) -> tensor<?x4xf32>
+      %1 = call @block_0(%0, %w1) : (tensor<?x4xf32>, tensor<4xf32, #girih.storage<"f32">>) -> tensor<?x4xf32>
+      return %1 : tensor<?x4xf32>
+    }
+    ```
+    becomes a loop of two iterations:
+    ```mlir
+    func.func @step_t1(%x: tensor<?x4xf32>) -> tensor<?x4xf32> attributes {girih.max_tokens = 1 : i64} {
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      %c2 = arith.constant 2 : index
+      %0 = scf.for %layer = %c0 to %c2 step %c1 iter_args(%carried = %x) -> (tensor<?x4xf32>) {
+        %w = girih.layer_weight %layer [["blk.0.norm"], ["blk.1.norm"]] : tensor<4xf32, #girih.storage<"f32">>
+        scf.yield %carried : tensor<?x4xf32>
+      }
+      return %0 : tensor<?x4xf32>
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::scf::SCFDialect", "::mlir::arith::ArithDialect"];
+}
+
+def PlanLayouts : Pass<"girih-plan-layouts", "::mlir::ModuleOp"> {
+  let summary = "chooses how each weight lies in the program file";
+  let description = [{
+    A weight that only `girih.qmatmul` and `girih.gather_rows` read gets the packed layout that its storage format
+    has in the formats table; every other weight becomes a dense f32 tensor. Stacked weights (`girih.concat_rows`)
+    become one `girih.layer_weight` with several names a layer. `storage` keeps the checkpoint's format, which the
+    type no longer tells.
+
+    Example:
+    ```mlir
+    func.func @step(%x: tensor<?x32xf32>, %init: tensor<?x64xf32>) -> tensor<?x64xf32> {
+      %c0 = arith.constant 0 : index
+      %w = girih.layer_weight %c0 [["head"]] : tensor<64x32xf32, #girih.storage<"q4_1">>
+      %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, tensor<64x32xf32, #girih.storage<"q4_1">>)
+          outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+      return %y : tensor<?x64xf32>
+    }
+    ```
+    reads the weight packed:
+    ```mlir
+    func.func @step(%x: tensor<?x32xf32>, %init: tensor<?x64xf32>) -> tensor<?x64xf32> {
+      %c0 = arith.constant 0 : index
+      %w = girih.layer_weight %c0 [["head"]] {storage = "q4_1"} : !girih.packed<64 x 32, "p16:u4,f16,f16,32">
+      %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !girih.packed<64 x 32, "p16:u4,f16,f16,32">)
+          outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+      return %y : tensor<?x64xf32>
+    }
+    ```
+  }];
+}
+
+def FuseElementwise : Pass<"girih-fuse-elementwise", "::mlir::ModuleOp"> {
+  let summary = "makes one op of a chain of elementwise ops";
+  let description = [{
+    A `linalg.generic` with parallel loops only, whose result has a single use in another, is computed inside it;
+    reshapes between them move out of the way. Fills of tensors that are overwritten, dead extents and equal
+    expressions go. What follows a `girih.qmatmul` is left as one op that `tile` can put in its epilogue.
+
+    Example:
+    ```mlir
+    #id = affine_map<(d0) -> (d0)>
+    func.func @chain(%a: tensor<?xf32>, %b: tensor<?xf32>, %init: tensor<?xf32>) -> tensor<?xf32> {
+      %0 = linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel"]}
+          ins(%a, %b : tensor<?xf32>, tensor<?xf32>) outs(%init : tensor<?xf32>) {
+        ^bb0(%x: f32, %y: f32, %o: f32):
+          %s = arith.addf %x, %y : f32
+          linalg.yield %s : f32
+      } -> tensor<?xf32>
+      %1 = linalg.generic {indexing_maps = [#id, #id], iterator_types = ["parallel"]}
+          ins(%0 : tensor<?xf32>) outs(%init : tensor<?xf32>) {
+        ^bb0(%x: f32, %o: f32):
+          %s = arith.mulf %x, %x : f32
+          linalg.yield %s : f32
+      } -> tensor<?xf32>
+      return %1 : tensor<?xf32>
+    }
+    ```
+    becomes a single `linalg.generic` that adds and multiplies.
+  }];
+  let dependentDialects = ["::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect"];
+}
+
+#endif

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stage tile: its passes, and the order they run in.
+#pragma once
+
+#include "mlir/Pass/Pass.h"
+
+namespace girih::tile {
+
+#define GEN_PASS_DECL
+#include "compiler/tile/passes.h.inc"
+
+#define GEN_PASS_REGISTRATION
+#include "compiler/tile/passes.h.inc"
+
+// Appends the stage to `pm`, a pass manager on modules.
+void buildPipeline(mlir::OpPassManager &pm);
+
+}  // namespace girih::tile

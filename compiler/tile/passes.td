@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stage tile: sizes for every memory level from #machine alone, then one parallel loop a dispatch.
+#ifndef GIRIH_COMPILER_TILE_PASSES_TD
+#define GIRIH_COMPILER_TILE_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def SelectStrategy : Pass<"girih-select-strategy", "::mlir::ModuleOp"> {
+  let summary = "chooses tile sizes from the machine's figures";
+  let description = [{
+    Reads the module's `girih.machine` and each step function's `girih.max_tokens`; writes `strategy`, `row_tile`,
+    `column_tile` and `k_tile` on every `girih.qmatmul` and `query_tile` on every cached `girih.attention`. Register
+    tiles maximise multiply-adds per load within the vector registers; a panel's depth keeps the dequantised panel
+    within half of the level that follows L1. Fails when the machine has no f32 unit or no level.
+
+    Example:
+    ```mlir
+    module attributes {girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600,
+        barrier_ns = 200, levels = [#machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128,
+        latency_cycles = 5, shared_by = 1, source = "test">, #machine.level<name = "L2", size_bytes = 2097152,
+        bytes_per_cycle = 48, latency_cycles = 15, shared_by = 1, source = "test">],
+        units = [#machine.unit<name = "fma", element = "f32", lanes = 16, per_cycle = 2, latency_cycles = 4,
+        registers = 32, source = "test">]>} {
+      func.func @step_t1(%x: tensor<?x32xf32>, %w: !girih.packed<64 x 32, "p16:u4,f16,f16,32">,
+          %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 1 : i64} {
+        %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !girih.packed<64 x 32, "p16:u4,f16,f16,32">)
+            outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+        return %y : tensor<?x64xf32>
+      }
+    }
+    ```
+    gives the qmatmul `strategy = "direct"` and its tiles.
+  }];
+}
+
+def TileDispatches : Pass<"girih-tile-dispatches", "::mlir::ModuleOp"> {
+  let summary = "makes each group of ops that meet without waiting one parallel loop";
+  let description = [{
+    Every compute op of a step function ends up in one `scf.forall`, whose iterations are independent units of work
+    and after which the team meets. A root (the last op of a group) is tiled, and producers that only it reads are
+    computed inside its tile: what follows a `girih.qmatmul` elementwise becomes its epilogue, a row's reduction
+    stays with the row. `girih.dispatch` names the root; `girih.distribution` is "cyclic" where the work of
+    iterations grows with their number (causal attention).
+
+    Example:
+    ```mlir
+    #id = affine_map<(d0, d1) -> (d0, d1)>
+    func.func @step_t1(%a: tensor<?x32xf32>, %init: tensor<?x32xf32>) -> tensor<?x32xf32>
+        attributes {girih.max_tokens = 1 : i64} {
+      %0 = linalg.generic {indexing_maps = [#id, #id], iterator_types = ["parallel", "parallel"]}
+          ins(%a : tensor<?x32xf32>) outs(%init : tensor<?x32xf32>) {
+        ^bb0(%x: f32, %o: f32):
+          %s = arith.addf %x, %x : f32
+          linalg.yield %s : f32
+      } -> tensor<?x32xf32>
+      return %0 : tensor<?x32xf32>
+    }
+    ```
+    becomes `scf.forall` over rows.
+  }];
+  let dependentDialects = ["::mlir::scf::SCFDialect", "::mlir::affine::AffineDialect",
+    "::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect"];
+}
+
+#endif

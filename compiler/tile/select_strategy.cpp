@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// girih-select-strategy: chooses tile sizes from the machine's figures.
+#include "compiler/tile/passes.h"
+
+#include "dialects/girih/dialect.h"
+#include "dialects/machine/dialect.h"
+
+namespace girih::tile {
+#define GEN_PASS_DEF_SELECTSTRATEGY
+#include "compiler/tile/passes.h.inc"
+}  // namespace girih::tile
+
+using namespace mlir;
+using namespace girih::dialect;
+using girih::machine::DescriptionAttr;
+
+namespace {
+
+constexpr int64_t kVirtualLanes = 16;  // columns of a panel: results do not depend on the real vector width
+constexpr int64_t kBlockDepth = 32;    // k values in one packed block
+constexpr int64_t kMaxDirectRows = 8;  // beyond, dequantising once into scratch beats doing it for each row group
+
+struct RegisterTile {
+  int64_t rows = 1, panels = 1;
+};
+
+// Facts of the machine that tiling needs.
+struct Budget {
+  int64_t registersPerVector;  // machine registers that hold 16 f32
+  int64_t registers;
+  int64_t nearBytes;  // the first level: L1 or scratchpad
+  int64_t farBytes;   // the next one
+};
+
+// How many multiply-adds a loaded vector feeds: rows * panels / (rows + panels), the larger the better.
+double reuse(RegisterTile tile) { return double(tile.rows * tile.panels) / double(tile.rows + tile.panels); }
+
+int64_t registersOf(RegisterTile tile, const Budget &budget, int64_t temporaries) {
+  return (tile.rows * tile.panels + tile.panels + temporaries) * budget.registersPerVector;
+}
+
+// The best tile of at most `maxRows` rows whose panels divide `numPanels` and whose accumulators, weights and
+// temporaries fit the registers.
+RegisterTile bestTile(int64_t maxRows, int64_t numPanels, const Budget &budget, int64_t temporaries) {
+  RegisterTile best;
+  for (int64_t panels : {1, 2, 4}) {
+    if (numPanels % panels != 0)
+      continue;
+    for (int64_t rows = 1; rows <= maxRows; ++rows) {
+      RegisterTile tile{rows, panels};
+      if (registersOf(tile, budget, temporaries) > budget.registers)
+        break;
+      if (reuse(tile) > reuse(best))
+        best = tile;
+    }
+  }
+  return best;
+}
+
+int64_t roundDown(int64_t value, int64_t multiple) { return value / multiple * multiple; }
+
+struct SelectStrategyPass : girih::tile::impl::SelectStrategyBase<SelectStrategyPass> {
+  void runOnOperation() override {
+    auto machine = getOperation()->getAttrOfType<DescriptionAttr>("girih.machine");
+    auto unit = machine ? machine.unitFor("f32") : girih::machine::UnitAttr();
+    if (!unit || machine.getLevels().empty()) {
+      getOperation().emitError("module has no `girih.machine` with an f32 unit and a memory level; tile sizes come "
+                               "from nowhere else");
+      return signalPassFailure();
+    }
+    auto levels = machine.getLevels();
+    Budget budget{std::max<int64_t>(1, kVirtualLanes / unit.getLanes()), unit.getRegisters(),
+                  levels[0].getSizeBytes(), levels[levels.size() > 1 ? 1 : 0].getSizeBytes()};
+    for (auto function : getOperation().getOps<func::FuncOp>()) {
+      auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens");
+      if (!maxTokens)
+        continue;
+      function.walk([&](QMatmulOp op) { selectMatmul(op, maxTokens.getInt(), budget); });
+      function.walk([&](AttentionOp op) { selectAttention(op, maxTokens.getInt(), budget); });
+    }
+  }
+
+  void selectMatmul(QMatmulOp op, int64_t maxTokens, const Budget &budget) {
+    auto weight = dyn_cast<PackedType>(op.getW().getType());
+    if (!weight)
+      return;
+    Builder b(op);
+    int64_t numPanels = llvm::divideCeil(weight.getColumns(), kVirtualLanes);
+    bool direct = maxTokens <= kMaxDirectRows;
+    // Unpacking needs the loaded line, the codes and a scale and a min for each panel beside the accumulators.
+    RegisterTile tile = bestTile(direct ? maxTokens : 16, numPanels, budget, direct ? 6 : 1);
+    op.setStrategyAttr(b.getStringAttr(direct ? "direct" : "panel"));
+    op.setRowTileAttr(b.getI64IntegerAttr(tile.rows));
+    op.setColumnTileAttr(b.getI64IntegerAttr(tile.panels * kVirtualLanes));
+    // The dequantised panel may fill half of the second level; the other half is for activations.
+    int64_t depth = llvm::alignTo(weight.getDepth(), kBlockDepth);
+    int64_t fits = roundDown(budget.farBytes / 2 / (tile.panels * kVirtualLanes * 4), kBlockDepth);
+    op.setKTileAttr(b.getI64IntegerAttr(direct ? depth : std::clamp(fits, kBlockDepth, depth)));
+  }
+
+  void selectAttention(AttentionOp op, int64_t maxTokens, const Budget &budget) {
+    if (!op.getKv())
+      return;
+    // Rows that share a block of keys: as many as keep their accumulators and queries within half of the first level.
+    auto q = cast<ShapedType>(op.getQ().getType());
+    int64_t headsPerGroup = q.getDimSize(1) / op.getKv().getType().getHeads();
+    int64_t bytesPerToken = headsPerGroup * (q.getDimSize(2) + op.getKv().getType().getValueDim()) * 4;
+    int64_t fits = std::clamp<int64_t>(budget.nearBytes / 2 / bytesPerToken, 1, 16);
+    op.setQueryTileAttr(Builder(op).getI64IntegerAttr(std::min(fits, maxTokens)));
+  }
+};
+
+}  // namespace

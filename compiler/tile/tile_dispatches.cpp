@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// girih-tile-dispatches: makes each group of ops that meet without waiting one parallel loop.
+#include "compiler/tile/passes.h"
+
+#include "dialects/girih/dialect.h"
+
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/SCF/Transforms/TileUsingInterface.h"
+
+namespace girih::tile {
+#define GEN_PASS_DEF_TILEDISPATCHES
+#include "compiler/tile/passes.h.inc"
+}  // namespace girih::tile
+
+using namespace mlir;
+using namespace girih::dialect;
+
+namespace {
+
+constexpr int64_t kRowGroupsPerUnit = 16;  // row groups that share one dequantised panel before the next unit
+
+bool isCompute(Operation &op) {
+  return isa<linalg::LinalgOp, QMatmulOp, GatherRowsOp, AttentionOp, KvAppendOp>(op);
+}
+
+// Producers that are computed inside the tiles of `root`: each is read by one op of the group and nothing else.
+void collectGroup(Operation *root, llvm::SmallPtrSetImpl<Operation *> &group) {
+  for (OpOperand &operand : root->getOpOperands()) {
+    Operation *producer = operand.get().getDefiningOp();
+    if (!producer || producer->getBlock() != root->getBlock() || !producer->hasOneUse())
+      continue;
+    if (!isa<linalg::LinalgOp, QMatmulOp>(producer) || isa<QMatmulOp, GatherRowsOp, AttentionOp, KvAppendOp>(root))
+      continue;  // a matmul, an attention needs whole rows of what it reads
+    auto consumer = cast<linalg::LinalgOp>(root);
+    if (!consumer.getMatchingIndexingMap(&operand).isProjectedPermutation())
+      continue;
+    group.insert(producer);
+    collectGroup(producer, group);
+  }
+}
+
+// The matmul of the group whose result an operand of `root` is, if any.
+std::pair<QMatmulOp, OpOperand *> anchorOf(Operation *root, const llvm::SmallPtrSetImpl<Operation *> &group) {
+  for (OpOperand &operand : root->getOpOperands())
+    if (auto matmul = operand.get().getDefiningOp<QMatmulOp>(); matmul && group.contains(matmul))
+      return {matmul, &operand};
+  return {};
+}
+
+// [T, N] tile of a matmul: several row groups share a panel; a unit is one column tile wide.
+SmallVector<int64_t> matmulTile(QMatmulOp matmul) {
+  int64_t rows = matmul.getRowTile().value_or(1), columns = matmul.getColumnTile().value_or(16);
+  bool panel = matmul.getStrategy() == StringRef("panel");
+  int64_t numColumns = cast<ShapedType>(matmul.getInit().getType()).getDimSize(1);
+  if (ShapedType::isDynamic(numColumns) || numColumns % columns != 0)
+    columns = 0;  // one unit spans all columns; the kernel masks the last panel
+  return {panel ? rows * kRowGroupsPerUnit : 0, columns};
+}
+
+// Tile sizes for the loops of `root`; 0 leaves a loop whole.
+SmallVector<int64_t> tileSizes(Operation *root, const llvm::SmallPtrSetImpl<Operation *> &group) {
+  if (auto matmul = dyn_cast<QMatmulOp>(root))
+    return matmulTile(matmul);
+  if (isa<GatherRowsOp>(root))
+    return {1};
+  if (auto attention = dyn_cast<AttentionOp>(root))
+    return {int64_t(attention.getQueryTile().value_or(1)), 1};
+  auto structured = cast<linalg::LinalgOp>(root);
+  SmallVector<int64_t> sizes(structured.getNumLoops(), 0);
+  if (auto [matmul, operand] = anchorOf(root, group); matmul) {
+    SmallVector<int64_t> tile = matmulTile(matmul);
+    AffineMap map = structured.getMatchingIndexingMap(operand);
+    for (unsigned result = 0; result < map.getNumResults(); ++result)
+      if (auto dim = dyn_cast<AffineDimExpr>(map.getResult(result)))
+        sizes[dim.getPosition()] = tile[result];
+    return sizes;
+  }
+  // Rows: the outermost dimension of the result, one row a unit.
+  AffineMap out = structured.getIndexingMapMatchingResult(root->getResult(0));
+  if (out.getNumResults() > 0)
+    if (auto dim = dyn_cast<AffineDimExpr>(out.getResult(0)))
+      sizes[dim.getPosition()] = 1;
+  return sizes;
+}
+
+// What `girih inspect` and a profile call this dispatch: the nearest layer name, or the op's.
+std::string dispatchName(Operation *root) {
+  std::string name = root->getName().stripDialect().str();
+  if (auto named = root->getLoc()->findInstanceOf<NameLoc>())
+    name += "." + named.getName().str();
+  return name;
+}
+
+class DispatchTiler {
+public:
+  explicit DispatchTiler(func::FuncOp function) : rewriter(function.getContext()) {}
+
+  // Tiles every compute op that stands directly in `block`, last first, so that a root is met before what it reads.
+  LogicalResult tileBlock(Block &block) {
+    while (Operation *root = lastCompute(block))
+      if (failed(tileRoot(root)))
+        return failure();
+    for (Operation &op : llvm::make_early_inc_range(block))
+      if (auto loop = dyn_cast<scf::ForOp>(op))
+        if (failed(tileBlock(*loop.getBody())))
+          return failure();
+    return success();
+  }
+
+private:
+  Operation *lastCompute(Block &block) {
+    for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block))) {
+      if (!isCompute(op))
+        continue;
+      if (op.use_empty() && isMemoryEffectFree(&op)) {
+        rewriter.eraseOp(&op);
+        continue;
+      }
+      return &op;
+    }
+    return nullptr;
+  }
+
+  LogicalResult tileRoot(Operation *root) {
+    if (auto append = dyn_cast<KvAppendOp>(root))
+      return tileAppend(append);
+    llvm::SmallPtrSet<Operation *, 8> group;
+    collectGroup(root, group);
+    SmallVector<OpFoldResult> sizes = getAsIndexOpFoldResult(root->getContext(), tileSizes(root, group));
+    scf::SCFTileAndFuseOptions options;
+    options.tilingOptions.setLoopType(scf::SCFTilingOptions::LoopType::ForallOp).setTileSizes(sizes);
+    options.setFusionControlFn([&](tensor::ExtractSliceOp, OpResult producer, bool)
+                                   -> std::optional<scf::SCFTileAndFuseOptions::ControlFnResult> {
+      if (!group.contains(producer.getOwner()))
+        return std::nullopt;
+      return scf::SCFTileAndFuseOptions::ControlFnResult{};
+    });
+    rewriter.setInsertionPoint(root);
+    auto tiled = scf::tileConsumerAndFuseProducersUsingSCF(rewriter, cast<TilingInterface>(root), options);
+    if (failed(tiled) || tiled->loops.empty())
+      return root->emitOpError("has no parallel loop to cut into units of work");
+    Operation *loop = tiled->loops.front();
+    loop->setAttr("girih.dispatch", rewriter.getStringAttr(dispatchName(root)));
+    if (isa<AttentionOp>(root))
+      loop->setAttr("girih.distribution", rewriter.getStringAttr("cyclic"));
+    for (OpResult result : root->getResults())
+      rewriter.replaceAllUsesWith(result, tiled->replacements[result]);
+    rewriter.eraseOp(root);
+    return success();
+  }
+
+  // The append has no tensor result: a loop over tokens around its slices. What follows reads the same cache.
+  LogicalResult tileAppend(KvAppendOp append) {
+    rewriter.setInsertionPoint(append);
+    Location loc = append.getLoc();
+    OpFoldResult tokens = tensor::getMixedSize(rewriter, loc, append.getKey(), 0);
+    auto loop = scf::ForallOp::create(rewriter, loc, tokens, ValueRange(), std::nullopt);
+    loop->setAttr("girih.dispatch", rewriter.getStringAttr(dispatchName(append)));
+    rewriter.setInsertionPointToStart(loop.getBody());
+    Value token = loop.getInductionVar(0);
+    auto row = [&](Value heads) -> Value {
+      auto type = cast<RankedTensorType>(heads.getType());
+      SmallVector<OpFoldResult> offsets{token, rewriter.getIndexAttr(0), rewriter.getIndexAttr(0)};
+      SmallVector<OpFoldResult> sizes{rewriter.getIndexAttr(1), rewriter.getIndexAttr(type.getDimSize(1)),
+                                      rewriter.getIndexAttr(type.getDimSize(2))};
+      SmallVector<OpFoldResult> strides(3, rewriter.getIndexAttr(1));
+      return tensor::ExtractSliceOp::create(rewriter, loc, heads, offsets, sizes, strides);
+    };
+    KvAppendOp::create(rewriter, loc, append.getKv().getType(), row(append.getKey()), row(append.getValue()),
+                       append.getKv(), token);
+    rewriter.replaceOp(append, append.getKv());
+    return success();
+  }
+
+  IRRewriter rewriter;
+};
+
+struct TileDispatchesPass : girih::tile::impl::TileDispatchesBase<TileDispatchesPass> {
+  void runOnOperation() override {
+    for (auto function : getOperation().getOps<func::FuncOp>())
+      if (function->hasAttr("girih.max_tokens"))
+        if (failed(DispatchTiler(function).tileBlock(function.getBody().front())))
+          return signalPassFailure();
+  }
+};
+
+}  // namespace

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// Dialect `machine`: a machine as data.
+#ifndef GIRIH_DIALECTS_MACHINE_DIALECT_TD
+#define GIRIH_DIALECTS_MACHINE_DIALECT_TD
+
+include "mlir/IR/AttrTypeBase.td"
+include "mlir/IR/DialectBase.td"
+
+def Machine_Dialect : Dialect {
+  let name = "machine";
+  let cppNamespace = "::girih::machine";
+  let summary = "A machine described by its memory levels and compute units; attributes only";
+  let description = [{
+    The only thing that tiling, fusion and the cost model may ask. Every figure says where it comes from.
+  }];
+  let useDefaultAttributePrinterParser = 1;
+}
+
+class Machine_Attr<string name, string attrMnemonic> : AttrDef<Machine_Dialect, name> {
+  let mnemonic = attrMnemonic;
+  let assemblyFormat = "`<` struct(params) `>`";
+}
+
+def Machine_LevelAttr : Machine_Attr<"Level", "level"> {
+  let summary = "one memory level";
+  let description = [{
+    `size_bytes` as one unit sees it; `bytes_per_cycle` that one unit can read from it; `shared_by` units.
+
+    Example:
+    ```mlir
+    #l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1,
+        source = "CPUID leaf 4">
+    ```
+  }];
+  let parameters = (ins StringRefParameter<>:$name, "int64_t":$size_bytes, "int64_t":$bytes_per_cycle,
+    "int64_t":$latency_cycles, "int64_t":$shared_by, StringRefParameter<>:$source);
+}
+
+def Machine_UnitAttr : Machine_Attr<"Unit", "unit"> {
+  let summary = "a kind of compute unit of one core";
+  let description = [{
+    `per_cycle` instructions of `lanes` elements of `element` can start each cycle, one multiply and one add each;
+    results take `latency_cycles`; `registers` of that width exist.
+
+    Example:
+    ```mlir
+    #fma = #machine.unit<name = "fma", element = "f32", lanes = 16, per_cycle = 2, latency_cycles = 4, registers = 32,
+        source = "CPUID avx512f">
+    ```
+  }];
+  let parameters = (ins StringRefParameter<>:$name, StringRefParameter<>:$element, "int64_t":$lanes,
+    "int64_t":$per_cycle, "int64_t":$latency_cycles, "int64_t":$registers, StringRefParameter<>:$source);
+}
+
+def Machine_DescriptionAttr : Machine_Attr<"Description", "description"> {
+  let summary = "a whole machine";
+  let description = [{
+    `levels` from the nearest to the farthest. JSON both ways: dialects/machine/json.h.
+
+    Example:
+    ```mlir
+    #m = #machine.description<name = "x86-64 avx2", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200,
+        levels = [#machine.level<name = "L1", size_bytes = 32768, bytes_per_cycle = 64, latency_cycles = 5,
+            shared_by = 1, source = "CPUID leaf 4">],
+        units = [#machine.unit<name = "fma", element = "f32", lanes = 8, per_cycle = 2, latency_cycles = 4,
+            registers = 16, source = "CPUID avx2">]>
+    ```
+  }];
+  let parameters = (ins StringRefParameter<>:$name, StringRefParameter<>:$kind, "int64_t":$cores,
+    "int64_t":$clock_mhz, "int64_t":$barrier_ns, ArrayRefParameter<"LevelAttr">:$levels,
+    ArrayRefParameter<"UnitAttr">:$units);
+  let assemblyFormat = [{
+    `<` `name` `=` $name `,` `kind` `=` $kind `,` `cores` `=` $cores `,` `clock_mhz` `=` $clock_mhz `,`
+    `barrier_ns` `=` $barrier_ns `,` `levels` `=` `[` $levels `]` `,` `units` `=` `[` $units `]` `>`
+  }];
+  let extraClassDeclaration = [{
+    // The unit with most lanes for `element` ("f32"), or null.
+    UnitAttr unitFor(llvm::StringRef element) const;
+    // The level by name, or null.
+    LevelAttr level(llvm::StringRef name) const;
+  }];
+}
+
+#endif
