@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stage allocate: its passes, and the order they run in.
+// Stage `allocate`: its passes and its pipeline.
 #pragma once
 
 #include "mlir/Pass/Pass.h"
 
-namespace girih::allocate {
+namespace girih::compiler {
 
 #define GEN_PASS_DECL
 #include "compiler/allocate/passes.h.inc"
 
-#define GEN_PASS_REGISTRATION
-#include "compiler/allocate/passes.h.inc"
+// Appends the stage to `pipeline`, a pass manager on modules.
+void buildAllocatePipeline(mlir::OpPassManager &pipeline);
 
-// Appends the stage to `pm`, a pass manager on modules.
-void buildPipeline(mlir::OpPassManager &pm);
+// Makes the stage's passes and its pipeline `girih-allocate` known by name.
+void registerAllocateStage();
 
-}  // namespace girih::allocate
+}  // namespace girih::compiler

@@ -5,16 +5,16 @@
 #include "mlir/Dialect/Linalg/Transforms/Transforms.h"
 #include "mlir/Dialect/Tensor/Transforms/Transforms.h"
 
-namespace girih::fuse {
+namespace girih::compiler {
 #define GEN_PASS_DEF_FUSEELEMENTWISE
 #include "compiler/fuse/passes.h.inc"
-}  // namespace girih::fuse
+}  // namespace girih::compiler
 
 using namespace mlir;
 
 namespace {
 
-struct FuseElementwisePass : girih::fuse::impl::FuseElementwiseBase<FuseElementwisePass> {
+struct FuseElementwisePass : girih::compiler::impl::FuseElementwiseBase<FuseElementwisePass> {
   void runOnOperation() override {
     RewritePatternSet patterns(&getContext());
     // Fusing a producer with several users would compute it once for each.

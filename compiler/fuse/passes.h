@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stage fuse: its passes, and the order they run in.
+// Stage `fuse`: its passes and its pipeline.
 #pragma once
 
 #include "mlir/Pass/Pass.h"
 
-namespace girih::fuse {
+namespace girih::compiler {
 
 #define GEN_PASS_DECL
 #include "compiler/fuse/passes.h.inc"
 
-#define GEN_PASS_REGISTRATION
-#include "compiler/fuse/passes.h.inc"
+// Appends the stage to `pipeline`, a pass manager on modules.
+void buildFusePipeline(mlir::OpPassManager &pipeline);
 
-// Appends the stage to `pm`, a pass manager on modules.
-void buildPipeline(mlir::OpPassManager &pm);
+// Makes the stage's passes and its pipeline `girih-fuse` known by name.
+void registerFuseStage();
 
-}  // namespace girih::fuse
+}  // namespace girih::compiler

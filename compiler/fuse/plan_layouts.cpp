@@ -5,10 +5,10 @@
 #include "dialects/girih/dialect.h"
 #include "runtime/weights/formats.h"
 
-namespace girih::fuse {
+namespace girih::compiler {
 #define GEN_PASS_DEF_PLANLAYOUTS
 #include "compiler/fuse/passes.h.inc"
-}  // namespace girih::fuse
+}  // namespace girih::compiler
 
 using namespace mlir;
 using namespace girih::dialect;
@@ -78,7 +78,7 @@ LogicalResult planLayout(LayerWeightOp weight) {
   return success();
 }
 
-struct PlanLayoutsPass : girih::fuse::impl::PlanLayoutsBase<PlanLayoutsPass> {
+struct PlanLayoutsPass : girih::compiler::impl::PlanLayoutsBase<PlanLayoutsPass> {
   void runOnOperation() override {
     for (auto function : getOperation().getOps<func::FuncOp>()) {
       unifyWeights(function);

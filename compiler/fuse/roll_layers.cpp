@@ -9,10 +9,10 @@
 
 #include "mlir/IR/IRMapping.h"
 
-namespace girih::fuse {
+namespace girih::compiler {
 #define GEN_PASS_DEF_ROLLLAYERS
 #include "compiler/fuse/passes.h.inc"
-}  // namespace girih::fuse
+}  // namespace girih::compiler
 
 using namespace mlir;
 using namespace girih::dialect;
@@ -225,7 +225,7 @@ Run longestRun(ArrayRef<func::CallOp> calls, size_t first) {
   return best;
 }
 
-struct RollLayersPass : girih::fuse::impl::RollLayersBase<RollLayersPass> {
+struct RollLayersPass : girih::compiler::impl::RollLayersBase<RollLayersPass> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
     SymbolTable symbols(module);

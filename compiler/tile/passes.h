@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stage tile: its passes, and the order they run in.
+// Stage `tile`: its passes and its pipeline.
 #pragma once
 
 #include "mlir/Pass/Pass.h"
 
-namespace girih::tile {
+namespace girih::compiler {
 
 #define GEN_PASS_DECL
 #include "compiler/tile/passes.h.inc"
 
-#define GEN_PASS_REGISTRATION
-#include "compiler/tile/passes.h.inc"
+// Appends the stage to `pipeline`, a pass manager on modules.
+void buildTilePipeline(mlir::OpPassManager &pipeline);
 
-// Appends the stage to `pm`, a pass manager on modules.
-void buildPipeline(mlir::OpPassManager &pm);
+// Makes the stage's passes and its pipeline `girih-tile` known by name.
+void registerTileStage();
 
-}  // namespace girih::tile
+}  // namespace girih::compiler

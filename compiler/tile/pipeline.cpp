@@ -1,15 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stage tile, in order.
+// Stage `tile`: the order of its passes.
 #include "compiler/tile/passes.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
-#include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/Passes.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassRegistry.h"
 
-void girih::tile::buildPipeline(mlir::OpPassManager &pm) {
+namespace girih::compiler {
+
+#define GEN_PASS_REGISTRATION
+#include "compiler/tile/passes.h.inc"
+
+void buildTilePipeline(mlir::OpPassManager &pipeline) {
   // Sizes first: the loops are cut by them.
-  pm.addPass(createSelectStrategy());
-  pm.addPass(createTileDispatches());
-  pm.addPass(mlir::createCanonicalizerPass());
-  pm.addPass(mlir::createCSEPass());
+  pipeline.addPass(createSelectStrategy());
+  pipeline.addPass(createTileDispatches());
+  pipeline.addPass(mlir::createCanonicalizerPass());
+  pipeline.addPass(mlir::createCSEPass());
 }
+
+void registerTileStage() {
+  registerGirih_tilePasses();
+  mlir::PassPipelineRegistration<>("girih-tile", "stage tile: tile sizes from #machine, one parallel loop a dispatch",
+                                   [](mlir::OpPassManager &pipeline) { buildTilePipeline(pipeline); });
+}
+
+}  // namespace girih::compiler

@@ -5,10 +5,10 @@
 #include "dialects/girih/dialect.h"
 #include "dialects/machine/dialect.h"
 
-namespace girih::tile {
+namespace girih::compiler {
 #define GEN_PASS_DEF_SELECTSTRATEGY
 #include "compiler/tile/passes.h.inc"
-}  // namespace girih::tile
+}  // namespace girih::compiler
 
 using namespace mlir;
 using namespace girih::dialect;
@@ -59,7 +59,7 @@ RegisterTile bestTile(int64_t maxRows, int64_t numPanels, const Budget &budget, 
 
 int64_t roundDown(int64_t value, int64_t multiple) { return value / multiple * multiple; }
 
-struct SelectStrategyPass : girih::tile::impl::SelectStrategyBase<SelectStrategyPass> {
+struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStrategyPass> {
   void runOnOperation() override {
     auto machine = getOperation()->getAttrOfType<DescriptionAttr>("girih.machine");
     auto unit = machine ? machine.unitFor("f32") : girih::machine::UnitAttr();

@@ -7,10 +7,10 @@
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/SCF/Transforms/TileUsingInterface.h"
 
-namespace girih::tile {
+namespace girih::compiler {
 #define GEN_PASS_DEF_TILEDISPATCHES
 #include "compiler/tile/passes.h.inc"
-}  // namespace girih::tile
+}  // namespace girih::compiler
 
 using namespace mlir;
 using namespace girih::dialect;
@@ -175,7 +175,7 @@ private:
   IRRewriter rewriter;
 };
 
-struct TileDispatchesPass : girih::tile::impl::TileDispatchesBase<TileDispatchesPass> {
+struct TileDispatchesPass : girih::compiler::impl::TileDispatchesBase<TileDispatchesPass> {
   void runOnOperation() override {
     for (auto function : getOperation().getOps<func::FuncOp>())
       if (function->hasAttr("girih.max_tokens"))

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih-opt: reads IR, runs any pass or stage of the ladder, prints IR.
+#include "compiler/allocate/passes.h"
+#include "compiler/fuse/passes.h"
 #include "compiler/import/passes.h"
+#include "compiler/tile/passes.h"
 #include "dialects/register.h"
 
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
@@ -12,6 +15,9 @@ int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
   girih::dialect::registerDialects(registry);
   girih::compiler::registerImportStage();
+  girih::compiler::registerFuseStage();
+  girih::compiler::registerTileStage();
+  girih::compiler::registerAllocateStage();
   // Upstream passes that are handy when reading a stage's output: -canonicalize, -cse, -inline, -symbol-dce.
   mlir::registerTransformsPasses();
   mlir::registerLinalgPasses();

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+// girih-bind-memory: gives weights, caches, inputs and logits their addresses.
+#include "compiler/allocate/passes.h"
+
+#include "dialects/girih/dialect.h"
+#include "runtime/weights/packed_layout.h"
+
+#include <map>
+
+namespace girih::compiler {
+#define GEN_PASS_DEF_BINDMEMORY
+#include "compiler/allocate/passes.h.inc"
+}  // namespace girih::compiler
+
+using namespace mlir;
+using namespace girih::dialect;
+
+namespace {
+
+constexpr int64_t kBlockTokens = 16;       // positions in a KV block; GIRIH_KV_BLOCK_TOKENS
+constexpr int64_t kSectionAlignment = 64;  // bytes: a cache line, and the widest vector load
+
+// Offsets in the weight section. The same tensors in the same layout are stored once: a tied embedding and head.
+class WeightPlan {
+public:
+  explicit WeightPlan(MLIRContext *context) : builder(context) {}
+
+  FailureOr<int64_t> offsetOf(LayerWeightOp weight, ArrayAttr names) {
+    std::string layout = "dense:f32";
+    int64_t sizeBytes = 0;
+    SmallVector<int64_t> shape;
+    if (auto packed = dyn_cast<PackedType>(weight.getResult().getType())) {
+      layout = packed.getLayout().str();
+      shape = {packed.getColumns(), packed.getDepth()};
+      auto parsed = girih::weights::PackedLayout::parse(layout);
+      if (!parsed.isOk())
+        return weight.emitOpError("layout \"") << layout << "\": " << std::string(parsed.status().message());
+      auto bytes = parsed->tensorBytes(packed.getColumns(), packed.getDepth());
+      if (!bytes.isOk())
+        return weight.emitOpError("size: ") << std::string(bytes.status().message());
+      sizeBytes = *bytes;
+    } else {
+      auto tensor = cast<RankedTensorType>(weight.getResult().getType());
+      shape = llvm::to_vector(tensor.getShape());
+      sizeBytes = tensor.getNumElements() * 4;
+    }
+    auto key = std::make_tuple(Attribute(names).getAsOpaquePointer(), weight.getInterleave(), layout);
+    auto [entry, isNew] = offsets.try_emplace(key, end);
+    if (isNew) {
+      record(weight, names, layout, shape, sizeBytes);
+      end = llvm::alignTo(end + sizeBytes, kSectionAlignment);
+    }
+    return entry->second;
+  }
+
+  ArrayAttr plan() { return builder.getArrayAttr(records); }
+  int64_t totalBytes() const { return end; }
+
+private:
+  void record(LayerWeightOp weight, ArrayAttr names, StringRef layout, ArrayRef<int64_t> shape, int64_t sizeBytes) {
+    records.push_back(builder.getDictionaryAttr({
+        builder.getNamedAttr("names", names),
+        builder.getNamedAttr("interleave", weight.getInterleaveAttr()),
+        builder.getNamedAttr("storage", weight.getStorageAttr()),
+        builder.getNamedAttr("layout", builder.getStringAttr(layout)),
+        builder.getNamedAttr("shape", builder.getDenseI64ArrayAttr(shape)),
+        builder.getNamedAttr("offset", builder.getI64IntegerAttr(end)),
+        builder.getNamedAttr("size", builder.getI64IntegerAttr(sizeBytes)),
+    }));
+  }
+
+  Builder builder;
+  int64_t end = 0;
+  std::map<std::tuple<const void *, int64_t, std::string>, int64_t> offsets;
+  SmallVector<Attribute> records;
+};
+
+int64_t cacheBytes(KvType kv) {
+  return kBlockTokens * kv.getHeads() * (kv.getKeyDim() + kv.getValueDim()) *
+         (kv.getElement().getIntOrFloatBitWidth() / 8);
+}
+
+class StepBinder {
+public:
+  StepBinder(ModuleOp module, WeightPlan &weights, ArrayRef<int64_t> cacheOffsets, int64_t blockBytes)
+      : module(module), symbols(module), weights(weights), cacheOffsets(cacheOffsets), blockBytes(blockBytes) {}
+
+  LogicalResult bind(func::FuncOp function) {
+    if (failed(bindWeights(function)) || failed(bindSignature(function)))
+      return failure();
+    bindCaches(function);
+    return success();
+  }
+
+private:
+  LogicalResult bindWeights(func::FuncOp function) {
+    SmallVector<LayerWeightOp> ops;
+    function.walk([&](LayerWeightOp op) { ops.push_back(op); });
+    for (LayerWeightOp weight : ops) {
+      SmallVector<int64_t> offsets;
+      for (Attribute names : weight.getNames()) {
+        FailureOr<int64_t> offset = weights.offsetOf(weight, cast<ArrayAttr>(names));
+        if (failed(offset))
+          return failure();
+        offsets.push_back(*offset);
+      }
+      OpBuilder b(weight);
+      Value offset = offsetValue(b, weight.getLoc(), weight.getLayer(), offsets);
+      weight.getResult().replaceAllUsesWith(addressOf(b, weight, offset));
+      weight.erase();
+    }
+    return success();
+  }
+
+  // offsets[layer], from a constant or from a table in the code.
+  Value offsetValue(OpBuilder &b, Location loc, Value layer, ArrayRef<int64_t> offsets) {
+    if (llvm::all_equal(offsets))
+      return arith::ConstantIndexOp::create(b, loc, offsets.front());
+    auto type = MemRefType::get({int64_t(offsets.size())}, b.getI64Type());
+    auto values = DenseIntElementsAttr::get(RankedTensorType::get(type.getShape(), b.getI64Type()), offsets);
+    memref::GlobalOp table = tables[values];
+    if (!table) {
+      OpBuilder top = OpBuilder::atBlockBegin(module.getBody());
+      table = memref::GlobalOp::create(top, loc, "offsets", top.getStringAttr("private"), type, values, true,
+                                       IntegerAttr());
+      symbols.insert(table);
+      tables[values] = table;
+    }
+    Value base = memref::GetGlobalOp::create(b, loc, type, table.getSymName());
+    Value offset = memref::LoadOp::create(b, loc, base, layer);
+    return arith::IndexCastOp::create(b, loc, b.getIndexType(), offset);
+  }
+
+  Value addressOf(OpBuilder &b, LayerWeightOp weight, Value offset) {
+    Type type = weight.getResult().getType();
+    if (isa<PackedType>(type))
+      return PackedAtOp::create(b, weight.getLoc(), type, offset);
+    auto tensor = cast<RankedTensorType>(type);
+    Value buffer = BufferAtOp::create(b, weight.getLoc(), MemRefType::get(tensor.getShape(), tensor.getElementType()),
+                                      "weights", offset, Value());
+    return bufferization::ToTensorOp::create(b, weight.getLoc(), type, buffer, /*restrict=*/true);
+  }
+
+  void bindCaches(func::FuncOp function) {
+    SmallVector<KvLayerOp> ops;
+    function.walk([&](KvLayerOp op) { ops.push_back(op); });
+    for (KvLayerOp cache : ops) {
+      OpBuilder b(cache);
+      Location loc = cache.getLoc();
+      int64_t first = cacheOffsets[cache.getLayer()];
+      Value offset = arith::ConstantIndexOp::create(b, loc, first);
+      if (Value index = cache.getIndex()) {
+        int64_t next = cache.getLayer() + cache.getStride();
+        int64_t step = next < int64_t(cacheOffsets.size()) ? cacheOffsets[next] - first : 0;
+        Value distance = arith::MulIOp::create(b, loc, index, arith::ConstantIndexOp::create(b, loc, step));
+        offset = arith::AddIOp::create(b, loc, offset, distance);
+      }
+      Value bound = KvAtOp::create(b, loc, cache.getResult().getType(), offset, blockBytes);
+      cache.getResult().replaceAllUsesWith(bound);
+      cache.erase();
+    }
+  }
+
+  // (tokens, positions, logit_rows) -> logits becomes (args, thread, threads) -> ().
+  LogicalResult bindSignature(func::FuncOp function) {
+    if (function.getNumArguments() != 3 || function.getNumResults() != 1)
+      return function.emitOpError("is no step: it has ")
+             << function.getNumArguments() << " arguments and " << function.getNumResults()
+             << " results; a step has tokens, positions and logit rows, and logits";
+    MLIRContext *context = function.getContext();
+    Block &body = function.getBody().front();
+    OpBuilder b = OpBuilder::atBlockBegin(&body);
+    Location loc = function.getLoc();
+    Value zero = arith::ConstantIndexOp::create(b, loc, 0);
+    Value tokens = StepExtentOp::create(b, loc, b.getIndexType(), "num_tokens");
+    Value logitRows = StepExtentOp::create(b, loc, b.getIndexType(), "num_logit_rows");
+    const std::pair<StringRef, Value> inputs[] = {
+        {"tokens", tokens}, {"positions", tokens}, {"logit_rows", logitRows}};
+    for (auto [argument, input] : llvm::zip(body.getArguments(), inputs)) {
+      auto type = cast<RankedTensorType>(argument.getType());
+      Value buffer = BufferAtOp::create(b, loc, MemRefType::get(type.getShape(), type.getElementType()), input.first,
+                                        zero, input.second);
+      Value tensor = bufferization::ToTensorOp::create(b, loc, type, buffer, /*restrict=*/true);
+      // Extents are the step's own, not to be asked of a buffer.
+      for (OpOperand &use : llvm::make_early_inc_range(argument.getUses()))
+        if (auto dim = dyn_cast<tensor::DimOp>(use.getOwner()); dim && getConstantIntValue(dim.getIndex()) == 0) {
+          dim.replaceAllUsesWith(input.second);
+          dim.erase();
+        }
+      argument.replaceAllUsesWith(tensor);
+    }
+    body.eraseArguments(0, 3);
+    body.addArguments({LLVM::LLVMPointerType::get(context), b.getIndexType(), b.getIndexType()}, {loc, loc, loc});
+    auto returned = cast<func::ReturnOp>(body.getTerminator());
+    b.setInsertionPoint(returned);
+    auto logits = cast<RankedTensorType>(returned.getOperand(0).getType());
+    Value buffer = BufferAtOp::create(b, loc, MemRefType::get(logits.getShape(), logits.getElementType()), "logits",
+                                      zero, logitRows);
+    auto store = bufferization::MaterializeInDestinationOp::create(b, loc, returned.getOperand(0), buffer);
+    store.setRestrict(true);
+    store.setWritable(true);
+    returned->setOperands({});
+    function.setType(FunctionType::get(context, body.getArgumentTypes(), {}));
+    function->setAttr("girih.entry", UnitAttr::get(context));
+    return success();
+  }
+
+  ModuleOp module;
+  SymbolTable symbols;
+  WeightPlan &weights;
+  ArrayRef<int64_t> cacheOffsets;
+  int64_t blockBytes;
+  DenseMap<Attribute, memref::GlobalOp> tables;
+};
+
+struct BindMemoryPass : girih::compiler::impl::BindMemoryBase<BindMemoryPass> {
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    SmallVector<int64_t> cacheOffsets;
+    FailureOr<int64_t> blockBytes = layOutCache(module, cacheOffsets);
+    if (failed(blockBytes))
+      return signalPassFailure();
+    WeightPlan weights(module.getContext());
+    StepBinder binder(module, weights, cacheOffsets, *blockBytes);
+    for (auto function : module.getOps<func::FuncOp>())
+      if (function->hasAttr("girih.max_tokens") && failed(binder.bind(function)))
+        return signalPassFailure();
+    Builder b(module.getContext());
+    module->setAttr("girih.weights", weights.plan());
+    module->setAttr("girih.weight_bytes", b.getI64IntegerAttr(weights.totalBytes()));
+    module->setAttr("girih.kv_block_bytes", b.getI64IntegerAttr(*blockBytes));
+  }
+
+  // Fills the offset of each cached layer in a KV block; returns the block's size in bytes.
+  FailureOr<int64_t> layOutCache(ModuleOp module, SmallVectorImpl<int64_t> &offsets) {
+    std::map<int64_t, KvType> layers;
+    bool consistent = true;
+    module.walk([&](KvLayerOp cache) {
+      int64_t count = 1;
+      if (cache.getIndex())
+        if (auto loop = cache->getParentOfType<scf::ForOp>())
+          count = getConstantIntValue(loop.getUpperBound()).value_or(1);
+      for (int64_t index = 0; index < count; ++index) {
+        auto [entry, isNew] =
+            layers.try_emplace(cache.getLayer() + index * cache.getStride(), cache.getResult().getType());
+        consistent &= entry->second == cache.getResult().getType();
+      }
+    });
+    int64_t end = 0;
+    for (auto &[layer, kv] : layers) {
+      consistent &= layer == int64_t(offsets.size());
+      offsets.push_back(end);
+      end += cacheBytes(kv);
+    }
+    if (consistent)
+      return end;
+    return module.emitError("cached layers are not numbered 0 to ")
+           << int64_t(layers.size()) - 1 << " with one type each";
+  }
+};
+
+}  // namespace

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stage `allocate`: the order of its passes.
+#include "compiler/allocate/passes.h"
+
+#include "mlir/Transforms/Passes.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassRegistry.h"
+
+namespace girih::compiler {
+
+#define GEN_PASS_REGISTRATION
+#include "compiler/allocate/passes.h.inc"
+
+void buildAllocatePipeline(mlir::OpPassManager &pipeline) {
+  pipeline.addPass(createBindMemory());
+  pipeline.addPass(mlir::createCanonicalizerPass());
+  pipeline.addPass(createBufferizeStep());
+  pipeline.addPass(mlir::createCanonicalizerPass());
+  pipeline.addPass(mlir::createCSEPass());
+  pipeline.addPass(createPlanMemory());
+  pipeline.addPass(mlir::createCSEPass());
+}
+
+void registerAllocateStage() {
+  registerGirih_allocatePasses();
+  mlir::PassPipelineRegistration<>("girih-allocate", "stage allocate: buffers at offsets known when the program is written",
+                                   [](mlir::OpPassManager &pipeline) { buildAllocatePipeline(pipeline); });
+}
+
+}  // namespace girih::compiler

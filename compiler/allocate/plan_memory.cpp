@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// girih-plan-memory: replaces allocations by offsets into one arena.
+//
+// A shared buffer lives from its allocation to its last use, uses through views and loops included; buffers are
+// placed largest first at the lowest offset where no living neighbour is.
+#include "compiler/allocate/passes.h"
+
+#include "dialects/girih/dialect.h"
+
+#include "mlir/Interfaces/LoopLikeInterface.h"
+#include "mlir/Interfaces/ValueBoundsOpInterface.h"
+#include "mlir/Interfaces/ViewLikeInterface.h"
+
+namespace girih::compiler {
+#define GEN_PASS_DEF_PLANMEMORY
+#include "compiler/allocate/passes.h.inc"
+}  // namespace girih::compiler
+
+using namespace mlir;
+using namespace girih::dialect;
+
+namespace {
+
+constexpr int64_t kAlignment = 64;  // bytes; the widest vector
+
+struct Buffer {
+  memref::AllocOp alloc;
+  int64_t sizeBytes = 0;
+  int64_t firstUse = 0, lastUse = 0;  // numbers of operations in walk order
+  int64_t offset = 0;
+};
+
+class FunctionPlanner {
+public:
+  FunctionPlanner(func::FuncOp function, int64_t maxTokens, int64_t kernelScratch)
+      : function(function), maxTokens(maxTokens), scratchBytes(kernelScratch), kernelScratch(kernelScratch) {}
+
+  LogicalResult plan() {
+    function.walk<WalkOrder::PreOrder>([&](Operation *op) { numbers[op] = int64_t(numbers.size()); });
+    if (failed(collect()))
+      return failure();
+    placeShared();
+    placeScratch();
+    for (Buffer &buffer : shared)
+      replace(buffer, "arena");
+    for (Buffer &buffer : local)
+      replace(buffer, "scratch");
+    function.walk([](memref::DeallocOp op) { op.erase(); });
+    return success();
+  }
+
+  int64_t arenaSize() const { return arenaBytes; }
+  int64_t scratchSize() const { return scratchBytes; }
+
+private:
+  LogicalResult collect() {
+    WalkResult walked = function.walk([&](memref::AllocOp alloc) {
+      Buffer buffer{alloc};
+      FailureOr<int64_t> size = sizeBytes(alloc);
+      if (failed(size))
+        return WalkResult::interrupt();
+      buffer.sizeBytes = llvm::alignTo(*size, kAlignment);
+      if (alloc->getParentOfType<scf::ForallOp>()) {
+        local.push_back(buffer);
+        return WalkResult::advance();
+      }
+      findLife(buffer);
+      shared.push_back(buffer);
+      return WalkResult::advance();
+    });
+    return failure(walked.wasInterrupted());
+  }
+
+  // Bytes at the largest extents a step can have.
+  FailureOr<int64_t> sizeBytes(memref::AllocOp alloc) {
+    int64_t bytes = alloc.getType().getElementTypeBitWidth() / 8;
+    unsigned dynamic = 0;
+    for (int64_t extent : alloc.getType().getShape()) {
+      if (ShapedType::isDynamic(extent))
+        extent = bound(alloc.getDynamicSizes()[dynamic++]);
+      if (extent < 0 || llvm::MulOverflow(bytes, extent, bytes))
+        return alloc.emitOpError("size overflows");
+    }
+    return bytes;
+  }
+
+  int64_t bound(Value extent) {
+    auto found = ValueBoundsConstraintSet::computeConstantBound(presburger::BoundType::UB,
+                                                                ValueBoundsConstraintSet::Variable(extent), nullptr,
+                                                                /*closedUB=*/true);
+    return succeeded(found) ? std::min(*found, maxTokens) : maxTokens;
+  }
+
+  // The last operation that may touch the buffer; a use inside a loop that the buffer outlives counts to its end.
+  void findLife(Buffer &buffer) {
+    Block *home = buffer.alloc->getBlock();
+    buffer.firstUse = buffer.lastUse = numbers[buffer.alloc];
+    SmallVector<Value> aliases{buffer.alloc.getResult()};
+    llvm::SmallPtrSet<void *, 16> seen;
+    while (!aliases.empty()) {
+      Value alias = aliases.pop_back_val();
+      if (!seen.insert(alias.getAsOpaquePointer()).second)
+        continue;
+      for (OpOperand &use : alias.getUses()) {
+        Operation *user = use.getOwner();
+        Operation *ancestor = home->findAncestorOpInBlock(*user);
+        buffer.lastUse = std::max(buffer.lastUse, ancestor ? endOf(ancestor) : endOf(home->getParentOp()));
+        addAliases(use, aliases);
+      }
+    }
+  }
+
+  int64_t endOf(Operation *op) {
+    int64_t end = numbers[op];
+    op->walk([&](Operation *nested) { end = std::max(end, numbers[nested]); });
+    return end;
+  }
+
+  void addAliases(OpOperand &use, SmallVectorImpl<Value> &aliases) {
+    Operation *user = use.getOwner();
+    if (isa<ViewLikeOpInterface, arith::SelectOp>(user))
+      llvm::append_range(aliases, user->getResults());
+    if (auto loop = dyn_cast<scf::ForOp>(user))
+      if (BlockArgument argument = loop.getTiedLoopRegionIterArg(&use)) {
+        aliases.push_back(argument);
+        aliases.push_back(loop.getTiedLoopResult(&use));
+      }
+    if (auto yield = dyn_cast<scf::YieldOp>(user))
+      if (auto loop = dyn_cast<scf::ForOp>(yield->getParentOp())) {
+        aliases.push_back(loop.getResult(use.getOperandNumber()));
+        aliases.push_back(loop.getRegionIterArg(use.getOperandNumber()));
+      }
+  }
+
+  void placeShared() {
+    SmallVector<Buffer *> order;
+    for (Buffer &buffer : shared)
+      order.push_back(&buffer);
+    llvm::stable_sort(order, [](Buffer *a, Buffer *b) { return a->sizeBytes > b->sizeBytes; });
+    SmallVector<Buffer *> placed;
+    for (Buffer *buffer : order) {
+      SmallVector<Buffer *> neighbours;
+      for (Buffer *other : placed)
+        if (buffer->firstUse <= other->lastUse && other->firstUse <= buffer->lastUse)
+          neighbours.push_back(other);
+      llvm::sort(neighbours, [](Buffer *a, Buffer *b) { return a->offset < b->offset; });
+      for (Buffer *other : neighbours)
+        if (buffer->offset + buffer->sizeBytes > other->offset)
+          buffer->offset = std::max(buffer->offset, other->offset + other->sizeBytes);
+      placed.push_back(buffer);
+      arenaBytes = std::max(arenaBytes, buffer->offset + buffer->sizeBytes);
+    }
+  }
+
+  // A tile's buffers stand side by side; dispatches do not run at the same time, so each starts anew.
+  void placeScratch() {
+    DenseMap<Operation *, int64_t> ends;
+    for (Buffer &buffer : local) {
+      Operation *dispatch = buffer.alloc->getParentOfType<scf::ForallOp>();
+      int64_t &end = ends.try_emplace(dispatch, kernelScratch).first->second;
+      buffer.offset = end;
+      end += buffer.sizeBytes;
+      scratchBytes = std::max(scratchBytes, end);
+    }
+  }
+
+  void replace(Buffer &buffer, StringRef space) {
+    memref::AllocOp alloc = buffer.alloc;
+    OpBuilder b(alloc);
+    Location loc = alloc.getLoc();
+    MemRefType type = alloc.getType();
+    Value offset = arith::ConstantIndexOp::create(b, loc, buffer.offset);
+    Value address;
+    if (type.getNumDynamicDims() == 0 || (type.getNumDynamicDims() == 1 && type.isDynamicDim(0))) {
+      Value rows = type.isDynamicDim(0) ? Value(alloc.getDynamicSizes()[0]) : Value();
+      address = BufferAtOp::create(b, loc, type, space, offset, rows);
+    } else {
+      Value bytes = arith::ConstantIndexOp::create(b, loc, buffer.sizeBytes);
+      auto raw = MemRefType::get({ShapedType::kDynamic}, b.getI8Type());
+      Value memory = BufferAtOp::create(b, loc, raw, space, offset, bytes);
+      Value zero = arith::ConstantIndexOp::create(b, loc, 0);
+      address = memref::ViewOp::create(b, loc, type, memory, zero, alloc.getDynamicSizes());
+    }
+    alloc.replaceAllUsesWith(address);
+    alloc.erase();
+  }
+
+  func::FuncOp function;
+  int64_t maxTokens;
+  int64_t arenaBytes = 0, scratchBytes, kernelScratch;
+  SmallVector<Buffer> shared, local;
+  DenseMap<Operation *, int64_t> numbers;
+};
+
+// What the kernels of this module keep in scratch: the largest dequantised panel.
+int64_t kernelScratchBytes(ModuleOp module) {
+  int64_t bytes = 0;
+  module.walk([&](QMatmulOp op) {
+    if (op.getStrategy() == StringRef("panel"))
+      bytes = std::max<int64_t>(bytes, op.getKTile().value_or(0) * op.getColumnTile().value_or(0) * 4);
+  });
+  return llvm::alignTo(bytes, kAlignment);
+}
+
+struct PlanMemoryPass : girih::compiler::impl::PlanMemoryBase<PlanMemoryPass> {
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    int64_t kernelScratch = kernelScratchBytes(module), arena = 0, scratch = kernelScratch;
+    for (auto function : module.getOps<func::FuncOp>()) {
+      auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens");
+      if (!maxTokens)
+        continue;
+      FunctionPlanner planner(function, maxTokens.getInt(), kernelScratch);
+      if (failed(planner.plan()))
+        return signalPassFailure();
+      arena = std::max(arena, planner.arenaSize());
+      scratch = std::max(scratch, planner.scratchSize());
+    }
+    Builder b(module.getContext());
+    module->setAttr("girih.arena_bytes", b.getI64IntegerAttr(arena));
+    module->setAttr("girih.scratch_bytes", b.getI64IntegerAttr(llvm::alignTo(scratch, kAlignment)));
+  }
+};
+
+}  // namespace
