@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// The team's epochs and barriers: a counter that goes up, members that wait for it to change.
+#include "backends/cpu/device/team.h"
+
+#include <chrono>
+#include <climits>
+#include <csignal>
+#include <ctime>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace girih::cpu {
+namespace {
+
+// Most waits at a barrier last some microseconds: a pure spin sees the change soonest.
+constexpr int64_t kSpinNanoseconds = 10'000;
+// Then each look gives the processor away, which costs nothing when nobody else wants it.
+constexpr int64_t kYieldNanoseconds = 200'000;
+
+int64_t now() {
+  timespec time;
+  ::clock_gettime(CLOCK_MONOTONIC, &time);
+  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
+void relax() {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+uint32_t *futexWord(std::atomic<uint32_t> &word) { return reinterpret_cast<uint32_t *>(&word); }
+
+// The default control word with denormals flushed to zero on input and output: a few of them would otherwise
+// slow a step a hundredfold, and generated code has one numerics everywhere.
+class FlushDenormals {
+public:
+#if defined(__x86_64__)
+  FlushDenormals() : saved(_mm_getcsr()) { _mm_setcsr(0x9fc0); }
+  ~FlushDenormals() { _mm_setcsr(saved); }
+
+private:
+  unsigned saved;
+#endif
+};
+
+// Keeps the calling thread on one processor. Fails harmlessly when the mask has shrunk meanwhile.
+void stayOn(int32_t processor) {
+  size_t setBytes = CPU_ALLOC_SIZE(processor + 1);
+  cpu_set_t *set = CPU_ALLOC(processor + 1);
+  CPU_ZERO_S(setBytes, set);
+  CPU_SET_S(static_cast<size_t>(processor), setBytes, set);
+  ::sched_setaffinity(0, setBytes, set);
+  CPU_FREE(set);
+}
+
+}  // namespace
+
+void Team::waitWhile(Word &word, uint32_t seen) {
+  int64_t start = now(), waited = 0;
+  while (waited < kYieldNanoseconds) {
+    for (int look = 0; look < 64; ++look) {
+      if (word.value.load(std::memory_order_acquire) != seen)
+        return;
+      relax();
+    }
+    waited = now() - start;
+    if (waited > kSpinNanoseconds)
+      ::sched_yield();
+  }
+  // Announced before the kernel compares the word again: advance() either sees the sleeper or the kernel the change.
+  word.numSleepers.fetch_add(1, std::memory_order_seq_cst);
+  while (word.value.load(std::memory_order_seq_cst) == seen)
+    ::syscall(SYS_futex, futexWord(word.value), FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
+  word.numSleepers.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Team::advance(Word &word, uint32_t next) {
+  word.value.store(next, std::memory_order_seq_cst);
+  if (word.numSleepers.load(std::memory_order_seq_cst) > 0)
+    ::syscall(SYS_futex, futexWord(word.value), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+}
+
+void Team::meet() {
+  // Read before arriving: it cannot change until this member has arrived.
+  uint32_t seen = meeting.value.load(std::memory_order_relaxed);
+  if (numArrived.fetch_add(1, std::memory_order_acq_rel) + 1 < static_cast<uint32_t>(memberCount))
+    return waitWhile(meeting, seen);
+  numArrived.store(0, std::memory_order_relaxed);  // visible with the meeting's release
+  advance(meeting, seen + 1);
+}
+
+void Team::barrier(void *team, int64_t memberIndex) {
+  Team &self = *static_cast<Team *>(team);
+  if (self.memberCount > 1)
+    self.meet();
+}
+
+void Team::run(Work newWork, void *newContext) {
+  FlushDenormals flush;
+  if (memberCount == 1)
+    return newWork(newContext, 0, 1);
+  thread_local const Team *placedFor = nullptr;
+  if (ownProcessor >= 0 && placedFor != this) {
+    stayOn(ownProcessor);
+    placedFor = this;
+  }
+  work = newWork;
+  context = newContext;
+  advance(epoch, epoch.value.load(std::memory_order_relaxed) + 1);
+  newWork(newContext, 0, memberCount);
+  meet();
+}
+
+void Team::serve(int64_t memberIndex) {
+  FlushDenormals flush;
+  for (uint32_t seen = 0;;) {
+    waitWhile(epoch, seen);
+    seen = epoch.value.load(std::memory_order_acquire);
+    if (!work)
+      return;
+    work(context, memberIndex, memberCount);
+    meet();
+  }
+}
+
+void *Team::begin(void *argument) {
+  Member &member = *static_cast<Member *>(argument);
+  if (member.processor >= 0)
+    stayOn(member.processor);
+  ::pthread_setname_np(::pthread_self(), "girih-team");
+  member.team->serve(member.index);
+  return nullptr;
+}
+
+std::unique_ptr<Team> Team::create(int64_t numMembers, const std::vector<int32_t> &processors) {
+  std::unique_ptr<Team> team(new Team(numMembers));
+  bool isPinned = static_cast<int64_t>(processors.size()) == numMembers;
+  if (isPinned)
+    team->ownProcessor = processors[0];
+  team->members.reserve(static_cast<size_t>(numMembers));
+  // The process's signals are for its own threads.
+  sigset_t all, before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  bool isComplete = true;
+  for (int64_t index = 1; index < numMembers && isComplete; ++index) {
+    int32_t processor = isPinned ? processors[static_cast<size_t>(index)] : -1;
+    team->members.push_back({team.get(), index, processor, {}});
+    Member &member = team->members.back();
+    isComplete = ::pthread_create(&member.thread, nullptr, begin, &member) == 0;
+    if (!isComplete)
+      team->members.pop_back();
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return isComplete ? std::move(team) : nullptr;
+}
+
+Team::~Team() {
+  work = nullptr;
+  advance(epoch, epoch.value.load(std::memory_order_relaxed) + 1);
+  for (Member &member : members)
+    ::pthread_join(member.thread, nullptr);
+}
+
+}  // namespace girih::cpu

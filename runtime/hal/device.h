@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Device, Buffer, Executable: owners over a backend's run table, with the host's fallbacks for what is optional.
+#pragma once
+
+#include "runtime/abi/backend.h"
+#include "runtime/base/expected.h"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace girih::hal {
+
+// What a backend says of one of its devices.
+struct DeviceFacts {
+  std::string name;
+  std::vector<std::string> features;
+  bool hasHostMemory = false;
+  uint64_t memoryBytes = 0;
+  int64_t defaultThreads = 0;
+};
+Expected<DeviceFacts> describeDevice(const girih_backend &backend, uint64_t index);
+
+class Buffer;
+class Executable;
+
+// An open device. Thread-compatible: one thread at a time, as the ABI demands. Buffers and executables keep it open.
+class Device {
+public:
+  static Expected<std::shared_ptr<Device>> open(const girih_backend &backend, uint64_t index, int64_t numThreads);
+  ~Device();
+  Device(const Device &) = delete;
+  Device &operator=(const Device &) = delete;
+
+  int64_t numThreads() const;
+  const girih_run_table &table() const { return *run; }
+  girih_device *handle() const { return device; }
+
+  // Runs one entry to its end.
+  Status submitAndWait(const girih_submission &submission);
+
+private:
+  Device() = default;
+  const girih_run_table *run = nullptr;
+  girih_device *device = nullptr;
+  int64_t defaultThreads = 0;
+};
+
+// Device memory. Movable; frees itself.
+class Buffer {
+public:
+  Buffer() = default;
+  // Zeroed. Fails: ResourceExhausted.
+  static Expected<Buffer> allocate(std::shared_ptr<Device> device, uint64_t sizeBytes);
+  // The bytes as a buffer: in place where the device can read the host's memory, else copied.
+  // Requires: `bytes` outlive the buffer.
+  static Expected<Buffer> import(std::shared_ptr<Device> device, std::span<const uint8_t> bytes);
+  Buffer(Buffer &&other) noexcept;
+  Buffer &operator=(Buffer &&other) noexcept;
+  ~Buffer();
+
+  uint64_t sizeBytes() const { return numBytes; }
+  girih_buffer_view view() const { return {buffer, 0, numBytes}; }
+  Status write(uint64_t offsetBytes, std::span<const uint8_t> from);
+  Status read(uint64_t offsetBytes, std::span<uint8_t> to) const;
+  // The buffer in the host's address space, or null when the device has no such thing (then read copies).
+  void *mapped() const { return hostAddress; }
+
+private:
+  std::shared_ptr<Device> device;
+  girih_buffer *buffer = nullptr;
+  uint64_t numBytes = 0;
+  void *hostAddress = nullptr;
+};
+
+// Code, checked and loaded. Movable; unloads itself.
+class Executable {
+public:
+  Executable() = default;
+  // Fails: DataLoss or Unimplemented, when the image is not what the device runs.
+  static Expected<Executable> load(std::shared_ptr<Device> device, const std::string &format,
+                                   std::span<const uint8_t> image, const std::vector<std::string> &entrySymbols);
+  Executable(Executable &&other) noexcept;
+  Executable &operator=(Executable &&other) noexcept;
+  ~Executable();
+  girih_executable *handle() const { return executable; }
+
+private:
+  std::shared_ptr<Device> device;
+  girih_executable *executable = nullptr;
+};
+
+}  // namespace girih::hal
