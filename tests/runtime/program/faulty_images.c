@@ -13,7 +13,7 @@ __attribute__((visibility("default"))) int32_t girih_step_toy(void) { return cou
 #endif
 
 #ifdef CONSTRUCTOR
-static int32_t state;
+static volatile int32_t state; /* volatile: else the compiler folds the constructor away */
 __attribute__((constructor)) static void begin(void) { state = 1; }
 __attribute__((visibility("default"))) int32_t girih_step_toy(void) { return state; }
 #endif
