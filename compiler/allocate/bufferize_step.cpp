@@ -43,6 +43,10 @@ struct BufferizeStepPass : girih::compiler::impl::BufferizeStepBase<BufferizeSte
     WalkResult copies = module.walk([](memref::CopyOp copy) {
       if (copy->getParentOfType<scf::ForallOp>())
         return WalkResult::advance();
+      if (copy.getSource() == copy.getTarget()) {  // computed where it was wanted
+        copy.erase();
+        return WalkResult::advance();
+      }
       copy.emitOpError("of ") << copy.getSource().getType()
                               << " would run on every thread; a value is updated while it is still read";
       return WalkResult::interrupt();

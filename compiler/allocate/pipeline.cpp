@@ -8,17 +8,23 @@
 
 namespace girih::compiler {
 
+// A dispatch of one unit is still a dispatch: outside of its loop every thread of the team would run it.
+static const std::vector<std::string> kKeepDispatches = {
+    "(anonymous namespace)::ForallOpSingleOrZeroIterationDimsFolder"};
+
 #define GEN_PASS_REGISTRATION
 #include "compiler/allocate/passes.h.inc"
 
 void buildAllocatePipeline(mlir::OpPassManager &pipeline) {
   pipeline.addPass(createBindMemory());
-  pipeline.addPass(mlir::createCanonicalizerPass());
+  pipeline.addPass(mlir::createCanonicalizerPass({}, kKeepDispatches));
   pipeline.addPass(createBufferizeStep());
-  pipeline.addPass(mlir::createCanonicalizerPass());
+  pipeline.addPass(mlir::createCanonicalizerPass({}, kKeepDispatches));
   pipeline.addPass(mlir::createCSEPass());
   pipeline.addPass(createPlanMemory());
   pipeline.addPass(mlir::createCSEPass());
+  // Views that became equal: a tile copied onto itself goes.
+  pipeline.addPass(mlir::createCanonicalizerPass({}, kKeepDispatches));
 }
 
 void registerAllocateStage() {

@@ -106,4 +106,35 @@ def FuseElementwise : Pass<"girih-fuse-elementwise", "::mlir::ModuleOp"> {
   let dependentDialects = ["::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect"];
 }
 
+def ReuseOperands : Pass<"girih-reuse-operands", "::mlir::ModuleOp"> {
+  let summary = "lets an elementwise op update an operand in place";
+  let description = [{
+    An elementwise `linalg.generic` that writes a fresh tensor, and reads at the same place an operand that nothing
+    reads afterwards, writes that operand instead. So the activations that a loop over layers carries stay in one
+    buffer: the residual is added where it lies. An operand that a loop carries is preferred.
+
+    Example:
+    ```mlir
+    #id = affine_map<(d0) -> (d0)>
+    func.func @step_t1(%x: tensor<?xf32>, %y: tensor<?xf32>, %n: index) -> tensor<?xf32>
+        attributes {girih.max_tokens = 1 : i64} {
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      %r = scf.for %i = %c0 to %n step %c1 iter_args(%a = %x) -> tensor<?xf32> {
+        %e = tensor.empty(%n) : tensor<?xf32>
+        %s = linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel"]}
+            ins(%a, %y : tensor<?xf32>, tensor<?xf32>) outs(%e : tensor<?xf32>) {
+          ^bb0(%u: f32, %v: f32, %o: f32):
+            %t = arith.addf %u, %v : f32
+            linalg.yield %t : f32
+        } -> tensor<?xf32>
+        scf.yield %s : tensor<?xf32>
+      }
+      return %r : tensor<?xf32>
+    }
+    ```
+    adds into `%a`: `ins(%y) outs(%a)`.
+  }];
+}
+
 #endif

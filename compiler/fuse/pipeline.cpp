@@ -19,6 +19,8 @@ void buildFusePipeline(mlir::OpPassManager &pipeline) {
   pipeline.addPass(mlir::createCSEPass());
   pipeline.addPass(createFuseElementwise());
   pipeline.addPass(mlir::createCSEPass());
+  // Last: it turns inputs into destinations, which hides them from fusion.
+  pipeline.addPass(createReuseOperands());
 }
 
 void registerFuseStage() {

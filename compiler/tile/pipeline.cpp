@@ -9,6 +9,10 @@
 
 namespace girih::compiler {
 
+// A dispatch of one unit is still a dispatch: outside of its loop every thread of the team would run it.
+static const std::vector<std::string> kKeepDispatches = {
+    "(anonymous namespace)::ForallOpSingleOrZeroIterationDimsFolder"};
+
 #define GEN_PASS_REGISTRATION
 #include "compiler/tile/passes.h.inc"
 
@@ -16,7 +20,7 @@ void buildTilePipeline(mlir::OpPassManager &pipeline) {
   // Sizes first: the loops are cut by them.
   pipeline.addPass(createSelectStrategy());
   pipeline.addPass(createTileDispatches());
-  pipeline.addPass(mlir::createCanonicalizerPass());
+  pipeline.addPass(mlir::createCanonicalizerPass({}, kKeepDispatches));
   pipeline.addPass(mlir::createCSEPass());
 }
 

@@ -19,6 +19,8 @@ namespace {
 constexpr int64_t kVirtualLanes = 16;  // columns of a panel: results do not depend on the real vector width
 constexpr int64_t kBlockDepth = 32;    // k values in one packed block
 constexpr int64_t kMaxDirectRows = 8;  // beyond, dequantising once into scratch beats doing it for each row group
+constexpr int64_t kMaxPanelRows = 16;   // no register file holds more rows beside two panels
+constexpr int64_t kUnpackRegisters = 3; // the loaded line, its codes and the broadcast activation
 
 struct RegisterTile {
   int64_t rows = 1, panels = 1;
@@ -40,8 +42,9 @@ int64_t registersOf(RegisterTile tile, const Budget &budget, int64_t temporaries
 }
 
 // The best tile of at most `maxRows` rows whose panels divide `numPanels` and whose accumulators, weights and
-// temporaries fit the registers.
-RegisterTile bestTile(int64_t maxRows, int64_t numPanels, const Budget &budget, int64_t temporaries) {
+// temporaries fit the registers. Where weights are unpacked for every row group (`direct`), rows count first.
+RegisterTile bestTile(int64_t maxRows, int64_t numPanels, const Budget &budget, bool direct) {
+  int64_t temporaries = direct ? kUnpackRegisters : 1;
   RegisterTile best;
   for (int64_t panels : {1, 2, 4}) {
     if (numPanels % panels != 0)
@@ -50,7 +53,8 @@ RegisterTile bestTile(int64_t maxRows, int64_t numPanels, const Budget &budget, 
       RegisterTile tile{rows, panels};
       if (registersOf(tile, budget, temporaries) > budget.registers)
         break;
-      if (reuse(tile) > reuse(best))
+      bool isBetter = direct && tile.rows != best.rows ? tile.rows > best.rows : reuse(tile) > reuse(best);
+      if (isBetter)
         best = tile;
     }
   }
@@ -87,8 +91,7 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
     Builder b(op);
     int64_t numPanels = llvm::divideCeil(weight.getColumns(), kVirtualLanes);
     bool direct = maxTokens <= kMaxDirectRows;
-    // Unpacking needs the loaded line, the codes and a scale and a min for each panel beside the accumulators.
-    RegisterTile tile = bestTile(direct ? maxTokens : 16, numPanels, budget, direct ? 6 : 1);
+    RegisterTile tile = bestTile(direct ? maxTokens : kMaxPanelRows, numPanels, budget, direct);
     op.setStrategyAttr(b.getStringAttr(direct ? "direct" : "panel"));
     op.setRowTileAttr(b.getI64IntegerAttr(tile.rows));
     op.setColumnTileAttr(b.getI64IntegerAttr(tile.panels * kVirtualLanes));
