@@ -91,6 +91,8 @@ def backend_folder(path):
 
 
 def without_comments(text):
+    """Code alone: also without TableGen's [{...}], where the examples of machines do have names."""
+    text = re.sub(r"\[\{.*?\}\]", lambda block: "\n" * block.group(0).count("\n"), text, flags=re.DOTALL)
     return re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
 
 
