@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+// Dialect girih: stored weights, products with them, attention with given keys or with a cache of the whole prefix.
+#include "backends/reference/frame.h"
+#include "backends/reference/scalar_ops.h"
+
+#include "dialects/girih/dialect.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace girih::dialect;
+
+namespace girih::reference {
+namespace {
+
+// ---- Weights ----
+
+Status evaluateWeight(Frame &frame, Operation &operation) {
+  auto op = cast<WeightOp>(operation);
+  GIRIH_ASSIGN(Tensor values, frame.weights(op.getName().str()));
+  llvm::ArrayRef<int64_t> shape = cast<RankedTensorType>(op.getType()).getShape();
+  if (llvm::ArrayRef<int64_t>(values.shape()) != shape)
+    return invalidArgument("weight \"" + op.getName().str() + "\" has another shape than its op");
+  frame.set(op.getResult(), std::move(values));
+  return {};
+}
+
+// Rows of all parts one after the other, or `interleave` rows of each in turn.
+Status evaluateConcatRows(Frame &frame, Operation &operation) {
+  auto op = cast<ConcatRowsOp>(operation);
+  auto interleave = static_cast<int64_t>(op.getInterleave());
+  int64_t depth = frame.tensor(op.getParts()[0]).shape()[1];
+  std::vector<double> rows;
+  auto append = [&](const Tensor &part, int64_t firstRow, int64_t numRows) {
+    rows.insert(rows.end(), part.elements() + firstRow * depth, part.elements() + (firstRow + numRows) * depth);
+  };
+  int64_t rowsOfFirst = frame.tensor(op.getParts()[0]).shape()[0];
+  for (int64_t row = 0; interleave > 0 && row < rowsOfFirst; row += interleave)
+    for (Value part : op.getParts())
+      append(frame.tensor(part), row, interleave);
+  for (Value part : op.getParts())
+    if (interleave == 0)
+      append(frame.tensor(part), 0, frame.tensor(part).shape()[0]);
+  auto numRows = static_cast<int64_t>(rows.size()) / depth;
+  frame.set(op.getResult(), Tensor({numRows, depth}, std::move(rows)));
+  return {};
+}
+
+// A layout changes where values lie, not which they are.
+Status evaluatePack(Frame &frame, Operation &op) {
+  frame.set(op.getResult(0), frame[op.getOperand(0)]);
+  return {};
+}
+
+Status evaluateQMatmul(Frame &frame, Operation &operation) {
+  auto op = cast<QMatmulOp>(operation);
+  const Tensor &x = frame.tensor(op.getX()), &w = frame.tensor(op.getW());
+  Tensor out = frame.tensor(op.getInit());
+  int64_t firstColumn = op.getColumnOffset() ? frame.index(op.getColumnOffset()) : 0;
+  int64_t numRows = out.shape()[0], numColumns = out.shape()[1], depth = x.shape()[1];
+  if (x.shape()[0] != numRows || w.shape()[1] != depth || firstColumn < 0 || firstColumn + numColumns > w.shape()[0])
+    return invalidArgument("x, w and out have extents that do not fit");
+  double *result = out.mutableElements();
+  for (int64_t column = 0; column < numColumns; ++column) {
+    const double *weights = w.elements() + (firstColumn + column) * depth;
+    for (int64_t row = 0; row < numRows; ++row) {
+      const double *values = x.elements() + row * depth;
+      double sum = 0;
+      for (int64_t k = 0; k < depth; ++k)
+        sum += values[k] * weights[k];
+      result[row * numColumns + column] = sum;
+    }
+  }
+  frame.set(op.getResult(), std::move(out));
+  return {};
+}
+
+Status evaluateGatherRows(Frame &frame, Operation &operation) {
+  auto op = cast<GatherRowsOp>(operation);
+  const Tensor &indices = frame.tensor(op.getIndices()), &source = frame.tensor(op.getSource());
+  int64_t depth = source.shape()[1];
+  Tensor out({indices.numElements(), depth});
+  double *result = out.mutableElements();
+  for (int64_t i = 0; i < indices.numElements(); ++i) {
+    auto row = static_cast<int64_t>(indices.elements()[i]);
+    if (row < 0 || row >= source.shape()[0])
+      return invalidArgument("row " + std::to_string(row) + "; the source has " + std::to_string(source.shape()[0]));
+    std::copy_n(source.elements() + row * depth, depth, result + i * depth);
+  }
+  frame.set(op.getResult(), std::move(out));
+  return {};
+}
+
+// ---- Attention ----
+
+struct Scoring {
+  double scale;
+  double softCap;  // 0: none
+  int64_t window;  // 0: none
+};
+
+// One query [D] at `position` over keys [T, G, D] and values [T, G, Dv] of kv head `group` -> out [Dv].
+void attendOne(const double *query, int64_t position, int64_t group, const Tensor &keys, const Tensor &values,
+               const Scoring &scoring, double *out) {
+  int64_t numGroups = keys.shape()[1], depth = keys.shape()[2], valueDepth = values.shape()[2];
+  int64_t first = scoring.window > 0 ? std::max<int64_t>(0, position - scoring.window + 1) : 0;
+  int64_t last = std::min(position, keys.shape()[0] - 1);
+  std::vector<double> scores;
+  double highest = -INFINITY;
+  for (int64_t u = first; u <= last; ++u) {
+    const double *key = keys.elements() + (u * numGroups + group) * depth;
+    double score = 0;
+    for (int64_t d = 0; d < depth; ++d)
+      score += query[d] * key[d];
+    score *= scoring.scale;
+    if (scoring.softCap != 0)
+      score = scoring.softCap * std::tanh(score / scoring.softCap);
+    scores.push_back(score);
+    highest = std::max(highest, score);
+  }
+  double sum = 0;
+  for (double &score : scores)
+    sum += score = std::exp(score - highest);
+  std::fill_n(out, valueDepth, 0.0);
+  for (int64_t u = first; u <= last; ++u) {
+    const double *value = values.elements() + (u * numGroups + group) * valueDepth;
+    for (int64_t d = 0; d < valueDepth; ++d)
+      out[d] += scores[u - first] / sum * value[d];
+  }
+}
+
+// H / G. A tile holds the queries of some kv heads only; the tensor it was sliced from shows H.
+Expected<int64_t> headsPerGroupOf(AttentionOp op, int64_t numHeads, int64_t numGroups) {
+  Value whole = op.getQ();
+  if (!op.getOffsets().empty())
+    while (auto slice = whole.getDefiningOp<tensor::ExtractSliceOp>())
+      whole = slice.getSource();
+  int64_t allHeads = cast<ShapedType>(whole.getType()).getDimSize(1);
+  if (ShapedType::isDynamic(allHeads))
+    allHeads = numHeads;
+  if (numGroups < 1 || allHeads % numGroups != 0)
+    return invalidArgument(std::to_string(allHeads) + " heads share " + std::to_string(numGroups) + " kv heads");
+  return allHeads / numGroups;
+}
+
+Status evaluateAttention(Frame &frame, Operation &operation) {
+  auto op = cast<AttentionOp>(operation);
+  const Tensor &q = frame.tensor(op.getQ());
+  Tensor keys, values;
+  if (op.getKv()) {
+    const auto &state = std::get<KvState>(frame[op.getKv()]);
+    keys = state.keys;
+    values = state.values;
+    if (keys.rank() != 3)
+      return invalidArgument("nothing was appended to the cache yet");
+  } else {
+    keys = frame.tensor(op.getKey());
+    values = frame.tensor(op.getValue());
+  }
+  Scoring scoring{op.getScale().convertToDouble(), 0, 0};
+  if (auto cap = op.getSoftCap())
+    scoring.softCap = cap->convertToDouble();
+  if (auto window = op.getWindow())
+    scoring.window = static_cast<int64_t>(*window);
+
+  // A tile starts at a token of the step and at a kv head; the heads per kv head are then the tile's, too.
+  int64_t firstToken = op.getOffsets().empty() ? 0 : frame.index(op.getOffsets()[0]);
+  int64_t firstGroup = op.getOffsets().size() < 2 ? 0 : frame.index(op.getOffsets()[1]);
+  int64_t numTokens = q.shape()[0], numHeads = q.shape()[1], depth = q.shape()[2];
+  Tensor out = frame.tensor(op.getInit());
+  GIRIH_ASSIGN(int64_t headsPerGroup, headsPerGroupOf(op, numHeads, keys.shape()[1]));
+  int64_t valueDepth = values.shape()[2];
+  if (out.shape() != std::vector<int64_t>{numTokens, numHeads, valueDepth})
+    return invalidArgument("the result's extents do not fit those of queries and values");
+  double *result = out.mutableElements();
+  for (int64_t token = 0; token < numTokens; ++token)
+    for (int64_t head = 0; head < numHeads; ++head) {
+      int64_t row = token * numHeads + head;
+      attendOne(q.elements() + row * depth, firstToken + token, firstGroup + head / headsPerGroup, keys, values, scoring,
+                result + row * valueDepth);
+    }
+  frame.set(op.getResult(), std::move(out));
+  return {};
+}
+
+// ---- The cache ----
+
+Status evaluateKvLayer(Frame &frame, Operation &op) {
+  frame.set(op.getResult(0), KvState());
+  return {};
+}
+
+double roundToCache(Type element, double value) { return element.isF16() ? roundToF16(value) : value; }
+
+// `part` [T', ...] is written to `whole` [T, ...] at `firstToken`; the cache grows as far as that.
+Tensor appended(const Tensor &whole, const Tensor &part, int64_t firstToken, Type element) {
+  int64_t row = part.shape()[1] * part.shape()[2];
+  int64_t numTokens = std::max(firstToken + part.shape()[0], whole.rank() == 3 ? whole.shape()[0] : 0);
+  Tensor result({numTokens, part.shape()[1], part.shape()[2]}, NAN);
+  double *out = result.mutableElements();
+  if (whole.rank() == 3)
+    std::copy_n(whole.elements(), whole.numElements(), out);
+  for (int64_t i = 0; i < part.numElements(); ++i)
+    out[firstToken * row + i] = roundToCache(element, part.elements()[i]);
+  return result;
+}
+
+Status evaluateKvAppend(Frame &frame, Operation &operation) {
+  auto op = cast<KvAppendOp>(operation);
+  auto state = std::get<KvState>(frame[op.getKv()]);
+  Type element = cast<KvType>(op.getKv().getType()).getElement();
+  int64_t firstToken = op.getTokenOffset() ? frame.index(op.getTokenOffset()) : 0;
+  state.keys = appended(state.keys, frame.tensor(op.getKey()), firstToken, element);
+  state.values = appended(state.values, frame.tensor(op.getValue()), firstToken, element);
+  frame.set(op.getResult(), std::move(state));
+  return {};
+}
+
+struct Row {
+  const char *name;
+  Handler handler;
+};
+
+constexpr Row kRows[] = {
+    {"girih.attention", evaluateAttention}, {"girih.concat_rows", evaluateConcatRows},
+    {"girih.gather_rows", evaluateGatherRows}, {"girih.kv_append", evaluateKvAppend},
+    {"girih.kv_layer", evaluateKvLayer}, {"girih.pack", evaluatePack},
+    {"girih.qmatmul", evaluateQMatmul}, {"girih.weight", evaluateWeight},
+};
+
+}  // namespace
+
+Handler findGirihHandler(llvm::StringRef opName) {
+  for (const Row &row : kRows)
+    if (opName == row.name)
+      return row.handler;
+  return nullptr;
+}
+
+}  // namespace girih::reference
