@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// Measures what the other benches are held against: read bandwidth of a buffer and the rate of f32 multiply-adds.
+//
+//   roofline_bench [--threads N] [--bytes B] [--format json]
+//
+// Bandwidth is that of reading one buffer again and again, as decode reads the weights: give the weights' size, since
+// a model that fits the last-level cache is not bound by DRAM. The arithmetic roof is that of f32 (the accumulation of
+// `exact`); integer and matrix units have higher ones.
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+constexpr int kRepetitions = 9; // the best one counts: a roof is what can be had, not what is usual
+constexpr int64_t kFmaRounds = 4'000'000;
+
+using Vector = float __attribute__((vector_size(64)));
+
+struct Measured {
+  double gigabytesPerSecond = 0;
+  double gigaflopsPerSecond = 0;
+};
+
+// Sums whole cache lines in eight independent chains, so that loads, not additions, are what is waited for.
+__attribute__((target_clones("avx512f", "avx2", "default"))) float readAll(const float *begin, int64_t numFloats) {
+  Vector sums[8] = {};
+  for (int64_t i = 0; i + 128 <= numFloats; i += 128)
+    for (int chain = 0; chain < 8; ++chain) {
+      Vector line;
+      std::memcpy(&line, begin + i + chain * 16, sizeof line);
+      sums[chain] += line;
+    }
+  float total = 0;
+  for (const Vector &sum : sums)
+    total += sum[0];
+  return total;
+}
+
+// Twelve chains of fused multiply-adds, which hides four cycles of latency on two ports with room to spare.
+__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) float multiplyAdd(float seed) {
+  Vector sums[12];
+  for (int chain = 0; chain < 12; ++chain)
+    sums[chain] = Vector{} + seed * float(chain);
+  const Vector factor = Vector{} + 0.999f, addend = Vector{} + 0.5f;
+  for (int64_t round = 0; round < kFmaRounds; ++round)
+    for (Vector &sum : sums)
+      sum = sum * factor + addend; // contracted to one fused multiply-add
+  float total = 0;
+  for (const Vector &sum : sums)
+    total += sum[3];
+  return total;
+}
+
+// Seconds that `work(thread)` takes on all threads at once; the fastest of several runs.
+double bestSeconds(int numThreads, const std::function<void(int)> &work) {
+  double best = 1e30;
+  for (int repetition = 0; repetition < kRepetitions; ++repetition) {
+    auto begun = std::chrono::steady_clock::now();
+    std::vector<std::thread> team;
+    for (int thread = 1; thread < numThreads; ++thread)
+      team.emplace_back(work, thread);
+    work(0);
+    for (std::thread &member : team)
+      member.join();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count());
+  }
+  return best;
+}
+
+Measured measure(int numThreads, int64_t numBytes) {
+  std::vector<float> buffer(numBytes / sizeof(float), 1.0f);
+  const int64_t share = int64_t(buffer.size()) / numThreads;
+  std::vector<float> sink(numThreads * 16);
+  // Several passes a run, so that starting threads does not show.
+  const int64_t numPasses = std::max<int64_t>(1, (int64_t(1) << 30) / numBytes);
+  double reading = bestSeconds(numThreads, [&](int thread) {
+    for (int64_t pass = 0; pass < numPasses; ++pass)
+      sink[thread * 16] += readAll(buffer.data() + thread * share, share);
+  });
+  double computing = bestSeconds(numThreads, [&](int thread) { sink[thread * 16] += multiplyAdd(float(thread)); });
+  if (sink[0] == 42.0f) // keeps the results alive
+    std::puts("");
+  const double numFlops = double(numThreads) * kFmaRounds * 12 * 16 * 2;
+  return {double(numPasses) * share * numThreads * sizeof(float) / reading / 1e9, numFlops / computing / 1e9};
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  int numThreads = int(std::max(1u, std::thread::hardware_concurrency()));
+  int64_t numBytes = 256 << 20;
+  bool isJson = false;
+  for (int i = 1; i < argc; ++i) {
+    std::string flag = argv[i];
+    if (flag == "--format" && i + 1 < argc)
+      isJson = std::string(argv[++i]) == "json";
+    else if (flag == "--threads" && i + 1 < argc)
+      numThreads = std::max(1, std::atoi(argv[++i]));
+    else if (flag == "--bytes" && i + 1 < argc)
+      numBytes = std::max<int64_t>(1 << 16, std::atoll(argv[++i]));
+    else {
+      std::fprintf(stderr, "usage: roofline_bench [--threads N] [--bytes B] [--format json]\n");
+      return 2;
+    }
+  }
+  Measured measured = measure(numThreads, numBytes);
+  std::printf(isJson ? "{\"threads\": %d, \"bytes\": %lld, \"read_gigabytes_per_second\": %.2f, "
+                       "\"f32_gigaflops_per_second\": %.1f}\n"
+                     : "%d threads reading %lld bytes: %.2f GB/s; f32 multiply-adds: %.1f GFLOP/s\n",
+              numThreads, static_cast<long long>(numBytes), measured.gigabytesPerSecond, measured.gigaflopsPerSecond);
+  return 0;
+}
