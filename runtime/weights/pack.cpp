@@ -256,6 +256,8 @@ void PackPlan::packPanel(int64_t panel, uint8_t *out) const {
 
 void PackPlan::packPanels(int64_t firstPanel, int64_t lastPanel, uint8_t *out) const {
   GIRIH_CHECK(0 <= firstPanel && firstPanel <= lastPanel && lastPanel <= numPanels());
+  if (panelBytes() == 0)
+    return;  // depth 0: a file may then claim 2^62 rows
   for (int64_t panel = firstPanel; panel < lastPanel; ++panel, out += panelBytes())
     packPanel(panel, out);
 }

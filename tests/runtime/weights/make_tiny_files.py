@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the tiny checkpoints that the readers' tests open, with the `gguf` and `safetensors` packages themselves.
+"""Writes the tiny checkpoints that the readers' tests open and the fuzz targets start from, with the `gguf` and
+`safetensors` packages themselves (gguf==0.19.0 safetensors==0.8.0 numpy).
 
-  make_tiny_files.py [FOLDER]   (default: golden/ beside this script; needs gguf==0.19.0 safetensors==0.8.0 numpy)
+  make_tiny_files.py      golden/ beside this script, and tests/fuzz/corpus/{gguf,safetensors}
 """
 import pathlib
-import sys
 
 import gguf
 import numpy as np
 from safetensors.numpy import save_file
 
-FOLDER = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "golden"
+GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
+CORPUS = pathlib.Path(__file__).resolve().parents[2] / "fuzz" / "corpus"
+FORMATS = ("F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4").split()
 
 
 def write_gguf(path):
@@ -56,10 +58,47 @@ def write_safetensors(path):
     save_file(tensors, path, metadata={"format": "pt"})
 
 
+def write_every_format(path):
+    """One row of one block (or of 32 numbers) of each block format."""
+    writer = gguf.GGUFWriter(path, "llama")
+    for name in FORMATS:
+        kind = gguf.GGMLQuantizationType[name]
+        block_elements, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+        row = np.arange(block_bytes * (32 if block_elements == 1 else 1), dtype=np.uint8).reshape(1, -1)
+        if name in ("F32", "F16"):
+            writer.add_tensor(name.lower(), row.view(np.float32 if name == "F32" else np.float16))
+        else:
+            writer.add_tensor(name.lower(), row, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_shard(path):
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_uint16("split.no", 0)
+    writer.add_uint16("split.count", 2)
+    writer.add_int32("split.tensors.count", 1)
+    writer.add_custom_alignment(64)
+    writer.add_tensor("a", np.zeros((2, 3), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def main():
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    write_gguf(FOLDER / "tiny.gguf")
-    write_safetensors(FOLDER / "tiny.safetensors")
+    write_gguf(GOLDEN / "tiny.gguf")
+    write_safetensors(GOLDEN / "tiny.safetensors")
+    write_gguf(CORPUS / "gguf" / "tiny.gguf")
+    write_every_format(CORPUS / "gguf" / "every_format.gguf")
+    write_shard(CORPUS / "gguf" / "shard.gguf")
+    write_safetensors(CORPUS / "safetensors" / "tiny.safetensors")
+    save_file({}, CORPUS / "safetensors" / "no_tensors.safetensors")
+    save_file({"w": np.zeros((17, 33), dtype=np.float16)}, CORPUS / "safetensors" / "odd_shape.safetensors")
+    for path in [*GOLDEN.iterdir(), *CORPUS.glob("*/*")]:
+        path.chmod(0o644)
 
 
 if __name__ == "__main__":

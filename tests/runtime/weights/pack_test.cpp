@@ -170,6 +170,14 @@ TEST(PackPlan, RefusesALayoutThatWouldLose) {
   EXPECT_FALSE(holdsWithoutLoss(formatRow(StorageFormat::F16).packed, StorageFormat::F32));
 }
 
+TEST(PackPlan, PacksNothingAtOnceWhenTheDepthIsZero) {
+  RowMatrix claimed{StorageFormat::F32, int64_t(1) << 40, 0, nullptr};  // what a hostile shape [2^40, 0] asks for
+  auto plan = PackPlan::create(PackedLayout::dense(), claimed);
+  ASSERT_TRUE(plan.isOk());
+  EXPECT_EQ(plan->totalBytes(), 0);
+  plan->pack(nullptr);
+}
+
 TEST(PackPlan, RefusesWhatIsNoWeight) {
   Weight weight(StorageFormat::Q4_1, 16, 64, 21), other(StorageFormat::Q4_1, 16, 32, 22);
   PackedLayout layout = formatRow(StorageFormat::Q4_1).packed;

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fuzz target: any bytes as a safetensors file; whatever the reader accepts must be readable to its last weight.
+#include "runtime/weights/safetensors.h"
+#include "tests/fuzz/read_everything.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t numBytes) {
+  auto file = girih::weights::readSafetensors({bytes, numBytes});
+  if (file.isOk())
+    girih::weights::readEveryTensor(*file);
+  return 0;
+}
