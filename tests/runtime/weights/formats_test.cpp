@@ -76,6 +76,18 @@ TEST(Formats, LayoutsOfTheTableArePrintableAndDistinctWhereTheirMeaningIs) {
   EXPECT_EQ(formatRow(StorageFormat::BF16).packed.print(), "p16:bf16,none,none,32");
 }
 
+TEST(Formats, TableOfTheReadmeIsThisTable) {
+  std::ifstream file(GIRIH_WEIGHTS_README);
+  std::stringstream readme;
+  readme << file.rdbuf();
+  for (const FormatRow &row : formatTable()) {
+    std::ostringstream line;
+    line << "| " << row.name << " | " << row.ggmlType << " | " << row.blockElements << " | " << row.blockBytes << " | `"
+         << row.packed.print() << "` | " << row.bitLayout << " |\n";
+    EXPECT_THAT(readme.str(), HasSubstr(line.str()));
+  }
+}
+
 TEST(Formats, StorageBytesRefusesPartsOfBlocksAndOverflow) {
   EXPECT_EQ(storageBytes(StorageFormat::Q4_1, 64).value(), 40);
   EXPECT_EQ(storageBytes(StorageFormat::Q6_K, 0).value(), 0);
