@@ -3,6 +3,7 @@
 #include "compiler/allocate/passes.h"
 #include "compiler/fuse/passes.h"
 #include "compiler/import/passes.h"
+#include "compiler/raise/passes.h"
 #include "compiler/tile/passes.h"
 #include "dialects/register.h"
 
@@ -15,6 +16,7 @@ int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
   girih::dialect::registerDialects(registry);
   girih::compiler::registerImportStage();
+  girih::compiler::registerRaiseStage();
   girih::compiler::registerFuseStage();
   girih::compiler::registerTileStage();
   girih::compiler::registerAllocateStage();
