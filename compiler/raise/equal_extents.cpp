@@ -49,10 +49,10 @@ EqualExtents::EqualExtents(func::FuncOp function) {
     } else if (auto empty = dyn_cast<tensor::EmptyOp>(op)) {
       for (auto [dim, size] : llvm::enumerate(empty.getMixedSizes()))
         joinSize(empty, dim, size);
-    } else if (auto cast = dyn_cast<tensor::CastOp>(op)) {
-      if (auto type = dyn_cast<RankedTensorType>(cast.getType()))
+    } else if (auto retyped = dyn_cast<tensor::CastOp>(op)) {
+      if (auto type = dyn_cast<RankedTensorType>(retyped.getType()))
         for (int64_t dim = 0; dim < type.getRank(); ++dim)
-          join(cast, dim, cast.getSource(), dim);
+          join(retyped, dim, retyped.getSource(), dim);
     } else if (auto slice = dyn_cast<tensor::ExtractSliceOp>(op)) {
       llvm::SmallBitVector dropped = slice.getDroppedDims();
       int64_t resultDim = 0;
@@ -62,8 +62,8 @@ EqualExtents::EqualExtents(func::FuncOp function) {
     } else if (isa<tensor::ExpandShapeOp, tensor::CollapseShapeOp>(op)) {
       auto expand = dyn_cast<tensor::ExpandShapeOp>(op);
       auto groups = expand ? expand.getReassociationIndices() : cast<tensor::CollapseShapeOp>(op).getReassociationIndices();
-      Value narrow = expand ? expand.getSrc() : op->getResult(0), wide = expand ? op->getResult(0) : op->getOperand(0);
-      ArrayRef<int64_t> shape = ::cast<RankedTensorType>(wide.getType()).getShape();
+      Value narrow = expand ? op->getOperand(0) : op->getResult(0), wide = expand ? op->getResult(0) : op->getOperand(0);
+      ArrayRef<int64_t> shape = cast<RankedTensorType>(wide.getType()).getShape();
       for (auto [dim, group] : llvm::enumerate(groups)) {
         // A group of one extent other than 1 keeps it.
         SmallVector<int64_t> large;

@@ -163,13 +163,14 @@ const Expr *PullBack::step(const Expr *access) {
 static AffineExpr linearize(ArrayRef<AffineExpr> indices, ArrayRef<int64_t> extents, MLIRContext *context) {
   AffineExpr sum = getAffineConstantExpr(0, context);
   int64_t stride = 1;
-  for (auto [position, extent] : llvm::reverse(llvm::zip_equal(indices, extents))) {
-    bool isZero = position == getAffineConstantExpr(0, context);
+  for (size_t dim = indices.size(); dim-- > 0;) {
+    bool isZero = indices[dim] == getAffineConstantExpr(0, context);
     if (ShapedType::isDynamic(stride) && !isZero)
       return {};
     if (!isZero)
-      sum = sum + position * stride;
-    stride = ShapedType::isDynamic(stride) || ShapedType::isDynamic(extent) ? ShapedType::kDynamic : stride * extent;
+      sum = sum + indices[dim] * stride;
+    bool isDynamic = ShapedType::isDynamic(stride) || ShapedType::isDynamic(extents[dim]);
+    stride = isDynamic ? ShapedType::kDynamic : stride * extents[dim];
   }
   return sum;
 }
@@ -197,16 +198,15 @@ const Expr *PullBack::stepCollapseShape(Operation *op, const Expr *access) {
     // Extents of 1 take nothing of the position, so the outermost of the others may be dynamic.
     SmallVector<int64_t> large;
     llvm::copy_if(group, std::back_inserter(large), [&](int64_t dim) { return shape[dim] != 1; });
-    for (auto [place, dim] : llvm::reverse(llvm::enumerate(large))) {
-      if (place == 0) {
-        indices[dim] = rest;
-        break;
-      }
+    while (large.size() > 1) {
+      int64_t dim = large.pop_back_val();
       if (ShapedType::isDynamic(shape[dim]))
         return nullptr;
       indices[dim] = rest % shape[dim];
       rest = rest.floorDiv(shape[dim]);
     }
+    if (!large.empty())
+      indices[large.front()] = rest;
   }
   return this->access(collapse.getSrc(), indices);
 }

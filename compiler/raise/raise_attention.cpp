@@ -8,6 +8,7 @@
 #include "compiler/raise/passes.h"
 
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "llvm/Support/DebugLog.h"
 
 #define DEBUG_TYPE "girih-raise-attention"
@@ -88,23 +89,24 @@ Target chooseTarget(PullBack &pullBack, Value mixed, const AttentionMatch &match
   return current;
 }
 
-// An operation outside of what was recognised that uses the scores or weights, or null.
-Operation *foreignUser(const PullBack &pullBack, const AttentionMatch &match, linalg::LinalgOp mix,
-                       ArrayRef<Operation *> dots) {
-  llvm::DenseSet<Operation *> inside(pullBack.visited().begin(), pullBack.visited().end());
-  inside.insert(mix);
-  SmallVector<Operation *> pending(dots);
+// An operation outside of what was recognised that keeps the scores alive once `mix` is gone, or null.
+Operation *foreignUser(const PullBack &pullBack, const AttentionMatch &match, linalg::LinalgOp mix) {
+  // Each with the first operation on its way that was not part of the recognised formula.
+  SmallVector<std::pair<Operation *, Operation *>> pending;
+  for (Operation *dot : match.dotProducers)
+    pending.push_back({dot, nullptr});
   llvm::DenseSet<Operation *> seen;
   while (!pending.empty()) {
-    Operation *op = pending.pop_back_val();
+    auto [op, foreign] = pending.pop_back_val();
     if (!seen.insert(op).second)
       continue;
     for (Operation *user : op->getUsers()) {
       if (user == mix || isa<tensor::DimOp>(user))
         continue;
-      if (!inside.contains(user))
-        return user;
-      pending.push_back(user);
+      Operation *first = foreign || pullBack.visited().contains(user) ? foreign : user;
+      if (user->hasTrait<OpTrait::IsTerminator>() || !isMemoryEffectFree(user))
+        return first ? first : user;
+      pending.push_back({user, first});
     }
   }
   return nullptr;
@@ -138,7 +140,7 @@ struct RaiseAttentionPass : impl::RaiseAttentionBase<RaiseAttentionPass> {
     std::optional<AttentionMatch> match = matchAttention(pullBack, mix, reason);
     if (!match)
       return failure();
-    if (Operation *user = foreignUser(pullBack, *match, mix, match->dotProducers)) {
+    if (Operation *user = foreignUser(pullBack, *match, mix)) {
       reason = "its scores are also used by `" + user->getName().getStringRef().str() + "`";
       return failure();
     }
