@@ -4,8 +4,9 @@
 Twenty prompts, chat and raw, of 1 to 600 tokens. The golden file keeps, of some positions of each, the eight largest
 logits and 48 more drawn by a seed, and 64 greedy tokens with the margin between the first and the second choice.
 
-    default_model_judge.py GGUF           rewrites golden/smollm2.npz
-    default_model_judge.py GGUF --live    compiles the model and compares every logit of every position instead
+    default_model_judge.py [GGUF]           rewrites golden/smollm2.npz
+    default_model_judge.py [GGUF] --live    compiles the model and compares every logit of every position instead
+GGUF is by default the file that GIRIH_SMOLLM2_GGUF names.
 """
 import argparse
 import pathlib
@@ -174,9 +175,12 @@ def judge_live(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("gguf")
+    parser.add_argument("gguf", nargs="?", default=girih_cli.default_model())
     parser.add_argument("--live", action="store_true")
     options = parser.parse_args()
+    if options.gguf is None:
+        print("skipped: no GGUF is given, and GIRIH_SMOLLM2_GGUF names no file")
+        return girih_cli.SKIPPED
     return judge_live(options.gguf) if options.live else make_golden(options.gguf)
 
 

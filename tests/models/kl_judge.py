@@ -4,12 +4,14 @@ girih and for llama.cpp, on the same tokens in the same run.
 
 The text is Debian's constitution and manifesto (package doc-debian), pinned by checksum and never committed.
 
-    kl_judge.py GGUF [--tokens 4096] [--window 512] [--program FILE] [--no-llama-cpp]
+    kl_judge.py [GGUF] [--tokens 4096] [--window 512] [--program FILE] [--no-llama-cpp]
 """
 import argparse
 import gzip
 import hashlib
+import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -56,6 +58,11 @@ class Tally:
 
 
 def llama_cpp_logits(path):
+    """The peer's logits through its Python binding, over the libraries that bench/peers/build_llama_cpp makes."""
+    tree = subprocess.run([girih_cli.REPOSITORY / "bench/peers/build_llama_cpp", *os.environ.get("GIRIH_PEERS", "").split()],
+                          stdout=subprocess.PIPE, text=True, check=True).stdout.strip().split("\n")[-1]
+    os.environ["LLAMA_CPP_LIB_PATH"] = f"{tree}/build/bin"
+    sys.path.insert(0, tree)
     import llama_cpp
 
     model = llama_cpp.Llama(str(path), n_ctx=1024, n_batch=512, logits_all=True, verbose=False)
@@ -70,7 +77,7 @@ def llama_cpp_logits(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("gguf")
+    parser.add_argument("gguf", nargs="?", default=girih_cli.default_model())
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--window", type=int, default=512)
     parser.add_argument("--program", help="a compiled program; default: the GGUF compiled with default options")
