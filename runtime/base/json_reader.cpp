@@ -30,7 +30,8 @@ struct JsonDocument::Parsed {
 };
 
 std::string_view jsonKindName(JsonKind kind) {
-  constexpr std::string_view kNames[] = {"null", "a boolean", "an integer", "a number", "a string", "an array", "an object"};
+  constexpr std::string_view kNames[] = {"null",     "a boolean", "an integer", "a number",
+                                         "a string", "an array",  "an object"};
   return kNames[static_cast<size_t>(kind)];
 }
 
@@ -119,9 +120,7 @@ std::vector<JsonMember> JsonValue::members() const {
   return list;
 }
 
-std::string JsonValue::print() const {
-  return element == Bytes() ? "null" : simdjson::minify(elementOf(element));
-}
+std::string JsonValue::print() const { return element == Bytes() ? "null" : simdjson::minify(elementOf(element)); }
 
 Expected<JsonDocument> JsonDocument::parse(std::string_view text, size_t maxDepth) {
   auto parsed = std::make_unique<Parsed>();

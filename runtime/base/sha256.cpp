@@ -60,7 +60,7 @@ bool hasShaRounds() {
 
 // The instructions want the state as (a, b, e, f) and (c, d, g, h), highest word first (Intel's SHA extensions paper).
 __attribute__((target("sha,sse4.1,ssse3"))) void compressWithShaRounds(State &state, const uint8_t *block,
-                                                                      size_t numBlocks) {
+                                                                       size_t numBlocks) {
   const __m128i kBigEndian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
   __m128i dcba = _mm_loadu_si128(reinterpret_cast<const __m128i *>(state.data()));
   __m128i hgfe = _mm_loadu_si128(reinterpret_cast<const __m128i *>(state.data() + 4));

@@ -14,8 +14,8 @@ namespace girih::weights {
 namespace {
 
 constexpr uint32_t kMagic = 0x46554747;  // "GGUF"
-constexpr uint32_t kMaxAxes = 8;          // ggml itself stops at 4
-constexpr int kMaxArrayDepth = 4;         // arrays of arrays: bounds the recursion, no writer goes beyond 2
+constexpr uint32_t kMaxAxes = 8;   // ggml itself stops at 4
+constexpr int kMaxArrayDepth = 4;  // arrays of arrays: bounds the recursion, no writer goes beyond 2
 constexpr uint64_t kDefaultAlignmentBytes = 32;
 constexpr uint64_t kMaxAlignmentBytes = 1 << 20;
 constexpr uint64_t kMinPairBytes = 8 + 4 + 1;        // empty key, type, a u8
@@ -231,7 +231,8 @@ Status checkVersion(uint32_t version) {
   if (version == 2 || version == 3)
     return {};
   if ((version & 0xFFFF) == 0 && version != 0)
-    return unimplemented("this GGUF file is big-endian; little-endian ones are read, convert it again without --bigendian");
+    return unimplemented(
+        "this GGUF file is big-endian; little-endian ones are read, convert it again without --bigendian");
   return unimplemented("this GGUF file is of version " + std::to_string(version) +
                        "; versions 2 and 3 are read, convert the model again with a current converter");
 }

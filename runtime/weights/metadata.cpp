@@ -55,7 +55,7 @@ bool isFloatType(MetadataType type) { return type == MetadataType::F32 || type =
 }  // namespace
 
 std::string_view metadataTypeName(MetadataType type) {
-  constexpr std::string_view kNames[] = {"u8", "i8",   "u16",    "i16",   "u32", "i32", "f32",
+  constexpr std::string_view kNames[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
                                          "bool", "string", "array", "u64", "i64", "f64"};
   return kNames[static_cast<size_t>(type)];
 }

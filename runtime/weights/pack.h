@@ -48,8 +48,7 @@ class PackPlan {
 public:
   // Fails: InvalidArgument (rows beyond an input, depths that differ or are not whole blocks), FailedPrecondition
   // (the layout does not hold an input without loss, see holdsWithoutLoss), OutOfRange (sizes overflow).
-  static Expected<PackPlan> create(const PackedLayout &layout, std::vector<RowMatrix> inputs,
-                                   std::vector<RowRun> runs);
+  static Expected<PackPlan> create(const PackedLayout &layout, std::vector<RowMatrix> inputs, std::vector<RowRun> runs);
   // One tensor in its own order.
   static Expected<PackPlan> create(const PackedLayout &layout, const RowMatrix &input);
 

@@ -6,8 +6,8 @@
 
 namespace girih::weights {
 
-// `bytes`: the whole file; the tensors' bytes point into it. As the format's definition asks, the tensors cover the data
-// without holes and without overlap. Fails: DataLoss (truncated, malformed).
+// `bytes`: the whole file; the tensors' bytes point into it. As the format's definition asks, the tensors cover the
+// data without holes and without overlap. Fails: DataLoss (truncated, malformed).
 Expected<CheckpointFile> readSafetensors(std::span<const uint8_t> bytes);
 
 }  // namespace girih::weights

@@ -126,7 +126,8 @@ Status StoreBuilder::addGgufShards(int64_t numShards) {
       return std::move(file).status().withContext(context);
     auto ownIndex = file->metadata.integer("split.no");
     if (!ownIndex.isOk() || *ownIndex != number - 1)
-      return dataLoss(context + ": split.no is not " + std::to_string(number - 1) + "; it belongs to another place or set");
+      return dataLoss(context + ": split.no is not " + std::to_string(number - 1) +
+                      "; it belongs to another place or set");
     GIRIH_TRY(addFile(std::move(*mapped), std::move(*file)).withContext(context));
   }
   return {};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a compiler does with an accepted checkpoint, as a fuzz target: touch every key, dequantize and pack every tensor.
+// What a compiler does with an accepted checkpoint: touch every key, dequantize and pack every tensor.
 #pragma once
 
 #include "runtime/weights/checkpoint_file.h"

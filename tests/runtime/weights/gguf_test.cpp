@@ -190,8 +190,9 @@ TEST(Gguf, BelievesNoExtentAndNoOffset) {
 TEST(Gguf, NamesAllFormatsWhenItMeetsAnother) {
   GgufBytes file;
   file.tensor("odd", {256}, 16, 66);  // iq2_xxs
-  EXPECT_THAT(failureOf(file.build(), StatusCode::Unimplemented),
-              AllOf(HasSubstr("tensor \"odd\": has GGML type 16"), HasSubstr("f32, f16, bf16, q8_0"), HasSubstr("mxfp4")));
+  EXPECT_THAT(
+      failureOf(file.build(), StatusCode::Unimplemented),
+      AllOf(HasSubstr("tensor \"odd\": has GGML type 16"), HasSubstr("f32, f16, bf16, q8_0"), HasSubstr("mxfp4")));
 }
 
 TEST(Gguf, RefusesTensorsOutOfPlace) {

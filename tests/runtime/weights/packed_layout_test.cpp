@@ -26,8 +26,8 @@ TEST(PackedLayout, PrintsWhatItParses) {
 TEST(PackedLayout, RefusesOtherTextsAndSecondSpellings) {
   for (std::string_view text :
        {"", "p16", "p16:", "p16:u4", "p16:u4,f16,none,32,0", "p16:u4,f16,none,32,16", "p16:u4,f16,none,8",
-        "p16:u4,none,none,32", "p16:f16,f16,none,32", "p16:s8,f16,none,32,1", "p16:u4,f16,none,+32", "p16:u4,f16,none,32,",
-        "p16:u4,f16,none,32,8,8", " dense:f32", "dense:f16", "p16:u4,f16,none,99999999999"}) {
+        "p16:u4,none,none,32", "p16:f16,f16,none,32", "p16:s8,f16,none,32,1", "p16:u4,f16,none,+32",
+        "p16:u4,f16,none,32,", "p16:u4,f16,none,32,8,8", " dense:f32", "dense:f16", "p16:u4,f16,none,99999999999"}) {
     auto layout = PackedLayout::parse(text);
     ASSERT_EQ(layout.status().code(), StatusCode::InvalidArgument) << text;
     EXPECT_THAT(std::string(layout.status().message()), HasSubstr("dense:f32"));

@@ -92,9 +92,12 @@ TEST(Safetensors, RefusesRecordsThatAreNone) {
   EXPECT_THAT(failureOfHeader(R"({"t":{"shape":[1],"data_offsets":[0,4]}})", 4), HasSubstr("no `dtype`"));
   EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","data_offsets":[0,4]}})", 4), HasSubstr("no `shape`"));
   EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[1]}})", 4), HasSubstr("no `data_offsets`"));
-  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":1,"shape":[1],"data_offsets":[0,4]}})", 4), HasSubstr("dtype: is an integer"));
-  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":1,"data_offsets":[0,4]}})", 4), HasSubstr("shape is an integer"));
-  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":["1"],"data_offsets":[0,4]}})", 4), HasSubstr("is a string"));
+  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":1,"shape":[1],"data_offsets":[0,4]}})", 4),
+              HasSubstr("dtype: is an integer"));
+  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":1,"data_offsets":[0,4]}})", 4),
+              HasSubstr("shape is an integer"));
+  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":["1"],"data_offsets":[0,4]}})", 4),
+              HasSubstr("is a string"));
   EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[0]}})", 4), HasSubstr("1 elements"));
   EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}})", 4), HasSubstr("negative"));
   EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}})", 4),
@@ -102,15 +105,18 @@ TEST(Safetensors, RefusesRecordsThatAreNone) {
 }
 
 TEST(Safetensors, BelievesNoExtentAndNoOffset) {
-  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4), HasSubstr("negative extent"));
+  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4),
+              HasSubstr("negative extent"));
   EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}})", 4),
               HasSubstr("more than 2^63 - 1 elements"));
   EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[9223372036854775808],"data_offsets":[0,4]}})", 4),
               HasSubstr("beyond 2^63 - 1"));
-  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[9223372036854775808,9223372036854775812]}})", 4),
+  EXPECT_THAT(failureOfHeader(
+                  R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[9223372036854775808,9223372036854775812]}})", 4),
               HasSubstr("truncated or damaged"));
   EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4), HasSubstr("[4, 0]"));
-  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4), HasSubstr("needs 8 bytes"));
+  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4),
+              HasSubstr("needs 8 bytes"));
 }
 
 TEST(Safetensors, RefusesOverlapHolesAndRepeatedNames) {
@@ -123,7 +129,8 @@ TEST(Safetensors, RefusesOverlapHolesAndRepeatedNames) {
   EXPECT_THAT(failureOfHeader(with(R"("b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]})"), 16),
               HasSubstr("end at byte 12"));
   EXPECT_THAT(failureOfHeader(with(kA), 8), HasSubstr("twice"));
-  EXPECT_TRUE(readSafetensors(safetensorsBytes(with(R"("b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]})"), 12)).isOk());
+  EXPECT_TRUE(
+      readSafetensors(safetensorsBytes(with(R"("b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]})"), 12)).isOk());
 }
 
 }  // namespace

@@ -70,7 +70,8 @@ TEST(WeightStore, SaysWhatIsWrongWithASplitGguf) {
   EXPECT_THAT(failureOf(first, StatusCode::NotFound), HasSubstr("m-00002-of-00002.gguf"));
   std::string second = folder.write("m-00002-of-00002.gguf", shardBytes(1, 2, "a"));
   EXPECT_THAT(failureOf(first, StatusCode::DataLoss), HasSubstr("stands in two"));
-  EXPECT_THAT(failureOf(second, StatusCode::FailedPrecondition), HasSubstr("name the first one, `m-00001-of-00002.gguf`"));
+  EXPECT_THAT(failureOf(second, StatusCode::FailedPrecondition),
+              HasSubstr("name the first one, `m-00001-of-00002.gguf`"));
   folder.write("m-00002-of-00002.gguf", shardBytes(0, 2, "b"));
   EXPECT_THAT(failureOf(first, StatusCode::DataLoss), HasSubstr("split.no is not 1"));
   std::string renamed = folder.write("renamed.gguf", shardBytes(0, 2, "a"));
@@ -99,7 +100,8 @@ TEST(WeightStore, OpensAFolderWithShards) {
   TemporaryFolder folder;
   folder.write("model-1.safetensors", safetensorsBytes(kOneTensor, 8));
   folder.write("model-2.safetensors", safetensorsBytes(kOtherTensors, 12));
-  folder.write("model.safetensors.index.json", R"({"metadata":{"total_size":12},"weight_map":)"
+  folder.write("model.safetensors.index.json",
+               R"({"metadata":{"total_size":12},"weight_map":)"
                R"({"a":"model-1.safetensors","b":"model-2.safetensors","ids":"model-2.safetensors"}})");
   auto store = WeightStore::open(folder.path());
   ASSERT_TRUE(store.isOk()) << store.status().message();
@@ -120,9 +122,12 @@ TEST(WeightStore, SaysWhatIsWrongWithAnIndex) {
   };
   EXPECT_THAT(failureOf(withIndex("{"), StatusCode::InvalidArgument), HasSubstr("JSON"));
   EXPECT_THAT(failureOf(withIndex("{}"), StatusCode::DataLoss), HasSubstr("weight_map"));
-  EXPECT_THAT(failureOf(withIndex(R"({"weight_map":{"a":1}})"), StatusCode::InvalidArgument), HasSubstr("is an integer"));
-  EXPECT_THAT(failureOf(withIndex(R"({"weight_map":{"a":"../x.safetensors"}})"), StatusCode::DataLoss), HasSubstr("within the folder"));
-  EXPECT_THAT(failureOf(withIndex(R"({"weight_map":{"a":"missing.safetensors"}})"), StatusCode::NotFound), HasSubstr("missing"));
+  EXPECT_THAT(failureOf(withIndex(R"({"weight_map":{"a":1}})"), StatusCode::InvalidArgument),
+              HasSubstr("is an integer"));
+  EXPECT_THAT(failureOf(withIndex(R"({"weight_map":{"a":"../x.safetensors"}})"), StatusCode::DataLoss),
+              HasSubstr("within the folder"));
+  EXPECT_THAT(failureOf(withIndex(R"({"weight_map":{"a":"missing.safetensors"}})"), StatusCode::NotFound),
+              HasSubstr("missing"));
   EXPECT_THAT(failureOf(withIndex(R"({"weight_map":{"z":"model-1.safetensors"}})"), StatusCode::DataLoss),
               HasSubstr("places tensor \"z\""));
 }
