@@ -64,7 +64,7 @@ private:
 Expected<int32_t> argmax(std::span<const float> logits);
 // ln(sum(exp(logits))), summed in f64; a token's log-probability is its logit minus this.
 double logSumExp(std::span<const float> logits);
-// Fills `top` with the most likely tokens, best first, lowest id on ties. Requires: top.size() <= V.
+// Fills `top` with the most likely tokens, best first, lowest id on ties; -1 where fewer are possible at all.
 void topTokens(std::span<const float> logits, std::span<TopToken> top);
 
 }  // namespace girih::engine

@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine thread: takes commands, plans a step, runs it, samples, and tells the listeners.
+#include "runtime/engine/engine.h"
+
+#include "runtime/abi/step.h"
+#include "runtime/engine/scheduler.h"
+
+#include <algorithm>
+#include <bit>
+#include <condition_variable>
+#include <limits>
+#include <mutex>
+#include <pthread.h>
+#include <thread>
+
+namespace girih::engine {
+namespace {
+
+constexpr uint64_t kDefaultKvBytes = uint64_t{1} << 30;
+constexpr uint32_t kDefaultFullSequences = 4;
+constexpr uint64_t kMaxKvBlocks = uint64_t{1} << 26;  // a slot, block * 16 + offset, must fit 31 bits
+
+double secondsBetween(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+// What the options come to for this program.
+struct Bounds {
+  uint32_t contextTokens;
+  uint32_t maxTokensPerStep;
+  uint32_t maxSequences;
+  uint32_t numKvBlocks;
+};
+
+Status rejectOption(const char *name, uint64_t value, const std::string &rule) {
+  return invalidArgument(std::string(name) + " is " + std::to_string(value) + "; " + rule);
+}
+
+Expected<Bounds> resolveOptions(const program::Model &model, const EngineOptions &options) {
+  Bounds bounds;
+  bounds.maxTokensPerStep = options.maxTokensPerStep ? options.maxTokensPerStep : model.maxTokensPerStep;
+  if (bounds.maxTokensPerStep > model.maxTokensPerStep)
+    return rejectOption("max tokens per step", bounds.maxTokensPerStep,
+                        "the program takes at most " + std::to_string(model.maxTokensPerStep));
+  if (options.maxSequences == 0)
+    return rejectOption("max sequences", 0, "it must be at least 1");
+  // Fewer sequences than tokens: a prompt then always finds room beside those that generate.
+  bounds.maxSequences = std::min(options.maxSequences, bounds.maxTokensPerStep);
+  uint32_t positions = model.recompute ? std::min(model.maxPositions, bounds.maxTokensPerStep) : model.maxPositions;
+  bounds.contextTokens = options.maxContextTokens ? options.maxContextTokens : positions;
+  if (bounds.contextTokens > positions)
+    return rejectOption("max context", bounds.contextTokens,
+                        "the program's sequences have at most " + std::to_string(positions) + " positions");
+  bounds.numKvBlocks = 0;
+  if (model.recompute)
+    return bounds;
+  uint64_t wholeContext = kv::numBlocksFor(bounds.contextTokens);
+  uint64_t numBlocks = options.kvBytes / model.kvBlockBytes;
+  if (options.kvBytes == 0)
+    numBlocks = std::max(wholeContext, std::min(wholeContext * kDefaultFullSequences, kDefaultKvBytes / model.kvBlockBytes));
+  numBlocks = std::min(numBlocks, kMaxKvBlocks);
+  if (numBlocks == 0)
+    return rejectOption("the KV pool's size", options.kvBytes,
+                        "one block of 16 tokens takes " + std::to_string(model.kvBlockBytes) + " bytes");
+  bounds.numKvBlocks = static_cast<uint32_t>(numBlocks);
+  // One sequence alone must always fit, or nothing could move.
+  bounds.contextTokens = static_cast<uint32_t>(
+      std::min<uint64_t>(bounds.contextTokens, numBlocks * GIRIH_KV_BLOCK_TOKENS));
+  return bounds;
+}
+
+class StepEngine final : public Engine {
+public:
+  StepEngine(std::unique_ptr<program::Executor> newExecutor, const EngineOptions &options, const Bounds &bounds)
+      : executor(std::move(newExecutor)), bounds(bounds), maxQueued(options.maxQueued),
+        scheduler({bounds.maxSequences, executor->program().model().recompute}, bounds.numKvBlocks),
+        batch(bounds.maxTokensPerStep, bounds.maxSequences, executor->program().model().maxLogitRows,
+              kv::numBlocksFor(bounds.contextTokens)),
+        sampler(executor->program().model().vocabSize) {
+    counters.numKvBlocks = bounds.numKvBlocks;
+    thread = std::thread([this] { loop(); });
+  }
+  ~StepEngine() override {
+    {
+      std::lock_guard lock(mutex);
+      isStopping = true;
+    }
+    wake.notify_one();
+    thread.join();
+  }
+
+  Expected<RequestId> submit(Request request, std::shared_ptr<Listener> listener) override;
+  void cancel(RequestId id) override;
+  EngineStats stats() const override;
+  const program::Program &program() const override { return executor->program(); }
+  const program::Executable &executable() const override { return executor->executable(); }
+  int32_t numThreads() const override { return static_cast<int32_t>(executor->numThreads()); }
+  uint32_t contextTokens() const override { return bounds.contextTokens; }
+
+private:
+  Status checkRequest(const Request &request) const;
+  void loop();
+  bool takeCommands();
+  void step();
+  void finishRow(Sequence &sequence, uint32_t firstRow, Clock::time_point now);
+  void reportRows(Sequence &sequence, uint32_t firstRow);
+  Expected<bool> sampleToken(Sequence &sequence, std::span<float> logits, Clock::time_point now);
+  void finish(RequestId id, FinishReason reason, Status status);
+  void countStep(std::span<Sequence *const> planned, double seconds);
+
+  std::unique_ptr<program::Executor> executor;
+  const Bounds bounds;
+  const uint32_t maxQueued;
+
+  // The engine thread's own.
+  Scheduler scheduler;
+  program::StepBatch batch;
+  Sampler sampler;
+  std::vector<float> logprobs;   // of prompt tokens of one chunk
+  std::vector<float> ownLogits;  // a row before the penalty
+  std::vector<std::unique_ptr<Sequence>> takenSequences;
+  std::vector<RequestId> takenCancels;
+  bool isLeaving = false;
+
+  // Shared, under the mutex.
+  mutable std::mutex mutex;
+  std::condition_variable wake;
+  std::vector<std::unique_ptr<Sequence>> newSequences;
+  std::vector<RequestId> newCancels;
+  bool isStopping = false;
+  RequestId lastId = 0;
+  uint64_t numUnfinished = 0;
+  EngineStats counters;
+
+  std::thread thread;  // last: it uses all of the above
+};
+
+Status StepEngine::checkRequest(const Request &request) const {
+  const program::Model &model = executor->program().model();
+  if (request.promptTokens.empty())
+    return invalidArgument("the prompt has no token; it must have at least one");
+  if (request.promptTokens.size() > bounds.contextTokens)
+    return outOfRange("the prompt has " + std::to_string(request.promptTokens.size()) +
+                      " tokens, the context holds " + std::to_string(bounds.contextTokens) +
+                      "; shorten the prompt" +
+                      (bounds.contextTokens < model.maxPositions && !model.recompute
+                           ? " or enlarge the context (the model allows " + std::to_string(model.maxPositions) + ")"
+                           : ""));
+  for (const std::vector<int32_t> *tokens : {&request.promptTokens, &request.stopTokens})
+    for (int32_t token : *tokens)
+      if (token < 0 || static_cast<uint32_t>(token) >= model.vocabSize)
+        return invalidArgument("token " + std::to_string(token) + " is no id of this vocabulary of " +
+                               std::to_string(model.vocabSize));
+  if (request.numTopLogprobs > kMaxTopLogprobs || request.numTopLogprobs > model.vocabSize)
+    return invalidArgument(std::to_string(request.numTopLogprobs) + " top log-probabilities are asked for; at most " +
+                           std::to_string(std::min(kMaxTopLogprobs, model.vocabSize)) + " are given");
+  return checkSampling(request.sampling);
+}
+
+Expected<RequestId> StepEngine::submit(Request request, std::shared_ptr<Listener> listener) {
+  GIRIH_TRY(checkRequest(request));
+  std::unique_lock lock(mutex);
+  if (isStopping)
+    return unavailable("the engine is shutting down");
+  if (numUnfinished >= uint64_t{bounds.maxSequences} + maxQueued)
+    return resourceExhausted(std::to_string(numUnfinished) + " requests run or wait, the queue holds " +
+                             std::to_string(maxQueued) + " beside " + std::to_string(bounds.maxSequences) +
+                             " running; try again later");
+  RequestId id = ++lastId;
+  ++numUnfinished;
+  counters.numPromptTokens += request.promptTokens.size();
+  newSequences.push_back(std::make_unique<Sequence>(id, std::move(request), std::move(listener),
+                                                    executor->program().model().vocabSize, bounds.contextTokens));
+  newSequences.back()->submitted = Clock::now();
+  lock.unlock();
+  wake.notify_one();
+  return id;
+}
+
+void StepEngine::cancel(RequestId id) {
+  {
+    std::lock_guard lock(mutex);
+    newCancels.push_back(id);
+  }
+  wake.notify_one();
+}
+
+EngineStats StepEngine::stats() const {
+  std::lock_guard lock(mutex);
+  EngineStats result = counters;
+  result.numWaiting += static_cast<uint32_t>(newSequences.size());
+  return result;
+}
+
+void StepEngine::loop() {
+  ::pthread_setname_np(::pthread_self(), "girih-engine");
+  while (takeCommands())
+    step();
+  // What is left learns that it ends here.
+  while (Sequence *sequence = scheduler.any())
+    finish(sequence->id, FinishReason::Cancelled, cancelled("the engine is shutting down"));
+}
+
+// Waits for something to do. False: the engine ends.
+bool StepEngine::takeCommands() {
+  {
+    std::unique_lock lock(mutex);
+    counters.numRunning = scheduler.numRunning();
+    counters.numWaiting = scheduler.numWaiting();
+    counters.numKvBlocksUsed = scheduler.pool().numUsed();
+    wake.wait(lock, [&] {
+      return isStopping || !newSequences.empty() || !newCancels.empty() || !scheduler.isIdle();
+    });
+    takenSequences.swap(newSequences);
+    takenCancels.swap(newCancels);
+    isLeaving = isStopping;
+  }
+  for (std::unique_ptr<Sequence> &sequence : takenSequences)
+    scheduler.add(std::move(sequence));
+  for (RequestId id : takenCancels)
+    finish(id, FinishReason::Cancelled, cancelled("the request was cancelled"));
+  takenSequences.clear();
+  takenCancels.clear();
+  return !isLeaving;
+}
+
+void StepEngine::step() {
+  std::span<Sequence *const> planned = scheduler.plan(batch);
+  if (planned.empty())
+    return;
+  Clock::time_point begin = Clock::now();
+  for (Sequence *sequence : planned) {
+    if (sequence->hasStarted)
+      continue;
+    sequence->hasStarted = true;
+    sequence->started = begin;
+    sequence->usage.queueSeconds = secondsBetween(sequence->submitted, begin);
+  }
+  Status status = executor->run(batch);
+  Clock::time_point end = Clock::now();
+  countStep(planned, secondsBetween(begin, end));
+  uint32_t firstRow = 0;
+  for (Sequence *sequence : planned) {
+    uint32_t numRows = sequence->numRows;
+    if (!status.isOk())
+      finish(sequence->id, FinishReason::Failed, Status(status.code(), std::string(status.message())));
+    else
+      finishRow(*sequence, firstRow, end);
+    firstRow += numRows;
+  }
+}
+
+// What one sequence got from the step; the sequence may be gone afterwards.
+void StepEngine::finishRow(Sequence &sequence, uint32_t firstRow, Clock::time_point now) {
+  reportRows(sequence, firstRow);
+  // Without a cache "cached" means: everything asked of these tokens was answered.
+  sequence.numCached = executor->program().model().recompute ? sequence.numPlanned
+                                                             : sequence.numCached + sequence.numPlanned;
+  if (sequence.numPending() > 0)
+    return;
+  if (!sequence.wantsToken())
+    return finish(sequence.id, FinishReason::Length, {});
+  Expected<bool> isLast = sampleToken(sequence, executor->logits(firstRow + sequence.numRows - 1), now);
+  if (!isLast.isOk())
+    return finish(sequence.id, FinishReason::Failed, std::move(isLast).status());
+  if (*isLast)
+    return finish(sequence.id, FinishReason::Stop, {});
+  // The last token of all is handed out but never fed: nothing depends on it.
+  if (!sequence.wantsToken())
+    finish(sequence.id, FinishReason::Length, {});
+}
+
+void StepEngine::reportRows(Sequence &sequence, uint32_t firstRow) {
+  uint32_t first = sequence.firstRowPosition, numRows = sequence.numRows;
+  // After a preemption rows come again that were delivered before.
+  if (numRows > 0 && first < sequence.numRowsDelivered) {
+    uint32_t numKnown = std::min(numRows, sequence.numRowsDelivered - first);
+    first += numKnown;
+    firstRow += numKnown;
+    numRows -= numKnown;
+  }
+  if (numRows == 0)
+    return;
+  if (sequence.request.wantLogits)
+    sequence.listener->onLogits(sequence.id, first, numRows, executor->logits(firstRow, numRows));
+  if (sequence.request.wantPromptLogprobs && first + 1 < sequence.numPrompt) {
+    logprobs.clear();
+    for (uint32_t row = 0; row < numRows && first + row + 1 < sequence.numPrompt; ++row) {
+      std::span<const float> logits = executor->logits(firstRow + row);
+      int32_t next = sequence.tokens[first + row + 1];
+      logprobs.push_back(static_cast<float>(logits[static_cast<size_t>(next)] - logSumExp(logits)));
+    }
+    sequence.listener->onPromptLogprobs(sequence.id, first + 1, logprobs);
+  }
+  sequence.numRowsDelivered = first + numRows;
+}
+
+// True when the sequence ends with this token, which then is not handed out.
+Expected<bool> StepEngine::sampleToken(Sequence &sequence, std::span<float> logits, Clock::time_point now) {
+  const Request &request = sequence.request;
+  TopToken top[kMaxTopLogprobs];
+  TokenResult result;
+  double normaliser = 0.0;
+  bool wantsLogprob = request.wantLogprobs || request.numTopLogprobs > 0;
+  // Before the sampler changes the row: log-probabilities are the model's own.
+  if (wantsLogprob) {
+    normaliser = logSumExp(logits);
+    result.top = {top, request.numTopLogprobs};
+    topTokens(logits, {top, request.numTopLogprobs});
+    ownLogits.assign(logits.begin(), logits.end());
+  }
+  GIRIH_ASSIGN(result.token, sampler.sample(logits, request.sampling, sequence.seen, sequence.tokens.size()));
+  if (wantsLogprob)
+    result.logprob = static_cast<float>(ownLogits[static_cast<size_t>(result.token)] - normaliser);
+  if (sequence.usage.numOutputTokens == 0) {
+    sequence.firstToken = now;
+    sequence.usage.prefillSeconds = secondsBetween(sequence.started, now);
+  }
+  const std::vector<int32_t> &stops = request.stopTokens;
+  if (!request.ignoreStop && std::find(stops.begin(), stops.end(), result.token) != stops.end())
+    return true;
+  ++sequence.usage.numOutputTokens;
+  sequence.tokens.push_back(result.token);
+  sequence.seen.add(result.token);
+  sequence.listener->onTokens(sequence.id, {&result, 1});
+  return false;
+}
+
+void StepEngine::finish(RequestId id, FinishReason reason, Status status) {
+  std::unique_ptr<Sequence> sequence = scheduler.remove(id);
+  if (!sequence)
+    return;  // cancelled after its end
+  Usage &usage = sequence->usage;
+  usage.numPromptTokens = sequence->numPrompt;
+  if (usage.numOutputTokens > 0)
+    usage.decodeSeconds = secondsBetween(sequence->firstToken, Clock::now());
+  else if (sequence->hasStarted)
+    usage.prefillSeconds = secondsBetween(sequence->started, Clock::now());
+  {
+    std::lock_guard lock(mutex);
+    --numUnfinished;
+    ++counters.numRequestsFinished[static_cast<size_t>(reason)];
+    counters.numOutputTokens += usage.numOutputTokens;
+    // So that whoever hears of the end finds the blocks free.
+    counters.numRunning = scheduler.numRunning();
+    counters.numWaiting = scheduler.numWaiting();
+    counters.numKvBlocksUsed = scheduler.pool().numUsed();
+  }
+  sequence->listener->onFinish(id, reason, usage, status);
+}
+
+void StepEngine::countStep(std::span<Sequence *const> planned, double seconds) {
+  uint32_t numTokens = batch.numTokens();
+  std::lock_guard lock(mutex);
+  ++counters.numSteps;
+  counters.numSharedSteps += planned.size() > 1;
+  counters.numTokensEvaluated += numTokens;
+  counters.numPreemptions = scheduler.numPreemptions();
+  size_t bucket = static_cast<size_t>(std::bit_width(numTokens)) - 1;
+  ++counters.stepTokenBuckets[std::min(bucket, counters.stepTokenBuckets.size() - 1)];
+  counters.maxSequencesInStep = std::max(counters.maxSequencesInStep, static_cast<uint32_t>(planned.size()));
+  counters.numRunning = scheduler.numRunning();
+  counters.numWaiting = scheduler.numWaiting();
+  counters.numKvBlocksUsed = scheduler.pool().numUsed();
+  counters.stepSeconds += seconds;
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const program::Program> program,
+                                                 const EngineOptions &options) {
+  GIRIH_ASSIGN(Bounds bounds, resolveOptions(program->model(), options));
+  program::ExecutorOptions executorOptions;
+  executorOptions.numThreads = options.numThreads;
+  executorOptions.isa = options.isa;
+  executorOptions.numKvBlocks = bounds.numKvBlocks;
+  GIRIH_ASSIGN(auto executor, program::Executor::create(std::move(program), executorOptions));
+  return std::unique_ptr<Engine>(std::make_unique<StepEngine>(std::move(executor), options, bounds));
+}
+
+}  // namespace girih::engine

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sampling in one pass over the vocabulary, with a partial order only as deep as the filters need.
+#include "runtime/engine/sampler.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+namespace girih::engine {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// e^x for x <= 0, within 3 ulp, as code that compilers vectorise: e^x = 2^n e^r with |r| <= ln(2)/2, and the
+// polynomial of Cephes' expf. Below -87 it is 0: such tokens weigh less than 2^-125 of the best one.
+float expNonPositive(float x) {
+  constexpr float kLog2E = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  float clamped = x < -87.0f ? -87.0f : x;
+  float shifted = clamped * kLog2E + kRound;
+  float n = shifted - kRound;
+  float r = clamped - n * kLn2High - n * kLn2Low;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  float value = p * r * r + r + 1.0f;
+  uint32_t scaleBits = (std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(kRound) + 127u) << 23;
+  float result = value * std::bit_cast<float>(scaleBits);
+  return x < -87.0f ? 0.0f : result;
+}
+
+// The largest logit. One comparison finds both NaN and +inf: neither is less than infinity.
+Expected<float> largest(std::span<const float> logits) {
+  float best = -kInfinity;
+  bool isSound = true;
+  for (float logit : logits) {
+    isSound &= logit < kInfinity;
+    best = logit > best ? logit : best;
+  }
+  if (isSound && best > -kInfinity)
+    return best;
+  size_t index = 0;
+  while (index < logits.size() && logits[index] < kInfinity)
+    ++index;
+  if (index == logits.size())
+    return internalError("none of " + std::to_string(logits.size()) + " logits is finite; the model or its code " +
+                         "is broken: run `girih verify` on the file");
+  return internalError("logit " + std::to_string(index) + " of " + std::to_string(logits.size()) + " is " +
+                       (std::isnan(logits[index]) ? "NaN" : "infinite") +
+                       "; the model or its code is broken: run `girih verify` on the file");
+}
+
+// Of counter type (SplitMix64 over both words), so that a draw depends on nothing but its own number.
+double uniformDraw(uint64_t seed, uint64_t position) {
+  auto mix = [](uint64_t value) {
+    value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9;
+    value = (value ^ (value >> 27)) * 0x94d049bb133111eb;
+    return value ^ (value >> 31);
+  };
+  uint64_t bits = mix(mix(seed + 0x9e3779b97f4a7c15) + (position + 1) * 0x9e3779b97f4a7c15);
+  return static_cast<double>(bits >> 11) * 0x1p-53;  // [0, 1)
+}
+
+// Keeps the `count` best of a row in `best`, best first; equal logits by ascending id. Scans once: a row is
+// compared with the worst that could still enter, and the list is cut when it has grown to four times its size.
+template <typename Entry, typename Make>
+void selectBest(std::span<const float> logits, size_t count, std::vector<Entry> &best, Make make) {
+  auto isBetter = [](const Entry &a, const Entry &b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+  };
+  best.clear();
+  float threshold = -kInfinity;
+  size_t roomFor = std::min(logits.size(), std::max<size_t>(4 * count, 64));
+  for (size_t id = 0; id < logits.size(); ++id) {
+    if (!(logits[id] > threshold))
+      continue;
+    best.push_back(make(logits[id], static_cast<int32_t>(id)));
+    if (best.size() < roomFor || best.size() <= count)
+      continue;
+    std::nth_element(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(count - 1), best.end(), isBetter);
+    best.resize(count);
+    threshold = best.back().logit;  // a later id with this logit would lose the tie
+  }
+  std::sort(best.begin(), best.end(), isBetter);
+  if (best.size() > count)
+    best.resize(count);
+}
+
+}  // namespace
+
+void SeenTokens::add(int32_t token) {
+  uint64_t &word = bits[static_cast<size_t>(token) / 64];
+  uint64_t bit = uint64_t{1} << (token % 64);
+  if (!(word & bit))
+    seen.push_back(token);
+  word |= bit;
+}
+
+Status checkSampling(const SamplingOptions &options) {
+  struct Range {
+    const char *name;
+    double value, least, most;
+    bool isOpen;  // least itself is outside
+  };
+  const Range ranges[] = {
+      {"temperature", options.temperature, 0.0, 100.0, false},
+      {"top_k", static_cast<double>(options.topK), 0.0, 2147483647.0, false},
+      {"top_p", options.topP, 0.0, 1.0, true},
+      {"min_p", options.minP, 0.0, 1.0, false},
+      {"repetition_penalty", options.repetitionPenalty, 0.0, 100.0, true},
+  };
+  for (const Range &range : ranges) {
+    bool isWithin = range.value <= range.most && (range.isOpen ? range.value > range.least : range.value >= range.least);
+    if (isWithin)
+      continue;
+    char text[160];
+    std::snprintf(text, sizeof text, "%s is %g; it must be %s %g and at most %g", range.name, range.value,
+                  range.isOpen ? "above" : "at least", range.least, range.most);
+    return invalidArgument(text);
+  }
+  return {};
+}
+
+Expected<int32_t> argmax(std::span<const float> logits) {
+  GIRIH_ASSIGN(float best, largest(logits));
+  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), best) - logits.begin());
+}
+
+double logSumExp(std::span<const float> logits) {
+  float best = -kInfinity;
+  for (float logit : logits)
+    best = logit > best ? logit : best;
+  // Blocks in f32 are summed in f64: the lanes stay wide and the error stays that of a short sum.
+  double sum = 0.0;
+  for (size_t begin = 0; begin < logits.size(); begin += 256) {
+    float part[16] = {};
+    size_t end = std::min(begin + 256, logits.size()), id = begin;
+    for (; id + 16 <= end; id += 16)
+      for (size_t lane = 0; lane < 16; ++lane)
+        part[lane] += expNonPositive(logits[id + lane] - best);
+    for (; id < end; ++id)
+      part[0] += expNonPositive(logits[id] - best);
+    for (float lane : part)
+      sum += lane;
+  }
+  return best + std::log(sum);
+}
+
+void topTokens(std::span<const float> logits, std::span<TopToken> top) {
+  struct Entry {
+    float logit;
+    int32_t token;
+  };
+  thread_local std::vector<Entry> best;
+  selectBest(logits, top.size(), best, [](float logit, int32_t token) { return Entry{logit, token}; });
+  double normaliser = logSumExp(logits);
+  for (size_t rank = 0; rank < top.size(); ++rank)
+    top[rank] = rank < best.size() ? TopToken{best[rank].token, static_cast<float>(best[rank].logit - normaliser)}
+                                   : TopToken{-1, -kInfinity};
+}
+
+Sampler::Sampler(uint32_t vocabSize) { candidates.reserve(vocabSize); }
+
+Expected<int32_t> Sampler::sample(std::span<float> logits, const SamplingOptions &options, const SeenTokens &seen,
+                                  uint64_t position) {
+  if (options.repetitionPenalty != 1.0f)
+    for (int32_t token : seen.ids()) {
+      float &logit = logits[static_cast<size_t>(token)];
+      logit = logit > 0 ? logit / options.repetitionPenalty : logit * options.repetitionPenalty;
+    }
+  if (options.temperature == 0.0f)
+    return argmax(logits);
+  GIRIH_ASSIGN(float best, largest(logits));
+  // Weights instead of probabilities: w = e^((logit - best) / temperature), the best token's being 1.
+  float inverse = 1.0f / options.temperature;
+  auto weightOf = [&](float logit) { return expNonPositive((logit - best) * inverse); };
+  auto makeCandidate = [](float logit, int32_t token) { return Candidate{logit, token}; };
+
+  bool hasTopK = options.topK > 0 && static_cast<size_t>(options.topK) < logits.size();
+  double mass = 0.0;  // of all that top-k leaves
+  if (hasTopK) {
+    selectBest(logits, static_cast<size_t>(options.topK), candidates, makeCandidate);
+    for (const Candidate &candidate : candidates)
+      mass += weightOf(candidate.logit);
+  } else if (options.topP < 1.0f) {
+    for (float logit : logits)
+      mass += weightOf(logit);
+    // Usually a few tokens hold most of the mass: order only so many, and more when they do not.
+    for (size_t count = 64;; count *= 8) {
+      selectBest(logits, std::min(count, logits.size()), candidates, makeCandidate);
+      double held = 0.0;
+      for (const Candidate &candidate : candidates)
+        held += weightOf(candidate.logit);
+      if (count >= logits.size() || held >= options.topP * mass)
+        break;
+    }
+  } else {
+    candidates.clear();
+    for (size_t id = 0; id < logits.size(); ++id)
+      candidates.push_back({logits[id], static_cast<int32_t>(id)});
+  }
+
+  // Top-p keeps the fewest best tokens that reach its share; min-p then those near enough to the best.
+  double kept = 0.0;
+  size_t numKept = 0;
+  for (const Candidate &candidate : candidates) {
+    if (options.topP < 1.0f && numKept > 0 && kept >= options.topP * mass)
+      break;
+    float weight = weightOf(candidate.logit);
+    if (weight < options.minP)
+      continue;
+    candidates[numKept++] = candidate;
+    kept += weight;
+  }
+  double target = uniformDraw(options.seed, position) * kept, passed = 0.0;
+  for (size_t index = 0; index < numKept; ++index) {
+    passed += weightOf(candidates[index].logit);
+    if (passed > target)
+      return candidates[index].token;
+  }
+  // Rounding left the target at the very end: the last token that can be drawn at all.
+  while (numKept > 1 && weightOf(candidates[numKept - 1].logit) == 0.0f)
+    --numKept;
+  return candidates[numKept - 1].token;
+}
+
+}  // namespace girih::engine

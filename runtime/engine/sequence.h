@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sequence: one request on its way, with all tokens known so far.
+#pragma once
+
+#include "runtime/engine/engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace girih::engine {
+
+using Clock = std::chrono::steady_clock;
+
+// Prompt and output are one list: what is not in the cache yet is fed next, be it a prompt, the last sampled token,
+// or everything again after the blocks were given away. Owned by the scheduler, used by the engine thread alone.
+struct Sequence {
+  Sequence(RequestId id, Request newRequest, std::shared_ptr<Listener> listener, uint32_t vocabSize,
+           uint32_t contextTokens)
+      : id(id), request(std::move(newRequest)), listener(std::move(listener)), seen(vocabSize),
+        tokens(request.promptTokens), numPrompt(static_cast<uint32_t>(tokens.size())) {
+    uint64_t most = uint64_t{numPrompt} + request.maxTokens;
+    maxTokens = static_cast<uint32_t>(std::min<uint64_t>(most, std::max(contextTokens, numPrompt)));
+    tokens.reserve(maxTokens);
+    for (int32_t token : tokens)
+      seen.add(token);
+  }
+
+  const RequestId id;
+  const Request request;
+  const std::shared_ptr<Listener> listener;
+  SeenTokens seen;
+  std::vector<int32_t> tokens;     // prompt, then output
+  const uint32_t numPrompt;
+  uint32_t maxTokens;              // prompt and output together never exceed it
+  uint32_t numCached = 0;          // tokens whose K and V are in `blocks`
+  uint32_t numRowsDelivered = 0;   // positions below it need no logits for the listener any more
+  std::vector<int32_t> blocks;
+  uint64_t lastStep = 0;           // number of the step that served it last
+  bool isCancelled = false;
+
+  // What the step in flight does with it.
+  uint32_t numPlanned = 0;
+  uint32_t firstRowPosition = 0;   // rows are for consecutive positions from here on
+  uint32_t numRows = 0;
+
+  Usage usage;
+  Clock::time_point submitted, started, firstToken;
+  bool hasStarted = false;
+
+  uint32_t numPending() const { return static_cast<uint32_t>(tokens.size()) - numCached; }
+  // A token is to be sampled once everything so far is evaluated.
+  bool wantsToken() const { return tokens.size() < maxTokens; }
+  // Whether the listener or the sampler needs the logits at a position of `tokens`.
+  bool wantsRow(uint32_t position) const {
+    if (position + 1 == tokens.size() && wantsToken())
+      return true;
+    if (position < numRowsDelivered)
+      return false;
+    return request.wantLogits || (request.wantPromptLogprobs && position + 1 < numPrompt);
+  }
+};
+
+}  // namespace girih::engine

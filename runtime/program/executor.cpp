@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loads a variant, gives it memory, and calls it with a checked batch.
+#include "runtime/program/executor.h"
+
+#include "runtime/abi/step.h"
+#include "runtime/hal/registry.h"
+#include "runtime/program/variant.h"
+
+#include <algorithm>
+
+namespace girih::program {
+namespace {
+
+constexpr const char *kBackend = "cpu";
+
+uint64_t roundUp(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+}  // namespace
+
+StepBatch::StepBatch(uint32_t maxTokens, uint32_t maxSequences, uint32_t maxLogitRows, uint32_t maxBlocksPerSequence)
+    : maxTokens(maxTokens), maxSequences(std::min(maxSequences, maxTokens)), maxLogitRows(maxLogitRows),
+      tableStride(std::max(maxBlocksPerSequence, 1u)) {
+  for (std::vector<int32_t> *array : {&tokens, &positions, &tokenSequences, &kvSlots})
+    array->reserve(maxTokens);
+  sequenceStarts.reserve(this->maxSequences + 1);
+  contextLengths.reserve(this->maxSequences);
+  blockTables.reserve(uint64_t{this->maxSequences} * tableStride);
+  logitRows.reserve(maxLogitRows);
+  clear();
+}
+
+void StepBatch::clear() {
+  for (std::vector<int32_t> *array :
+       {&tokens, &positions, &tokenSequences, &kvSlots, &contextLengths, &blockTables, &logitRows})
+    array->clear();
+  sequenceStarts.assign(1, 0);
+}
+
+void StepBatch::addSequence(std::span<const int32_t> newTokens, uint32_t firstPosition,
+                            std::span<const int32_t> blocks, uint32_t numLogitRows) {
+  addSequence(newTokens, firstPosition, blocks, static_cast<uint32_t>(newTokens.size()) - numLogitRows, numLogitRows);
+}
+
+void StepBatch::addSequence(std::span<const int32_t> newTokens, uint32_t firstPosition,
+                            std::span<const int32_t> blocks, uint32_t firstRow, uint32_t numRows) {
+  uint32_t numNew = static_cast<uint32_t>(newTokens.size());
+  GIRIH_CHECK(numNew > 0 && numNew <= tokensLeft() && sequencesLeft() > 0 && numRows <= logitRowsLeft());
+  GIRIH_CHECK(firstRow + numRows <= numNew && blocks.size() <= tableStride);
+  int32_t sequence = static_cast<int32_t>(numSequences());
+  for (uint32_t row = 0; row < numRows; ++row)
+    logitRows.push_back(static_cast<int32_t>(numTokens() + firstRow + row));
+  for (uint32_t index = 0; index < numNew; ++index) {
+    uint32_t position = firstPosition + index;
+    uint32_t blockIndex = position / GIRIH_KV_BLOCK_TOKENS;
+    int32_t slot = 0;
+    if (!blocks.empty()) {
+      GIRIH_CHECK(blockIndex < blocks.size());
+      slot = blocks[blockIndex] * GIRIH_KV_BLOCK_TOKENS + static_cast<int32_t>(position % GIRIH_KV_BLOCK_TOKENS);
+    }
+    tokens.push_back(newTokens[index]);
+    positions.push_back(static_cast<int32_t>(position));
+    tokenSequences.push_back(sequence);
+    kvSlots.push_back(slot);
+  }
+  sequenceStarts.push_back(static_cast<int32_t>(numTokens()));
+  contextLengths.push_back(static_cast<int32_t>(firstPosition + numNew));
+  blockTables.insert(blockTables.end(), blocks.begin(), blocks.end());
+  blockTables.resize(uint64_t{numSequences()} * tableStride, 0);
+}
+
+Expected<std::unique_ptr<Executor>> Executor::create(std::shared_ptr<const Program> program,
+                                                     const ExecutorOptions &options) {
+  std::unique_ptr<Executor> executor(new Executor);
+  const Model &model = program->model();
+  GIRIH_ASSIGN(const girih_backend *backend, hal::findBackend(kBackend));
+  GIRIH_ASSIGN(hal::DeviceFacts facts, hal::describeDevice(*backend, 0));
+  Expected<const Executable *> chosen = selectVariant(program->tables(), kBackend, facts.features, options.isa);
+  if (!chosen.isOk())
+    return std::move(chosen).status().withContext("\"" + program->path() + "\"");
+  executor->variant = *chosen;
+  GIRIH_ASSIGN(executor->device, hal::Device::open(*backend, 0, options.numThreads));
+
+  std::vector<std::string> symbols;
+  for (const Entry &entry : executor->variant->entries)
+    symbols.push_back(entry.symbol);
+  auto code = hal::Executable::load(executor->device, executor->variant->format, executor->variant->image, symbols);
+  if (!code.isOk())
+    return std::move(code).status().withContext("loading the code of \"" + program->path() + "\"");
+  executor->code = std::move(*code);
+
+  // Every factor was bounded when the tables were checked, so no product wraps.
+  uint64_t numThreads = static_cast<uint64_t>(executor->device->numThreads());
+  uint64_t rows = roundUp(model.maxLogitRows, GIRIH_ROW_PADDING);
+  executor->vocabSize = model.vocabSize;
+  executor->numBlocks = model.recompute ? 0 : options.numKvBlocks;
+  GIRIH_ASSIGN(executor->weights, hal::Buffer::import(executor->device, program->weights()));
+  GIRIH_ASSIGN(executor->kvPool,
+               hal::Buffer::allocate(executor->device, executor->numBlocks * model.kvBlockBytes));
+  GIRIH_ASSIGN(executor->arena,
+               hal::Buffer::allocate(executor->device, executor->variant->arenaBytes +
+                                                           numThreads * executor->variant->scratchBytesPerThread));
+  GIRIH_ASSIGN(executor->logitRows,
+               hal::Buffer::allocate(executor->device, rows * model.vocabSize * sizeof(float)));
+  executor->logitBytes = static_cast<float *>(executor->logitRows.mapped());
+  if (!executor->logitBytes) {
+    executor->readBack.resize(rows * model.vocabSize);
+    executor->logitBytes = executor->readBack.data();
+  }
+  executor->source = std::move(program);
+  return executor;
+}
+
+uint64_t Executor::entryFor(uint32_t numTokens) const {
+  uint64_t best = 0;
+  uint32_t bestTokens = 0;
+  for (uint64_t index = 0; index < variant->entries.size(); ++index) {
+    uint32_t maxTokens = variant->entries[index].maxTokens;
+    if (maxTokens >= numTokens && (bestTokens == 0 || maxTokens < bestTokens)) {
+      best = index;
+      bestTokens = maxTokens;
+    }
+  }
+  return best;
+}
+
+Status Executor::checkBatch(const StepBatch &batch) const {
+  const Model &model = source->model();
+  if (batch.numTokens() == 0 || batch.numTokens() > model.maxTokensPerStep ||
+      batch.numLogitRows() > model.maxLogitRows || (model.recompute && batch.numSequences() != 1))
+    return internalError("a step of " + std::to_string(batch.numTokens()) + " tokens, " +
+                         std::to_string(batch.numSequences()) + " sequences and " +
+                         std::to_string(batch.numLogitRows()) + " logit rows is beyond the program's " +
+                         std::to_string(model.maxTokensPerStep) + " tokens and " +
+                         std::to_string(model.maxLogitRows) + " rows; please report this");
+  bool isSound = true;
+  for (int32_t token : batch.tokens)
+    isSound &= token >= 0 && static_cast<uint32_t>(token) < model.vocabSize;
+  for (int32_t position : batch.positions)
+    isSound &= position >= 0 && static_cast<uint32_t>(position) < model.maxPositions;
+  for (int32_t block : batch.blockTables)
+    isSound &= block >= 0 && static_cast<uint32_t>(block) < std::max(numBlocks, 1u);
+  return isSound ? Status() : internalError("a step holds a token, position or block out of range; please report this");
+}
+
+Status Executor::run(const StepBatch &batch) {
+  GIRIH_TRY(checkBatch(batch));
+  girih_step_args args = {};
+  args.struct_size = sizeof args;
+  args.num_tokens = batch.numTokens();
+  args.num_sequences = batch.numSequences();
+  args.num_logit_rows = batch.numLogitRows();
+  args.tokens = batch.tokens.data();
+  args.positions = batch.positions.data();
+  args.token_sequences = batch.tokenSequences.data();
+  args.kv_slots = batch.kvSlots.data();
+  args.sequence_starts = batch.sequenceStarts.data();
+  args.context_lengths = batch.contextLengths.data();
+  args.block_tables = batch.blockTables.data();
+  args.block_table_stride = batch.tableStride;
+  args.logit_rows = batch.logitRows.data();
+  girih_buffer_view bindings[GIRIH_STEP_NUM_BINDINGS] = {};
+  bindings[GIRIH_STEP_BINDING_WEIGHTS] = weights.view();
+  bindings[GIRIH_STEP_BINDING_KV_POOL] = kvPool.view();
+  bindings[GIRIH_STEP_BINDING_ARENA] = arena.view();
+  bindings[GIRIH_STEP_BINDING_LOGITS] = logitRows.view();
+  girih_submission submission = {sizeof submission, code.handle(), entryFor(batch.numTokens()), &args, sizeof args,
+                                 bindings,          GIRIH_STEP_NUM_BINDINGS};
+  GIRIH_TRY(device->submitAndWait(submission));
+  if (!readBack.empty()) {
+    uint64_t numBytes = uint64_t{batch.numLogitRows()} * vocabSize * sizeof(float);
+    return logitRows.read(0, {reinterpret_cast<uint8_t *>(readBack.data()), numBytes});
+  }
+  return {};
+}
+
+}  // namespace girih::program

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Executor: a program's variant loaded on a device, its KV pool and arena; runs one step at a time.
+#pragma once
+
+#include "runtime/base/expected.h"
+#include "runtime/hal/device.h"
+#include "runtime/program/program.h"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace girih::program {
+
+// The rows of one step, gathered sequence by sequence. Allocates in the constructor only.
+class StepBatch {
+public:
+  StepBatch(uint32_t maxTokens, uint32_t maxSequences, uint32_t maxLogitRows, uint32_t maxBlocksPerSequence);
+
+  void clear();
+  // Adds consecutive tokens of one sequence, the first at `firstPosition`; `blocks` hold its positions from 0 up to
+  // the last of these (empty in a program without a cache). Logits are wanted for the last `numLogitRows` of them.
+  // Requires: room for all.
+  void addSequence(std::span<const int32_t> newTokens, uint32_t firstPosition, std::span<const int32_t> blocks,
+                   uint32_t numLogitRows);
+  // The same with the rows named: [firstRow, firstRow + numLogitRows) within newTokens.
+  void addSequence(std::span<const int32_t> newTokens, uint32_t firstPosition, std::span<const int32_t> blocks,
+                   uint32_t firstRow, uint32_t numLogitRows);
+
+  uint32_t numTokens() const { return static_cast<uint32_t>(tokens.size()); }
+  uint32_t numSequences() const { return static_cast<uint32_t>(contextLengths.size()); }
+  uint32_t numLogitRows() const { return static_cast<uint32_t>(logitRows.size()); }
+  uint32_t tokensLeft() const { return maxTokens - numTokens(); }
+  uint32_t sequencesLeft() const { return maxSequences - numSequences(); }
+  uint32_t logitRowsLeft() const { return maxLogitRows - numLogitRows(); }
+
+private:
+  friend class Executor;
+  uint32_t maxTokens, maxSequences, maxLogitRows, tableStride;
+  std::vector<int32_t> tokens, positions, tokenSequences, kvSlots;  // [T]
+  std::vector<int32_t> sequenceStarts;                              // [R + 1]
+  std::vector<int32_t> contextLengths;                              // [R]
+  std::vector<int32_t> blockTables;                                 // [R, tableStride]
+  std::vector<int32_t> logitRows;                                   // [Q]
+};
+
+struct ExecutorOptions {
+  int64_t numThreads = 0;  // 0: as many as the machine grants
+  std::string isa;         // "": the best granted variant
+  uint32_t numKvBlocks = 0;
+};
+
+// Thread-compatible: one thread runs steps, and that thread becomes member 0 of the team. From create on, the
+// file's code is loaded and may run.
+class Executor {
+public:
+  static Expected<std::unique_ptr<Executor>> create(std::shared_ptr<const Program> program,
+                                                    const ExecutorOptions &options);
+
+  // Runs the smallest entry that holds the batch. Fails: Internal for a batch beyond the program's bounds (our
+  // bug: generated code would trust it), or as the device fails.
+  Status run(const StepBatch &batch);
+  // [V] of the row that was wanted as number `rowIndex` in the last run; the caller may change it until the next.
+  std::span<float> logits(uint32_t rowIndex) { return {logitBytes + uint64_t{rowIndex} * vocabSize, vocabSize}; }
+  // Rows [firstRow, firstRow + numRows) at once.
+  std::span<const float> logits(uint32_t firstRow, uint32_t numRows) const {
+    return {logitBytes + uint64_t{firstRow} * vocabSize, uint64_t{numRows} * vocabSize};
+  }
+
+  const Program &program() const { return *source; }
+  const Executable &executable() const { return *variant; }
+  int64_t numThreads() const { return device->numThreads(); }
+  uint32_t numKvBlocks() const { return numBlocks; }
+
+private:
+  Executor() = default;
+  Status checkBatch(const StepBatch &batch) const;
+  uint64_t entryFor(uint32_t numTokens) const;
+
+  std::shared_ptr<const Program> source;
+  const Executable *variant = nullptr;
+  std::shared_ptr<hal::Device> device;
+  hal::Executable code;
+  hal::Buffer weights, kvPool, arena, logitRows;
+  std::vector<float> readBack;  // only for a device whose memory the host cannot see
+  float *logitBytes = nullptr;
+  uint32_t numBlocks = 0;
+  uint32_t vocabSize = 0;
+};
+
+}  // namespace girih::program

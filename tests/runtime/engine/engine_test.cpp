@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine over the toy model, whose every logit depends on every token through its blocks: whatever shares,
+// splits, preempts or cancels steps must leave each sequence's tokens exactly as they are alone.
+#include "runtime/engine/engine.h"
+
+#include "tests/runtime/program/toy_program.h"
+
+#include <atomic>
+#include <cmath>
+#include <condition_variable>
+#include <functional>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <mutex>
+
+namespace girih::engine {
+namespace {
+
+using girih::testing::openToyProgram;
+using girih::testing::ToyOptions;
+using girih::testing::toyGreedy;
+using girih::testing::toyLogits;
+using ::testing::HasSubstr;
+
+std::vector<int32_t> somePrompt(size_t length, int32_t first, uint32_t vocabSize = 97) {
+  std::vector<int32_t> prompt;
+  for (size_t index = 0; index < length; ++index)
+    prompt.push_back(static_cast<int32_t>((static_cast<uint32_t>(first) * 31 + index * 7) % vocabSize));
+  return prompt;
+}
+
+Request greedy(std::vector<int32_t> prompt, uint32_t maxTokens) {
+  Request request;
+  request.promptTokens = std::move(prompt);
+  request.maxTokens = maxTokens;
+  return request;
+}
+
+EngineOptions withThreads(int32_t numThreads) {
+  EngineOptions options;
+  options.numThreads = numThreads;
+  return options;
+}
+
+std::unique_ptr<Engine> makeEngine(const ToyOptions &toy = {}, EngineOptions options = withThreads(2)) {
+  auto engine = Engine::create(openToyProgram(toy), options);
+  GIRIH_CHECK(engine.isOk());
+  return std::move(engine).value();
+}
+
+// Gathers what comes; onToken may act on the way.
+class Recorder final : public Listener {
+public:
+  std::function<void(RequestId)> onToken;
+
+  void onTokens(RequestId id, std::span<const TokenResult> results) override {
+    {
+      std::lock_guard lock(mutex);
+      for (const TokenResult &result : results)
+        received.push_back(result.token);
+    }
+    changed.notify_all();
+    if (onToken)
+      onToken(id);
+  }
+  void onFinish(RequestId, FinishReason newReason, const Usage &newUsage, const Status &status) override {
+    {
+      std::lock_guard lock(mutex);
+      reason = newReason;
+      usage = newUsage;
+      code = status.code();
+      message = status.message();
+      ++numFinishes;
+    }
+    changed.notify_all();
+  }
+  void wait() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return numFinishes > 0; });
+  }
+  void waitForTokens(size_t count) {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return received.size() >= count || numFinishes > 0; });
+  }
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<int32_t> received;
+  FinishReason reason = FinishReason::Failed;
+  Usage usage;
+  StatusCode code = StatusCode::Ok;
+  std::string message;
+  int numFinishes = 0;
+};
+
+TEST(Engine, AnswersAsTheModelDoes) {
+  auto engine = makeEngine();
+  for (size_t length : {1, 15, 16, 17, 32, 33, 100}) {
+    std::vector<int32_t> prompt = somePrompt(length, 3);
+    auto completion = generate(*engine, greedy(prompt, 20));
+    ASSERT_TRUE(completion.isOk()) << completion.status().message();
+    EXPECT_EQ(completion->tokens, toyGreedy(prompt, 20)) << length;
+    EXPECT_EQ(completion->reason, FinishReason::Length);
+    EXPECT_EQ(completion->usage.numPromptTokens, length);
+    EXPECT_EQ(completion->usage.numOutputTokens, 20u);
+  }
+  EXPECT_EQ(engine->stats().numKvBlocksUsed, 0u);
+}
+
+TEST(Engine, AnyChunkingAndAnyThreadsAnswerAlike) {
+  std::vector<int32_t> prompt = somePrompt(70, 5), expected = toyGreedy(prompt, 12);
+  for (uint32_t stepTokens : {1u, 3u, 16u, 32u})
+    for (int32_t numThreads : {1, 2, 3}) {
+      EngineOptions options = withThreads(numThreads);
+      options.maxTokensPerStep = stepTokens;
+      auto engine = makeEngine({}, options);
+      EXPECT_EQ(engine->numThreads(), numThreads);
+      auto completion = generate(*engine, greedy(prompt, 12));
+      ASSERT_TRUE(completion.isOk()) << completion.status().message();
+      EXPECT_EQ(completion->tokens, expected) << stepTokens << " tokens a step, " << numThreads << " threads";
+    }
+}
+
+TEST(Engine, ThirtyTwoTogetherAreEachAsAlone) {
+  auto engine = makeEngine();
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  for (int32_t index = 0; index < 32; ++index) {
+    recorders.push_back(std::make_shared<Recorder>());
+    ASSERT_TRUE(engine->submit(greedy(somePrompt(1 + index * 3 % 40, index), 5 + index % 20), recorders.back()).isOk());
+  }
+  for (int32_t index = 0; index < 32; ++index) {
+    recorders[index]->wait();
+    EXPECT_EQ(recorders[index]->received, toyGreedy(somePrompt(1 + index * 3 % 40, index), 5 + index % 20)) << index;
+    EXPECT_EQ(recorders[index]->numFinishes, 1);
+  }
+  EngineStats stats = engine->stats();
+  EXPECT_GT(stats.numSharedSteps, 0u);
+  EXPECT_GT(stats.maxSequencesInStep, 8u);
+  EXPECT_EQ(stats.numKvBlocksUsed, 0u);
+  EXPECT_EQ(stats.numRequestsFinished[static_cast<size_t>(FinishReason::Length)], 32u);
+}
+
+TEST(Engine, MoreGeneratingThanLogitRowsTakeTurns) {
+  ToyOptions toy;
+  toy.maxLogitRows = 2;
+  auto engine = makeEngine(toy);
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  for (int32_t index = 0; index < 9; ++index) {
+    recorders.push_back(std::make_shared<Recorder>());
+    ASSERT_TRUE(engine->submit(greedy(somePrompt(4, index), 15), recorders.back()).isOk());
+  }
+  for (int32_t index = 0; index < 9; ++index) {
+    recorders[index]->wait();
+    EXPECT_EQ(recorders[index]->received, toyGreedy(somePrompt(4, index), 15)) << index;
+  }
+}
+
+TEST(Engine, ADryPoolPreemptsTheYoungestAndLosesNoToken) {
+  EngineOptions options = withThreads(2);
+  options.kvBytes = 16 * 64;  // 16 blocks, 256 positions: one full sequence or several short ones
+  auto engine = makeEngine({}, options);
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  for (int32_t index = 0; index < 8; ++index) {
+    recorders.push_back(std::make_shared<Recorder>());
+    ASSERT_TRUE(engine->submit(greedy(somePrompt(20, index), 80), recorders.back()).isOk());
+  }
+  for (int32_t index = 0; index < 8; ++index) {
+    recorders[index]->wait();
+    EXPECT_EQ(recorders[index]->received, toyGreedy(somePrompt(20, index), 80)) << index;
+  }
+  EngineStats stats = engine->stats();
+  EXPECT_GT(stats.numPreemptions, 0u);
+  EXPECT_EQ(stats.numKvBlocks, 16u);
+  EXPECT_EQ(stats.numKvBlocksUsed, 0u);
+}
+
+TEST(Engine, CancelFreesTheBlocksAndLeavesTheOthers) {
+  auto engine = makeEngine();
+  auto victim = std::make_shared<Recorder>(), other = std::make_shared<Recorder>();
+  auto id = engine->submit(greedy(somePrompt(30, 1), kUntilContextEnds), victim);
+  ASSERT_TRUE(id.isOk());
+  ASSERT_TRUE(engine->submit(greedy(somePrompt(30, 2), 60), other).isOk());
+  victim->waitForTokens(3);
+  engine->cancel(*id);
+  victim->wait();
+  EXPECT_EQ(victim->reason, FinishReason::Cancelled);
+  EXPECT_EQ(victim->code, StatusCode::Cancelled);
+  other->wait();
+  EXPECT_EQ(other->received, toyGreedy(somePrompt(30, 2), 60));
+  EXPECT_EQ(engine->stats().numKvBlocksUsed, 0u);
+  engine->cancel(*id);  // after its end: nothing happens
+  EXPECT_TRUE(generate(*engine, greedy({1}, 1)).isOk());
+  EXPECT_EQ(victim->numFinishes, 1);
+}
+
+TEST(Engine, TwoHundredCancelledInMidStreamLeakNothing) {
+  auto engine = makeEngine();
+  for (int32_t round = 0; round < 200; ++round) {
+    auto recorder = std::make_shared<Recorder>();
+    recorder->onToken = [&](RequestId id) { engine->cancel(id); };
+    ASSERT_TRUE(engine->submit(greedy(somePrompt(1 + round % 50, round), 200), recorder).isOk());
+    if (round % 8 == 7)
+      recorder->wait();
+    if (round == 199)
+      recorder->wait();
+  }
+  auto last = generate(*engine, greedy({1, 2}, 3));
+  ASSERT_TRUE(last.isOk());
+  EXPECT_EQ(last->tokens, toyGreedy({1, 2}, 3));
+  EXPECT_EQ(engine->stats().numKvBlocksUsed, 0u);
+}
+
+TEST(Engine, ListenersMaySubmitFromTheirCallbacks) {
+  auto engine = makeEngine();
+  auto first = std::make_shared<Recorder>(), second = std::make_shared<Recorder>();
+  std::atomic<bool> isSubmitted{false};
+  first->onToken = [&](RequestId) {
+    if (!isSubmitted.exchange(true))
+      EXPECT_TRUE(engine->submit(greedy({9}, 4), second).isOk());
+  };
+  ASSERT_TRUE(engine->submit(greedy({8}, 4), first).isOk());
+  first->wait();
+  second->wait();
+  EXPECT_EQ(second->received, toyGreedy({9}, 4));
+}
+
+TEST(Engine, EndsWithTheContext) {
+  ToyOptions toy;
+  toy.maxPositions = 40;
+  auto engine = makeEngine(toy);
+  auto completion = generate(*engine, greedy(somePrompt(30, 1), kUntilContextEnds));
+  ASSERT_TRUE(completion.isOk());
+  EXPECT_EQ(completion->tokens, toyGreedy(somePrompt(30, 1), 10));
+  EXPECT_EQ(completion->reason, FinishReason::Length);
+  auto full = generate(*engine, greedy(somePrompt(40, 1), 5));
+  ASSERT_TRUE(full.isOk());
+  EXPECT_TRUE(full->tokens.empty());
+}
+
+TEST(Engine, RefusesWhatCannotBe) {
+  ToyOptions toy;
+  toy.maxPositions = 40;
+  auto engine = makeEngine(toy);
+  auto expectRefused = [&](Request request, StatusCode code, const char *text) {
+    auto recorder = std::make_shared<Recorder>();
+    auto id = engine->submit(std::move(request), recorder);
+    ASSERT_FALSE(id.isOk()) << text;
+    EXPECT_EQ(id.status().code(), code) << text;
+    EXPECT_THAT(std::string(id.status().message()), HasSubstr(text));
+    EXPECT_EQ(recorder->numFinishes, 0);
+  };
+  expectRefused(greedy({}, 1), StatusCode::InvalidArgument, "no token");
+  expectRefused(greedy({97}, 1), StatusCode::InvalidArgument, "token 97");
+  expectRefused(greedy({-1}, 1), StatusCode::InvalidArgument, "token -1");
+  expectRefused(greedy(somePrompt(41, 1), 1), StatusCode::OutOfRange, "41 tokens, the context holds 40");
+  Request hot = greedy({1}, 1);
+  hot.sampling.temperature = 1e9f;
+  expectRefused(hot, StatusCode::InvalidArgument, "temperature");
+  Request wide = greedy({1}, 1);
+  wide.numTopLogprobs = 21;
+  expectRefused(wide, StatusCode::InvalidArgument, "at most 20");
+}
+
+TEST(Engine, RefusesMoreThanItsQueueHolds) {
+  EngineOptions options = withThreads(1);
+  options.maxSequences = 1;
+  options.maxQueued = 2;
+  auto engine = makeEngine({}, options);
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  for (int index = 0; index < 3; ++index) {
+    recorders.push_back(std::make_shared<Recorder>());
+    ASSERT_TRUE(engine->submit(greedy({1}, 200), recorders.back()).isOk());
+  }
+  // All three may end before the fourth comes; until one does, it is refused.
+  auto fourth = engine->submit(greedy({1}, 1), std::make_shared<Recorder>());
+  if (!fourth.isOk()) {
+    EXPECT_EQ(fourth.status().code(), StatusCode::ResourceExhausted);
+    EXPECT_THAT(std::string(fourth.status().message()), HasSubstr("the queue holds 2"));
+  }
+  for (auto &recorder : recorders)
+    recorder->wait();
+}
+
+TEST(Engine, StopsAtAStopTokenWithoutHandingItOut) {
+  auto engine = makeEngine();
+  std::vector<int32_t> prompt = somePrompt(10, 1), free = toyGreedy(prompt, 10);
+  Request request = greedy(prompt, 10);
+  request.stopTokens = {free[4]};
+  size_t firstStop = static_cast<size_t>(std::find(free.begin(), free.end(), free[4]) - free.begin());
+  auto completion = generate(*engine, request);
+  ASSERT_TRUE(completion.isOk());
+  EXPECT_EQ(completion->reason, FinishReason::Stop);
+  EXPECT_EQ(completion->tokens, std::vector<int32_t>(free.begin(), free.begin() + static_cast<std::ptrdiff_t>(firstStop)));
+  request.ignoreStop = true;
+  EXPECT_EQ(generate(*engine, request)->tokens, free);
+}
+
+TEST(Engine, GivesTheLogitsOfEveryEvaluatedPosition) {
+  auto engine = makeEngine();
+  std::vector<int32_t> tokens = somePrompt(50, 2);
+  Request request = greedy(tokens, 5);
+  request.wantLogits = true;
+  auto completion = generate(*engine, request);
+  ASSERT_TRUE(completion.isOk());
+  ASSERT_EQ(completion->numLogitRows, 54u);  // the last token is never fed
+  tokens.insert(tokens.end(), completion->tokens.begin(), completion->tokens.end());
+  for (size_t position = 0; position < 54; ++position) {
+    std::vector<float> expected = toyLogits({tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(position) + 1});
+    std::vector<float> row(completion->logits.begin() + static_cast<std::ptrdiff_t>(position * 97),
+                           completion->logits.begin() + static_cast<std::ptrdiff_t>(position * 97 + 97));
+    EXPECT_EQ(row, expected) << position;
+  }
+}
+
+float toyLogprob(const std::vector<int32_t> &tokens, size_t position) {
+  std::vector<float> logits = toyLogits({tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(position)});
+  return static_cast<float>(logits[static_cast<size_t>(tokens[position])] - logSumExp(logits));
+}
+
+TEST(Engine, ScoresEveryTokenOfATextLongerThanTheContext) {
+  ToyOptions toy;
+  toy.maxPositions = 64;
+  auto engine = makeEngine(toy);
+  for (size_t length : {1, 2, 64}) {
+    std::vector<int32_t> text = somePrompt(length, 4);
+    auto scores = score(*engine, text);
+    ASSERT_TRUE(scores.isOk()) << scores.status().message();
+    ASSERT_EQ(scores->size(), length);
+    for (size_t position = 1; position < length; ++position)
+      EXPECT_NEAR((*scores)[position], toyLogprob(text, position), 1e-5) << position;
+  }
+  std::vector<int32_t> text = somePrompt(200, 4);
+  auto scores = score(*engine, text);
+  ASSERT_EQ(scores->size(), 200u);
+  // The second window begins half a context before position 64.
+  std::vector<int32_t> window(text.begin() + 32, text.begin() + 96);
+  EXPECT_NEAR((*scores)[64], toyLogprob(window, 32), 1e-5);
+}
+
+TEST(Engine, LogprobsAreTheModelsOwnWhateverThePenalty) {
+  auto engine = makeEngine();
+  std::vector<int32_t> tokens = somePrompt(20, 6);
+  Request request = greedy(tokens, 6);
+  request.numTopLogprobs = 3;
+  request.sampling.repetitionPenalty = 1.8f;
+  request.sampling.temperature = 0.7f;
+  auto completion = generate(*engine, request);
+  ASSERT_TRUE(completion.isOk());
+  ASSERT_EQ(completion->logprobs.size(), 6u);
+  tokens.insert(tokens.end(), completion->tokens.begin(), completion->tokens.end());
+  for (size_t index = 0; index < 6; ++index)
+    EXPECT_NEAR(completion->logprobs[index], toyLogprob(tokens, 20 + index), 1e-5);
+}
+
+TEST(Engine, SampledTokensDoNotDependOnCompany) {
+  Request request = greedy(somePrompt(20, 1), 30);
+  request.sampling = {0.9f, 20, 0.95f, 0.01f, 1.1f, 77};
+  auto alone = generate(*makeEngine(), request);
+  ASSERT_TRUE(alone.isOk());
+  EngineOptions options = withThreads(2);
+  options.kvBytes = 20 * 64;  // so small that it is also preempted
+  auto engine = makeEngine({}, options);
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  for (int index = 0; index < 10; ++index) {
+    recorders.push_back(std::make_shared<Recorder>());
+    ASSERT_TRUE(engine->submit(request, recorders.back()).isOk());
+  }
+  for (auto &recorder : recorders) {
+    recorder->wait();
+    EXPECT_EQ(recorder->received, alone->tokens);
+  }
+}
+
+TEST(Engine, ProgramsWithoutACacheRecompute) {
+  ToyOptions toy;
+  toy.recompute = true;
+  toy.maxLogitRows = 4;
+  auto engine = makeEngine(toy);
+  EXPECT_EQ(engine->contextTokens(), 32u);  // a whole sequence must fit a step
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  for (int32_t index = 0; index < 4; ++index) {
+    recorders.push_back(std::make_shared<Recorder>());
+    ASSERT_TRUE(engine->submit(greedy(somePrompt(10, index), 15), recorders.back()).isOk());
+  }
+  for (int32_t index = 0; index < 4; ++index) {
+    recorders[index]->wait();
+    EXPECT_EQ(recorders[index]->received, toyGreedy(somePrompt(10, index), 15));
+  }
+  Request request = greedy(somePrompt(11, 1), 3);
+  request.wantLogits = true;
+  auto completion = generate(*engine, request);
+  ASSERT_TRUE(completion.isOk());
+  EXPECT_EQ(completion->numLogitRows, 13u);
+  EXPECT_EQ(completion->tokens, toyGreedy(somePrompt(11, 1), 3));
+  auto scores = score(*engine, somePrompt(20, 1));
+  ASSERT_EQ(scores->size(), 20u);
+  EXPECT_NEAR((*scores)[19], toyLogprob(somePrompt(20, 1), 19), 1e-5);
+}
+
+TEST(Engine, PicksTheVariantThatIsGrantedAndAskedFor) {
+  ToyOptions toy;
+  toy.hasOtherVariant = true;
+  EXPECT_EQ(makeEngine(toy)->executable().isa, "other");
+  EngineOptions options = withThreads(1);
+  options.isa = "baseline";
+  auto forced = makeEngine(toy, options);
+  EXPECT_EQ(forced->executable().isa, "baseline");
+  EXPECT_EQ(generate(*forced, greedy({1, 2}, 5))->tokens, toyGreedy({1, 2}, 5));
+  EXPECT_NE(generate(*makeEngine(toy), greedy({1, 2}, 5))->tokens, toyGreedy({1, 2}, 5));
+  toy.extraFeatures = {"warp-drive"};
+  EXPECT_EQ(makeEngine(toy)->executable().isa, "baseline");
+  options.isa = "other";
+  auto refused = Engine::create(openToyProgram(toy), options);
+  EXPECT_EQ(refused.status().code(), StatusCode::Unavailable);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("missing warp-drive"));
+}
+
+TEST(Engine, RefusesOptionsBeyondTheProgram) {
+  auto program = openToyProgram();
+  auto codeOf = [&](const EngineOptions &options) { return Engine::create(program, options).status().code(); };
+  EngineOptions options;
+  options.maxTokensPerStep = 33;
+  EXPECT_EQ(codeOf(options), StatusCode::InvalidArgument);
+  options = {};
+  options.maxContextTokens = 257;
+  EXPECT_EQ(codeOf(options), StatusCode::InvalidArgument);
+  options = {};
+  options.kvBytes = 63;
+  EXPECT_EQ(codeOf(options), StatusCode::InvalidArgument);
+  options = {};
+  options.maxSequences = 0;
+  EXPECT_EQ(codeOf(options), StatusCode::InvalidArgument);
+}
+
+TEST(Engine, EndingItTellsEveryListener) {
+  auto running = std::make_shared<Recorder>(), waiting = std::make_shared<Recorder>();
+  {
+    EngineOptions options = withThreads(2);
+    options.maxSequences = 1;
+    ToyOptions toy;
+    toy.maxPositions = 1 << 16;
+    auto engine = makeEngine(toy, options);
+    ASSERT_TRUE(engine->submit(greedy({1}, kUntilContextEnds), running).isOk());
+    ASSERT_TRUE(engine->submit(greedy({2}, kUntilContextEnds), waiting).isOk());
+    running->waitForTokens(1);
+  }
+  EXPECT_EQ(running->numFinishes, 1);
+  EXPECT_EQ(waiting->numFinishes, 1);
+  EXPECT_EQ(waiting->reason, FinishReason::Cancelled);
+}
+
+TEST(Bench, TimesStepsAndCountsShared) {
+  EngineOptions options = withThreads(2);
+  BenchOptions run;
+  run.promptTokens = 40;
+  run.generateTokens = 10;
+  run.numSequences = 3;
+  run.contextTokens = 20;
+  run.repetitions = 3;
+  auto result = bench(openToyProgram(), options, run);
+  ASSERT_TRUE(result.isOk()) << result.status().message();
+  EXPECT_GT(result->prefill.median, 0);
+  EXPECT_LE(result->decode.min, result->decode.median);
+  EXPECT_LE(result->decode.median, result->decode.max);
+  EXPECT_GE(result->numSharedSteps, 40u);  // every decode step holds all three
+  EXPECT_EQ(result->isa, "baseline");
+  run.contextTokens = 1000;
+  EXPECT_EQ(bench(openToyProgram(), options, run).status().code(), StatusCode::OutOfRange);
+  run = {};
+  run.repetitions = 0;
+  EXPECT_EQ(bench(openToyProgram(), options, run).status().code(), StatusCode::InvalidArgument);
+}
+
+}  // namespace
+}  // namespace girih::engine
