@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih-opt: reads IR, runs any pass or stage of the ladder, prints IR.
+#include "backends/cpu/codegen/passes.h"
 #include "compiler/allocate/passes.h"
 #include "compiler/fuse/passes.h"
 #include "compiler/import/passes.h"
@@ -20,6 +21,8 @@ int main(int argc, char **argv) {
   girih::compiler::registerFuseStage();
   girih::compiler::registerTileStage();
   girih::compiler::registerAllocateStage();
+  girih::cpu::registerCpuDialects(registry);
+  girih::cpu::registerCpuCodegen();
   // Upstream passes that are handy when reading a stage's output: -canonicalize, -cse, -inline, -symbol-dce.
   mlir::registerTransformsPasses();
   mlir::registerLinalgPasses();

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CPU backend's compile half: target rows, and the way from a scheduled step to an image.
+#include "backends/cpu/codegen/backend.h"
+
+#include "backends/cpu/codegen/emit_object.h"
+#include "backends/cpu/codegen/microkernels/isa_table.h"
+#include "backends/cpu/codegen/passes.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/Pass/PassManager.h"
+
+using namespace mlir;
+
+namespace girih::cpu {
+
+Expected<CpuTarget> cpuTarget(const std::string &name) {
+  const IsaTraits *isa = name == "native" ? hostIsa() : findIsa(name);
+  if (!isa && name == "native")
+    return unavailable("this machine has no AVX2 with FMA and F16C; those are the least a step needs");
+  if (!isa)
+    return notFound("CPU variant \"" + name + "\" is not known; avx2, avx512 and native are");
+  CpuTarget target = {isa->name.str(), isa->cpu.str(), isa->features.str(), {}};
+  SmallVector<StringRef> features;
+  isa->features.split(features, ',');
+  for (StringRef feature : features)
+    if (feature.consume_front("+"))
+      target.required.push_back(feature.str());
+  return target;
+}
+
+static std::vector<std::string> entriesOf(ModuleOp module) {
+  std::vector<std::string> entries;
+  for (auto function : module.getOps<func::FuncOp>())
+    if (function->hasAttr("girih.entry"))
+      entries.push_back(function.getName().str());
+  return entries;
+}
+
+Expected<StepImage> compileStepModule(ModuleOp module, const CpuTarget &target) {
+  StepImage image;
+  image.entries = entriesOf(module);
+  if (image.entries.empty())
+    return invalidArgument("the step module has no function with attribute girih.entry");
+  OwningOpRef<ModuleOp> clone(cast<ModuleOp>(module->clone()));
+  std::string message;
+  ScopedDiagnosticHandler handler(module.getContext(), [&](Diagnostic &diagnostic) {
+    if (diagnostic.getSeverity() == DiagnosticSeverity::Error)
+      message += (message.empty() ? "" : "; ") + diagnostic.str();
+    return failure();  // the context's own handler sees it too
+  });
+  PassManager pipeline(module.getContext());
+  buildLoweringPipeline(pipeline, target.isa);
+  if (failed(pipeline.run(*clone)))
+    return invalidArgument("the step does not lower to " + target.isa + ": " + message);
+  GIRIH_ASSIGN(std::vector<uint8_t> object, emitObject(*clone, target, image.entries));
+  GIRIH_ASSIGN(image.bytes, linkImage(object));
+  GIRIH_TRY(checkImage(image.bytes));
+  return image;
+}
+
+}  // namespace girih::cpu

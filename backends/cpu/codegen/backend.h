@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CPU backend's compile half: a scheduled step module in, one ELF shared object per ISA out.
+#pragma once
+
+#include "runtime/base/expected.h"
+
+#include "mlir/IR/BuiltinOps.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace girih::cpu {
+
+// A row of the ISA table as the writer of a program needs it.
+struct CpuTarget {
+  std::string isa;                    // "avx2" or "avx512"
+  std::string llvmCpu, llvmFeatures;  // what LLVM generates code for
+  std::vector<std::string> required;  // CPUID features the loader must find: "avx2", "fma", "f16c", ...
+};
+
+// `name`: "avx2", "avx512", or "native" for the best that this machine grants. Fails: NotFound, Unavailable.
+Expected<CpuTarget> cpuTarget(const std::string &name);
+
+struct StepImage {
+  std::vector<uint8_t> bytes;        // an ELF shared object: no undefined symbol, no text relocation
+  std::vector<std::string> entries;  // its exported functions, each a girih_step_fn, in the module's order
+};
+
+// Compiles a clone of `module`; the module is left as it was. The scheduled step's form is described in
+// backends/cpu/README.md. Reentrant for modules of different MLIRContexts. Diagnostics go to the module's context;
+// the Status carries the last one. Fails: InvalidArgument (the module), Internal (the object has an undefined symbol).
+Expected<StepImage> compileStepModule(mlir::ModuleOp module, const CpuTarget &target);
+
+}  // namespace girih::cpu

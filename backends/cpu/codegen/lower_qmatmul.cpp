@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// girih-cpu-lower-qmatmul: matmuls with stored weights, and lookups of their rows, become microkernels.
+#include "backends/cpu/codegen/microkernels/tile_generator.h"
+#include "backends/cpu/codegen/microkernels/unpack_formats.h"
+#include "backends/cpu/codegen/passes.h"
+#include "backends/cpu/codegen/step_memory.h"
+#include "dialects/girih/dialect.h"
+
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace girih::dialect;
+using girih::weights::kBlockDepth;
+using girih::weights::kPanelColumns;
+using girih::weights::PackedLayout;
+
+namespace girih::cpu {
+
+#define GEN_PASS_DEF_LOWERQMATMUL
+#include "backends/cpu/codegen/passes.h.inc"
+
+namespace {
+
+// Used where select_strategy has not spoken: right for any extent, best for none.
+constexpr TileShape kDefaultShape = {1, 2, 128};
+
+bool hasUnitInnerStride(Value memref) {
+  SmallVector<int64_t> strides;
+  int64_t offset = 0;
+  auto type = cast<MemRefType>(memref.getType());
+  return succeeded(type.getStridesAndOffset(strides, offset)) && strides.back() == 1;
+}
+
+FailureOr<PackedLayout> layoutOf(Operation *op, PackedType type) {
+  Expected<PackedLayout> layout = PackedLayout::parse(std::string_view(type.getLayout()));
+  if (!layout.isOk())
+    return op->emitOpError("weight layout: ") << StringRef(layout.status().message());
+  if (layout->isDense)
+    return op->emitOpError("a dense weight is read as a memref (buffer_at \"weights\"), not as ") << type;
+  return *layout;
+}
+
+FailureOr<TileShape> shapeOf(QMatmulOp op, const IsaTraits &isa) {
+  TileShape shape = kDefaultShape;
+  shape.rows = op.getRowTile().value_or(shape.rows);
+  int64_t columns = op.getColumnTile().value_or(shape.panels * kPanelColumns);
+  shape.panels = columns / kPanelColumns;
+  shape.depth = op.getKTile().value_or(shape.depth);
+  if (shape.rows < 1 || columns < 1 || columns % kPanelColumns != 0 || shape.depth < 1 || shape.depth % kBlockDepth != 0)
+    return op.emitOpError("has row_tile ") << shape.rows << ", column_tile " << columns << ", k_tile " << shape.depth
+                                           << "; columns come in panels of 16, k in blocks of 32";
+  if (lanesNeeded(shape) > isa.laneVectors)
+    return op.emitOpError("tile of ") << shape.rows << " rows x " << shape.panels << " panels needs "
+                                      << lanesNeeded(shape) << " vectors of 16 lanes, " << isa.name << " holds "
+                                      << isa.laneVectors << "; reduce row_tile or column_tile";
+  return shape;
+}
+
+TileOperands operandsOf(KernelBuilder &k, QMatmulOp op, int64_t panelBytes) {
+  TileOperands tile;
+  tile.depth = cast<PackedType>(op.getW().getType()).getDepth();
+  tile.x = k.addressOf(op.getX());
+  tile.xStride = k.mul(k.strideOf(op.getX(), 0), 4);
+  tile.out = k.addressOf(op.getInit());
+  tile.outStride = k.mul(k.strideOf(op.getInit(), 0), 4);
+  tile.numRows = k.extentOf(op.getInit(), 0);
+  tile.numColumns = k.extentOf(op.getInit(), 1);
+  tile.weights = pointerOf(k, op.getW());
+  if (Value offset = op.getColumnOffset())
+    tile.weights = k.at(tile.weights, k.mul(k.div(offset, kPanelColumns), panelBytes));
+  return tile;
+}
+
+LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa) {
+  OpBuilder b(op);
+  KernelBuilder k(b, op.getLoc());
+  FailureOr<PackedLayout> layout = layoutOf(op, cast<PackedType>(op.getW().getType()));
+  FailureOr<TileShape> shape = shapeOf(op, isa);
+  if (failed(layout) || failed(shape))
+    return failure();
+  StringRef strategy = op.getStrategy().value_or("direct");
+  int64_t depth = cast<PackedType>(op.getW().getType()).getDepth();
+  TileOperands tile = operandsOf(k, op, layout->panelBytes(depth));
+  TileGenerator generator(k, *layout, isa, *shape);
+  if (strategy == "direct") {
+    generator.emitDirect(tile);
+    return success();
+  }
+  if (strategy != "panel")
+    return op.emitOpError("strategy \"") << strategy << "\" is not known; direct and panel are";
+  int64_t available = scratchBytesOf(op), needed = panelScratchBytes(*shape);
+  if (needed > available)
+    return op.emitOpError("panel of ") << shape->depth << " k x " << shape->panels * kPanelColumns << " columns needs "
+                                       << needed << " bytes of scratch, the module has girih.scratch_bytes = "
+                                       << available << "; reduce k_tile or column_tile";
+  generator.emitPanel(tile, threadScratch(k, op));
+  return success();
+}
+
+// Plain f32 weights in row-major order: no kernel, only a meaning. One chain over k, as everywhere.
+void lowerPlain(QMatmulOp op) {
+  OpBuilder b(op);
+  KernelBuilder k(b, op.getLoc());
+  Value zero = k.index(0);
+  Value depth = k.extentOf(op.getX(), 1);
+  k.loop(zero, k.extentOf(op.getInit(), 0), 1, [&](Value row) {
+    k.loop(zero, k.extentOf(op.getInit(), 1), 1, [&](Value column) {
+      Value weightRow = op.getColumnOffset() ? k.add(column, op.getColumnOffset()) : column;
+      auto sum = k.loop(zero, depth, 1, k.constF32(0), [&](Value inner, ValueRange carried) {
+        Value x = memref::LoadOp::create(b, op.getLoc(), op.getX(), ValueRange{row, inner});
+        Value w = memref::LoadOp::create(b, op.getLoc(), op.getW(), ValueRange{weightRow, inner});
+        return SmallVector<Value>{k.fma(x, w, carried[0])};
+      });
+      memref::StoreOp::create(b, op.getLoc(), sum[0], op.getInit(), ValueRange{row, column});
+    });
+  });
+}
+
+LogicalResult lowerMatmul(QMatmulOp op, const IsaTraits &isa) {
+  if (!isa_and_nonnull<MemRefType>(op.getInit().getType()))
+    return op.emitOpError("is still on tensors; bufferize first");
+  if (!hasUnitInnerStride(op.getX()) || !hasUnitInnerStride(op.getInit()))
+    return op.emitOpError("x and out need an innermost stride of 1, have ")
+           << op.getX().getType() << " and " << op.getInit().getType();
+  if (isa_and_nonnull<MemRefType>(op.getW().getType()))
+    lowerPlain(op);
+  else if (failed(lowerPacked(op, isa)))
+    return failure();
+  op.erase();
+  return success();
+}
+
+// ---- gather_rows ----
+void gatherPlain(KernelBuilder &k, GatherRowsOp op, Value row, Value index) {
+  k.loop(k.index(0), k.extentOf(op.getInit(), 1), 1, [&](Value column) {
+    Value value = memref::LoadOp::create(k.b, k.loc, op.getSource(), ValueRange{index, column});
+    memref::StoreOp::create(k.b, k.loc, value, op.getInit(), ValueRange{row, column});
+  });
+}
+
+void gatherPacked(KernelBuilder &k, GatherRowsOp op, const PackedLayout &layout, Value row, Value index) {
+  int64_t depth = cast<PackedType>(op.getSource().getType()).getDepth();
+  Value panel = k.at(pointerOf(k, op.getSource()), k.mul(k.div(index, kPanelColumns), layout.panelBytes(depth)));
+  Value column = k.rem(index, k.index(kPanelColumns));
+  Value out = k.at(k.addressOf(op.getInit()), k.mul(k.mul(row, k.strideOf(op.getInit(), 0)), 4));
+  auto block = [&](Value number, int64_t count) {
+    Value source = k.at(panel, k.mul(number, layout.blockBytes()));
+    Value target = k.at(out, k.mul(number, kBlockDepth * 4));
+    for (int64_t step = 0; step < count; ++step)
+      k.store(scalarWeight(k, layout, source, column, step), k.at(target, step * 4));
+  };
+  int64_t full = depth / kBlockDepth;
+  k.loop(k.index(0), k.index(full), 1, [&](Value number) { block(number, kBlockDepth); });
+  if (depth % kBlockDepth != 0)
+    block(k.index(full), depth % kBlockDepth);
+}
+
+LogicalResult lowerGather(GatherRowsOp op) {
+  if (!isa<MemRefType>(op.getInit().getType()))
+    return op.emitOpError("is still on tensors; bufferize first");
+  OpBuilder b(op);
+  KernelBuilder k(b, op.getLoc());
+  auto packed = dyn_cast<PackedType>(op.getSource().getType());
+  PackedLayout layout;
+  if (packed) {
+    FailureOr<PackedLayout> parsed = layoutOf(op, packed);
+    if (failed(parsed))
+      return failure();
+    layout = *parsed;
+  }
+  k.loop(k.index(0), k.extentOf(op.getInit(), 0), 1, [&](Value row) {
+    Value index = k.toIndex(memref::LoadOp::create(b, op.getLoc(), op.getIndices(), ValueRange{row}));
+    if (packed)
+      gatherPacked(k, op, layout, row, index);
+    else
+      gatherPlain(k, op, row, index);
+  });
+  op.erase();
+  return success();
+}
+
+struct LowerQMatmul : impl::LowerQMatmulBase<LowerQMatmul> {
+  using LowerQMatmulBase::LowerQMatmulBase;
+
+  void runOnOperation() override {
+    const IsaTraits *traits = findIsa(isa);
+    if (!traits) {
+      getOperation().emitError("isa \"") << isa << "\" is not known; avx2 and avx512 are";
+      return signalPassFailure();
+    }
+    SmallVector<Operation *> ops;
+    getOperation().walk([&](Operation *op) {
+      if (isa_and_nonnull<QMatmulOp, GatherRowsOp>(op))
+        ops.push_back(op);
+    });
+    for (Operation *op : ops) {
+      auto matmul = dyn_cast<QMatmulOp>(op);
+      if (failed(matmul ? lowerMatmul(matmul, *traits) : lowerGather(cast<GatherRowsOp>(op))))
+        return signalPassFailure();
+    }
+  }
+};
+
+}  // namespace
+
+}  // namespace girih::cpu

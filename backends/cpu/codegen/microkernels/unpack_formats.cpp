@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// How each code type of the packed layouts becomes f32.
+#include "backends/cpu/codegen/microkernels/unpack_formats.h"
+
+using namespace mlir;
+using namespace girih::weights;
+
+namespace girih::cpu {
+
+namespace {
+
+// Bits shift .. shift+width-1 of each element, zero- or sign-extended. Both forms cost a shift and one more.
+Value bitField(KernelBuilder &k, Value word, int64_t shift, int64_t width, bool isSigned) {
+  Type type = word.getType();
+  if (isSigned) {
+    if (shift + width != 32)
+      word = arith::ShLIOp::create(k.b, k.loc, word, k.integer(type, 32 - shift - width));
+    return arith::ShRSIOp::create(k.b, k.loc, word, k.integer(type, 32 - width));
+  }
+  if (shift != 0)
+    word = arith::ShRUIOp::create(k.b, k.loc, word, k.integer(type, shift));
+  if (shift + width == 32)
+    return word;
+  return arith::AndIOp::create(k.b, k.loc, word, k.integer(type, (int64_t{1} << width) - 1));
+}
+
+Type shapedLike(Type like, Type element) {
+  auto vector = dyn_cast<VectorType>(like);
+  return vector ? Type(vector.cloneWith(std::nullopt, element)) : element;
+}
+
+// code - offset as f32: an unsigned code of 8 bits less an offset is exact in i32 and in f32.
+Value toFloat(KernelBuilder &k, Value code, int32_t offset) {
+  if (offset != 0)
+    code = arith::SubIOp::create(k.b, k.loc, code, k.integer(code.getType(), offset));
+  return arith::SIToFPOp::create(k.b, k.loc, shapedLike(code.getType(), k.b.getF32Type()), code);
+}
+
+// Widens f16, bf16 or f32 bits at `pointer`; exact. Lanes: 16 or a scalar.
+Value loadFloat(KernelBuilder &k, CodeType codes, Value pointer, bool isVector) {
+  OpBuilder &b = k.b;
+  auto typed = [&](Type element) { return isVector ? Type(k.lanes(element)) : element; };
+  if (codes == CodeType::F32)
+    return k.load(typed(b.getF32Type()), pointer);
+  if (codes == CodeType::F16)
+    return arith::ExtFOp::create(b, k.loc, typed(b.getF32Type()), k.load(typed(b.getF16Type()), pointer));
+  Value bits = arith::ExtUIOp::create(b, k.loc, typed(b.getI32Type()), k.load(typed(b.getI16Type()), pointer));
+  bits = arith::ShLIOp::create(b, k.loc, bits, k.integer(bits.getType(), 16));
+  return arith::BitcastOp::create(b, k.loc, typed(b.getF32Type()), bits);
+}
+
+CodeType asCodeType(ScaleType type) { return type == ScaleType::F16 ? CodeType::F16 : CodeType::F32; }
+
+}  // namespace
+
+PanelBlock::PanelBlock(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa, Value block)
+    : k(k), layout(layout), isa(isa), block(block) {}
+
+Value PanelBlock::weights(int64_t depth) {
+  if (layout.hasFloatCodes())
+    return floatCodes(depth);
+  int64_t group = depth / layout.groupSize;
+  if (group != currentGroup) {
+    currentGroup = group;
+    scale = perGroup(layout.scales, layout.scaleOffsetBytes(0, depth));
+    min = layout.mins == ScaleType::None ? Value() : perGroup(layout.mins, layout.minOffsetBytes(0, depth));
+  }
+  // scale * code is exact, so the fused form rounds as the two operations would.
+  Value code = codes(depth);
+  return min ? k.fma(scale, code, min) : k.mulf(scale, code);
+}
+
+Value PanelBlock::perGroup(ScaleType type, int64_t offset) {
+  return loadFloat(k, asCodeType(type), k.at(block, offset), /*isVector=*/true);
+}
+
+Value PanelBlock::codes(int64_t depth) { return layout.codes == CodeType::U4 ? nibbleCodes(depth) : byteCodes(depth); }
+
+Value PanelBlock::floatCodes(int64_t depth) {
+  return loadFloat(k, layout.codes, k.at(block, layout.codeOffsetBytes(0, depth)), /*isVector=*/true);
+}
+
+// The 64 bytes with the codes of 16 columns for the 4 k around `depth`.
+Value PanelBlock::line(int64_t depth) {
+  int64_t offset = layout.codeOffsetBytes(0, depth) / 64 * 64;
+  if (offset != currentLine) {
+    currentLine = offset;
+    currentLineValue = k.load(k.lanes(k.b.getI32Type()), k.at(block, offset));
+  }
+  return currentLineValue;
+}
+
+Value PanelBlock::nibbleCodes(int64_t depth) {
+  Value word = line(depth);
+  int64_t shift = 8 * (depth % 4) + layout.codeShift(depth);
+  if (!isa.hasLaneTable)
+    return toFloat(k, bitField(k, word, shift, 4, /*isSigned=*/false), layout.codeOffset);
+  // A lookup uses the low 4 bits of each lane only: it replaces the mask, the subtraction and the conversion.
+  if (!codeTable) {
+    SmallVector<float> entries(kLanes);
+    for (int64_t code = 0; code < kLanes; ++code)
+      entries[code] = static_cast<float>(code - layout.codeOffset);
+    codeTable = arith::ConstantOp::create(k.b, k.loc, DenseElementsAttr::get(k.lanesF32(), ArrayRef<float>(entries)));
+  }
+  if (shift != 0)
+    word = arith::ShRUIOp::create(k.b, k.loc, word, k.integer(word.getType(), shift));
+  auto lookup = LLVM::CallIntrinsicOp::create(k.b, k.loc, Type(k.lanesF32()),
+                                              k.b.getStringAttr("llvm.x86.avx512.permvar.sf.512"),
+                                              ValueRange{codeTable, word});
+  return lookup.getResult(0);
+}
+
+Value PanelBlock::byteCodes(int64_t depth) {
+  bool isSigned = layout.codes == CodeType::S8;
+  return toFloat(k, bitField(k, line(depth), 8 * (depth % 4), 8, isSigned), layout.codeOffset);
+}
+
+Value scalarWeight(KernelBuilder &k, const PackedLayout &layout, Value block, Value column, int64_t depth) {
+  auto inColumn = [&](int64_t first, int64_t stride) { return k.at(k.at(block, k.mul(column, stride)), first); };
+  int64_t codeStride = layout.codeOffsetBytes(1, depth) - layout.codeOffsetBytes(0, depth);
+  Value code = inColumn(layout.codeOffsetBytes(0, depth), codeStride);
+  if (layout.hasFloatCodes())
+    return loadFloat(k, layout.codes, code, /*isVector=*/false);
+  Value byte = k.load(k.b.getI8Type(), code);
+  bool isSigned = layout.codes == CodeType::S8;
+  Value word = isSigned ? arith::ExtSIOp::create(k.b, k.loc, k.b.getI32Type(), byte).getResult()
+                        : arith::ExtUIOp::create(k.b, k.loc, k.b.getI32Type(), byte).getResult();
+  if (layout.codes == CodeType::U4)
+    word = bitField(k, word, layout.codeShift(depth), 4, /*isSigned=*/false);
+  auto grouped = [&](ScaleType type, int64_t first, int64_t next) {
+    return loadFloat(k, asCodeType(type), inColumn(first, next - first), /*isVector=*/false);
+  };
+  Value scale = grouped(layout.scales, layout.scaleOffsetBytes(0, depth), layout.scaleOffsetBytes(1, depth));
+  Value value = toFloat(k, word, layout.codeOffset);
+  if (layout.mins == ScaleType::None)
+    return k.mulf(scale, value);
+  Value min = grouped(layout.mins, layout.minOffsetBytes(0, depth), layout.minOffsetBytes(1, depth));
+  return k.fma(scale, value, min);
+}
+
+}  // namespace girih::cpu

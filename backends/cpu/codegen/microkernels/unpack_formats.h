@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// PanelBlock: emits the f32 weights of one block of a packed panel, 16 columns at a time.
+#pragma once
+
+#include "backends/cpu/codegen/kernel_builder.h"
+#include "backends/cpu/codegen/microkernels/isa_table.h"
+#include "runtime/weights/packed_layout.h"
+
+namespace girih::cpu {
+
+// A block (32 k of 16 columns) opened for reading; every row of the packed layouts' table goes through here.
+// Emits loads lazily, in the order weights are asked for.
+class PanelBlock {
+public:
+  // Requires: !layout.isDense.
+  PanelBlock(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, mlir::Value block);
+
+  // vector<16xf32>: w[column 0..15, k] for k in 0..31 of the block.
+  mlir::Value weights(int64_t k);
+
+private:
+  mlir::Value codes(int64_t k);  // code - offset, as f32
+  mlir::Value floatCodes(int64_t k);
+  mlir::Value nibbleCodes(int64_t k);
+  mlir::Value byteCodes(int64_t k);
+  mlir::Value line(int64_t k);
+  mlir::Value perGroup(weights::ScaleType type, int64_t offset);
+
+  KernelBuilder &k;
+  const weights::PackedLayout &layout;
+  const IsaTraits &isa;
+  mlir::Value block;
+  int64_t currentLine = -1;  // byte offset of `currentLineValue`
+  mlir::Value currentLineValue;
+  int64_t currentGroup = -1;
+  mlir::Value scale, min, codeTable;
+};
+
+// f32 of one stored weight, by scalars: `column` (0..15) is an index value, k a constant in 0..31.
+mlir::Value scalarWeight(KernelBuilder &k, const weights::PackedLayout &layout, mlir::Value block, mlir::Value column,
+                         int64_t depth);
+
+}  // namespace girih::cpu

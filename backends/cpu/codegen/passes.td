@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// Passes of the CPU target: from a scheduled step on memrefs to the LLVM dialect.
+#ifndef GIRIH_BACKENDS_CPU_CODEGEN_PASSES_TD
+#define GIRIH_BACKENDS_CPU_CODEGEN_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+class CpuKernelPass<string passName> : Pass<passName, "::mlir::ModuleOp"> {
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::LLVM::LLVMDialect", "::mlir::math::MathDialect",
+    "::mlir::memref::MemRefDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"];
+}
+
+class CpuIsaPass<string passName> : CpuKernelPass<passName> {
+  let options = [Option<"isa", "isa", "std::string", "\"avx512\"", "the ISA row that kernels are made for: avx2 or avx512">];
+}
+
+def LowerElementwise : CpuKernelPass<"girih-cpu-lower-elementwise"> {
+  let summary = "linalg on memrefs becomes loops of 16-lane vectors";
+  let description = [{
+    Every linalg operation and `memref.copy` becomes a loop nest whose innermost loop, over the last iteration dimension,
+    takes 16 lanes at a time, the rest of an extent masked. Operands that do not move with the inner loop are broadcast,
+    those that jump are gathered. A sum over the innermost dimension uses one vector accumulator: lane l takes the
+    elements l, l+16, ... in order, and one fixed tree adds the lanes, so no tile and no ISA changes a bit. Reductions
+    over outer dimensions run in order through the output. A reduction whose body is no single combiner becomes a
+    scalar loop nest.
+
+    Example:
+    ```mlir
+    func.func @add(%x: memref<?x64xf32>, %y: memref<?x64xf32>) {
+      linalg.add ins(%x, %y : memref<?x64xf32>, memref<?x64xf32>) outs(%y : memref<?x64xf32>)
+      return
+    }
+    // CHECK: scf.for
+    // CHECK: arith.addf {{.*}} : vector<16xf32>
+    // CHECK-NOT: linalg
+    ```
+  }];
+}
+
+def ExpandMath : CpuKernelPass<"girih-cpu-expand-math"> {
+  let summary = "transcendental functions become arithmetic";
+  let description = [{
+    `math.exp`, `exp2`, `log`, `tanh`, `sin`, `cos`, `erf`, `powf`, `rsqrt` and `round` on f32, scalar or vector,
+    become our own sequences of add, mul, fma, compare and select: no libm symbol remains and every ISA gives the same
+    bits. Errors stay below 2 ulp (sin, cos, erf and powf compute in f64); exp below the normal range is zero.
+
+    Example:
+    ```mlir
+    func.func @f(%x: vector<16xf32>) -> vector<16xf32> {
+      %y = math.exp %x : vector<16xf32>
+      return %y : vector<16xf32>
+    }
+    // CHECK: math.fma
+    // CHECK-NOT: math.exp
+    ```
+  }];
+}
+
+def LowerQMatmul : CpuIsaPass<"girih-cpu-lower-qmatmul"> {
+  let summary = "qmatmul and gather_rows become microkernels";
+  let description = [{
+    `girih.qmatmul` on memrefs becomes loops over tiles of `row_tile` rows x `column_tile`/16 panels: strategy "direct"
+    dequantises in registers (few rows), "panel" dequantises `k_tile` x `column_tile` weights into the start of the
+    thread's scratch (many rows). Each element stays one chain of fused multiply-adds over ascending k.
+    `girih.gather_rows` dequantises one column of a panel per row. Fails when a tile needs more registers than the ISA
+    has, or more scratch than the module's `girih.scratch_bytes`.
+
+    Example:
+    ```mlir
+    module attributes {girih.arena_bytes = 0 : i64, girih.scratch_bytes = 0 : i64} {
+      func.func @project(%args: !llvm.ptr, %thread: index, %threads: index, %x: memref<?x32xf32>,
+          %w: !girih.packed<64 x 32, "p16:u4,f16,f16,32">, %y: memref<?x64xf32>) {
+        girih.qmatmul ins(%x, %w : memref<?x32xf32>, !girih.packed<64 x 32, "p16:u4,f16,f16,32">)
+            outs(%y : memref<?x64xf32>) {strategy = "direct", row_tile = 1 : i64, column_tile = 32 : i64}
+        return
+      }
+    }
+    // CHECK: llvm.intr.prefetch
+    // CHECK: math.fma {{.*}} : vector<16xf32>
+    // CHECK-NOT: girih.qmatmul
+    ```
+  }];
+}
+
+def LowerAttention : CpuIsaPass<"girih-cpu-lower-attention"> {
+  let summary = "cached attention and kv_append become microkernels";
+  let description = [{
+    `girih.attention` over the cache becomes loops over groups of up to `query_tile` consecutive tokens of one sequence
+    that share the loads of K and V, 16 positions at a time, with a running maximum and rescaled sums per row; a row's
+    result is the same bits whatever rows share its group. `girih.kv_append` rounds each value once into its slot.
+
+    Example:
+    ```mlir
+    func.func @attend(%args: !llvm.ptr, %thread: index, %threads: index, %offset: index, %q: memref<?x9x64xf32>,
+        %out: memref<?x9x64xf32>) {
+      %kv = girih.kv_at %offset {block_bytes = 368640 : i64} : !girih.kv<3, 64, 64, f16>
+      girih.attention ins(%q : memref<?x9x64xf32>) cache(%kv : !girih.kv<3, 64, 64, f16>)
+          outs(%out : memref<?x9x64xf32>) {scale = 0.125 : f32, query_tile = 2 : i64}
+      return
+    }
+    // CHECK: math.exp
+    // CHECK-NOT: girih.attention
+    ```
+  }];
+}
+
+def Distribute : CpuKernelPass<"girih-cpu-distribute"> {
+  let summary = "top-level scf.forall is split over the team";
+  let description = [{
+    A top-level `scf.forall` becomes a loop over this thread's share of the linearised units ("block": one range a
+    thread; "cyclic": every num_threads-th unit), followed by the team's barrier. A nested one becomes plain loops.
+
+    Example:
+    ```mlir
+    func.func @step(%args: !llvm.ptr, %thread: index, %threads: index, %n: index, %y: memref<?xf32>) {
+      %zero = arith.constant 0.0 : f32
+      scf.forall (%i) in (%n) {
+        memref.store %zero, %y[%i] : memref<?xf32>
+      } {girih.distribution = "cyclic"}
+      return
+    }
+    // CHECK: scf.for
+    // CHECK: llvm.call
+    // CHECK-NOT: scf.forall
+    ```
+  }];
+}
+
+def LowerAddresses : CpuKernelPass<"girih-cpu-lower-addresses"> {
+  let summary = "the step's buffers become addresses";
+  let description = [{
+    `girih.buffer_at`, `packed_at`, `kv_at` and `step_extent` read the fields of `girih_step_args` (runtime/abi/step.h),
+    argument 0 of the function. "scratch" is this thread's part behind the arena.
+
+    Example:
+    ```mlir
+    func.func @extent(%args: !llvm.ptr, %thread: index, %threads: index) -> index {
+      %t = girih.step_extent "num_tokens"
+      return %t : index
+    }
+    // CHECK: llvm.load
+    ```
+  }];
+}
+
+#endif
