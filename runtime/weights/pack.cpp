@@ -15,7 +15,11 @@
 namespace girih::weights {
 namespace {
 
-constexpr int64_t kChunkBlocks = 32;  // 10 KiB of u4 codes with f16 scales and mins; a multiple of a super-block's 8
+// Blocks of K that a chunk holds: a multiple of a super-block's 8, and at most 16 KiB in the first-level cache.
+constexpr int64_t kMaxChunkBlocks = 32;
+int64_t chunkBlocks(const PackedLayout &layout) {
+  return layout.blockBytes() > 1024 ? 8 : layout.blockBytes() > 512 ? 16 : kMaxChunkBlocks;
+}
 
 // Where the fields lie in a block whose codes are in the packed order already, so that no bit has to move.
 struct CopyableBlock {
@@ -50,6 +54,13 @@ void copyBlocks(const CopyableBlock &fields, const uint8_t *row, int64_t rowStri
   }
 }
 
+void storeScale(ScaleType type, uint32_t bits, uint8_t *out) {
+  if (type == ScaleType::F32)
+    std::memcpy(out, &bits, 4);
+  else if (type == ScaleType::F16)
+    std::memcpy(out, &bits, 2);  // little-endian: the low bytes
+}
+
 // One of the 32-k blocks that a storage block was split into; `first` is its first k within the storage block.
 void writeParts(const PackedLayout &layout, const BlockParts &parts, int64_t first, uint8_t *out, int64_t column) {
   const uint8_t *codes = parts.codes + first;
@@ -63,10 +74,8 @@ void writeParts(const PackedLayout &layout, const BlockParts &parts, int64_t fir
   }
   for (int64_t k = 0; k < kBlockDepth; k += layout.groupSize) {
     int64_t group = (first + k) / layout.groupSize;
-    std::memcpy(out + layout.scaleOffsetBytes(column, k), &parts.scales[group],
-                static_cast<size_t>(scaleTypeBytes(layout.scales)));  // little-endian: the low bytes
-    std::memcpy(out + layout.minOffsetBytes(column, k), &parts.mins[group],
-                static_cast<size_t>(scaleTypeBytes(layout.mins)));
+    storeScale(layout.scales, parts.scales[group], out + layout.scaleOffsetBytes(column, k));
+    storeScale(layout.mins, parts.mins[group], out + layout.minOffsetBytes(column, k));
   }
 }
 
@@ -91,12 +100,12 @@ void packFloatColumn(const PackedLayout &layout, const FormatRow &format, const 
                      uint8_t *out, int64_t column) {
   if (layout.codes != CodeType::F32)
     return scatterElements<uint16_t>(row, numElements, out, column);
-  float values[kChunkBlocks * kBlockDepth];
+  float values[kMaxChunkBlocks * kBlockDepth];
   dequantize(format.format, row, numElements, values);
   scatterElements<float>(reinterpret_cast<const uint8_t *>(values), numElements, out, column);
 }
 
-// At most kChunkBlocks blocks of one column; `row` starts at the chunk's first element.
+// One chunk of one column; `row` starts at the chunk's first element.
 void packColumnChunk(const PackedLayout &layout, const FormatRow &format, const uint8_t *row, int64_t numElements,
                      uint8_t *out, int64_t column) {
   if (layout.hasFloatCodes())
@@ -242,9 +251,9 @@ void PackPlan::packPanel(int64_t panel, uint8_t *out) const {
     rows[column] = rowOf(panel * kPanelColumns + column);
   if (!rows[kPanelColumns - 1].format || depthOfRows % kBlockDepth != 0)
     std::memset(out, 0, static_cast<size_t>(panelBytes()));
-  constexpr int64_t kChunkDepth = kChunkBlocks * kBlockDepth;
-  for (int64_t first = 0; first < depthOfRows; first += kChunkDepth) {
-    int64_t numElements = std::min(kChunkDepth, depthOfRows - first);
+  int64_t chunkDepth = chunkBlocks(packed) * kBlockDepth;
+  for (int64_t first = 0; first < depthOfRows; first += chunkDepth) {
+    int64_t numElements = std::min(chunkDepth, depthOfRows - first);
     uint8_t *chunk = out + first / kBlockDepth * packed.blockBytes();
     for (int64_t column = 0; column < kPanelColumns && rows[column].format; ++column) {
       const FormatRow &format = *rows[column].format;

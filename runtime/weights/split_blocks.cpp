@@ -23,17 +23,11 @@ uint16_t loadU16(const uint8_t *bytes) {
   return value;
 }
 
-uint32_t loadU32(const uint8_t *bytes) {
-  uint32_t value;
-  std::memcpy(&value, bytes, sizeof(value));
-  return value;
-}
-
 float loadHalf(const uint8_t *bytes) { return halfToFloat(loadU16(bytes)); }
 uint32_t bitsOf(float value) { return std::bit_cast<uint32_t>(value); }
 
 // Byte j holds codes j (low nibble) and numBytes + j (high nibble).
-void splitNibbles(const uint8_t *bytes, int numBytes, uint8_t *codes) {
+void splitNibbles(const uint8_t *__restrict bytes, int numBytes, uint8_t *__restrict codes) {
   for (int index = 0; index < numBytes; ++index) {
     codes[index] = bytes[index] & 15;
     codes[numBytes + index] = bytes[index] >> 4;
@@ -47,15 +41,35 @@ void mapNibbles(const uint8_t *bytes, const int8_t (&values)[16], uint8_t *codes
   }
 }
 
-// Bit k of `highBits` is bit 4 of code k.
-void addFifthBits(uint32_t highBits, uint8_t *codes) {
-  for (int k = 0; k < 32; ++k)
-    codes[k] |= static_cast<uint8_t>(((highBits >> k) & 1) << 4);
+// Codes of Q5_0 and Q5_1: 16 bytes of nibbles, bit k of the 4 bytes `highBits` is bit 4 of code k. Eight codes at a time
+// in one word: no loop over bits vectorizes, and pieces of codes stored apart would stall the loads that follow.
+void splitFiveBits(const uint8_t *highBits, const uint8_t *nibbles, uint64_t eightOffsets, uint8_t *codes) {
+  constexpr uint64_t kEachByte = 0x0101010101010101;
+  for (int index = 0; index < 4; ++index) {
+    uint64_t pairs;
+    std::memcpy(&pairs, nibbles + index % 2 * 8, 8);
+    uint64_t low = pairs >> (index / 2 * 4) & 15 * kEachByte;
+    uint64_t spread = highBits[index] * kEachByte & 0x8040201008040201;   // bit i stays in byte i alone
+    uint64_t high = (spread + 0x7F * kEachByte) >> 3 & 0x10 * kEachByte;  // nonzero bytes become bit 4
+    // Bytes are subtracted without borrowing from each other: bit 7 is set before and taken back after.
+    uint64_t eightCodes = (((low | high) | 0x80 * kEachByte) - eightOffsets) ^ 0x80 * kEachByte;
+    std::memcpy(codes + index * 8, &eightCodes, 8);
+  }
 }
 
-void subtractFrom(uint8_t *codes, int numCodes, int offset) {
-  for (int k = 0; k < numCodes; ++k)
-    codes[k] = static_cast<uint8_t>(codes[k] - offset);
+// 64 bytes of bit pairs: pair p of byte 32*h + j is code 128*h + 32*p + j.
+void splitPairs(const uint8_t *__restrict bytes, uint8_t *__restrict codes) {
+  for (int half = 0; half < 2; ++half)
+    for (int pair = 0; pair < 4; ++pair)
+      for (int index = 0; index < 32; ++index)
+        codes[half * 128 + pair * 32 + index] = (bytes[half * 32 + index] >> (pair * 2)) & 3;
+}
+
+// 32 bytes of single bits: bit b of byte j belongs to code 32*b + j.
+void splitBits(const uint8_t *__restrict bytes, uint8_t *__restrict codes) {
+  for (int bit = 0; bit < 8; ++bit)
+    for (int index = 0; index < 32; ++index)
+      codes[bit * 32 + index] = (bytes[index] >> bit) & 1;
 }
 
 // Eight 6-bit scales and mins in 12 bytes: bytes 0-3 hold scales 0-3 and the top bits of scales 4-7, bytes 4-7 the
@@ -93,17 +107,14 @@ void splitQ4_1(const uint8_t *block, BlockParts &parts) {
 // f16 d; 32 fifth bits; 16 bytes of nibbles.
 void splitQ5_0(const uint8_t *block, BlockParts &parts) {
   parts.scales[0] = loadU16(block);
-  splitNibbles(block + 6, 16, parts.codes);
-  addFifthBits(loadU32(block + 2), parts.codes);
-  subtractFrom(parts.codes, 32, 16);
+  splitFiveBits(block + 2, block + 6, 0x1010101010101010, parts.codes);
 }
 
 // f16 d, f16 m; 32 fifth bits; 16 bytes of nibbles.
 void splitQ5_1(const uint8_t *block, BlockParts &parts) {
   parts.scales[0] = loadU16(block);
   parts.mins[0] = loadU16(block + 2);
-  splitNibbles(block + 8, 16, parts.codes);
-  addFifthBits(loadU32(block + 4), parts.codes);
+  splitFiveBits(block + 4, block + 8, 0, parts.codes);
 }
 
 // f16 d; 32 signed bytes.
@@ -113,33 +124,30 @@ void splitQ8_0(const uint8_t *block, BlockParts &parts) {
 }
 
 // 16 bytes: 4-bit scale and min of 16 groups; 64 bytes of 2-bit codes; f16 d, f16 dmin.
-// Bit pair p of byte 32*h + j is code 128*h + 32*p + j.
 void splitQ2_K(const uint8_t *block, BlockParts &parts) {
-  const uint8_t *pairs = block + 16;
   float d = loadHalf(block + 80), dmin = loadHalf(block + 82);
   for (int group = 0; group < 16; ++group) {
     parts.scales[group] = bitsOf(d * static_cast<float>(block[group] & 15));
     parts.mins[group] = bitsOf(-(dmin * static_cast<float>(block[group] >> 4)));
   }
-  for (int k = 0; k < 256; ++k)
-    parts.codes[k] = (pairs[k / 128 * 32 + k % 32] >> (k % 128 / 32 * 2)) & 3;
+  splitPairs(block + 16, parts.codes);
 }
 
-// 32 bytes: third bits, bit k/32 of byte k%32, clear means minus 4; 64 bytes of 2-bit codes as in Q2_K;
+// 32 bytes: third bits, clear means minus 4; 64 bytes of 2-bit codes;
 // 12 bytes: sixteen 6-bit scales with offset 32, nibbles in bytes 0-7, top bit pairs in bytes 8-11; f16 d.
 void splitQ3_K(const uint8_t *block, BlockParts &parts) {
-  const uint8_t *pairs = block + 32, *packedScales = block + 96;
+  const uint8_t *packedScales = block + 96;
   float d = loadHalf(block + 108);
   for (int group = 0; group < 16; ++group) {
     int low = (packedScales[group % 8] >> (group / 8 * 4)) & 15;
     int high = (packedScales[8 + group % 4] >> (group / 4 * 2)) & 3;
     parts.scales[group] = bitsOf(d * static_cast<float>((low | high << 4) - 32));
   }
-  for (int k = 0; k < 256; ++k) {
-    int low = (pairs[k / 128 * 32 + k % 32] >> (k % 128 / 32 * 2)) & 3;
-    int isHighClear = ((block[k % 32] >> (k / 32)) & 1) ^ 1;
-    parts.codes[k] = static_cast<uint8_t>(low - 4 * isHighClear);
-  }
+  uint8_t highBits[256];
+  splitBits(block, highBits);
+  splitPairs(block + 32, parts.codes);
+  for (int k = 0; k < 256; ++k)
+    parts.codes[k] = static_cast<uint8_t>(parts.codes[k] + 4 * highBits[k] - 4);
 }
 
 // f16 d, f16 dmin; 12 bytes of scales and mins; 128 bytes: byte 32*g + j holds codes 64*g + j and 64*g + 32 + j.
@@ -149,28 +157,30 @@ void splitQ4_K(const uint8_t *block, BlockParts &parts) {
     splitNibbles(block + 16 + quarter * 32, 32, parts.codes + quarter * 64);
 }
 
-// As Q4_K, with 32 bytes between: bit k/32 of byte k%32 is the fifth bit of code k.
+// As Q4_K, with 32 bytes of fifth bits between.
 void splitQ5_K(const uint8_t *block, BlockParts &parts) {
   splitScalesAndMins(block + 4, loadHalf(block), loadHalf(block + 2), parts);
   for (int quarter = 0; quarter < 4; ++quarter)
     splitNibbles(block + 48 + quarter * 32, 32, parts.codes + quarter * 64);
+  uint8_t highBits[256];
+  splitBits(block + 16, highBits);
   for (int k = 0; k < 256; ++k)
-    parts.codes[k] |= static_cast<uint8_t>(((block[16 + k % 32] >> (k / 32)) & 1) << 4);
+    parts.codes[k] |= static_cast<uint8_t>(highBits[k] << 4);
 }
 
-// 128 bytes of low nibbles: byte 64*h + j holds codes 128*h + j and 128*h + 64 + j; 64 bytes of top bit pairs as in
-// Q2_K; 16 signed 8-bit scales; f16 d. Codes have offset 32.
+// 128 bytes of low nibbles: byte 64*h + j holds codes 128*h + j and 128*h + 64 + j; 64 bytes of top bit pairs;
+// 16 signed 8-bit scales; f16 d. Codes have offset 32.
 void splitQ6_K(const uint8_t *block, BlockParts &parts) {
-  const uint8_t *pairs = block + 128, *groupScales = block + 192;
+  const uint8_t *groupScales = block + 192;
   float d = loadHalf(block + 208);
   for (int group = 0; group < 16; ++group)
     parts.scales[group] = bitsOf(d * static_cast<float>(static_cast<int8_t>(groupScales[group])));
   for (int half = 0; half < 2; ++half)
     splitNibbles(block + half * 64, 64, parts.codes + half * 128);
-  for (int k = 0; k < 256; ++k) {
-    int high = (pairs[k / 128 * 32 + k % 32] >> (k % 128 / 32 * 2)) & 3;
-    parts.codes[k] = static_cast<uint8_t>((parts.codes[k] | high << 4) - 32);
-  }
+  uint8_t highPairs[256];
+  splitPairs(block + 128, highPairs);
+  for (int k = 0; k < 256; ++k)
+    parts.codes[k] = static_cast<uint8_t>((parts.codes[k] | highPairs[k] << 4) - 32);
 }
 
 // f16 d; 16 bytes of nibbles, each an index into the table of values.
