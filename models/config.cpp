@@ -29,8 +29,20 @@ Expected<ModelConfig> readConfig(const weights::WeightStore &store) {
 }
 
 Expected<GenerationDefaults> readGenerationDefaults(const weights::WeightStore &store) {
-  return store.kind() == weights::CheckpointKind::Gguf ? readGgufGenerationDefaults(store)
-                                                       : readHuggingFaceGenerationDefaults(store);
+  bool isGguf = store.kind() == weights::CheckpointKind::Gguf;
+  GIRIH_ASSIGN(GenerationDefaults defaults,
+               isGguf ? readGgufGenerationDefaults(store) : readHuggingFaceGenerationDefaults(store));
+  // Writers put -1 or 0 where they mean "off"; what no sampler can use counts as not said.
+  auto keepWithin = [](auto &field, double lowest, double highest) {
+    if (field && !(*field >= lowest && *field <= highest))
+      field.reset();
+  };
+  keepWithin(defaults.temperature, 0, 100);
+  keepWithin(defaults.topK, 1, 1 << 24);
+  keepWithin(defaults.topP, 1e-6, 1);
+  keepWithin(defaults.minP, 0, 1);
+  keepWithin(defaults.repetitionPenalty, 0.01, 100);
+  return defaults;
 }
 
 namespace {

@@ -4,6 +4,8 @@
 
 #include <simdjson.h>
 
+#include <cmath>
+
 namespace girih::models {
 namespace dom = simdjson::dom;
 
@@ -102,7 +104,8 @@ Field<int64_t> JsonFields::integer(std::string_view key) const {
     if (!e.get_int64().get(value))
       return value;
     double real;  // some writers print 4096.0
-    if (!e.get_double().get(real) && real == static_cast<double>(static_cast<int32_t>(real)))
+    constexpr double kMostExact = 9007199254740992;  // 2^53
+    if (!e.get_double().get(real) && std::abs(real) <= kMostExact && real == std::trunc(real))
       return static_cast<int64_t>(real);
     return std::nullopt;
   });
