@@ -57,7 +57,7 @@ def PlanMemory : Pass<"girih-plan-memory", "::mlir::ModuleOp"> {
     Each `memref.alloc` of a step function gets an offset: in the arena when the team shares it, so that buffers
     that live at the same time do not overlap, or in the thread's scratch when it belongs to a tile. Dynamic extents
     are bounded by `girih.max_tokens`. The largest needs of all functions are the module's `girih.arena_bytes` and
-    `girih.scratch_bytes`; scratch starts with what kernels ask for. No allocation is left: a verifier error if one is.
+    `girih.scratch_bytes`; what kernels need of their own is added behind by their backend. No allocation is left.
 
     Example:
     ```mlir

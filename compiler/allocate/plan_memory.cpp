@@ -32,8 +32,7 @@ struct Buffer {
 
 class FunctionPlanner {
 public:
-  FunctionPlanner(func::FuncOp function, int64_t maxTokens, int64_t kernelScratch)
-      : function(function), maxTokens(maxTokens), scratchBytes(kernelScratch), kernelScratch(kernelScratch) {}
+  FunctionPlanner(func::FuncOp function, int64_t maxTokens) : function(function), maxTokens(maxTokens) {}
 
   LogicalResult plan() {
     function.walk<WalkOrder::PreOrder>([&](Operation *op) { numbers[op] = int64_t(numbers.size()); });
@@ -157,7 +156,7 @@ private:
     DenseMap<Operation *, int64_t> ends;
     for (Buffer &buffer : local) {
       Operation *dispatch = buffer.alloc->getParentOfType<scf::ForallOp>();
-      int64_t &end = ends.try_emplace(dispatch, kernelScratch).first->second;
+      int64_t &end = ends.try_emplace(dispatch, 0).first->second;
       buffer.offset = end;
       end += buffer.sizeBytes;
       scratchBytes = std::max(scratchBytes, end);
@@ -187,30 +186,20 @@ private:
 
   func::FuncOp function;
   int64_t maxTokens;
-  int64_t arenaBytes = 0, scratchBytes, kernelScratch;
+  int64_t arenaBytes = 0, scratchBytes = 0;
   SmallVector<Buffer> shared, local;
   DenseMap<Operation *, int64_t> numbers;
 };
 
-// What the kernels of this module keep in scratch: the largest dequantised panel.
-int64_t kernelScratchBytes(ModuleOp module) {
-  int64_t bytes = 0;
-  module.walk([&](QMatmulOp op) {
-    if (op.getStrategy() == StringRef("panel"))
-      bytes = std::max<int64_t>(bytes, op.getKTile().value_or(0) * op.getColumnTile().value_or(0) * 4);
-  });
-  return llvm::alignTo(bytes, kAlignment);
-}
-
 struct PlanMemoryPass : girih::compiler::impl::PlanMemoryBase<PlanMemoryPass> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    int64_t kernelScratch = kernelScratchBytes(module), arena = 0, scratch = kernelScratch;
+    int64_t arena = 0, scratch = 0;
     for (auto function : module.getOps<func::FuncOp>()) {
       auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens");
       if (!maxTokens)
         continue;
-      FunctionPlanner planner(function, maxTokens.getInt(), kernelScratch);
+      FunctionPlanner planner(function, maxTokens.getInt());
       if (failed(planner.plan()))
         return signalPassFailure();
       arena = std::max(arena, planner.arenaSize());

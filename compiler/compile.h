@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// compileCheckpoint: the library entry of the compiler: a checkpoint in, a .girih file out.
+#pragma once
+
+#include "runtime/base/expected.h"
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace girih::compiler {
+
+struct CompileOptions {
+  std::string inputPath;   // a .gguf file or a Hugging Face folder
+  std::string outputPath;  // the .girih file
+  std::vector<std::string> isas = {"avx2", "avx512"};
+  std::string numerics = "fast";  // "exact", "fast"
+  std::string kvType;             // "f32", "f16"; empty: f32 in exact, f16 else
+  std::string machineJson;        // a machine to compile for instead of this one; empty: this one
+  std::string reportPath;         // JSON: what became of each tensor and dispatch; empty: none
+  std::string dumpFolder;         // the IR after each stage; empty: none
+  int64_t maxTokensPerStep = 512;
+  int32_t numThreads = 0;  // 0: all that this process may use
+  // `stage` is what is being done; `share` of it in [0, 1].
+  std::function<void(std::string_view stage, double share)> progress;
+};
+
+// Fails: as opening the checkpoint and building its graph do; Unimplemented (an option that is not built);
+// InvalidArgument (an option); Internal with the compiler's diagnostic.
+Status compileCheckpoint(const CompileOptions &options);
+
+}  // namespace girih::compiler

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// The whole ladder: the only place where stages are joined.
+#include "compiler/pipeline.h"
+
+#include "compiler/allocate/passes.h"
+#include "compiler/fuse/passes.h"
+#include "compiler/import/passes.h"
+#include "compiler/raise/passes.h"
+#include "compiler/specialize/passes.h"
+#include "compiler/tile/passes.h"
+
+void girih::compiler::buildMachineFreeLadder(mlir::OpPassManager &pipeline, const LadderOptions &options) {
+  buildImportPipeline(pipeline);
+  buildRaisePipeline(pipeline);
+  buildSpecializePipeline(pipeline, {.kvElement = options.kvElement, .maxTokens = options.maxTokens});
+  // Fusing asks no machine, so that all executables of a file read the same packed weights.
+  buildFusePipeline(pipeline);
+}
+
+void girih::compiler::buildMachineLadder(mlir::OpPassManager &pipeline) {
+  buildTilePipeline(pipeline);
+  buildAllocatePipeline(pipeline);
+}
