@@ -2,6 +2,7 @@
 // compileCheckpoint: the library entry of the compiler: a checkpoint in, a .girih file out.
 #pragma once
 
+#include "runtime/abi/backend.h"
 #include "runtime/base/expected.h"
 
 #include <cstdint>
@@ -14,6 +15,7 @@ namespace girih::compiler {
 struct CompileOptions {
   std::string inputPath;   // a .gguf file or a Hugging Face folder
   std::string outputPath;  // the .girih file
+  girih_backend_query_fn backend = nullptr;  // whose compile table makes the executables
   std::vector<std::string> isas = {"avx2", "avx512"};
   std::string numerics = "fast";  // "exact", "fast"
   std::string kvType;             // "f32", "f16"; empty: f32 in exact, f16 else

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// The cost model: how long a dispatch takes on a machine, from its bytes, its operations and nothing else.
+#include "compiler/analysis/cost_model.h"
+
+#include "dialects/girih/dialect.h"
+#include "runtime/weights/packed_layout.h"
+
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+
+using namespace mlir;
+using namespace girih::dialect;
+
+namespace girih::compiler {
+namespace {
+
+double elementsOf(Type type, int64_t numTokens) {
+  auto shaped = dyn_cast<ShapedType>(type);
+  if (!shaped || !shaped.hasRank())
+    return 0;
+  double count = 1;
+  for (int64_t extent : shaped.getShape())
+    count *= ShapedType::isDynamic(extent) ? double(numTokens) : double(extent);
+  return count;
+}
+
+double packedBytes(PackedType type) {
+  auto layout = weights::PackedLayout::parse(type.getLayout().str());
+  if (!layout.isOk())
+    return 0;
+  auto bytes = layout->tensorBytes(type.getColumns(), type.getDepth());
+  return bytes.isOk() ? double(*bytes) : 0;
+}
+
+// What one op inside the tile adds. Its types are the tile's; `units` tiles make the dispatch.
+void addOp(Operation *op, int64_t numTokens, double units, DispatchCost &cost) {
+  if (auto matmul = dyn_cast<QMatmulOp>(op)) {
+    auto weight = dyn_cast<PackedType>(matmul.getW().getType());
+    double rows = double(numTokens), depth = weight ? double(weight.getDepth()) : 0;
+    double columns = weight ? double(weight.getColumns()) : 0;
+    cost.operations += 2 * rows * columns * depth;
+    cost.bytes += (weight ? packedBytes(weight) : 0) + 4 * rows * (depth + columns);
+    double columnTile = double(matmul.getColumnTile().value_or(16)), depthTile = double(matmul.getKTile().value_or(0));
+    bool panel = matmul.getStrategy() == StringRef("panel");
+    cost.footprintBytes += (panel ? 4 * depthTile * columnTile : 0) +
+                           4 * double(matmul.getRowTile().value_or(1)) * (depth + columnTile);
+    return;
+  }
+  if (auto attention = dyn_cast<AttentionOp>(op)) {
+    KvType kv = attention.getKv().getType();
+    // The context is not known here: half of the step's own tokens, as in a first prompt.
+    double context = std::max(1.0, double(numTokens) / 2);
+    double perKey = double(kv.getKeyDim() + kv.getValueDim());
+    auto q = cast<ShapedType>(attention.getQ().getType());
+    double headsPerGroup = q.isDynamicDim(1) ? 1 : double(q.getDimSize(1));
+    cost.operations += 2 * double(numTokens) * double(kv.getHeads()) * headsPerGroup * context * perKey;
+    cost.bytes += context * double(kv.getHeads()) * perKey * (kv.getElement().getIntOrFloatBitWidth() / 8);
+    cost.footprintBytes += 4 * headsPerGroup * perKey * double(attention.getQueryTile().value_or(1)) + 16 * perKey * 4;
+    return;
+  }
+  auto structured = dyn_cast<linalg::LinalgOp>(op);
+  if (!structured)
+    return;
+  double elements = 0;
+  for (Value operand : op->getOperands())
+    elements = std::max(elements, elementsOf(operand.getType(), numTokens));
+  cost.operations += elements * units * double(op->getRegion(0).front().getOperations().size() - 1);
+  for (Value operand : op->getOperands()) {
+    double bytes = 4 * elementsOf(operand.getType(), numTokens);
+    cost.bytes += bytes * units;
+    cost.footprintBytes += bytes;
+  }
+}
+
+double numUnits(scf::ForallOp loop, int64_t numTokens) {
+  double units = 1;
+  for (auto [lower, upper, step] :
+       llvm::zip(loop.getMixedLowerBound(), loop.getMixedUpperBound(), loop.getMixedStep())) {
+    double extent = double(getConstantIntValue(upper).value_or(numTokens) - getConstantIntValue(lower).value_or(0));
+    units *= std::max(1.0, extent / double(getConstantIntValue(step).value_or(1)));
+  }
+  return units;
+}
+
+}  // namespace
+
+DispatchCost estimateDispatch(scf::ForallOp loop, int64_t numTokens, machine::DescriptionAttr machine) {
+  DispatchCost cost;
+  double units = numUnits(loop, numTokens);
+  loop.getBody()->walk([&](Operation *op) { addOp(op, numTokens, units, cost); });
+  if (!machine || machine.getLevels().empty())
+    return cost;
+  double clock = double(machine.getClockMhz()) * 1e6, cores = double(machine.getCores());
+  machine::LevelAttr home = machine.getLevels().back(), source = home;
+  for (machine::LevelAttr level : llvm::reverse(machine.getLevels())) {
+    if (cost.footprintBytes <= double(level.getSizeBytes()))
+      home = level;
+    if (cost.bytes <= double(level.getSizeBytes()) && level.getSharedBy() > 1)
+      source = level;
+  }
+  cost.level = home.getName().str();
+  double memorySeconds = cost.bytes / (double(source.getBytesPerCycle()) * clock * cores);
+  auto unit = machine.unitFor("f32");
+  double peak = unit ? 2.0 * double(unit.getLanes() * unit.getPerCycle()) * clock * cores : 1.0;
+  double computeSeconds = cost.operations / peak;
+  cost.isMemoryBound = memorySeconds >= computeSeconds;
+  cost.seconds = std::max(memorySeconds, computeSeconds) + double(machine.getBarrierNs()) * 1e-9;
+  return cost;
+}
+
+}  // namespace girih::compiler

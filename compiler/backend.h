@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// CompilingBackend: a backend's compile table (runtime/abi/backend.h) as the compiler uses it, wherever it comes from.
+#pragma once
+
+#include "dialects/machine/dialect.h"
+#include "runtime/abi/backend.h"
+#include "runtime/base/expected.h"
+
+#include "mlir/IR/BuiltinOps.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace girih::compiler {
+
+// What a backend made of a scheduled step.
+struct CompiledStep {
+  std::vector<uint8_t> image;
+  std::string format;                         // "elf-x86-64"
+  std::vector<std::string> entries;           // symbols, in the module's order
+  std::vector<std::string> requiredFeatures;  // all must be granted where it runs
+  uint64_t arenaBytes = 0, scratchBytesPerThread = 0;
+};
+
+// Wraps a table that outlives it. Thread-safe as the table is.
+class CompilingBackend {
+public:
+  // Fails: Unavailable (another ABI major), FailedPrecondition (no compile table, a required function is null).
+  static Expected<CompilingBackend> create(girih_backend_query_fn query);
+
+  std::string name() const { return backend->name; }
+  // The machine that `target` ("cpu:avx2") means, as an attribute. Fails as the backend does, DataLoss (its JSON).
+  Expected<machine::DescriptionAttr> describe(mlir::MLIRContext *context, const std::string &target) const;
+  // Hands over the module as MLIR bytecode. Fails as the backend does; the message holds its diagnostics.
+  Expected<CompiledStep> compile(mlir::ModuleOp module, const std::string &target) const;
+
+private:
+  explicit CompilingBackend(const girih_backend *backend) : backend(backend) {}
+  const girih_backend *backend;
+};
+
+}  // namespace girih::compiler

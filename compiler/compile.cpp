@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+// compileCheckpoint: the library entry of the compiler: a checkpoint in, a .girih file out.
+#include "compiler/compile.h"
+
+#include "compiler/backend.h"
+#include "compiler/emit/pack_weights.h"
+#include "compiler/emit/read_text_assets.h"
+#include "compiler/pipeline.h"
+#include "compiler/report.h"
+#include "dialects/machine/json.h"
+#include "dialects/register.h"
+#include "models/build_graph.h"
+#include "runtime/base/sha256.h"
+#include "runtime/weights/packed_layout.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/Pass/PassManager.h"
+#include "llvm/ADT/Twine.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
+
+#include <set>
+#include <thread>
+
+using namespace mlir;
+
+namespace girih::compiler {
+namespace {
+
+constexpr int32_t kLargerVectorsFirst = 10;  // step of Executable::preference from one ISA to the next
+
+// Keeps the errors of MLIR, with their locations and notes, for the Status.
+class DiagnosticLog {
+public:
+  explicit DiagnosticLog(MLIRContext *context)
+      : handler(context, [this](Diagnostic &diagnostic) {
+          if (diagnostic.getSeverity() == DiagnosticSeverity::Error)
+            append(diagnostic);
+          return success();
+        }) {}
+  Status failure(std::string_view what) const {
+    return internalError(std::string(what) + (text.empty() ? " failed without saying why" : ": " + text));
+  }
+
+private:
+  void append(Diagnostic &diagnostic) {
+    llvm::raw_string_ostream stream(text);
+    if (!text.empty())
+      stream << "; ";
+    stream << diagnostic.getLocation() << ": " << diagnostic.str();
+  }
+  std::string text;
+  ScopedDiagnosticHandler handler;
+};
+
+// One target's way through the ladder.
+struct CompiledTarget {
+  std::string target;  // "cpu:avx2"
+  std::string isa;     // "avx2"
+  OwningOpRef<ModuleOp> module;  // scheduled step
+  CompiledStep step;
+};
+
+class Compilation {
+public:
+  explicit Compilation(const CompileOptions &options) : options(options) {
+    DialectRegistry registry;
+    dialect::registerDialects(registry);
+    context.appendDialectRegistry(registry);
+    context.loadAllAvailableDialects();
+  }
+
+  Status run() {
+    GIRIH_TRY(checkOptions());
+    step("reading the checkpoint", 0.0);
+    GIRIH_ASSIGN(auto opened, weights::WeightStore::open(options.inputPath));
+    store = std::make_unique<weights::WeightStore>(std::move(opened));
+    GIRIH_ASSIGN(model, models::buildGraph(&context, *store));
+    GIRIH_TRY(raiseGraph());
+    GIRIH_ASSIGN(auto loaded, CompilingBackend::create(options.backend));
+    for (const std::string &isa : options.isas)
+      GIRIH_TRY(compileFor(loaded, isa));
+    return writeProgram();
+  }
+
+private:
+  void step(std::string_view stage, double share) const {
+    if (options.progress)
+      options.progress(stage, share);
+  }
+
+  Status checkOptions() {
+    if (options.numerics == "invariant")
+      return unimplemented("numerics \"invariant\" (quantised arithmetic) is not built yet; `exact` and `fast` are, and "
+                           "both give the same tokens in every batch today");
+    if (options.numerics != "exact" && options.numerics != "fast")
+      return invalidArgument("numerics is \"" + options.numerics + "\"; it is exact or fast");
+    kvType = !options.kvType.empty() ? options.kvType : options.numerics == "exact" ? "f32" : "f16";
+    if (kvType == "int8")
+      return unimplemented("a KV cache of int8 is not built yet; f32 and f16 are");
+    if (kvType != "f32" && kvType != "f16")
+      return invalidArgument("KV type is \"" + kvType + "\"; it is f32 or f16");
+    if (options.numerics == "exact" && kvType != "f32")
+      return invalidArgument("numerics exact keeps the KV cache in f32, not in " + kvType + "; leave --kv out, or use "
+                             "--numerics fast");
+    if (options.isas.empty())
+      return invalidArgument("no instruction set to compile for; avx2 and avx512 are known");
+    return {};
+  }
+
+  // What holds for every machine: import, raise, specialize, fuse.
+  Status raiseGraph() {
+    step("raising the graph", 0.05);
+    DiagnosticLog log(&context);
+    PassManager pipeline(&context);
+    LadderOptions ladder{.kvElement = kvType, .maxTokens = rowCounts()};
+    buildMachineFreeLadder(pipeline, ladder);
+    addDumps(pipeline, "");
+    if (failed(pipeline.run(*model.module)))
+      return log.failure("raising the graph of \"" + options.inputPath + "\"");
+    return {};
+  }
+
+  std::vector<int64_t> rowCounts() const {
+    std::vector<int64_t> counts;
+    for (int64_t count : {int64_t(1), int64_t(8)})
+      if (count < options.maxTokensPerStep)
+        counts.push_back(count);
+    counts.push_back(options.maxTokensPerStep);
+    return counts;
+  }
+
+  Status compileFor(const CompilingBackend &backend, const std::string &isa) {
+    step("compiling for " + isa, 0.1 + 0.4 * double(compiled.size()) / double(options.isas.size()));
+    CompiledTarget result;
+    result.target = backend.name() + ":" + isa;
+    result.isa = isa;
+    GIRIH_ASSIGN(auto machine, machineFor(backend, result.target));
+    result.module = model.module->clone();
+    (*result.module)->setAttr("girih.machine", machine);
+    DiagnosticLog log(&context);
+    PassManager pipeline(&context);
+    buildMachineLadder(pipeline);
+    addDumps(pipeline, isa);
+    if (failed(pipeline.run(*result.module)))
+      return log.failure("tiling for " + isa);
+    GIRIH_ASSIGN(result.step, backend.compile(*result.module, result.target));
+    compiled.push_back(std::move(result));
+    return {};
+  }
+
+  Expected<machine::DescriptionAttr> machineFor(const CompilingBackend &backend, const std::string &target) {
+    if (options.machineJson.empty())
+      return backend.describe(&context, target);
+    std::string error;
+    machine::DescriptionAttr described = machine::parseJson(&context, options.machineJson, error);
+    if (!described)
+      return invalidArgument(error);
+    return described;
+  }
+
+  void addDumps(PassManager &pipeline, StringRef isa) {
+    if (options.dumpFolder.empty())
+      return;
+    context.disableMultithreading();
+    std::string folder = (Twine(options.dumpFolder) + "/" + (isa.empty() ? "graph" : isa)).str();
+    pipeline.enableIRPrintingToFileTree([](Pass *, Operation *) { return false; },
+                                        [](Pass *, Operation *) { return true; }, true, false, false, folder);
+  }
+
+  static int64_t integer(ModuleOp module, StringRef name) {
+    auto attribute = module->getAttrOfType<IntegerAttr>(name);
+    return attribute ? attribute.getInt() : 0;
+  }
+
+  static std::vector<PlannedWeight> plannedWeights(ModuleOp module) {
+    std::vector<PlannedWeight> plan;
+    for (auto record : module->getAttrOfType<ArrayAttr>("girih.weights").getAsRange<DictionaryAttr>()) {
+      PlannedWeight weight;
+      for (auto name : record.getAs<ArrayAttr>("names").getAsRange<StringAttr>())
+        weight.names.push_back(name.str());
+      weight.interleave = record.getAs<IntegerAttr>("interleave").getInt();
+      weight.layout = record.getAs<StringAttr>("layout").str();
+      auto shape = record.getAs<DenseI64ArrayAttr>("shape").asArrayRef();
+      weight.shape.assign(shape.begin(), shape.end());
+      weight.offsetBytes = record.getAs<IntegerAttr>("offset").getInt();
+      weight.sizeBytes = record.getAs<IntegerAttr>("size").getInt();
+      plan.push_back(std::move(weight));
+    }
+    return plan;
+  }
+
+  Status writeProgram() {
+    step("packing the weights", 0.5);
+    ModuleOp first = *compiled.front().module;
+    for (CompiledTarget &isa : compiled)
+      if ((*isa.module)->getAttr("girih.weights") != first->getAttr("girih.weights"))
+        return internalError("executables disagree on where the weights are");
+    std::vector<PlannedWeight> plan = plannedWeights(first);
+    GIRIH_ASSIGN(auto writer, ProgramWriter::create(options.outputPath));
+    int32_t threads = options.numThreads > 0 ? options.numThreads : int32_t(std::thread::hardware_concurrency());
+    GIRIH_TRY(packWeights(*store, plan, *writer, std::max(1, threads),
+                          [&](double share) { step("packing the weights", 0.5 + 0.45 * share); }));
+    program::Tables tables;
+    GIRIH_ASSIGN(TextAssets text, readTextAssets(*store));
+    fillModel(tables, first);
+    fillExecutables(tables, plan);
+    fillText(tables, text);
+    fillReport(tables, first);
+    tables.digest = digestOf(writer->tensors());
+    step("writing " + options.outputPath, 0.97);
+    GIRIH_TRY(writer->finish(tables));
+    if (!options.reportPath.empty())
+      GIRIH_TRY(writeReport(options.reportPath, tables, writer->tensors()));
+    step("done", 1.0);
+    return {};
+  }
+
+  void fillModel(program::Tables &tables, ModuleOp module) const {
+    const models::ModelConfig &config = model.config;
+    tables.compiler = "girih 0.1.0, LLVM 22.1";
+    program::Model &m = tables.model;
+    m.name = llvm::sys::path::stem(options.inputPath).str();
+    m.architecture = config.family;
+    m.numerics = options.numerics;
+    m.kvType = kvType;
+    m.vocabSize = uint32_t(config.vocabSize);
+    m.numLayers = uint32_t(config.numLayers);
+    m.maxPositions = uint32_t(config.maxPositions);
+    m.maxTokensPerStep = uint32_t(options.maxTokensPerStep);
+    m.maxLogitRows = uint32_t(options.maxTokensPerStep);
+    m.kvBlockBytes = uint64_t(integer(module, "girih.kv_block_bytes"));
+    m.recompute = module->hasAttr("girih.recompute");
+    for (const weights::StoredTensor &tensor : store->tensors())
+      m.numParameters += uint64_t(tensor.numElements);
+  }
+
+  void fillExecutables(program::Tables &tables, const std::vector<PlannedWeight> &plan) const {
+    std::set<uint64_t> layouts;
+    for (const PlannedWeight &weight : plan)
+      layouts.insert(program::layoutIdOf(weight.layout));
+    int32_t preference = 0;
+    for (const CompiledTarget &isa : compiled) {
+      program::Executable executable;
+      executable.backend = StringRef(isa.target).split(':').first.str();
+      executable.isa = isa.isa;
+      executable.requiredFeatures = isa.step.requiredFeatures;
+      executable.format = isa.step.format;
+      executable.image = isa.step.image;
+      executable.arenaBytes = isa.step.arenaBytes;
+      executable.scratchBytesPerThread = isa.step.scratchBytesPerThread;
+      executable.layoutIds.assign(layouts.begin(), layouts.end());
+      executable.preference = preference += kLargerVectorsFirst;
+      ModuleOp(*isa.module).walk([&](func::FuncOp function) {
+        if (auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens"))
+          // Every kernel keeps one order of operations whatever its tiles: see docs of girih.qmatmul.
+          executable.entries.push_back({function.getName().str(), uint32_t(maxTokens.getInt()), true});
+      });
+      tables.executables.push_back(std::move(executable));
+    }
+    tables.machineJson = machine::printJson(
+        (*compiled.back().module)->getAttrOfType<machine::DescriptionAttr>("girih.machine"));
+  }
+
+  void fillText(program::Tables &tables, const TextAssets &text) {
+    tables.chatTemplate = text.chatTemplate;
+    tables.bosText = text.bosText;
+    tables.eosText = text.eosText;
+    const models::GenerationDefaults &defaults = model.generation;
+    if (text.tokenizer) {
+      tokenizer = text.tokenizer;
+      tables.tokenizer.kind = std::string(tokenizer->kind());
+      auto bytes = tokenizer->serialize();
+      tables.tokenizer.payload = {reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size()};
+      tables.tokenizer.bosToken = tokenizer->bosToken();
+      tables.tokenizer.addBos = tokenizer->addsBos();
+      tables.tokenizer.addEos = tokenizer->addsEos();
+    } else {
+      tables.notes.push_back({"tokenizer", "only token ids can be fed: " + text.note});
+    }
+    if (defaults.bosToken && tables.tokenizer.bosToken < 0)
+      tables.tokenizer.bosToken = *defaults.bosToken;
+    tables.tokenizer.eosTokens = defaults.eosTokens;
+    if (defaults.eosTokens.empty() && tokenizer && tokenizer->eosToken() >= 0)
+      tables.tokenizer.eosTokens = {tokenizer->eosToken()};
+    tables.generation.hasSampling = defaults.doSample.value_or(false);
+    if (tables.generation.hasSampling) {
+      tables.generation.temperature = float(defaults.temperature.value_or(1.0));
+      tables.generation.topK = int32_t(defaults.topK.value_or(0));
+      tables.generation.topP = float(defaults.topP.value_or(1.0));
+      tables.generation.minP = float(defaults.minP.value_or(0.0));
+    }
+    tables.generation.repetitionPenalty = float(defaults.repetitionPenalty.value_or(1.0));
+  }
+
+  void fillReport(program::Tables &tables, ModuleOp module) const {
+    for (const CompiledTarget &isa : compiled)
+      appendDispatches(*isa.module, isa.isa, tables.dispatches);
+    if (auto notes = module->getAttrOfType<ArrayAttr>("girih.notes"))
+      for (auto note : notes.getAsRange<StringAttr>())
+        tables.notes.push_back({"compiler", note.str()});
+  }
+
+  // Keys KV caches: the same weights compiled with the same options give the same digest.
+  std::vector<uint8_t> digestOf(const std::vector<program::Tensor> &tensors) const {
+    Sha256 hash;
+    hash.update("girih program 1\n" + options.numerics + "\n" + kvType + "\n" + model.config.family + "\n");
+    for (const program::Tensor &tensor : tensors)
+      hash.update(tensor.name + " " + tensor.layout + " " + std::to_string(tensor.sizeBytes) + " " +
+                  std::to_string(tensor.crc32c) + "\n");
+    Sha256Digest digest = hash.finish();
+    return {digest.begin(), digest.end()};
+  }
+
+  const CompileOptions &options;
+  std::string kvType;
+  MLIRContext context;
+  std::unique_ptr<weights::WeightStore> store;
+  models::ImportedModel model;
+  std::vector<CompiledTarget> compiled;
+  std::optional<Tokenizer> tokenizer;
+};
+
+}  // namespace
+
+Status compileCheckpoint(const CompileOptions &options) {
+  return Compilation(options).run().withContext("compiling \"" + options.inputPath + "\"");
+}
+
+}  // namespace girih::compiler

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the compiler did, for people: dispatches with their tiles, and the JSON of --report.
+#include "compiler/report.h"
+
+#include "compiler/analysis/cost_model.h"
+#include "dialects/girih/dialect.h"
+#include "dialects/machine/dialect.h"
+#include "runtime/base/json.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+
+#include <cstdio>
+
+using namespace mlir;
+
+namespace girih::compiler {
+namespace {
+
+std::string tilesOf(scf::ForallOp loop) {
+  std::string text;
+  loop.walk([&](dialect::QMatmulOp matmul) {
+    if (!text.empty())
+      text += "; ";
+    text += "rows " + std::to_string(matmul.getRowTile().value_or(0)) + " x columns " +
+            std::to_string(matmul.getColumnTile().value_or(0)) + " x k " + std::to_string(matmul.getKTile().value_or(0));
+  });
+  loop.walk([&](dialect::AttentionOp attention) {
+    text += "queries " + std::to_string(attention.getQueryTile().value_or(0));
+  });
+  return text.empty() ? "rows 1" : text;
+}
+
+std::string strategyOf(scf::ForallOp loop) {
+  std::string strategy = "elementwise";
+  loop.walk([&](dialect::QMatmulOp matmul) { strategy = matmul.getStrategy().value_or("").str(); });
+  loop.walk([&](dialect::AttentionOp) { strategy = "online"; });
+  return strategy;
+}
+
+}  // namespace
+
+void appendDispatches(ModuleOp module, std::string_view isa, std::vector<program::DispatchReport> &rows) {
+  auto machine = module->getAttrOfType<machine::DescriptionAttr>("girih.machine");
+  for (auto function : module.getOps<func::FuncOp>()) {
+    auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens");
+    if (!maxTokens)
+      continue;
+    function.walk([&](scf::ForallOp loop) {
+      auto name = loop->getAttrOfType<StringAttr>("girih.dispatch");
+      if (!name)
+        return;
+      DispatchCost cost = estimateDispatch(loop, maxTokens.getInt(), machine);
+      program::DispatchReport row;
+      row.name = name.str();
+      row.isa = isa;
+      row.entry = function.getName().str();
+      row.tiles = tilesOf(loop);
+      row.strategy = strategyOf(loop);
+      row.predictedSeconds = cost.seconds;
+      row.numBytes = uint64_t(cost.bytes);
+      row.numOperations = uint64_t(cost.operations);
+      row.bound = cost.isMemoryBound ? "memory" : "compute";
+      row.footprintBytes = uint64_t(cost.footprintBytes);
+      row.level = cost.level;
+      rows.push_back(std::move(row));
+    });
+  }
+}
+
+Status writeReport(const std::string &path, const program::Tables &tables,
+                   const std::vector<program::Tensor> &tensors) {
+  JsonWriter json;
+  json.beginObject().member("model", tables.model.name).member("numerics", tables.model.numerics);
+  json.key("tensors").beginArray();
+  for (const program::Tensor &tensor : tensors)
+    json.beginObject()
+        .member("name", tensor.name)
+        .member("storage", tensor.storage)
+        .member("layout", tensor.layout)
+        .member("bytes", tensor.sizeBytes)
+        .member("treatment", tensor.treatment)
+        .endObject();
+  json.endArray().key("dispatches").beginArray();
+  for (const program::DispatchReport &row : tables.dispatches)
+    json.beginObject()
+        .member("name", row.name)
+        .member("isa", row.isa)
+        .member("entry", row.entry)
+        .member("strategy", row.strategy)
+        .member("tiles", row.tiles)
+        .member("predicted_seconds", row.predictedSeconds)
+        .member("bytes", row.numBytes)
+        .member("operations", row.numOperations)
+        .member("bound", row.bound)
+        .member("footprint_bytes", row.footprintBytes)
+        .member("level", row.level)
+        .endObject();
+  json.endArray().key("notes").beginArray();
+  for (const program::Note &note : tables.notes)
+    json.beginObject().member("topic", note.topic).member("text", note.text).endObject();
+  json.endArray().endObject();
+  std::string text = json.take() + "\n";
+  std::FILE *file = std::fopen(path.c_str(), "w");
+  bool isWritten = file && std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  if (file && std::fclose(file) != 0)
+    isWritten = false;
+  if (!isWritten)
+    return unavailable("cannot write the report to \"" + path + "\"; give --report a path that can be written");
+  return {};
+}
+
+}  // namespace girih::compiler

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// girih-compile: the compiler's own binary; `girih compile` starts it.
+#include "compiler/compile.h"
+
+#include "backends/cpu/codegen/compile_table.h"
+#include "compiler/backend.h"
+#include "dialects/machine/json.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/CommandLine.h"
+#include "llvm/Support/InitLLVM.h"
+#include "llvm/Support/MemoryBuffer.h"
+
+#include <chrono>
+#include <unistd.h>
+
+namespace cl = llvm::cl;
+using girih::compiler::CompileOptions;
+
+namespace {
+
+constexpr int kUsage = 2, kFailure = 1;
+
+// Prints a bar that fills on a terminal, one line a stage elsewhere.
+class Progress {
+public:
+  explicit Progress(bool isQuiet) : isQuiet(isQuiet), isTerminal(isatty(STDERR_FILENO)) {}
+  void operator()(std::string_view stage, double share) {
+    if (isQuiet)
+      return;
+    if (isTerminal) {
+      int filled = int(share * kWidth);
+      std::fprintf(stderr, "\r[%s%s] %3d %% %-48.48s", std::string(filled, '#').c_str(),
+                   std::string(kWidth - filled, '.').c_str(), int(share * 100), std::string(stage).c_str());
+      if (share >= 1.0)
+        std::fprintf(stderr, "\n");
+    } else if (stage != last) {
+      std::fprintf(stderr, "girih compile: %s\n", std::string(stage).c_str());
+    }
+    last = stage;
+  }
+
+private:
+  static constexpr int kWidth = 28;
+  bool isQuiet, isTerminal;
+  std::string last;
+};
+
+int usageError(const std::string &message) {
+  llvm::errs() << "girih compile: " << message << "\n";
+  return kUsage;
+}
+
+// "cpu", "cpu:avx2", "cpu:native" -> instruction sets.
+bool parseTarget(llvm::StringRef target, std::vector<std::string> &isas, std::string &error) {
+  auto [backend, isa] = target.split(':');
+  if (backend != "cpu") {
+    error = "--target is \"" + target.str() + "\"; cpu is built today, cuda and vulkan are planned";
+    return false;
+  }
+  if (isa.empty())
+    isas = {"avx2", "avx512"};
+  else if (isa == "avx2" || isa == "avx512" || isa == "native")
+    isas = {isa.str()};
+  else {
+    error = isa == "amx" ? "target cpu:amx is not built yet; cpu:avx2, cpu:avx512 and cpu:native are"
+                         : "--target names instruction set \"" + isa.str() + "\"; avx2, avx512 and native are built";
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  llvm::InitLLVM init(argc, argv);
+  cl::OptionCategory category("Options");
+  cl::opt<std::string> input(cl::Positional, cl::desc("<checkpoint: a .gguf file or a Hugging Face folder>"),
+                             cl::cat(category));
+  cl::opt<std::string> output("o", cl::desc("the program file to write (default: the input's name with .girih)"),
+                              cl::value_desc("file"), cl::cat(category));
+  cl::opt<std::string> target("target", cl::init("cpu"),
+                              cl::desc("cpu (all x86 variants), cpu:avx2, cpu:avx512 or cpu:native"),
+                              cl::value_desc("target"), cl::cat(category));
+  cl::opt<std::string> numerics("numerics", cl::init("fast"),
+                                cl::desc("exact: f32 throughout, the reference's own tokens; fast: KV cache in f16"),
+                                cl::value_desc("mode"), cl::cat(category));
+  cl::opt<std::string> kv("kv", cl::desc("KV cache: f32 or f16 (default: by numerics)"), cl::value_desc("type"),
+                          cl::cat(category));
+  cl::opt<std::string> report("report", cl::desc("write what became of each tensor and dispatch, as JSON"),
+                              cl::value_desc("file"), cl::cat(category));
+  cl::opt<std::string> machine("machine", cl::desc("tile for the machine that this JSON describes, not for this one"),
+                               cl::value_desc("file"), cl::cat(category));
+  cl::opt<std::string> dump("dump-ir", cl::desc("write the IR after each pass into this folder"),
+                            cl::value_desc("folder"), cl::cat(category));
+  cl::opt<int> maxTokens("max-tokens-per-step", cl::init(512), cl::desc("most tokens of one step"),
+                         cl::value_desc("n"), cl::cat(category));
+  cl::opt<int> threads("threads", cl::init(0), cl::desc("threads that pack weights (default: all)"),
+                       cl::value_desc("n"), cl::cat(category));
+  cl::opt<bool> quiet("quiet", cl::desc("no progress"), cl::cat(category));
+  cl::opt<std::string> printMachine("print-machine", cl::desc("print this machine as JSON, seen through avx2 or avx512"),
+                                    cl::value_desc("isa"), cl::cat(category));
+  cl::HideUnrelatedOptions(category);
+  std::string errors;
+  llvm::raw_string_ostream errorStream(errors);
+  if (!cl::ParseCommandLineOptions(argc, argv,
+                                   "girih compile: a checkpoint in, one .girih file out\n\n"
+                                   "  girih compile model.gguf -o model.girih\n"
+                                   "  girih compile model.gguf --numerics exact --target cpu:native\n",
+                                   &errorStream))
+    return usageError(errors);
+  if (!printMachine.empty()) {
+    mlir::MLIRContext context;
+    context.loadDialect<girih::machine::MachineDialect>();
+    auto backend = girih::compiler::CompilingBackend::create(girih_cpu_compile_query);
+    if (!backend.isOk())
+      return usageError(std::string(backend.status().message()));
+    auto described = backend->describe(&context, "cpu:" + printMachine);
+    if (!described.isOk())
+      return usageError(std::string(described.status().message()));
+    llvm::outs() << girih::machine::printJson(*described) << "\n";
+    return 0;
+  }
+  if (input.empty())
+    return usageError("no checkpoint given; `girih compile model.gguf -o model.girih`");
+  if (maxTokens < 16 || maxTokens > 8192)
+    return usageError("--max-tokens-per-step is " + std::to_string(maxTokens) + "; it is 16 to 8192");
+
+  CompileOptions options;
+  options.inputPath = input;
+  options.outputPath = output.empty() ? llvm::StringRef(input).rsplit('/').second.rsplit('.').first.str() + ".girih"
+                                      : std::string(output);
+  if (output.empty() && !llvm::StringRef(input).contains('/'))
+    options.outputPath = llvm::StringRef(input).rsplit('.').first.str() + ".girih";
+  std::string targetError;
+  if (!parseTarget(target, options.isas, targetError))
+    return usageError(targetError);
+  options.backend = girih_cpu_compile_query;
+  options.numerics = numerics;
+  options.kvType = kv;
+  options.reportPath = report;
+  options.dumpFolder = dump;
+  options.maxTokensPerStep = maxTokens;
+  options.numThreads = threads;
+  options.progress = Progress(quiet);
+  if (!machine.empty()) {
+    auto file = llvm::MemoryBuffer::getFile(machine);
+    if (!file)
+      return usageError("--machine \"" + machine + "\": " + file.getError().message());
+    options.machineJson = (*file)->getBuffer().str();
+  }
+  girih::Status status = girih::compiler::compileCheckpoint(options);
+  if (!status.isOk()) {
+    llvm::errs() << (quiet ? "" : "\n") << "girih compile: " << status.message() << "\n";
+    return status.code() == girih::StatusCode::InvalidArgument && status.message().find("--") != std::string::npos
+               ? kUsage
+               : kFailure;
+  }
+  return 0;
+}
