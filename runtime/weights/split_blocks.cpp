@@ -41,8 +41,8 @@ void mapNibbles(const uint8_t *bytes, const int8_t (&values)[16], uint8_t *codes
   }
 }
 
-// Codes of Q5_0 and Q5_1: 16 bytes of nibbles, bit k of the 4 bytes `highBits` is bit 4 of code k. Eight codes at a time
-// in one word: no loop over bits vectorizes, and pieces of codes stored apart would stall the loads that follow.
+// Codes of Q5_0 and Q5_1: 16 bytes of nibbles, bit k of the 4 bytes `highBits` is bit 4 of code k. Eight codes at a
+// time in one word: no loop over bits vectorizes, and pieces of codes stored apart would stall the loads that follow.
 void splitFiveBits(const uint8_t *highBits, const uint8_t *nibbles, uint64_t eightOffsets, uint8_t *codes) {
   constexpr uint64_t kEachByte = 0x0101010101010101;
   for (int index = 0; index < 4; ++index) {

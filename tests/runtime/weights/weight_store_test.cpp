@@ -132,6 +132,13 @@ TEST(WeightStore, SaysWhatIsWrongWithAnIndex) {
               HasSubstr("places tensor \"z\""));
 }
 
+TEST(WeightStore, BoundsTheSideFiles) {
+  TemporaryFolder folder;
+  std::string config = folder.write("config.json", "{}");
+  std::filesystem::resize_file(config, (256 << 20) + 1);  // sparse: takes no space
+  EXPECT_THAT(failureOf(folder.path(), StatusCode::OutOfRange), HasSubstr("config.json: has 268435457 bytes"));
+}
+
 TEST(WeightStore, SaysWhatIsNoCheckpoint) {
   TemporaryFolder folder;
   EXPECT_THAT(failureOf(folder.path("absent.gguf"), StatusCode::NotFound), HasSubstr("absent.gguf"));
