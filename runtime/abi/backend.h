@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The backend ABI: how a machine kind is given to Girih. Standalone C99.
+/* The backend ABI: how a machine kind is given to Girih. C99; needs message.h beside it and nothing else.
  *
  * A backend is a library with one exported function, GIRIH_BACKEND_QUERY_SYMBOL. It answers with two tables, each
  * of which may be null: a cross compiler has no run table, prebuilt kernels need no compile table.
@@ -19,6 +19,8 @@
 #ifndef GIRIH_RUNTIME_ABI_BACKEND_H
 #define GIRIH_RUNTIME_ABI_BACKEND_H
 
+#include "runtime/abi/message.h"
+
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -28,14 +30,6 @@ extern "C" {
 #define GIRIH_BACKEND_ABI_MAJOR 0
 #define GIRIH_BACKEND_ABI_MINOR 1
 #define GIRIH_BACKEND_QUERY_SYMBOL "girih_backend_query"
-
-typedef int32_t girih_code;
-
-/* Where a failing function explains itself; owned by the caller. Longer texts are cut, always terminated. */
-typedef struct girih_message {
-  char *text;
-  uint64_t capacity_bytes; /* with the terminator; 512 is plenty */
-} girih_message;
 
 /* ---- the run table ---------------------------------------------------------------------------------------- */
 
