@@ -38,7 +38,7 @@ void RequestFields::takeBoolean(std::string_view name, bool &value) {
     return;
   auto flag = found->asBoolean();
   if (!flag.isOk())
-    return fail(name, "is of type " + std::string(jsonKindName(found->kind())) + "; it must be true or false", "invalid_type");
+    return fail(name, "is " + std::string(jsonKindName(found->kind())) + "; it must be true or false", "invalid_type");
   value = *flag;
 }
 
@@ -60,7 +60,7 @@ void RequestFields::takeNumber(std::string_view name, double lowest, double high
     return;
   auto number = found->asNumber();
   if (!number.isOk())
-    return fail(name, "is of type " + std::string(jsonKindName(found->kind())) + "; it must be a number", "invalid_type");
+    return fail(name, "is " + std::string(jsonKindName(found->kind())) + "; it must be a number", "invalid_type");
   bool isInRange = *number >= lowest && *number <= highest && !(aboveLowest && *number == lowest);
   if (!isInRange)
     return fail(name, "is " + numberText(*number) + "; it must be " + (aboveLowest ? "above " : "from ") + numberText(lowest) +
@@ -74,7 +74,7 @@ void RequestFields::takeText(std::string_view name, std::string &value) {
     return;
   auto text = found->asString();
   if (!text.isOk())
-    return fail(name, "is of type " + std::string(jsonKindName(found->kind())) + "; it must be a string", "invalid_type");
+    return fail(name, "is " + std::string(jsonKindName(found->kind())) + "; it must be a string", "invalid_type");
   value = *text;
 }
 

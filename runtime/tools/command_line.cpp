@@ -4,7 +4,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include <cstdlib>
 #include <iostream>
+#include <sstream>
 
 namespace girih::tools {
 
@@ -44,7 +46,17 @@ void CommandLine::integer(const char *spelling, std::optional<int64_t> &value, i
 
 void CommandLine::number(const char *spelling, std::optional<double> &value, double lowest, double highest,
                          const char *help) {
-  parser->app.add_option(spelling, value, help)->type_name("X")->check(CLI::Range(lowest, highest));
+  // Not CLI::Range, which lets NaN pass.
+  auto isInRange = [lowest, highest](const std::string &text) {
+    char *end = nullptr;
+    double number = std::strtod(text.c_str(), &end);
+    if (end != text.c_str() && *end == '\0' && number >= lowest && number <= highest)
+      return std::string();
+    std::ostringstream fault;
+    fault << "\"" << text << "\" is no number from " << lowest << " to " << highest;
+    return fault.str();
+  };
+  parser->app.add_option(spelling, value, help)->type_name("X")->check(isInRange);
 }
 
 void CommandLine::choice(const char *spelling, std::string &value, const std::vector<std::string> &choices,

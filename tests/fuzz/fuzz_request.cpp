@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fuzz target: any bytes as the body of a request; what is accepted stays within the bounds that the engine asks for.
+#include "runtime/base/json_reader.h"
+#include "runtime/server/api_types.h"
+#include "runtime/server/stop_matcher.h"
+
+namespace {
+
+using namespace girih;
+using namespace girih::server;
+
+void require(bool condition) {
+  if (!condition)
+    __builtin_trap();
+}
+
+// An error's own body must be JSON, whatever bytes it quotes.
+void checkError(const ApiError &error) {
+  require(error.status >= 400 && !error.message.empty());
+  require(JsonDocument::parse(errorBody(error)).isOk());
+}
+
+void checkGeneration(const GenerationParameters &generation) {
+  require(engine::checkSampling(generation.sampling).isOk());
+  require(generation.stop.size() <= kMaxStopStrings);
+  require(!generation.maxTokens || *generation.maxTokens > 0);
+  StopMatcher matcher(generation.stop);
+  std::string shown = matcher.push(generation.model) + matcher.finish();
+  require(shown.size() <= generation.model.size());
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t numBytes) {
+  std::string_view body(reinterpret_cast<const char *>(bytes), numBytes);
+  auto chat = parseChatCompletion(body, {});
+  if (auto *request = std::get_if<ChatCompletionRequest>(&chat)) {
+    checkGeneration(request->generation);
+    // What the template is given must be JSON, also where it was written again.
+    require(JsonDocument::parse(request->messagesJson).isOk());
+    require(request->extraJson.empty() || JsonDocument::parse(request->extraJson).isOk());
+  } else {
+    checkError(std::get<ApiError>(chat));
+  }
+  auto completion = parseCompletion(body, {});
+  if (auto *request = std::get_if<CompletionRequest>(&completion))
+    checkGeneration(request->generation);
+  else
+    checkError(std::get<ApiError>(completion));
+  return 0;
+}

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the official Python client must be able to do with the server that GIRIH_URL names."""
+import concurrent.futures
+import os
+import pathlib
+import re
+import time
+import urllib.request
+
+import openai
+
+URL, KEY, MODEL = os.environ["GIRIH_URL"], os.environ["GIRIH_KEY"], os.environ["GIRIH_MODEL"]
+PID = os.environ["GIRIH_SERVER_PID"]
+DISCONNECTS = 200
+client = openai.OpenAI(base_url=URL + "/v1", api_key=KEY, max_retries=0, timeout=120)
+MESSAGES = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
+PLAIN = dict(model=MODEL, messages=MESSAGES, temperature=0, max_tokens=24)
+
+
+def metric(name):
+    request = urllib.request.Request(URL + "/metrics", headers={"Authorization": "Bearer " + KEY})
+    text = urllib.request.urlopen(request, timeout=60).read().decode()
+    return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE).group(1))
+
+
+def wait_until_idle():
+    deadline = time.time() + 60
+    while metric("girih_kv_blocks_used") or metric("girih_requests_active"):
+        assert time.time() < deadline, f"{metric('girih_kv_blocks_used')} KV blocks are still held"
+        time.sleep(0.05)
+
+
+def refused(kind, code, call):
+    try:
+        call()
+    except kind as error:
+        assert error.code == code, f"code is {error.code}, expected {code}"
+        return error
+    raise AssertionError(f"{kind.__name__} was expected")
+
+
+def collect(stream):
+    """Text, finish reason and usage of a chat stream."""
+    text, reason, usage, role = "", None, None, None
+    for chunk in stream:
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            assert choice.index == 0 and reason is None, "nothing follows the finish reason"
+            role = role or choice.delta.role
+            text += choice.delta.content or ""
+            reason = choice.finish_reason
+    assert role == "assistant", role
+    return text, reason, usage
+
+
+def test_plain():
+    answer = client.chat.completions.create(**PLAIN)
+    assert answer.choices[0].message.role == "assistant" and answer.choices[0].message.content
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    usage = answer.usage
+    assert 0 < usage.completion_tokens <= 24 and usage.prompt_tokens > 0
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+
+
+def test_models():
+    assert [model.id for model in client.models.list()]
+    assert client.models.retrieve(MODEL).id == MODEL
+
+
+def test_streamed_is_the_same_text():
+    plain = client.chat.completions.create(**PLAIN)
+    text, reason, usage = collect(client.chat.completions.create(**PLAIN, stream=True))
+    assert text == plain.choices[0].message.content and reason == plain.choices[0].finish_reason
+    assert usage is None
+    _, _, usage = collect(client.chat.completions.create(**PLAIN, stream=True, stream_options={"include_usage": True}))
+    assert usage == plain.usage, (usage, plain.usage)
+
+
+def test_stop_strings():
+    text = client.chat.completions.create(**PLAIN).choices[0].message.content
+    stop = text[len(text) // 2:][:5]
+    expected = text[:text.index(stop)]
+    for stops in (stop, ["@@never@@", stop]):
+        answer = client.chat.completions.create(**PLAIN, stop=stops)
+        assert answer.choices[0].message.content == expected and answer.choices[0].finish_reason == "stop"
+        streamed, reason, _ = collect(client.chat.completions.create(**PLAIN, stop=stops, stream=True))
+        assert streamed == expected and reason == "stop", (streamed, expected)
+
+
+def test_one_choice_only():
+    assert len(client.chat.completions.create(**PLAIN, n=1).choices) == 1
+    error = refused(openai.BadRequestError, "unsupported_parameter", lambda: client.chat.completions.create(**PLAIN, n=2))
+    assert error.param == "n"
+
+
+def test_seed():
+    def sample(seed):
+        return client.chat.completions.create(**{**PLAIN, "temperature": 1.0}, seed=seed).choices[0].message.content
+
+    assert sample(7) == sample(7)
+    assert len({sample(seed) for seed in range(6)}) > 1
+
+
+def test_logprobs():
+    answer = client.chat.completions.create(**PLAIN, logprobs=True, top_logprobs=2)
+    entries = answer.choices[0].logprobs.content
+    assert len(entries) >= answer.usage.completion_tokens - 1
+    assert all(entry.logprob <= 0 and len(entry.top_logprobs) == 2 for entry in entries)
+
+
+def test_completions():
+    answer = client.completions.create(model=MODEL, prompt="Once upon a time", max_tokens=8, temperature=0)
+    assert answer.choices[0].text and answer.usage.completion_tokens <= 8
+    stream = client.completions.create(model=MODEL, prompt="Once upon a time", max_tokens=8, temperature=0, stream=True)
+    assert "".join(choice.text for chunk in stream for choice in chunk.choices) == answer.choices[0].text
+
+
+def test_refusals():
+    stranger = openai.OpenAI(base_url=URL + "/v1", api_key="wrong", max_retries=0)
+    refused(openai.AuthenticationError, "invalid_api_key", lambda: stranger.chat.completions.create(**PLAIN))
+    refused(openai.NotFoundError, "model_not_found",
+            lambda: client.chat.completions.create(**{**PLAIN, "model": "gpt-9"}))
+    long_messages = [{"role": "user", "content": "word " * 40_000}]
+    error = refused(openai.BadRequestError, "context_length_exceeded",
+                    lambda: client.chat.completions.create(**{**PLAIN, "messages": long_messages}))
+    assert error.param == "messages"
+    refused(openai.BadRequestError, "invalid_value", lambda: client.chat.completions.create(**{**PLAIN, "temperature": 9}))
+
+
+def test_concurrent_requests_share_steps():
+    shared_before = metric("girih_shared_steps_total")
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(lambda _: client.chat.completions.create(**PLAIN), range(32)))
+    assert all(answer.choices[0].message.content for answer in answers)
+    if MODEL == "fake":
+        assert len({answer.choices[0].message.content for answer in answers}) == 1
+    assert metric("girih_shared_steps_total") > shared_before
+
+
+def test_disconnects_leak_nothing():
+    def leave_in_mid_stream(_):
+        stream = client.chat.completions.create(**{**PLAIN, "max_tokens": 1500}, stream=True, extra_body={"ignore_eos": True})
+        for _, _chunk in zip(range(3), stream):
+            pass
+        stream.close()
+
+    def count_open_files():
+        return len(list(pathlib.Path(f"/proc/{PID}/fd").iterdir()))
+
+    wait_until_idle()
+    gone_before, files_before = metric("girih_clients_gone_total"), count_open_files()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(leave_in_mid_stream, range(DISCONNECTS)))
+    wait_until_idle()
+    left = metric("girih_clients_gone_total") - gone_before
+    assert left == DISCONNECTS, f"{left} of {DISCONNECTS} clients were seen to go"
+    assert count_open_files() <= files_before + 16, "connections were left open"
+    assert client.chat.completions.create(**PLAIN).choices[0].message.content
+
+
+for name, test in list(globals().items()):
+    if name.startswith("test_"):
+        begun = time.time()
+        test()
+        print(f"ok {name} ({time.time() - begun:.1f} s)", flush=True)

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// FakeEngine: see the header.
+#include "tests/runtime/server/fake_engine.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace girih::server {
+
+FakeEngine::FakeEngine(FakeEngineOptions options) : options(std::move(options)) {
+  executableFacts.isa = "fake";
+  counters.numKvBlocks = 1000;
+  thread = std::thread([this] { run(); });
+}
+
+FakeEngine::~FakeEngine() {
+  {
+    std::lock_guard lock(mutex);
+    isStopping = true;
+  }
+  changed.notify_one();
+  thread.join();
+}
+
+const program::Program &FakeEngine::noProgram() {
+  std::fputs("a FakeEngine has no program\n", stderr);
+  std::abort();
+}
+
+Expected<engine::RequestId> FakeEngine::submit(engine::Request request, std::shared_ptr<engine::Listener> listener) {
+  for (int32_t token : request.promptTokens)
+    if (token < 0 || token >= static_cast<int32_t>(kVocabSize))
+      return invalidArgument("token " + std::to_string(token) + " is beyond the vocabulary of " + std::to_string(kVocabSize));
+  std::lock_guard lock(mutex);
+  counters.numPromptTokens += request.promptTokens.size();
+  sequences[nextId] = {std::move(request), std::move(listener)};
+  changed.notify_one();
+  return nextId++;
+}
+
+void FakeEngine::cancel(engine::RequestId id) {
+  std::lock_guard lock(mutex);
+  if (auto found = sequences.find(id); found != sequences.end())
+    found->second.isCancelled = true;
+}
+
+engine::EngineStats FakeEngine::stats() const {
+  std::lock_guard lock(mutex);
+  engine::EngineStats result = counters;
+  result.numRunning = static_cast<uint32_t>(std::min<size_t>(sequences.size(), options.maxRunning));
+  result.numWaiting = static_cast<uint32_t>(sequences.size()) - result.numRunning;
+  result.numKvBlocksUsed = sequences.size();
+  return result;
+}
+
+bool FakeEngine::step(engine::RequestId id, Sequence &sequence) {
+  const engine::Request &request = sequence.request;
+  auto end = [&](engine::FinishReason reason, Status status) {
+    engine::Usage usage;
+    usage.numPromptTokens = static_cast<uint32_t>(request.promptTokens.size());
+    usage.numOutputTokens = sequence.numGenerated;
+    sequence.listener->onFinish(id, reason, usage, status);
+    ++counters.numRequestsFinished[static_cast<int>(reason)];
+    return true;
+  };
+  if (sequence.isCancelled || isStopping)
+    return end(engine::FinishReason::Cancelled, {});
+  if (options.fails && sequence.numGenerated == 3)
+    return end(engine::FinishReason::Failed, internalError("a logit is NaN"));
+  size_t shift = request.sampling.temperature > 0 ? request.sampling.seed % options.says.size() : 0;
+  size_t at = shift + sequence.numGenerated;
+  if (at >= options.says.size() && !request.ignoreStop)
+    return end(engine::FinishReason::Stop, {});
+  engine::TokenResult result;
+  result.token = static_cast<unsigned char>(options.says[at % options.says.size()]);
+  result.logprob = -0.5f;
+  std::vector<engine::TopToken> top(request.numTopLogprobs, {result.token, -0.5f});
+  result.top = top;
+  ++sequence.numGenerated;
+  sequence.listener->onTokens(id, {&result, 1});
+  bool isFull = request.promptTokens.size() + sequence.numGenerated >= options.contextTokens;
+  return (isFull || sequence.numGenerated >= request.maxTokens) && end(engine::FinishReason::Length, {});
+}
+
+void FakeEngine::run() {
+  std::unique_lock lock(mutex);
+  while (!isStopping || !sequences.empty()) {
+    changed.wait(lock, [this] { return isStopping || !sequences.empty(); });
+    std::vector<std::pair<engine::RequestId, Sequence *>> running;
+    for (auto &[id, sequence] : sequences)
+      if (running.size() < options.maxRunning || sequence.isCancelled || isStopping)
+        running.emplace_back(id, &sequence);
+    ++counters.numSteps;
+    counters.numSharedSteps += running.size() > 1;
+    counters.maxSequencesInStep = std::max(counters.maxSequencesInStep, static_cast<uint32_t>(running.size()));
+    // As the real one: listeners are called without the lock, and may submit and cancel.
+    lock.unlock();
+    std::vector<engine::RequestId> ended;
+    for (auto &[id, sequence] : running)
+      if (step(id, *sequence))
+        ended.push_back(id);
+    std::this_thread::sleep_for(options.stepTime);
+    lock.lock();
+    for (engine::RequestId id : ended)
+      sequences.erase(id);
+  }
+}
+
+namespace {
+
+// The character that byte-level vocabularies write for a byte (OpenAI's GPT-2 table), as UTF-8.
+std::string visibleByte(int byte) {
+  auto isVisible = [](int b) { return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255); };
+  int codePoint = byte;
+  if (!isVisible(byte)) {
+    codePoint = 256;
+    for (int lower = 0; lower < byte; ++lower)
+      codePoint += !isVisible(lower);
+  }
+  if (codePoint < 128)
+    return {static_cast<char>(codePoint)};
+  return {static_cast<char>(0xC0 | codePoint >> 6), static_cast<char>(0x80 | (codePoint & 63))};
+}
+
+}  // namespace
+
+ServedModel fakeModel(FakeEngineOptions options) {
+  GgufVocabulary vocabulary;
+  vocabulary.model = "gpt2";
+  vocabulary.preTokenizer = "gpt-2";
+  for (int byte = 0; byte < 256; ++byte)
+    vocabulary.tokens.push_back(visibleByte(byte));
+  vocabulary.tokens.push_back("<|end|>");
+  vocabulary.tokenTypes.assign(257, 1);
+  vocabulary.tokenTypes[256] = 3;
+  vocabulary.eosToken = FakeEngine::kEndToken;
+  auto tokenizer = Tokenizer::fromGguf(vocabulary);
+  if (!tokenizer.isOk())
+    std::fprintf(stderr, "%s\n", std::string(tokenizer.status().message()).c_str());
+  ServedModel model;
+  model.names = {"fake", "also-fake"};
+  model.tokenizer = std::move(tokenizer).value();
+  auto chatTemplate = ChatTemplate::parse("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "", "<|end|>", model.tokenizer->specialTexts());
+  if (!chatTemplate.isOk())
+    std::fprintf(stderr, "%s\n", std::string(chatTemplate.status().message()).c_str());
+  model.chatTemplate = std::move(chatTemplate).value();
+  model.stopTokens = {FakeEngine::kEndToken};
+  model.engine = std::make_unique<FakeEngine>(std::move(options));
+  return model;
+}
+
+}  // namespace girih::server

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// Request bodies: what is taken over, and that every refusal names its field.
+#include "runtime/server/api_types.h"
+
+#include "runtime/base/json_reader.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace girih::server {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+const std::string kMessages = R"("messages":[{"role":"user","content":"hi"}])";
+
+ApiResult<ChatCompletionRequest> chat(const std::string &fields) {
+  return parseChatCompletion("{" + kMessages + (fields.empty() ? "" : ",") + fields + "}", {});
+}
+
+TEST(ParseChatCompletion, TakesWhatIsGiven) {
+  auto parsed = chat(R"("model":"m","temperature":0.5,"top_p":0.9,"top_k":40,"min_p":0.1,"seed":-7,"max_tokens":5,
+    "max_completion_tokens":9,"stop":["a","b"],"stream":true,"stream_options":{"include_usage":true},"logprobs":true,
+    "top_logprobs":3,"n":1,"presence_penalty":0,"user":"u","num_ctx":4096,"think":null)");
+  ASSERT_TRUE(std::holds_alternative<ChatCompletionRequest>(parsed)) << std::get<ApiError>(parsed).message;
+  const GenerationParameters &generation = std::get<ChatCompletionRequest>(parsed).generation;
+  EXPECT_EQ(generation.model, "m");
+  EXPECT_FLOAT_EQ(generation.sampling.temperature, 0.5f);
+  EXPECT_FLOAT_EQ(generation.sampling.topP, 0.9f);
+  EXPECT_EQ(generation.sampling.topK, 40);
+  EXPECT_EQ(generation.sampling.seed, static_cast<uint64_t>(-7));
+  EXPECT_EQ(generation.maxTokens, 9u);
+  EXPECT_THAT(generation.stop, ElementsAre("a", "b"));
+  EXPECT_TRUE(generation.stream && generation.includeUsage && generation.wantLogprobs);
+  EXPECT_EQ(generation.numTopLogprobs, 3u);
+  EXPECT_THAT(generation.ignoredNames, ElementsAre("num_ctx", "think"));
+}
+
+TEST(ParseChatCompletion, UsesTheModelsSamplingWhereNothingIsSaid) {
+  program::GenerationDefaults defaults{true, 0.7f, 20, 0.8f, 0.05f, 1.1f};
+  auto parsed = parseChatCompletion("{" + kMessages + R"(,"top_p":1})", defaults);
+  const auto &sampling = std::get<ChatCompletionRequest>(parsed).generation.sampling;
+  EXPECT_FLOAT_EQ(sampling.temperature, 0.7f);
+  EXPECT_EQ(sampling.topK, 20);
+  EXPECT_FLOAT_EQ(sampling.topP, 1.0f);
+  EXPECT_FLOAT_EQ(sampling.repetitionPenalty, 1.1f);
+}
+
+TEST(ParseChatCompletion, CallsADeveloperSystemAndKeepsTheRest) {
+  auto parsed = parseChatCompletion(R"({"messages":[{"role":"developer","content":"be brief"},
+    {"role":"assistant","content":null,"name":"x"},{"role":"user","content":[{"type":"text","text":"hi"}]}]})", {});
+  ASSERT_TRUE(std::holds_alternative<ChatCompletionRequest>(parsed)) << std::get<ApiError>(parsed).message;
+  EXPECT_EQ(std::get<ChatCompletionRequest>(parsed).messagesJson,
+            R"([{"role":"system","content":"be brief"},{"role":"assistant","content":null,"name":"x"},)"
+            R"({"role":"user","content":[{"type":"text","text":"hi"}]}])");
+}
+
+struct Refusal {
+  std::string fields;
+  std::string param;
+  std::string message;
+};
+
+TEST(ParseChatCompletion, NamesTheFieldOfEveryRefusal) {
+  const Refusal kRefusals[] = {
+      {R"("n":4)", "n", "is 4"},
+      {R"("n":0)", "n", "from 1"},
+      {R"("temperature":3)", "temperature", "is 3; it must be from 0 to 2"},
+      {R"("temperature":"hot")", "temperature", "string"},
+      {R"("top_p":0)", "top_p", "above 0"},
+      {R"("max_tokens":0)", "max_tokens", "is 0"},
+      {R"("max_tokens":-9223372036854775808)", "max_tokens", "is -9223372036854775808"},
+      {R"("max_tokens":18446744073709551615)", "max_tokens", "whole number"},
+      {R"("max_tokens":1e300)", "max_tokens", "whole number"},
+      {R"("seed":1.5)", "seed", "whole number"},
+      {R"("stop":[1])", "stop", "array of strings"},
+      {R"("stream":"yes")", "stream", "true or false"},
+      {R"("stream_options":[])", "stream_options", "object"},
+      {R"("top_logprobs":2)", "top_logprobs", "needs `logprobs`"},
+      {R"("logprobs":true,"top_logprobs":21)", "top_logprobs", "is 21"},
+      {R"("tools":[{"type":"function"}])", "tools", "not offered"},
+      {R"("response_format":{"type":"json_object"})", "response_format", "not offered"},
+      {R"("logit_bias":{"5":100})", "logit_bias", "not offered"},
+      {R"("frequency_penalty":0.5)", "frequency_penalty", "repetition_penalty"},
+      {R"("stop_token_ids":[-1])", "stop_token_ids", "token ids"},
+  };
+  for (const Refusal &refusal : kRefusals) {
+    auto parsed = chat(refusal.fields);
+    ASSERT_TRUE(std::holds_alternative<ApiError>(parsed)) << refusal.fields;
+    const ApiError &error = std::get<ApiError>(parsed);
+    EXPECT_EQ(error.status, 400);
+    EXPECT_EQ(error.param, refusal.param) << refusal.fields;
+    EXPECT_THAT(error.message, HasSubstr(refusal.message)) << refusal.fields;
+  }
+}
+
+TEST(ParseChatCompletion, RefusesMessagesThatAreNone) {
+  const Refusal kRefusals[] = {
+      {R"({})", "messages", "at least one"},
+      {R"({"messages":[]})", "messages", "at least one"},
+      {R"({"messages":"hi"})", "messages", "array"},
+      {R"({"messages":[{"content":"hi"}]})", "messages[0].role", "one of"},
+      {R"({"messages":[{"role":"user","content":"a"},{"role":"king","content":"hi"}]})", "messages[1].role", "one of"},
+      {R"({"messages":["hi"]})", "messages[0].role", "one of"},
+      {R"({"messages":[{"role":"user","content":5}]})", "messages[0]", "text parts"},
+      {R"({"messages":[{"role":"user","content":[{"type":"image_url"}]}]})", "messages[0]", "text only"},
+  };
+  for (const Refusal &refusal : kRefusals) {
+    auto parsed = parseChatCompletion(refusal.fields, {});
+    ASSERT_TRUE(std::holds_alternative<ApiError>(parsed)) << refusal.fields;
+    EXPECT_EQ(std::get<ApiError>(parsed).param, refusal.param) << refusal.fields;
+    EXPECT_THAT(std::get<ApiError>(parsed).message, HasSubstr(refusal.message)) << refusal.fields;
+  }
+}
+
+TEST(ParseChatCompletion, RefusesWhatIsNotJson) {
+  for (std::string body : {std::string(), std::string("{"), std::string("[]"), std::string("nonsense"), std::string("{\"a\":\"\xFF\"}"),
+                           std::string(100'000, '['), "{\"messages\":" + std::string(1000, '[') + std::string(1000, ']') + "}"}) {
+    auto parsed = parseChatCompletion(body, {});
+    ASSERT_TRUE(std::holds_alternative<ApiError>(parsed)) << body.substr(0, 40);
+    EXPECT_EQ(std::get<ApiError>(parsed).code, "invalid_json") << body.substr(0, 40);
+  }
+}
+
+TEST(ParseCompletion, TakesTextAndTokenIds) {
+  auto text = parseCompletion(R"({"prompt":"once"})", {});
+  EXPECT_EQ(std::get<CompletionRequest>(text).promptText, "once");
+  EXPECT_EQ(std::get<CompletionRequest>(text).generation.maxTokens, kDefaultCompletionTokens);
+  auto single = parseCompletion(R"({"prompt":["once"]})", {});
+  EXPECT_EQ(std::get<CompletionRequest>(single).promptText, "once");
+  for (const char *body : {R"({"prompt":[1,2,3],"logprobs":2})", R"({"prompt":[[1,2,3]],"logprobs":2})"}) {
+    auto tokens = parseCompletion(body, {});
+    ASSERT_TRUE(std::holds_alternative<CompletionRequest>(tokens)) << body;
+    EXPECT_THAT(std::get<CompletionRequest>(tokens).promptTokens, ElementsAre(1, 2, 3));
+    EXPECT_EQ(std::get<CompletionRequest>(tokens).generation.numTopLogprobs, 2u);
+  }
+}
+
+TEST(ParseCompletion, RefusesSeveralPromptsAndForeignTypes) {
+  for (const char *body : {R"({})", R"({"prompt":["a","b"]})", R"({"prompt":[1,-2]})", R"({"prompt":[1,2147483648]})", R"({"prompt":{}})",
+                           R"({"prompt":[1,"a"]})"}) {
+    auto parsed = parseCompletion(body, {});
+    ASSERT_TRUE(std::holds_alternative<ApiError>(parsed)) << body;
+    EXPECT_EQ(std::get<ApiError>(parsed).param, "prompt") << body;
+  }
+  EXPECT_EQ(std::get<ApiError>(parseCompletion(R"({"prompt":"a","echo":true})", {})).param, "echo");
+  EXPECT_EQ(std::get<ApiError>(parseCompletion(R"({"prompt":"a","suffix":"b"})", {})).param, "suffix");
+}
+
+TEST(ErrorBody, HasAllFourKeys) {
+  EXPECT_EQ(errorBody({400, "invalid_request_error", "", "no \"x\"", ""}),
+            R"({"error":{"message":"no \"x\"","type":"invalid_request_error","param":null,"code":null}})");
+}
+
+TEST(ErrorResponse, SaysWhetherToRetry) {
+  EXPECT_THAT(errorResponse(apiErrorOf(resourceExhausted("full"))).headers, ElementsAre(std::pair<std::string, std::string>("retry-after", "1")));
+  EXPECT_THAT(errorResponse(apiErrorOf(internalError("bug"))).headers, ElementsAre(std::pair<std::string, std::string>("x-should-retry", "false")));
+  EXPECT_EQ(apiErrorOf(outOfRange("long")).code, "context_length_exceeded");
+}
+
+}  // namespace
+}  // namespace girih::server
