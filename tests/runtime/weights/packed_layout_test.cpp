@@ -2,6 +2,7 @@
 // PackedLayout: descriptors, ids, sizes, and that no two values share a byte.
 #include "runtime/weights/packed_layout.h"
 
+#include "runtime/program/tables.h"
 #include "runtime/weights/formats.h"
 
 #include <gmock/gmock.h>
@@ -37,6 +38,8 @@ TEST(PackedLayout, RefusesOtherTextsAndSecondSpellings) {
 TEST(PackedLayout, IdIsFnv1aOfTheDescriptor) {
   // Files name layouts by these ids: they must never change.
   EXPECT_EQ(PackedLayout::dense().layoutId(), 0xeea3215963cd9049u);
+  for (const FormatRow &row : formatTable())  // a program file computes it from the text alone
+    EXPECT_EQ(row.packed.layoutId(), program::layoutIdOf(row.packed.print()));
   EXPECT_EQ(PackedLayout::parse("p16:u4,f16,f16,32")->layoutId(), 0x7da614e5c64a11b8u);
 }
 
