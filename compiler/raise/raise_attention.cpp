@@ -119,6 +119,16 @@ unsigned tokenDimOf(const Source &source, unsigned token) {
   llvm_unreachable("a source has its token");
 }
 
+// The extent `dim` of `tensor`, where possible the very number that its destination was made with.
+OpFoldResult extentOf(OpBuilder &builder, Location loc, Value tensor, int64_t dim) {
+  Value made = tensor;
+  while (auto structured = made.getDefiningOp<DestinationStyleOpInterface>())
+    made = structured.getTiedOpOperand(cast<OpResult>(made))->get();
+  if (auto empty = made.getDefiningOp<tensor::EmptyOp>())
+    return empty.getMixedSizes()[dim];
+  return tensor::getMixedSize(builder, loc, tensor, dim);
+}
+
 struct RaiseAttentionPass : impl::RaiseAttentionBase<RaiseAttentionPass> {
   void runOnOperation() override {
     SmallVector<linalg::LinalgOp> contractions;
@@ -168,7 +178,8 @@ struct RaiseAttentionPass : impl::RaiseAttentionBase<RaiseAttentionPass> {
         product *= pullBack.extentOf(variable);
       return product;
     };
-    SmallVector<OpFoldResult> sizes = {tensor::getMixedSize(builder, loc, query, 0),
+    int64_t tokenDim = llvm::find_if(match.result, [&](auto &group) { return group.size() == 1 && group[0] == match.queryToken; }) - match.result.begin();
+    SmallVector<OpFoldResult> sizes = {extentOf(builder, loc, mix->getResult(0), tokenDim),
                                        builder.getIndexAttr(extent(match.heads())),
                                        builder.getIndexAttr(extent(match.valueChannels))};
     Value init = tensor::EmptyOp::create(builder, loc, sizes, builder.getF32Type());

@@ -5,6 +5,7 @@
 #include "compiler/fuse/passes.h"
 #include "compiler/import/passes.h"
 #include "compiler/raise/passes.h"
+#include "compiler/specialize/passes.h"
 #include "compiler/tile/passes.h"
 #include "dialects/register.h"
 
@@ -18,6 +19,7 @@ int main(int argc, char **argv) {
   girih::dialect::registerDialects(registry);
   girih::compiler::registerImportStage();
   girih::compiler::registerRaiseStage();
+  girih::compiler::registerSpecializeStage();
   girih::compiler::registerFuseStage();
   girih::compiler::registerTileStage();
   girih::compiler::registerAllocateStage();

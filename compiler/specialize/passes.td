@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// Passes of stage `specialize`: from a graph of one sequence to the ragged step with a paged KV cache.
+#ifndef GIRIH_COMPILER_SPECIALIZE_PASSES_TD
+#define GIRIH_COMPILER_SPECIALIZE_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def InsertKvCache : Pass<"girih-insert-kv-cache", "::mlir::ModuleOp"> {
+  let summary = "gives every attention its cache, after proving that nothing else mixes tokens";
+  let description = [{
+    Before: a stateless graph of one sequence whose attention is raised. After: every `girih.attention` appends its
+    keys and values to a cache and reads the cache, whose layer `@main` names (`girih.kv_layer`) and hands down; the
+    same functions are right for a ragged step of tokens of any sequences. The proof: every tensor's token dimension
+    is followed through all operations and calls; each operation other than attention must compute a token's elements
+    from that token's elements only. The index of a token is its position, read from `@main`'s positions.
+    Where something else mixes tokens (a softmax or sum over tokens, a shifted or sliced read, a running sum,
+    attention that was not raised) nothing is changed but for the module's attributes: `girih.recompute`, and the
+    reasons with their locations in `girih.notes`; such a graph runs by computing its prefix again.
+
+    Example:
+    ```mlir
+    func.func @main(%tokens: tensor<?xi32>, %positions: tensor<?xi32>, %x: tensor<8xf32>) -> tensor<?x1x8xf32> {
+      %c0 = arith.constant 0 : index
+      %t = tensor.dim %tokens, %c0 : tensor<?xi32>
+      %empty = tensor.empty(%t) : tensor<?x1x8xf32>
+      %q = linalg.generic {
+          indexing_maps = [affine_map<(t, h, d) -> (t)>, affine_map<(t, h, d) -> (d)>,
+                           affine_map<(t, h, d) -> (t, h, d)>],
+          iterator_types = ["parallel", "parallel", "parallel"]}
+          ins(%tokens, %x : tensor<?xi32>, tensor<8xf32>) outs(%empty : tensor<?x1x8xf32>) {
+      ^bb0(%token: i32, %element: f32, %out: f32):
+        %number = arith.sitofp %token : i32 to f32
+        %product = arith.mulf %number, %element : f32
+        linalg.yield %product : f32
+      } -> tensor<?x1x8xf32>
+      %y = girih.attention ins(%q : tensor<?x1x8xf32>) keys(%q, %q : tensor<?x1x8xf32>, tensor<?x1x8xf32>)
+          outs(%empty : tensor<?x1x8xf32>) {scale = 1.0 : f32} -> tensor<?x1x8xf32>
+      return %y : tensor<?x1x8xf32>
+    }
+    // CHECK: %[[KV:.*]] = girih.kv_layer 0
+    // CHECK: %[[NEXT:.*]] = girih.kv_append %[[Q:.*]], %[[Q]] into %[[KV]]
+    // CHECK: girih.attention ins(%[[Q]] : tensor<?x1x8xf32>) cache(%[[NEXT]] : !girih.kv<1, 8, 8, f16>)
+    ```
+  }];
+  let options = [Option<"kvElement", "kv-element", "std::string", /*default=*/"\"f16\"",
+                        "element type of the cache: f16 or f32">];
+  let dependentDialects = ["::girih::dialect::GirihDialect", "::mlir::linalg::LinalgDialect"];
+}
+
+def SelectLogitRows : Pass<"girih-select-logit-rows", "::mlir::ModuleOp"> {
+  let summary = "computes logits only for the tokens that are asked for";
+  let description = [{
+    Before: `@main` gives the logits of every token. After: `@main` has a last argument, the rows (i32) whose logits
+    are wanted, and gives theirs, in that order. The rows are gathered in front of the last call when it is given
+    tokens in one operand and mixes none (the head of a model), else at the end.
+
+    Example:
+    ```mlir
+    func.func @main(%tokens: tensor<?xi32>, %positions: tensor<?xi32>, %x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+      %y = call @head(%x) : (tensor<?x8xf32>) -> tensor<?x8xf32>
+      return %y : tensor<?x8xf32>
+    }
+    func.func private @head(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+      return %x : tensor<?x8xf32>
+    }
+    // CHECK-LABEL: @main
+    // CHECK-SAME: %[[X:[a-z0-9]+]]: tensor<?x8xf32>, %[[ROWS:[a-z0-9]+]]: tensor<?xi32>)
+    // CHECK: %[[KEPT:.*]] = girih.gather_rows ins(%[[ROWS]], %[[X]]
+    // CHECK: call @head(%[[KEPT]])
+    ```
+  }];
+  let dependentDialects = ["::girih::dialect::GirihDialect", "::mlir::tensor::TensorDialect"];
+}
+
+def AssignFormats : Pass<"girih-assign-formats", "::mlir::ModuleOp"> {
+  let summary = "computes with weights as they are stored";
+  let description = [{
+    Before: contractions and lookups read weights as if they were f32 tensors. After: a contraction of activations
+    [T, K] with a stored weight [N, K] is `girih.qmatmul`, whose kernel dequantises; a lookup of rows of a stored
+    weight is `girih.gather_rows`. The stored format is kept. Weights of one dimension (norms, biases) stay operands
+    of elementwise operations.
+
+    Example:
+    ```mlir
+    func.func @project(%x: tensor<?x32xf32>, %w: tensor<64x32xf32, #girih.storage<"q4_1">>, %init: tensor<?x64xf32>)
+        -> tensor<?x64xf32> {
+      %zero = arith.constant 0.0 : f32
+      %start = linalg.fill ins(%zero : f32) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+      %y = linalg.generic {
+          indexing_maps = [affine_map<(t, n, k) -> (t, k)>, affine_map<(t, n, k) -> (n, k)>,
+                           affine_map<(t, n, k) -> (t, n)>],
+          iterator_types = ["parallel", "parallel", "reduction"]}
+          ins(%x, %w : tensor<?x32xf32>, tensor<64x32xf32, #girih.storage<"q4_1">>) outs(%start : tensor<?x64xf32>) {
+      ^bb0(%a: f32, %b: f32, %sum: f32):
+        %product = arith.mulf %a, %b : f32
+        %next = arith.addf %sum, %product : f32
+        linalg.yield %next : f32
+      } -> tensor<?x64xf32>
+      return %y : tensor<?x64xf32>
+    }
+    // CHECK: girih.qmatmul ins(%{{.*}}, %{{.*}} : tensor<?x32xf32>, tensor<64x32xf32, #girih.storage<"q4_1">>)
+    // CHECK-NOT: linalg.generic
+    ```
+  }];
+  let dependentDialects = ["::girih::dialect::GirihDialect", "::mlir::linalg::LinalgDialect"];
+}
+
+def SplitPhases : Pass<"girih-split-phases", "::mlir::ModuleOp"> {
+  let summary = "makes a step function for each number of tokens worth its own code";
+  let description = [{
+    Before: one `@main`. After: for each bound N of `max-tokens` a function `@step_t<N>` with the attribute
+    `girih.max_tokens = N`, with its own copies of the functions it calls (`@block_0_t1`), so that later stages may
+    treat a decode step and a prefill chunk differently; `@main` is gone. `girih.model` moves to the module.
+
+    Example:
+    ```mlir
+    func.func @main(%tokens: tensor<?xi32>) -> tensor<?xi32> {
+      %0 = call @block_0(%tokens) : (tensor<?xi32>) -> tensor<?xi32>
+      return %0 : tensor<?xi32>
+    }
+    func.func private @block_0(%x: tensor<?xi32>) -> tensor<?xi32> {
+      return %x : tensor<?xi32>
+    }
+    // CHECK-NOT: @main
+    // CHECK: func.func @step_t1(%{{.*}}: tensor<?xi32>) -> tensor<?xi32> attributes {girih.max_tokens = 1 : i64}
+    // CHECK: call @block_0_t1(
+    // CHECK: func.func private @block_0_t1
+    ```
+  }];
+  let options = [ListOption<"maxTokens", "max-tokens", "int64_t",
+                            "most tokens of each step function, ascending (default: 1,8,512)">];
+}
+
+#endif

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stage `specialize`: the order of its passes.
+#include "compiler/specialize/passes.h"
+
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+
+namespace girih::compiler {
+
+#define GEN_PASS_REGISTRATION
+#include "compiler/specialize/passes.h.inc"
+
+void buildSpecializePipeline(mlir::OpPassManager &pipeline, const SpecializeOptions &options) {
+  // First, on the graph of one sequence: its proof speaks of that graph's tokens.
+  InsertKvCacheOptions cache;
+  cache.kvElement = options.kvElement;
+  pipeline.addPass(createInsertKvCache(cache));
+  // After the proof: a gathered row is a token no more.
+  pipeline.addPass(createSelectLogitRows());
+  pipeline.addPass(createAssignFormats());
+  pipeline.addPass(mlir::createCanonicalizerPass());
+  pipeline.addPass(mlir::createCSEPass());
+  // Last: everything before is the same for all numbers of tokens.
+  SplitPhasesOptions phases;
+  phases.maxTokens.assign(options.maxTokens.begin(), options.maxTokens.end());
+  pipeline.addPass(createSplitPhases(phases));
+}
+
+void registerSpecializeStage() {
+  registerGirih_specializePasses();
+  mlir::PassPipelineRegistration<SpecializeOptions>(
+      "girih-specialize", "stage specialize: the ragged step with its KV cache",
+      [](mlir::OpPassManager &pipeline, const SpecializeOptions &options) { buildSpecializePipeline(pipeline, options); });
+}
+
+}  // namespace girih::compiler
