@@ -32,7 +32,7 @@ int main(int argc, char **argv) {
   if (!file)
     return fail(error);
   mlir::OpPrintingFlags flags;
-  model->module->print(file->os(), flags.enableDebugInfo(locations, /*prettyForm=*/true));
+  model->module->print(file->os(), flags.enableDebugInfo(locations, /*prettyForm=*/false));
   file->keep();
   return 0;
 }
