@@ -1,21 +1,238 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih-cpu-lower-attention: attention over the paged cache, and storing into it.
+#include "backends/cpu/codegen/microkernels/attention_generator.h"
 #include "backends/cpu/codegen/passes.h"
+#include "backends/cpu/codegen/step_memory.h"
+#include "dialects/girih/dialect.h"
+#include "runtime/abi/step.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
-#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
-#include "mlir/IR/BuiltinOps.h"
+
+#include <cstddef>
+
+using namespace mlir;
+using namespace girih::dialect;
 
 namespace girih::cpu {
+
 #define GEN_PASS_DEF_LOWERATTENTION
 #include "backends/cpu/codegen/passes.h.inc"
+
 namespace {
+
+// A group's state is in the function's frame; a thread's stack may be small.
+constexpr int64_t kMaxFrameBytes = 64 * 1024;
+
+bool hasUnitInnerStride(Value memref) {
+  SmallVector<int64_t> strides;
+  int64_t offset = 0;
+  auto type = dyn_cast<MemRefType>(memref.getType());
+  return type && succeeded(type.getStridesAndOffset(strides, offset)) && strides.back() == 1;
+}
+
+// The distance of two KV blocks, from where the cache's value comes from.
+FailureOr<int64_t> blockBytesOf(Operation *op, Value kv) {
+  while (auto append = kv.getDefiningOp<KvAppendOp>())
+    kv = append.getKv();
+  if (auto at = kv.getDefiningOp<KvAtOp>())
+    return static_cast<int64_t>(at.getBlockBytes());
+  return op->emitOpError("cache does not come from girih.kv_at, so the distance of its blocks is not known");
+}
+
+// Query heads for each kv head. A tile's operands no longer say it: they are then those of one kv head, or the tiler
+// has left the attribute.
+int64_t headsPerGroupOf(AttentionOp op) {
+  int64_t heads = cast<ShapedType>(op.getQ().getType()).getDimSize(1);
+  if (auto given = op->getAttrOfType<IntegerAttr>("girih.heads_per_group"))
+    return given.getInt();
+  return op.getOffsets().empty() ? heads / op.getKv().getType().getHeads() : heads;
+}
+
+class AttentionLowering {
+public:
+  AttentionLowering(AttentionOp op, const IsaTraits &isa, OpBuilder &b) : op(op), isa(isa), k(b, op.getLoc()) {}
+
+  LogicalResult lower() {
+    if (!op.getKv())
+      return op.emitOpError("has keys and values as operands; only attention over the cache has a kernel");
+    if (!hasUnitInnerStride(op.getQ()) || !hasUnitInnerStride(op.getInit()))
+      return op.emitOpError("q and out need buffers with an innermost stride of 1, have ")
+             << op.getQ().getType() << " and " << op.getInit().getType();
+    if (ShapedType::isDynamic(cast<ShapedType>(op.getQ().getType()).getDimSize(1)))
+      return op.emitOpError("has a dynamic number of heads; a tile takes whole kv heads");
+    FailureOr<int64_t> blockBytes = blockBytesOf(op, op.getKv());
+    if (failed(blockBytes))
+      return failure();
+    describe(*blockBytes);
+    emit();
+    op.erase();
+    return success();
+  }
+
+private:
+  void describe(int64_t blockBytes) {
+    KvType kv = op.getKv().getType();
+    shape = {headsPerGroupOf(op), kv.getKeyDim(), kv.getValueDim(), kv.getHeads(), blockBytes, kv.getElement(),
+             op.getScale().convertToDouble(), std::nullopt, std::nullopt};
+    if (op.getWindow())
+      shape.window = static_cast<int64_t>(*op.getWindow());
+    if (op.getSoftCap())
+      shape.softCap = op.getSoftCap()->convertToDouble();
+    queryTile = std::max<int64_t>(1, op.getQueryTile().value_or(1));
+    while (queryTile > 1 && attentionFrameBytes(shape, queryTile) > kMaxFrameBytes)
+      queryTile /= 2;
+  }
+
+  AttentionOperands operandsOf() {
+    AttentionOperands operands;
+    operands.q = k.addressOf(op.getQ());
+    operands.out = k.addressOf(op.getInit());
+    operands.qTokenStride = k.mul(k.strideOf(op.getQ(), 0), 4);
+    operands.qHeadStride = k.mul(k.strideOf(op.getQ(), 1), 4);
+    operands.outTokenStride = k.mul(k.strideOf(op.getInit(), 0), 4);
+    operands.outHeadStride = k.mul(k.strideOf(op.getInit(), 1), 4);
+    operands.cache = pointerOf(k, op.getKv());
+    operands.firstToken = op.getOffsets().empty() ? k.index(0) : Value(op.getOffsets()[0]);
+    return operands;
+  }
+
+  void emit() {
+    AttentionOperands operands = operandsOf();
+    AttentionGenerator generator(k, isa, shape, operands, queryTile);
+    Value numTokens = k.extentOf(op.getQ(), 0);
+    int64_t numGroups = cast<ShapedType>(op.getQ().getType()).getDimSize(1) / shape.headsPerGroup;
+    Value firstGroup = op.getOffsets().empty() ? k.index(0) : Value(op.getOffsets()[1]);
+    auto attend = [&](int64_t count, Value token) {
+      k.loop(k.index(0), k.index(numGroups), 1,
+             [&](Value group) { generator.emit(count, token, group, k.add(firstGroup, group)); });
+    };
+    if (queryTile == 1) {
+      k.loop(k.index(0), numTokens, 1, [&](Value token) { attend(1, token); });
+      return;
+    }
+    // Whole groups of one sequence go together, what is left one by one.
+    auto loop = scf::WhileOp::create(k.b, k.loc, TypeRange(k.b.getIndexType()), ValueRange(k.index(0)));
+    OpBuilder::InsertionGuard guard(k.b);
+    Block *before = k.b.createBlock(&loop.getBefore(), {}, {k.b.getIndexType()}, {k.loc});
+    Value isLeft = k.less(before->getArgument(0), numTokens);
+    scf::ConditionOp::create(k.b, k.loc, isLeft, before->getArguments());
+    Block *body = k.b.createBlock(&loop.getAfter(), {}, {k.b.getIndexType()}, {k.loc});
+    Value token = body->getArgument(0);
+    Value isGroup = fillsGroup(token, numTokens, operands.firstToken);
+    k.when(isGroup, [&] { attend(queryTile, token); }, [&] { attend(1, token); });
+    Value advance = k.select(isGroup, k.index(queryTile), k.index(1));
+    scf::YieldOp::create(k.b, k.loc, ValueRange(k.add(token, advance)));
+  }
+
+  // Whether the tokens from `token` on fill a group and belong to one sequence (a sequence's tokens are neighbours).
+  Value fillsGroup(Value token, Value numTokens, Value firstToken) {
+    Value lastIndex = k.add(token, queryTile - 1);
+    Value last = k.minOf(lastIndex, k.sub(numTokens, k.index(1)));
+    auto sequenceOf = [&](Value tileToken) {
+      Value number = k.add(firstToken, tileToken);
+      Value array = k.stepPointer(offsetof(girih_step_args, token_sequences));
+      return k.load(k.b.getI32Type(), k.at(array, k.mul(number, 4)));
+    };
+    Value isSame = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, sequenceOf(token), sequenceOf(last));
+    return arith::AndIOp::create(k.b, k.loc, isSame, k.less(lastIndex, numTokens));
+  }
+
+  AttentionOp op;
+  const IsaTraits &isa;
+  KernelBuilder k;
+  AttentionShape shape;
+  int64_t queryTile = 1;
+};
+
+// ---- kv_append ----
+Value narrow(KernelBuilder &k, Value value, Type element) {
+  if (element.isF32())
+    return value;
+  Type type = isa<VectorType>(value.getType()) ? Type(k.lanes(element)) : element;
+  return arith::TruncFOp::create(k.b, k.loc, type, value);
+}
+
+// Copies `extent` f32 values to places `stride` bytes apart, each rounded once.
+void storeRow(KernelBuilder &k, Value source, Value target, int64_t extent, int64_t stride, Type element) {
+  int64_t bytes = element.getIntOrFloatBitWidth() / 8;
+  for (int64_t first = 0; first < extent; first += kLanes) {
+    int64_t count = std::min(kLanes, extent - first);
+    Value mask = count == kLanes ? Value() : k.maskOf(k.index(count));
+    Value address = k.at(source, first * 4);
+    Value values = narrow(k, mask ? k.loadMasked(k.lanesF32(), address, mask) : k.load(k.lanesF32(), address), element);
+    if (stride == bytes) {
+      mask ? k.storeMasked(values, k.at(target, first * bytes), mask) : k.store(values, k.at(target, first * bytes));
+      continue;
+    }
+    for (int64_t lane = 0; lane < count; ++lane)
+      k.store(vector::ExtractOp::create(k.b, k.loc, values, ArrayRef<int64_t>{lane}),
+              k.at(target, (first + lane) * stride));
+  }
+}
+
+LogicalResult lowerAppend(KvAppendOp op) {
+  if (!hasUnitInnerStride(op.getKey()) || !hasUnitInnerStride(op.getValue()))
+    return op.emitOpError("key and value need buffers with an innermost stride of 1, have ")
+           << op.getKey().getType() << " and " << op.getValue().getType();
+  FailureOr<int64_t> blockBytes = blockBytesOf(op, op.getKv());
+  if (failed(blockBytes))
+    return failure();
+  OpBuilder b(op);
+  KernelBuilder k(b, op.getLoc());
+  KvType kv = op.getKv().getType();
+  int64_t bytes = kv.getElement().getIntOrFloatBitWidth() / 8;
+  constexpr int64_t kPositions = GIRIH_KV_BLOCK_TOKENS;
+  auto rowOf = [&](Value memref, Value token, Value group) {
+    Value offset = k.add(k.mul(token, k.strideOf(memref, 0)), k.mul(group, k.strideOf(memref, 1)));
+    return k.at(k.addressOf(memref), k.mul(offset, 4));
+  };
+  k.loop(k.index(0), k.extentOf(op.getKey(), 0), 1, [&](Value token) {
+    Value number = op.getTokenOffset() ? k.add(op.getTokenOffset(), token) : token;
+    Value slots = k.stepPointer(offsetof(girih_step_args, kv_slots));
+    Value slot = k.toIndex(k.load(b.getI32Type(), k.at(slots, k.mul(number, 4))));
+    Value block = k.at(pointerOf(k, op.getKv()), k.mul(k.div(slot, kPositions), *blockBytes));
+    Value position = k.rem(slot, k.index(kPositions));
+    Value keys = k.at(block, k.mul(position, bytes));
+    int64_t keyBytes = kv.getKeyDim() * kPositions * bytes, valueBytes = kv.getValueDim() * kPositions * bytes;
+    Value values = k.at(k.at(block, kv.getHeads() * keyBytes), k.mul(position, kv.getValueDim() * bytes));
+    k.loop(k.index(0), k.index(kv.getHeads()), 1, [&](Value group) {
+      storeRow(k, rowOf(op.getKey(), token, group), k.at(keys, k.mul(group, keyBytes)), kv.getKeyDim(),
+               kPositions * bytes, kv.getElement());
+      storeRow(k, rowOf(op.getValue(), token, group), k.at(values, k.mul(group, valueBytes)), kv.getValueDim(), bytes,
+               kv.getElement());
+    });
+  });
+  op.replaceAllUsesWith(op.getKv());
+  op.erase();
+  return success();
+}
+
 struct LowerAttention : impl::LowerAttentionBase<LowerAttention> {
   using LowerAttentionBase::LowerAttentionBase;
-  void runOnOperation() override {}
+
+  void runOnOperation() override {
+    const IsaTraits *traits = findIsa(isa);
+    if (!traits) {
+      getOperation().emitError("isa \"") << isa << "\" is not known; avx2 and avx512 are";
+      return signalPassFailure();
+    }
+    SmallVector<AttentionOp> attentions;
+    SmallVector<KvAppendOp> appends;
+    getOperation().walk([&](AttentionOp op) { attentions.push_back(op); });
+    getOperation().walk([&](KvAppendOp op) { appends.push_back(op); });
+    for (AttentionOp op : attentions) {
+      OpBuilder b(op);
+      if (failed(AttentionLowering(op, *traits, b).lower()))
+        return signalPassFailure();
+    }
+    for (KvAppendOp op : appends)
+      if (failed(lowerAppend(op)))
+        return signalPassFailure();
+  }
 };
+
 }  // namespace
+
 }  // namespace girih::cpu

@@ -98,7 +98,7 @@ def LowerAttention : CpuIsaPass<"girih-cpu-lower-attention"> {
           outs(%out : memref<?x9x64xf32>) {scale = 0.125 : f32, query_tile = 2 : i64}
       return
     }
-    // CHECK: math.exp
+    // CHECK: math.fma
     // CHECK-NOT: girih.attention
     ```
   }];

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// kv_append and cached attention: against plain f64 loops with an error bound, and bit for bit equal across query
+// tiles, thread counts, ISAs and whatever else is in the step.
+#include "tests/backends/cpu/codegen/step_harness.h"
+
+#include <cmath>
+#include <cstring>
+#include <gmock/gmock.h>
+#include <random>
+
+namespace girih::cpu::test {
+namespace {
+
+struct Case {
+  int64_t heads, groups, keyDim, valueDim;
+  bool isHalf;
+  int64_t window;  // 0: none
+  float softCap;   // 0: none
+};
+
+void PrintTo(const Case &c, std::ostream *out) {
+  *out << "H=" << c.heads << " G=" << c.groups << " D=" << c.keyDim << " Dv=" << c.valueDim
+       << (c.isHalf ? " f16" : " f32") << " window=" << c.window << " cap=" << c.softCap;
+}
+
+// One sequence of a step: `past` positions are in the cache from earlier steps, `now` tokens are new.
+struct Chunk {
+  int sequence;
+  int64_t past, now;
+};
+
+constexpr int64_t kMaxPositions = 80;
+constexpr int64_t kNumSequences = 3;
+constexpr int64_t kBlocksEach = kMaxPositions / 16;
+constexpr int64_t kLayerOffset = 128;  // the layer does not start at the block's start
+
+// The q, k and v of each position of each sequence, fixed by a seed.
+struct Contents {
+  Case c;
+  std::vector<float> q, k, v;
+
+  explicit Contents(const Case &c) : c(c) {
+    std::mt19937 random(5);
+    std::normal_distribution<float> normal;
+    q.resize(kNumSequences * kMaxPositions * c.heads * c.keyDim);
+    k.resize(kNumSequences * kMaxPositions * c.groups * c.keyDim);
+    v.resize(kNumSequences * kMaxPositions * c.groups * c.valueDim);
+    for (std::vector<float> *values : {&q, &k, &v})
+      for (float &value : *values)
+        value = normal(random);
+  }
+  const float *qAt(int64_t s, int64_t p, int64_t h) const {
+    return &q[((s * kMaxPositions + p) * c.heads + h) * c.keyDim];
+  }
+  const float *kAt(int64_t s, int64_t p, int64_t g) const {
+    return &k[((s * kMaxPositions + p) * c.groups + g) * c.keyDim];
+  }
+  const float *vAt(int64_t s, int64_t p, int64_t g) const {
+    return &v[((s * kMaxPositions + p) * c.groups + g) * c.valueDim];
+  }
+  float stored(float value) const { return c.isHalf ? static_cast<float>(static_cast<_Float16>(value)) : value; }
+
+  std::vector<double> reference(int64_t s, int64_t p, int64_t h) const {
+    int64_t g = h / (c.heads / c.groups);
+    int64_t first = c.window ? std::max<int64_t>(0, p - c.window + 1) : 0;
+    std::vector<double> scores;
+    double maximum = -INFINITY, total = 0;
+    for (int64_t u = first; u <= p; ++u) {
+      double score = 0;
+      for (int64_t d = 0; d < c.keyDim; ++d)
+        score += double(qAt(s, p, h)[d]) * stored(kAt(s, u, g)[d]);
+      score *= 0.125f;
+      if (c.softCap != 0)
+        score = c.softCap * std::tanh(score / c.softCap);
+      scores.push_back(score);
+      maximum = std::max(maximum, score);
+    }
+    std::vector<double> out(c.valueDim);
+    for (int64_t u = first; u <= p; ++u) {
+      double weight = std::exp(scores[u - first] - maximum);
+      total += weight;
+      for (int64_t d = 0; d < c.valueDim; ++d)
+        out[d] += weight * stored(vAt(s, u, g)[d]);
+    }
+    for (double &value : out)
+      value /= total;
+    return out;
+  }
+};
+
+std::string replaced(std::string text, std::initializer_list<std::pair<std::string, std::string>> words) {
+  for (const auto &[from, to] : words)
+    for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
+      text.replace(at, from.size(), to);
+  return text;
+}
+
+int64_t layerBytes(const Case &c) { return c.groups * 16 * (c.keyDim + c.valueDim) * (c.isHalf ? 2 : 4); }
+int64_t blockBytes(const Case &c) { return kLayerOffset + layerBytes(c) + 64; }
+constexpr int64_t kBufferBytes = 1 << 20;  // each of q, k, v, out
+
+std::string moduleOf(const Case &c, int64_t queryTile) {
+  std::string text = R"(
+module attributes {girih.arena_bytes = 4194304 : i64, girih.scratch_bytes = 0 : i64} {
+  func.func @girih_step_t8(%args: !llvm.ptr, %thread: index, %threads: index) attributes {girih.entry} {
+    %c0 = arith.constant 0 : index
+    %c1 = arith.constant 1048576 : index
+    %c2 = arith.constant 2097152 : index
+    %c3 = arith.constant 3145728 : index
+    %layer = arith.constant 128 : index
+    %groups = arith.constant $G : index
+    %t = girih.step_extent "num_tokens"
+    %q = girih.buffer_at "arena"[%c0] rows %t : memref<?x$Hx$Kxf32>
+    %k = girih.buffer_at "arena"[%c1] rows %t : memref<?x$Gx$Kxf32>
+    %v = girih.buffer_at "arena"[%c2] rows %t : memref<?x$Gx$Vxf32>
+    %out = girih.buffer_at "arena"[%c3] rows %t : memref<?x$Hx$Vxf32>
+    %kv = girih.kv_at %layer {block_bytes = $BLOCK : i64} : !girih.kv<$G, $K, $V, $E>
+    scf.forall (%i) in (%t) {
+      %ki = memref.subview %k[%i, 0, 0] [1, $G, $K] [1, 1, 1]
+          : memref<?x$Gx$Kxf32> to memref<1x$Gx$Kxf32, strided<[$GK, $K, 1], offset: ?>>
+      %vi = memref.subview %v[%i, 0, 0] [1, $G, $V] [1, 1, 1]
+          : memref<?x$Gx$Vxf32> to memref<1x$Gx$Vxf32, strided<[$GV, $V, 1], offset: ?>>
+      %next = girih.kv_append %ki, %vi into %kv[%i] : memref<1x$Gx$Kxf32, strided<[$GK, $K, 1], offset: ?>>,
+          memref<1x$Gx$Vxf32, strided<[$GV, $V, 1], offset: ?>>, !girih.kv<$G, $K, $V, $E>
+    }
+    scf.forall (%first, %g) = (0, 0) to (%t, %groups) step ($UNIT, 1) {
+      %n = affine.min affine_map<(d0, d1) -> ($UNIT, d1 - d0)>(%first, %t)
+      %head = affine.apply affine_map<(d0) -> (d0 * $R)>(%g)
+      %qi = memref.subview %q[%first, %head, 0] [%n, $R, $K] [1, 1, 1]
+          : memref<?x$Hx$Kxf32> to memref<?x$Rx$Kxf32, strided<[$HK, $K, 1], offset: ?>>
+      %oi = memref.subview %out[%first, %head, 0] [%n, $R, $V] [1, 1, 1]
+          : memref<?x$Hx$Vxf32> to memref<?x$Rx$Vxf32, strided<[$HV, $V, 1], offset: ?>>
+      girih.attention ins(%qi : memref<?x$Rx$Kxf32, strided<[$HK, $K, 1], offset: ?>>)
+          cache(%kv[%first, %g] : !girih.kv<$G, $K, $V, $E>)
+          outs(%oi : memref<?x$Rx$Vxf32, strided<[$HV, $V, 1], offset: ?>>)
+          {scale = 0.125 : f32, query_tile = $TILE : i64 $OPTIONS}
+    } {girih.distribution = "cyclic"}
+    return
+  }
+})";
+  auto n = [](int64_t value) { return std::to_string(value); };
+  std::string options;
+  if (c.window)
+    options += ", window = " + n(c.window) + " : i64";
+  if (c.softCap != 0)
+    options += ", soft_cap = " + std::to_string(c.softCap) + " : f32";
+  return replaced(text, {{"$BLOCK", n(blockBytes(c))}, {"$UNIT", n(queryTile * 2)}, {"$TILE", n(queryTile)},
+                         {"$OPTIONS", options}, {"$GK", n(c.groups * c.keyDim)}, {"$GV", n(c.groups * c.valueDim)},
+                         {"$HK", n(c.heads * c.keyDim)}, {"$HV", n(c.heads * c.valueDim)},
+                         {"$R", n(c.heads / c.groups)}, {"$H", n(c.heads)}, {"$G", n(c.groups)}, {"$K", n(c.keyDim)},
+                         {"$V", n(c.valueDim)}, {"$E", c.isHalf ? "f16" : "f32"}});
+}
+
+// Runs one step of the chunks over `data`'s cache; returns out [T, H, Dv].
+std::vector<float> runStep(const Step &step, StepData &data, const Contents &contents, std::vector<Chunk> chunks,
+                           int numThreads) {
+  const Case &c = contents.c;
+  data.arena.assign(4 * kBufferBytes, 0xCC);
+  data.positions.clear();
+  data.tokenSequences.clear();
+  data.kvSlots.clear();
+  data.blockTables.clear();
+  data.blockTableStride = kBlocksEach;
+  int64_t token = 0;
+  for (size_t row = 0; row < chunks.size(); ++row) {
+    const Chunk &chunk = chunks[row];
+    // Block ids are scattered: sequence s has blocks s, s + 3, s + 6, ...
+    for (int64_t block = 0; block < kBlocksEach; ++block)
+      data.blockTables.push_back(static_cast<int32_t>(chunk.sequence + block * kNumSequences));
+    for (int64_t i = 0; i < chunk.now; ++i, ++token) {
+      int64_t position = chunk.past + i;
+      data.positions.push_back(static_cast<int32_t>(position));
+      data.tokenSequences.push_back(static_cast<int32_t>(row));
+      data.kvSlots.push_back(
+          static_cast<int32_t>((chunk.sequence + position / 16 * kNumSequences) * 16 + position % 16));
+      std::memcpy(data.arenaAt(0) + token * c.heads * c.keyDim, contents.qAt(chunk.sequence, position, 0),
+                  c.heads * c.keyDim * 4);
+      std::memcpy(data.arenaAt(kBufferBytes) + token * c.groups * c.keyDim, contents.kAt(chunk.sequence, position, 0),
+                  c.groups * c.keyDim * 4);
+      std::memcpy(data.arenaAt(2 * kBufferBytes) + token * c.groups * c.valueDim,
+                  contents.vAt(chunk.sequence, position, 0), c.groups * c.valueDim * 4);
+    }
+  }
+  data.numTokens = token;
+  data.numSequences = static_cast<int64_t>(chunks.size());
+  step.run(data, numThreads);
+  const float *out = data.arenaAt(3 * kBufferBytes);
+  return std::vector<float>(out, out + token * c.heads * c.valueDim);
+}
+
+StepData emptyCache(const Case &c) {
+  StepData data;
+  // Slots that nobody wrote hold NaN in either type: a kernel that lets one through is seen.
+  data.kvPool.assign(kNumSequences * kBlocksEach * blockBytes(c), 0xFF);
+  return data;
+}
+
+class AttentionTest : public testing::TestWithParam<Case> {};
+
+TEST_P(AttentionTest, MatchesPlainLoopsWhateverTheTiles) {
+  const Case &c = GetParam();
+  Contents contents(c);
+  std::vector<float> expected;  // of the first variant: all others must have its bits
+  for (const std::string &isa : runnableIsas()) {
+    for (int64_t queryTile : {1, 4, 7}) {
+      SCOPED_TRACE(isa + " query_tile " + std::to_string(queryTile));
+      auto step = Step::compile(moduleOf(c, queryTile), isa);
+      ASSERT_TRUE(step.isOk()) << step.status().message();
+      for (int numThreads : {1, 2}) {
+        StepData data = emptyCache(c);
+        runStep(**step, data, contents, {{0, 0, 37}, {1, 0, 5}}, numThreads);
+        // Sequence 2 starts, 1 goes on by a chunk, 0 decodes one token.
+        std::vector<float> out = runStep(**step, data, contents, {{2, 0, 18}, {1, 5, 33}, {0, 37, 1}}, numThreads);
+        if (expected.empty())
+          expected = out;
+        EXPECT_EQ(std::memcmp(expected.data(), out.data(), out.size() * 4), 0) << "differs from the first variant";
+      }
+      // One token at a time, each sequence alone.
+      StepData data = emptyCache(c);
+      std::vector<float> alone;
+      for (int64_t p = 0; p < 18; ++p) {
+        std::vector<float> row = runStep(**step, data, contents, {{2, p, 1}}, 1);
+        alone.insert(alone.end(), row.begin(), row.end());
+      }
+      EXPECT_EQ(std::memcmp(expected.data(), alone.data(), alone.size() * 4), 0) << "decode differs from prefill";
+    }
+  }
+  int64_t token = 0;
+  for (const Chunk &chunk : {Chunk{2, 0, 18}, Chunk{1, 5, 33}, Chunk{0, 37, 1}}) {
+    for (int64_t i = 0; i < chunk.now; ++i, ++token) {
+      for (int64_t h = 0; h < c.heads; ++h) {
+        std::vector<double> reference = contents.reference(chunk.sequence, chunk.past + i, h);
+        for (int64_t d = 0; d < c.valueDim; ++d) {
+          // |out| <= max |v| < 6; scores err by (D + 4) roundings of terms up to |q||k|, weights by that relatively.
+          double bound = 6 * (c.keyDim + 60) * 6e-8 * 4;
+          ASSERT_NEAR(expected[(token * c.heads + h) * c.valueDim + d], reference[d], bound)
+              << "token " << token << " head " << h << " d " << d;
+        }
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
+                         testing::Values(Case{9, 3, 64, 64, true, 0, 0}, Case{9, 3, 64, 64, false, 0, 0},
+                                         Case{4, 4, 8, 8, false, 0, 0}, Case{8, 1, 40, 24, false, 0, 0},
+                                         Case{2, 1, 256, 256, true, 0, 0}, Case{4, 2, 33, 17, true, 0, 0},
+                                         Case{4, 2, 32, 32, true, 7, 0}, Case{4, 2, 32, 32, false, 20, 0},
+                                         Case{4, 2, 32, 32, false, 16, 5.0f}, Case{4, 2, 32, 32, true, 0, 2.0f}));
+
+}  // namespace
+}  // namespace girih::cpu::test
