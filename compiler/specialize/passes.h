@@ -5,17 +5,19 @@
 #include "dialects/girih/dialect.h"
 
 #include "mlir/Pass/Pass.h"
-#include "mlir/Pass/PassOptions.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
 
 namespace girih::compiler {
 
 #define GEN_PASS_DECL
 #include "compiler/specialize/passes.h.inc"
 
-struct SpecializeOptions : mlir::PassPipelineOptions<SpecializeOptions> {
-  Option<std::string> kvElement{*this, "kv-element", llvm::cl::desc("element type of the cache: f16 or f32"),
-                                llvm::cl::init("f16")};
-  ListOption<int64_t> maxTokens{*this, "max-tokens", llvm::cl::desc("most tokens of each step function")};
+struct SpecializeOptions {
+  std::string kvElement = "f16";              // how the cache stores K and V: f16 or f32
+  std::vector<int64_t> maxTokens = {1, 8, 512};  // a step function for each
 };
 
 // Makes the raised graph of one sequence the step functions.

@@ -3,6 +3,7 @@
 #include "compiler/specialize/passes.h"
 
 #include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassOptions.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
 
@@ -27,11 +28,28 @@ void buildSpecializePipeline(mlir::OpPassManager &pipeline, const SpecializeOpti
   pipeline.addPass(createSplitPhases(phases));
 }
 
+namespace {
+
+// The stage's options as girih-opt reads them.
+struct TextOptions : mlir::PassPipelineOptions<TextOptions> {
+  Option<std::string> kvElement{*this, "kv-element", llvm::cl::desc("element type of the cache: f16 or f32"),
+                                llvm::cl::init(SpecializeOptions().kvElement)};
+  ListOption<int64_t> maxTokens{*this, "max-tokens", llvm::cl::desc("most tokens of each step function")};
+};
+
+}  // namespace
+
 void registerSpecializeStage() {
   registerGirih_specializePasses();
-  mlir::PassPipelineRegistration<SpecializeOptions>(
+  mlir::PassPipelineRegistration<TextOptions>(
       "girih-specialize", "stage specialize: the ragged step with its KV cache",
-      [](mlir::OpPassManager &pipeline, const SpecializeOptions &options) { buildSpecializePipeline(pipeline, options); });
+      [](mlir::OpPassManager &pipeline, const TextOptions &text) {
+        SpecializeOptions options;
+        options.kvElement = text.kvElement;
+        if (!text.maxTokens.empty())
+          options.maxTokens.assign(text.maxTokens.begin(), text.maxTokens.end());
+        buildSpecializePipeline(pipeline, options);
+      });
 }
 
 }  // namespace girih::compiler
