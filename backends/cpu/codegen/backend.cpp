@@ -4,7 +4,9 @@
 
 #include "backends/cpu/codegen/emit_object.h"
 #include "backends/cpu/codegen/microkernels/isa_table.h"
+#include "backends/cpu/codegen/microkernels/tile_generator.h"
 #include "backends/cpu/codegen/passes.h"
+#include "dialects/girih/dialect.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
@@ -29,6 +31,17 @@ Expected<CpuTarget> cpuTarget(const std::string &name) {
   return target;
 }
 
+int64_t kernelScratchBytes(Operation *module) {
+  int64_t bytes = 0;
+  module->walk([&](dialect::QMatmulOp op) {
+    if (op.getStrategy() != "panel")
+      return;
+    int64_t columns = op.getColumnTile().value_or(32), depth = op.getKTile().value_or(128);
+    bytes = std::max(bytes, panelScratchBytes({1, columns / kLanes, depth}));
+  });
+  return bytes;
+}
+
 static std::vector<std::string> entriesOf(ModuleOp module) {
   std::vector<std::string> entries;
   for (auto function : module.getOps<func::FuncOp>())
@@ -42,6 +55,9 @@ Expected<StepImage> compileStepModule(ModuleOp module, const CpuTarget &target) 
   image.entries = entriesOf(module);
   if (image.entries.empty())
     return invalidArgument("the step module has no function with attribute girih.entry");
+  DialectRegistry registry;
+  registerCpuDialects(registry);
+  module.getContext()->appendDialectRegistry(registry);
   OwningOpRef<ModuleOp> clone(cast<ModuleOp>(module->clone()));
   std::string message;
   ScopedDiagnosticHandler handler(module.getContext(), [&](Diagnostic &diagnostic) {

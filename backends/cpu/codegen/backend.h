@@ -32,4 +32,8 @@ struct StepImage {
 // the Status carries the last one. Fails: InvalidArgument (the module), Internal (the object has an undefined symbol).
 Expected<StepImage> compileStepModule(mlir::ModuleOp module, const CpuTarget &target);
 
+// Bytes of thread scratch that the microkernels of `module` need, at its end; what the emitter's own buffers in
+// "scratch" take comes before: girih.scratch_bytes = own, rounded up to 64, + kernelScratchBytes.
+int64_t kernelScratchBytes(mlir::Operation *module);
+
 }  // namespace girih::cpu

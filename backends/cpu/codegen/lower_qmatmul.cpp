@@ -95,7 +95,7 @@ LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa) {
     return op.emitOpError("panel of ") << shape->depth << " k x " << shape->panels * kPanelColumns << " columns needs "
                                        << needed << " bytes of scratch, the module has girih.scratch_bytes = "
                                        << available << "; reduce k_tile or column_tile";
-  generator.emitPanel(tile, threadScratch(k, op));
+  generator.emitPanel(tile, k.at(threadScratch(k, op), available - needed));
   return success();
 }
 

@@ -60,7 +60,7 @@ def LowerQMatmul : CpuIsaPass<"girih-cpu-lower-qmatmul"> {
   let summary = "qmatmul and gather_rows become microkernels";
   let description = [{
     `girih.qmatmul` on memrefs becomes loops over tiles of `row_tile` rows x `column_tile`/16 panels: strategy "direct"
-    dequantises in registers (few rows), "panel" dequantises `k_tile` x `column_tile` weights into the start of the
+    dequantises in registers (few rows), "panel" dequantises `k_tile` x `column_tile` weights into the end of the
     thread's scratch (many rows). Each element stays one chain of fused multiply-adds over ascending k.
     `girih.gather_rows` dequantises one column of a panel per row. Fails when a tile needs more registers than the ISA
     has, or more scratch than the module's `girih.scratch_bytes`.

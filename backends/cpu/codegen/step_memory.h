@@ -8,7 +8,7 @@
 
 namespace girih::cpu {
 
-// The bytes of scratch that a thread has (module attribute `girih.scratch_bytes`); kernels take theirs from the start.
+// The bytes of scratch that a thread has (module attribute `girih.scratch_bytes`); kernels take theirs from the end.
 int64_t scratchBytesOf(mlir::Operation *op);
 mlir::Value threadScratch(KernelBuilder &k, mlir::Operation *op);
 
