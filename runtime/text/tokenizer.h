@@ -87,6 +87,8 @@ public:
 
 private:
   friend class StreamingDecoder;
+  // As load(), but keeps the bytes itself.
+  static Expected<Tokenizer> adopt(std::vector<std::byte> bytes);
   explicit Tokenizer(std::shared_ptr<const TokenizerModel> model) : model(std::move(model)) {}
   std::shared_ptr<const TokenizerModel> model;
 };
@@ -105,6 +107,11 @@ private:
   bool skipSpecial;
   bool atStart = true;
   std::string pending;  // at most 3 bytes between calls: the beginning of a character
+
+  // The crate's pipelines only: the ids since the last border, how many of them are given, and (in `pending`) their text.
+  std::string pushInContext(int32_t id);
+  std::vector<int32_t> window;
+  size_t windowGiven = 0;
 };
 
 }  // namespace girih
