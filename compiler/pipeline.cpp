@@ -12,7 +12,10 @@
 void girih::compiler::buildMachineFreeLadder(mlir::OpPassManager &pipeline, const LadderOptions &options) {
   buildImportPipeline(pipeline);
   buildRaisePipeline(pipeline);
-  buildSpecializePipeline(pipeline, {.kvElement = options.kvElement, .maxTokens = options.maxTokens});
+  SpecializeOptions specialize;
+  specialize.kvElement = options.kvElement;
+  specialize.maxTokens = options.maxTokens;
+  buildSpecializePipeline(pipeline, specialize);
   // Fusing asks no machine, so that all executables of a file read the same packed weights.
   buildFusePipeline(pipeline);
 }
