@@ -8,6 +8,8 @@
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
 #include "mlir/Dialect/Bufferization/Transforms/Transforms.h"
 #include "mlir/Dialect/Tensor/Transforms/Transforms.h"
+#include "mlir/IR/Dominance.h"
+#include "mlir/Transforms/CSE.h"
 
 namespace girih::compiler {
 #define GEN_PASS_DEF_BUFFERIZESTEP
@@ -18,6 +20,18 @@ using namespace mlir;
 
 namespace {
 
+// Gives every destination an empty tensor of its own: two results that share one cannot both be placed.
+void separateEmptyTensors(ModuleOp module) {
+  SmallVector<tensor::EmptyOp> shared;
+  module.walk([&](tensor::EmptyOp op) {
+    if (!op->use_empty() && !op->hasOneUse())
+      shared.push_back(op);
+  });
+  for (tensor::EmptyOp op : shared)
+    for (OpOperand &use : llvm::make_early_inc_range(llvm::drop_begin(op->getUses())))
+      use.set(OpBuilder(use.getOwner()).clone(*op)->getResult(0));
+}
+
 struct BufferizeStepPass : girih::compiler::impl::BufferizeStepBase<BufferizeStepPass> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
@@ -26,11 +40,11 @@ struct BufferizeStepPass : girih::compiler::impl::BufferizeStepBase<BufferizeSte
     tensor::populateFoldTensorEmptyPatterns(patterns);
     if (failed(applyPatternsGreedily(module, std::move(patterns))))
       return signalPassFailure();
+    separateEmptyTensors(module);
     bufferization::OneShotBufferizationOptions options;
     options.allowReturnAllocsFromLoops = true;
     // Results are computed where they are wanted: the logits in the executor's buffer.
     IRRewriter rewriter(&getContext());
-    bufferization::OneShotAnalysisState state(module, options);
     bufferization::BufferizationState bufferizationState;
     for (auto function : module.getOps<func::FuncOp>()) {
       bufferization::OneShotAnalysisState functionState(function, options);
@@ -40,6 +54,9 @@ struct BufferizeStepPass : girih::compiler::impl::BufferizeStepBase<BufferizeSte
     }
     if (failed(bufferization::runOneShotModuleBufferize(module, options, bufferizationState)))
       return signalPassFailure();
+    // Views of the same place become one value, so that a copy onto itself shows.
+    DominanceInfo dominance(module);
+    eliminateCommonSubExpressions(rewriter, dominance, module);
     WalkResult copies = module.walk([](memref::CopyOp copy) {
       if (copy->getParentOfType<scf::ForallOp>())
         return WalkResult::advance();

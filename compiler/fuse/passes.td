@@ -80,7 +80,8 @@ def FuseElementwise : Pass<"girih-fuse-elementwise", "::mlir::ModuleOp"> {
   let description = [{
     A `linalg.generic` with parallel loops only, whose result has a single use in another, is computed inside it;
     reshapes between them move out of the way. Fills of tensors that are overwritten, dead extents and equal
-    expressions go. What follows a `girih.qmatmul` is left as one op that `tile` can put in its epilogue.
+    expressions go. What follows a `girih.qmatmul` is left as one op that `tile` can put in its epilogue. An op of
+    several results becomes one for each, so that each can be computed where it is wanted.
 
     Example:
     ```mlir

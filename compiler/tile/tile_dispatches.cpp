@@ -175,12 +175,27 @@ private:
   IRRewriter rewriter;
 };
 
+// A filled tensor costs nothing to make again: each reader gets its own, inside its tile.
+void separateFills(func::FuncOp function) {
+  SmallVector<linalg::FillOp> shared;
+  function.walk([&](linalg::FillOp fill) {
+    if (!fill->use_empty() && !fill->hasOneUse())
+      shared.push_back(fill);
+  });
+  for (linalg::FillOp fill : shared)
+    for (OpOperand &use : llvm::make_early_inc_range(llvm::drop_begin(fill->getUses())))
+      use.set(OpBuilder(use.getOwner()).clone(*fill)->getResult(0));
+}
+
 struct TileDispatchesPass : girih::compiler::impl::TileDispatchesBase<TileDispatchesPass> {
   void runOnOperation() override {
-    for (auto function : getOperation().getOps<func::FuncOp>())
-      if (function->hasAttr("girih.max_tokens"))
-        if (failed(DispatchTiler(function).tileBlock(function.getBody().front())))
-          return signalPassFailure();
+    for (auto function : getOperation().getOps<func::FuncOp>()) {
+      if (!function->hasAttr("girih.max_tokens"))
+        continue;
+      separateFills(function);
+      if (failed(DispatchTiler(function).tileBlock(function.getBody().front())))
+        return signalPassFailure();
+    }
   }
 };
 
