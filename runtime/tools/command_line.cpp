@@ -9,6 +9,12 @@
 #include <sstream>
 
 namespace girih::tools {
+namespace {
+
+// CLI::Range without its words in --help, which the option's own line says better.
+CLI::Validator wholeNumberIn(int64_t lowest, int64_t highest) { return CLI::Range(lowest, highest).description(""); }
+
+}  // namespace
 
 struct CommandLine::Parser {
   std::string command;
@@ -36,12 +42,12 @@ void CommandLine::text(const char *spelling, const char *unit, std::string &valu
 }
 
 void CommandLine::integer(const char *spelling, int64_t &value, int64_t lowest, int64_t highest, const char *help) {
-  parser->app.add_option(spelling, value, help)->type_name("N")->capture_default_str()->check(CLI::Range(lowest, highest));
+  parser->app.add_option(spelling, value, help)->type_name("N")->capture_default_str()->check(wholeNumberIn(lowest, highest));
 }
 
 void CommandLine::integer(const char *spelling, std::optional<int64_t> &value, int64_t lowest, int64_t highest,
                           const char *help) {
-  parser->app.add_option(spelling, value, help)->type_name("N")->check(CLI::Range(lowest, highest));
+  parser->app.add_option(spelling, value, help)->type_name("N")->check(wholeNumberIn(lowest, highest));
 }
 
 void CommandLine::number(const char *spelling, std::optional<double> &value, double lowest, double highest,
