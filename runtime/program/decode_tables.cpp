@@ -4,7 +4,7 @@
 
 #include "runtime/program/program_generated.h"
 
-#include <algorithm>
+#include <cstring>
 
 namespace girih::program {
 namespace {
@@ -32,7 +32,11 @@ private:
   std::vector<T> numbers(const flatbuffers::Vector<T> *vector) {
     if (!vector || !take(uint64_t{vector->size()} * sizeof(T)))
       return {};
-    return std::vector<T>(vector->begin(), vector->end());
+    // The verifier does not look at the alignment of a vector's elements: copied as bytes, it does not matter.
+    std::vector<T> result(vector->size());
+    if (!result.empty())
+      std::memcpy(result.data(), vector->Data(), result.size() * sizeof(T));
+    return result;
   }
   // How many elements to decode: none once the budget is spent. 64 bytes stand for the struct of each.
   template <typename V>
