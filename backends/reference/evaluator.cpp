@@ -63,7 +63,7 @@ Expected<std::vector<Datum>> Frame::run(Block &block, std::vector<Datum> argumen
 }
 
 Expected<std::vector<Datum>> Frame::call(llvm::StringRef name, std::vector<Datum> arguments) {
-  auto function = SymbolTable(module).lookup<func::FuncOp>(name);
+  auto function = SymbolTable(shared.module).lookup<func::FuncOp>(name);
   if (!function || function.isDeclaration())
     return notFound("the module has no function @" + name.str());
   if (!function.getBody().hasOneBlock())
@@ -71,7 +71,7 @@ Expected<std::vector<Datum>> Frame::call(llvm::StringRef name, std::vector<Datum
   if (function.getNumArguments() != arguments.size())
     return invalidArgument("@" + name.str() + " takes " + std::to_string(function.getNumArguments()) +
                            " arguments; there are " + std::to_string(arguments.size()));
-  Frame frame(module, weights);
+  Frame frame(shared);
   return frame.run(function.getBody().front(), std::move(arguments));
 }
 
@@ -89,7 +89,8 @@ Handler findHandler(Operation &op) {
 
 Expected<std::vector<Tensor>> evaluate(ModuleOp module, llvm::StringRef function, std::vector<Tensor> arguments,
                                        const WeightProvider &weights) {
-  Frame frame(module, weights);
+  Frame::Shared shared{module, weights, {}};
+  Frame frame(shared);
   auto target = SymbolTable(module).lookup<func::FuncOp>(function);
   if (!target)
     return notFound("the module has no function @" + function.str());

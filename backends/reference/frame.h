@@ -7,12 +7,20 @@
 #include "mlir/IR/Operation.h"
 #include "llvm/ADT/DenseMap.h"
 
+#include <map>
+
 namespace girih::reference {
 
 // Not thread-safe. Regions of the function's ops run in the same frame: their values are overwritten each time.
 class Frame {
 public:
-  Frame(mlir::ModuleOp module, const WeightProvider &weights) : module(module), weights(weights) {}
+  // What all functions of one evaluation share.
+  struct Shared {
+    mlir::ModuleOp module;
+    const WeightProvider &weights;
+    std::map<int64_t, KvState> caches;  // by layer
+  };
+  explicit Frame(Shared &shared) : shared(shared) {}
 
   const Datum &operator[](mlir::Value value) const;
   double scalar(mlir::Value value) const { return std::get<double>((*this)[value]); }
@@ -27,8 +35,7 @@ public:
   // Runs a function of the module in a frame of its own.
   Expected<std::vector<Datum>> call(llvm::StringRef function, std::vector<Datum> arguments);
 
-  mlir::ModuleOp module;
-  const WeightProvider &weights;
+  Shared &shared;
 
 private:
   llvm::DenseMap<mlir::Value, Datum> values;

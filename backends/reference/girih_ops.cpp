@@ -17,7 +17,7 @@ namespace {
 
 Status evaluateWeight(Frame &frame, Operation &operation) {
   auto op = cast<WeightOp>(operation);
-  GIRIH_ASSIGN(Tensor values, frame.weights(op.getName().str()));
+  GIRIH_ASSIGN(Tensor values, frame.shared.weights(op.getName().str()));
   llvm::ArrayRef<int64_t> shape = cast<RankedTensorType>(op.getType()).getShape();
   if (llvm::ArrayRef<int64_t>(values.shape()) != shape)
     return invalidArgument("weight \"" + op.getName().str() + "\" has another shape than its op");
@@ -26,23 +26,50 @@ Status evaluateWeight(Frame &frame, Operation &operation) {
 }
 
 // Rows of all parts one after the other, or `interleave` rows of each in turn.
+Expected<Tensor> stackRows(const std::vector<Tensor> &parts, int64_t interleave) {
+  std::vector<int64_t> shape = parts[0].shape();
+  int64_t rowElements = shape[0] == 0 ? 0 : parts[0].numElements() / shape[0];
+  int64_t mostRows = 0, numRows = 0;
+  for (const Tensor &part : parts) {
+    if (part.rank() != parts[0].rank() || part.numElements() != part.shape()[0] * rowElements)
+      return invalidArgument("weights with rows of different lengths are stacked");
+    mostRows = std::max(mostRows, part.shape()[0]);
+    numRows += part.shape()[0];
+  }
+  int64_t runRows = interleave > 0 ? interleave : mostRows;
+  std::vector<double> rows;
+  for (int64_t first = 0; first < mostRows; first += runRows)
+    for (const Tensor &part : parts) {
+      int64_t last = std::min(first + runRows, part.shape()[0]);
+      if (first < last)
+        rows.insert(rows.end(), part.elements() + first * rowElements, part.elements() + last * rowElements);
+    }
+  shape[0] = numRows;
+  return Tensor(std::move(shape), std::move(rows));
+}
+
 Status evaluateConcatRows(Frame &frame, Operation &operation) {
   auto op = cast<ConcatRowsOp>(operation);
-  auto interleave = static_cast<int64_t>(op.getInterleave());
-  int64_t depth = frame.tensor(op.getParts()[0]).shape()[1];
-  std::vector<double> rows;
-  auto append = [&](const Tensor &part, int64_t firstRow, int64_t numRows) {
-    rows.insert(rows.end(), part.elements() + firstRow * depth, part.elements() + (firstRow + numRows) * depth);
-  };
-  int64_t rowsOfFirst = frame.tensor(op.getParts()[0]).shape()[0];
-  for (int64_t row = 0; interleave > 0 && row < rowsOfFirst; row += interleave)
-    for (Value part : op.getParts())
-      append(frame.tensor(part), row, interleave);
+  std::vector<Tensor> parts;
   for (Value part : op.getParts())
-    if (interleave == 0)
-      append(frame.tensor(part), 0, frame.tensor(part).shape()[0]);
-  auto numRows = static_cast<int64_t>(rows.size()) / depth;
-  frame.set(op.getResult(), Tensor({numRows, depth}, std::move(rows)));
+    parts.push_back(frame.tensor(part));
+  GIRIH_ASSIGN(Tensor stacked, stackRows(parts, static_cast<int64_t>(op.getInterleave())));
+  frame.set(op.getResult(), std::move(stacked));
+  return {};
+}
+
+Status evaluateLayerWeight(Frame &frame, Operation &operation) {
+  auto op = cast<LayerWeightOp>(operation);
+  int64_t layer = frame.index(op.getLayer());
+  if (layer < 0 || layer >= static_cast<int64_t>(op.getNames().size()))
+    return invalidArgument("layer " + std::to_string(layer) + "; there are names for " + std::to_string(op.getNames().size()));
+  std::vector<Tensor> parts;
+  for (Attribute name : cast<ArrayAttr>(op.getNames()[layer])) {
+    GIRIH_ASSIGN(Tensor part, frame.shared.weights(cast<StringAttr>(name).str()));
+    parts.push_back(std::move(part));
+  }
+  GIRIH_ASSIGN(Tensor stacked, stackRows(parts, static_cast<int64_t>(op.getInterleave())));
+  frame.set(op.getResult(), std::move(stacked));
   return {};
 }
 
@@ -149,8 +176,8 @@ Status evaluateAttention(Frame &frame, Operation &operation) {
   Tensor keys, values;
   if (op.getKv()) {
     const auto &state = std::get<KvState>(frame[op.getKv()]);
-    keys = state.keys;
-    values = state.values;
+    keys = state.rows->keys;
+    values = state.rows->values;
     if (keys.rank() != 3)
       return invalidArgument("nothing was appended to the cache yet");
   } else {
@@ -185,8 +212,10 @@ Status evaluateAttention(Frame &frame, Operation &operation) {
 
 // ---- The cache ----
 
-Status evaluateKvLayer(Frame &frame, Operation &op) {
-  frame.set(op.getResult(0), KvState());
+Status evaluateKvLayer(Frame &frame, Operation &operation) {
+  auto op = cast<KvLayerOp>(operation);
+  int64_t step = op.getIndex() ? frame.index(op.getIndex()) * static_cast<int64_t>(op.getStride()) : 0;
+  frame.set(op.getResult(), frame.shared.caches[static_cast<int64_t>(op.getLayer()) + step]);
   return {};
 }
 
@@ -210,8 +239,9 @@ Status evaluateKvAppend(Frame &frame, Operation &operation) {
   auto state = std::get<KvState>(frame[op.getKv()]);
   Type element = cast<KvType>(op.getKv().getType()).getElement();
   int64_t firstToken = op.getTokenOffset() ? frame.index(op.getTokenOffset()) : 0;
-  state.keys = appended(state.keys, frame.tensor(op.getKey()), firstToken, element);
-  state.values = appended(state.values, frame.tensor(op.getValue()), firstToken, element);
+  KvState::Rows &rows = *state.rows;
+  rows.keys = appended(rows.keys, frame.tensor(op.getKey()), firstToken, element);
+  rows.values = appended(rows.values, frame.tensor(op.getValue()), firstToken, element);
   frame.set(op.getResult(), std::move(state));
   return {};
 }
@@ -224,8 +254,8 @@ struct Row {
 constexpr Row kRows[] = {
     {"girih.attention", evaluateAttention}, {"girih.concat_rows", evaluateConcatRows},
     {"girih.gather_rows", evaluateGatherRows}, {"girih.kv_append", evaluateKvAppend},
-    {"girih.kv_layer", evaluateKvLayer}, {"girih.pack", evaluatePack},
-    {"girih.qmatmul", evaluateQMatmul}, {"girih.weight", evaluateWeight},
+    {"girih.kv_layer", evaluateKvLayer}, {"girih.layer_weight", evaluateLayerWeight},
+    {"girih.pack", evaluatePack}, {"girih.qmatmul", evaluateQMatmul}, {"girih.weight", evaluateWeight},
 };
 
 }  // namespace

@@ -33,9 +33,13 @@ private:
 };
 
 // One layer's cache of one sequence whose step is its entire prefix: what was appended, [T, G, D] and [T, G, Dv].
+// A value of it is a state that ops pass on, so copies share the rows: a loop's tiles all append to the same ones.
 struct KvState {
-  Tensor keys;
-  Tensor values;
+  struct Rows {
+    Tensor keys;
+    Tensor values;
+  };
+  std::shared_ptr<Rows> rows = std::make_shared<Rows>();
 };
 
 using Datum = std::variant<double, Tensor, KvState>;

@@ -4,6 +4,7 @@
 #include "dialects/register.h"
 #include "models/build_graph.h"
 
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Parser/Parser.h"
 #include "llvm/Support/CommandLine.h"
@@ -74,6 +75,23 @@ Expected<mlir::OwningOpRef<mlir::ModuleOp>> openGraph(mlir::MLIRContext &context
   return module;
 }
 
+// @main, or the step function for this many tokens.
+Expected<mlir::func::FuncOp> entryOf(mlir::ModuleOp module, int64_t numTokens) {
+  if (auto main = module.lookupSymbol<mlir::func::FuncOp>("main"))
+    return main;
+  mlir::func::FuncOp best;
+  auto limitOf = [](mlir::func::FuncOp function) {
+    auto limit = function->getAttrOfType<mlir::IntegerAttr>("girih.max_tokens");
+    return limit ? limit.getInt() : 0;
+  };
+  for (auto function : module.getOps<mlir::func::FuncOp>())
+    if (limitOf(function) >= numTokens && (!best || limitOf(function) < limitOf(best)))
+      best = function;
+  if (!best)
+    return girih::notFound("the graph has neither @main nor a step function for " + std::to_string(numTokens) + " tokens");
+  return best;
+}
+
 Status run(const Options &options) {
   mlir::DialectRegistry registry;
   girih::dialect::registerDialects(registry);
@@ -85,9 +103,12 @@ Status run(const Options &options) {
   std::vector<double> positions(tokens.size());
   for (size_t i = 0; i < positions.size(); ++i)
     positions[i] = static_cast<double>(i);
+  GIRIH_ASSIGN(mlir::func::FuncOp entry, entryOf(*module, numTokens));
   std::vector<Tensor> arguments = {Tensor({numTokens}, tokens), Tensor({numTokens}, positions)};
+  if (entry.getNumArguments() == 3)  // the rows whose logits are wanted: all
+    arguments.emplace_back(std::vector<int64_t>{numTokens}, positions);
   GIRIH_ASSIGN(auto results,
-               girih::reference::evaluate(*module, "main", arguments, girih::reference::weightsOf(store)));
+               girih::reference::evaluate(*module, entry.getName(), arguments, girih::reference::weightsOf(store)));
   const Tensor &logits = results.at(0);
   int64_t vocabSize = logits.shape()[1];
   for (int64_t row = 0; row < logits.shape()[0]; ++row) {

@@ -198,6 +198,43 @@ TEST_F(Evaluator, AttendsThroughTheCacheAsWithGivenKeys) {
   EXPECT_EQ(given[6], arguments[2].elements()[2]);
 }
 
+// A tiled step appends and attends inside loops over tiles, whose bodies each name the layer's cache.
+TEST_F(Evaluator, SharesACacheBetweenTiles) {
+  EXPECT_THAT(values(R"(
+    func.func @f(%q: tensor<4x2x1xf32>, %k: tensor<4x1x1xf32>, %v: tensor<4x1x1xf32>, %i: tensor<4x2x1xf32>)
+        -> tensor<4x2x1xf32> {
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      scf.forall (%t) = (0) to (4) step (2) {
+        %kv = girih.kv_layer 3 : !girih.kv<1, 1, 1, f32>
+        %kt = tensor.extract_slice %k[%t, 0, 0] [2, 1, 1] [1, 1, 1] : tensor<4x1x1xf32> to tensor<2x1x1xf32>
+        %vt = tensor.extract_slice %v[%t, 0, 0] [2, 1, 1] [1, 1, 1] : tensor<4x1x1xf32> to tensor<2x1x1xf32>
+        %n = girih.kv_append %kt, %vt into %kv[%t] : tensor<2x1x1xf32>, tensor<2x1x1xf32>, !girih.kv<1, 1, 1, f32>
+      }
+      %kv = girih.kv_layer 1[%c1] {stride = 2 : i64} : !girih.kv<1, 1, 1, f32>
+      %o = scf.forall (%t) = (0) to (4) step (2) shared_outs(%s = %i) -> tensor<4x2x1xf32> {
+        %qt = tensor.extract_slice %q[%t, 0, 0] [2, 2, 1] [1, 1, 1] : tensor<4x2x1xf32> to tensor<2x2x1xf32>
+        %it = tensor.extract_slice %s[%t, 0, 0] [2, 2, 1] [1, 1, 1] : tensor<4x2x1xf32> to tensor<2x2x1xf32>
+        %ot = girih.attention ins(%qt : tensor<2x2x1xf32>) cache(%kv[%t, %c0] : !girih.kv<1, 1, 1, f32>)
+            outs(%it : tensor<2x2x1xf32>) {scale = 1.0 : f32} -> tensor<2x2x1xf32>
+        scf.forall.in_parallel {
+          tensor.parallel_insert_slice %ot into %s[%t, 0, 0] [2, 2, 1] [1, 1, 1]
+              : tensor<2x2x1xf32> into tensor<4x2x1xf32>
+        }
+      }
+      return %o : tensor<4x2x1xf32>
+    })", {Tensor({4, 2, 1}), numbers({4, 1, 1}, 1), Tensor({4, 1, 1}, {3, 5, 7, 9}), Tensor({4, 2, 1})}),
+              ElementsAre(3, 3, 4, 4, 5, 5, 6, 6));  // queries of 0: the mean of the values so far
+}
+
+TEST_F(Evaluator, StacksTheWeightsOfALayer) {
+  EXPECT_THAT(values(R"(
+    func.func @f(%layer: index) -> tensor<8x2xf32> {
+      %w = girih.layer_weight %layer [["none"], ["w", "w"]] {interleave = 2 : i64} : tensor<8x2xf32>
+      return %w : tensor<8x2xf32>
+    })", {Tensor({}, {1})}), ElementsAre(1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8, 5, 6, 7, 8));
+}
+
 TEST_F(Evaluator, NamesAnOpItDoesNotKnow) {
   auto result = run(R"(
     func.func @f(%x: tensor<2xf32>) -> tensor<2xf32> {
