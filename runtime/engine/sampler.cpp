@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace girih::engine {
 namespace {
@@ -33,14 +34,28 @@ float expNonPositive(float x) {
   return x < -87.0f ? 0.0f : result;
 }
 
+// Lanes that compilers turn into vectors, of whatever width the machine has.
+constexpr size_t kLanes = 16;
+// Logits that are summed in f32 before their sum joins the f64 total: the error stays that of a short sum.
+constexpr size_t kSumBlock = 256;
+
 // The largest logit. One comparison finds both NaN and +inf: neither is less than infinity.
 Expected<float> largest(std::span<const float> logits) {
-  float best = -kInfinity;
-  bool isSound = true;
-  for (float logit : logits) {
-    isSound &= logit < kInfinity;
-    best = logit > best ? logit : best;
-  }
+  float bestOf[kLanes];
+  uint32_t numSound[kLanes] = {};
+  std::fill(std::begin(bestOf), std::end(bestOf), -kInfinity);
+  size_t id = 0;
+  auto look = [&](size_t lane, float logit) {
+    numSound[lane] += logit < kInfinity;
+    bestOf[lane] = logit > bestOf[lane] ? logit : bestOf[lane];
+  };
+  for (; id + kLanes <= logits.size(); id += kLanes)
+    for (size_t lane = 0; lane < kLanes; ++lane)
+      look(lane, logits[id + lane]);
+  for (; id < logits.size(); ++id)
+    look(0, logits[id]);
+  float best = *std::max_element(std::begin(bestOf), std::end(bestOf));
+  bool isSound = std::accumulate(std::begin(numSound), std::end(numSound), size_t{0}) == logits.size();
   if (isSound && best > -kInfinity)
     return best;
   size_t index = 0;
@@ -52,6 +67,56 @@ Expected<float> largest(std::span<const float> logits) {
   return internalError("logit " + std::to_string(index) + " of " + std::to_string(logits.size()) + " is " +
                        (std::isnan(logits[index]) ? "NaN" : "infinite") +
                        "; the model or its code is broken: run `girih verify` on the file");
+}
+
+// The sum of a weight over at most kSumBlock logits.
+template <typename WeightOf>
+float sumBlock(std::span<const float> logits, WeightOf weightOf) {
+  float part[kLanes] = {};
+  size_t id = 0;
+  for (; id + kLanes <= logits.size(); id += kLanes)
+    for (size_t lane = 0; lane < kLanes; ++lane)
+      part[lane] += weightOf(logits[id + lane]);
+  for (; id < logits.size(); ++id)
+    part[0] += weightOf(logits[id]);
+  return std::accumulate(std::begin(part), std::end(part), 0.0f);
+}
+
+std::span<const float> blockOf(std::span<const float> logits, size_t begin) {
+  return logits.subspan(begin, std::min(kSumBlock, logits.size() - begin));
+}
+
+template <typename WeightOf>
+double sumWeights(std::span<const float> logits, WeightOf weightOf) {
+  double sum = 0.0;
+  for (size_t begin = 0; begin < logits.size(); begin += kSumBlock)
+    sum += sumBlock(blockOf(logits, begin), weightOf);
+  return sum;
+}
+
+// Draws from the whole vocabulary: finds the block that the draw falls into, then the token in it.
+template <typename WeightOf>
+int32_t drawFromAll(std::span<const float> logits, double draw, WeightOf weightOf) {
+  double target = draw * sumWeights(logits, weightOf), passed = 0.0;
+  size_t lastPossible = 0;  // where rounding leaves the target at the very end
+  for (size_t begin = 0; begin < logits.size(); begin += kSumBlock) {
+    std::span<const float> block = blockOf(logits, begin);
+    double blockSum = sumBlock(block, weightOf);
+    if (blockSum == 0.0 || (passed + blockSum <= target && begin + kSumBlock < logits.size())) {
+      passed += blockSum;
+      continue;
+    }
+    for (size_t index = 0; index < block.size(); ++index) {
+      float weight = weightOf(block[index]);
+      if (weight == 0.0f)
+        continue;
+      passed += weight;
+      lastPossible = begin + index;
+      if (passed > target)
+        return static_cast<int32_t>(lastPossible);
+    }
+  }
+  return static_cast<int32_t>(lastPossible);
 }
 
 // Of counter type (SplitMix64 over both words), so that a draw depends on nothing but its own number.
@@ -131,23 +196,8 @@ Expected<int32_t> argmax(std::span<const float> logits) {
 }
 
 double logSumExp(std::span<const float> logits) {
-  float best = -kInfinity;
-  for (float logit : logits)
-    best = logit > best ? logit : best;
-  // Blocks in f32 are summed in f64: the lanes stay wide and the error stays that of a short sum.
-  double sum = 0.0;
-  for (size_t begin = 0; begin < logits.size(); begin += 256) {
-    float part[16] = {};
-    size_t end = std::min(begin + 256, logits.size()), id = begin;
-    for (; id + 16 <= end; id += 16)
-      for (size_t lane = 0; lane < 16; ++lane)
-        part[lane] += expNonPositive(logits[id + lane] - best);
-    for (; id < end; ++id)
-      part[0] += expNonPositive(logits[id] - best);
-    for (float lane : part)
-      sum += lane;
-  }
-  return best + std::log(sum);
+  float best = *std::max_element(logits.begin(), logits.end());
+  return best + std::log(sumWeights(logits, [&](float logit) { return expNonPositive(logit - best); }));
 }
 
 void topTokens(std::span<const float> logits, std::span<TopToken> top) {
@@ -180,15 +230,20 @@ Expected<int32_t> Sampler::sample(std::span<float> logits, const SamplingOptions
   auto weightOf = [&](float logit) { return expNonPositive((logit - best) * inverse); };
   auto makeCandidate = [](float logit, int32_t token) { return Candidate{logit, token}; };
 
+  double draw = uniformDraw(options.seed, position);
   bool hasTopK = options.topK > 0 && static_cast<size_t>(options.topK) < logits.size();
+  if (!hasTopK && options.topP >= 1.0f)
+    return drawFromAll(logits, draw, [&](float logit) {
+      float weight = weightOf(logit);
+      return weight < options.minP ? 0.0f : weight;
+    });
   double mass = 0.0;  // of all that top-k leaves
   if (hasTopK) {
     selectBest(logits, static_cast<size_t>(options.topK), candidates, makeCandidate);
     for (const Candidate &candidate : candidates)
       mass += weightOf(candidate.logit);
-  } else if (options.topP < 1.0f) {
-    for (float logit : logits)
-      mass += weightOf(logit);
+  } else {
+    mass = sumWeights(logits, weightOf);
     // Usually a few tokens hold most of the mass: order only so many, and more when they do not.
     for (size_t count = 64;; count *= 8) {
       selectBest(logits, std::min(count, logits.size()), candidates, makeCandidate);
@@ -198,10 +253,6 @@ Expected<int32_t> Sampler::sample(std::span<float> logits, const SamplingOptions
       if (count >= logits.size() || held >= options.topP * mass)
         break;
     }
-  } else {
-    candidates.clear();
-    for (size_t id = 0; id < logits.size(); ++id)
-      candidates.push_back({logits[id], static_cast<int32_t>(id)});
   }
 
   // Top-p keeps the fewest best tokens that reach its share; min-p then those near enough to the best.
@@ -216,7 +267,7 @@ Expected<int32_t> Sampler::sample(std::span<float> logits, const SamplingOptions
     candidates[numKept++] = candidate;
     kept += weight;
   }
-  double target = uniformDraw(options.seed, position) * kept, passed = 0.0;
+  double target = draw * kept, passed = 0.0;
   for (size_t index = 0; index < numKept; ++index) {
     passed += weightOf(candidates[index].logit);
     if (passed > target)

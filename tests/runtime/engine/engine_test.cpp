@@ -175,7 +175,9 @@ TEST(Engine, ADryPoolPreemptsTheYoungestAndLosesNoToken) {
 }
 
 TEST(Engine, CancelFreesTheBlocksAndLeavesTheOthers) {
-  auto engine = makeEngine();
+  ToyOptions toy;
+  toy.maxPositions = 1 << 16;  // so that the victim cannot end by itself before it is cancelled
+  auto engine = makeEngine(toy);
   auto victim = std::make_shared<Recorder>(), other = std::make_shared<Recorder>();
   auto id = engine->submit(greedy(somePrompt(30, 1), kUntilContextEnds), victim);
   ASSERT_TRUE(id.isOk());
