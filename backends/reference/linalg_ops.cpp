@@ -2,6 +2,7 @@
 // Linalg: nested loops over a region, interpreted. Contractions, whose body is known, run as plain loops of their own.
 #include "backends/reference/frame.h"
 #include "backends/reference/scalar_ops.h"
+#include "backends/reference/tensor_ops.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
@@ -154,10 +155,8 @@ private:
 
 Status ProgramBuilder::addStep(Operation &op) {
   if (auto constant = dyn_cast<arith::ConstantOp>(op)) {
-    if (auto number = dyn_cast<FloatAttr>(constant.getValue()))
-      newRegister(op.getResult(0), number.getValueAsDouble());
-    else
-      newRegister(op.getResult(0), static_cast<double>(cast<IntegerAttr>(constant.getValue()).getInt()));
+    GIRIH_ASSIGN(double number, scalarOf(constant.getValue()));
+    newRegister(op.getResult(0), number);
     return {};
   }
   Step step;

@@ -78,6 +78,7 @@ constexpr Row kRows[] = {
     {"arith.minui", [](double a, double b, double) { return bits(a) < bits(b) ? a : b; }},
     {"arith.andi", [](double a, double b, double) { return double(integer(a) & integer(b)); }},
     {"arith.ori", [](double a, double b, double) { return double(integer(a) | integer(b)); }},
+    {"arith.xori", [](double a, double b, double) { return double(integer(a) ^ integer(b)); }},
     {"math.absf", [](double a, double, double) { return std::fabs(a); }},
     {"math.ceil", [](double a, double, double) { return std::ceil(a); }},
     {"math.cos", cosine},

@@ -105,15 +105,12 @@ void TokenAnalysis::visitCall(func::CallOp call) {
 
 void TokenAnalysis::visitEmpty(Operation *op) {
   auto empty = cast<tensor::EmptyOp>(op);
-  State state;
-  for (auto [dim, size] : llvm::enumerate(empty.getMixedSizes())) {
-    auto value = dyn_cast<Value>(size);
-    if (!value || stateOf(value).kind != Kind::Count)
-      continue;
-    // A tensor of tokens by tokens holds nothing yet; what is written to it tells which dimension matters.
-    state = state.kind == Kind::None ? State{Kind::Along, static_cast<unsigned>(dim)} : State{Kind::Mixed};
-  }
-  set(empty, state);
+  SmallVector<unsigned> tokenDims;
+  for (auto [dim, size] : llvm::enumerate(empty.getMixedSizes()))
+    if (auto value = dyn_cast<Value>(size); value && stateOf(value).kind == Kind::Count)
+      tokenDims.push_back(dim);
+  // Tokens by tokens is no tensor of tokens; what writes to it or reads it with some is refused there.
+  set(empty, tokenDims.size() == 1 ? State{Kind::Along, tokenDims[0]} : State{});
 }
 
 void TokenAnalysis::visitLinalg(linalg::LinalgOp op) {
