@@ -2,7 +2,8 @@
 // Reads texts from stdin and prints their ids, one line each: what the Python judges drive.
 // Usage: tokenize_records (FILE.gguf | tokenizer.json) [--plain] [--keep] [--special] [--time]; each text is preceded by
 // its length in bytes, 4 bytes little-endian. --plain: special tokens stay text; --keep: MalformedText::Keep;
-// --special: put BOS and its like around; --time: print load and encode times instead of ids.
+// --special: put BOS and its like around; --back: print the bytes that the ids decode to, in hexadecimal, instead of the ids;
+// --time: print load and encode times instead.
 #include "tests/runtime/text/gguf_vocabulary.h"
 
 #include <chrono>
@@ -64,10 +65,11 @@ void printTimes(const Tokenizer &tokenizer, const std::vector<std::string> &reco
 
 int run(int argc, char **argv) {
   EncodeOptions options{.addSpecial = false};
-  bool isTimed = false;
+  bool isTimed = false, isBack = false;
   for (int i = 2; i < argc; ++i) {
     options.parseSpecial &= std::strcmp(argv[i], "--plain") != 0;
     options.addSpecial |= std::strcmp(argv[i], "--special") == 0;
+    isBack |= std::strcmp(argv[i], "--back") == 0;
     isTimed |= std::strcmp(argv[i], "--time") == 0;
     if (std::strcmp(argv[i], "--keep") == 0)
       options.malformed = MalformedText::Keep;
@@ -84,8 +86,13 @@ int run(int argc, char **argv) {
   }
   for (const std::string &text : records) {
     std::vector<int32_t> ids = tokenizer->encode(text, options).value();
-    for (int32_t id : ids)
-      std::printf("%d ", id);
+    if (isBack) {
+      for (char byte : tokenizer->decodeBytes(ids, false))
+        std::printf("%02x", static_cast<unsigned char>(byte));
+    } else {
+      for (int32_t id : ids)
+        std::printf("%d ", id);
+    }
     std::printf("\n");
   }
   return 0;

@@ -39,6 +39,7 @@ impl Template {
         });
         environment.add_filter("tojson", |value: &JinjaValue, kwargs| python_json::to_json(value, kwargs));
         environment.add_filter("string", |value: &JinjaValue| python_json::to_python_text(value));
+        environment.add_test("iterable", is_iterable);
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, format!("the template refused: {message}")))
         });
@@ -116,6 +117,12 @@ impl Template {
         }
         self.run(&request).map_err(|_| describe(&first))
     }
+}
+
+/// Jinja's test: minijinja lets None be iterated, Python does not; templates ask before they take a length.
+fn is_iterable(value: &JinjaValue) -> bool {
+    use minijinja::value::ValueKind::{Iterable, Map, Seq, String, Undefined};
+    matches!(value.kind(), Iterable | Map | Seq | String | Undefined)
 }
 
 fn describe(error: &Error) -> String {
