@@ -46,8 +46,8 @@ void Scheduler::orderRunning() {
     bool aGenerates = a->numPending() == 1, bGenerates = b->numPending() == 1;
     if (aGenerates != bGenerates)
       return aGenerates;
-    if (aGenerates && a->lastStep != b->lastStep)
-      return a->lastStep < b->lastStep;
+    if (aGenerates && a->lastServed != b->lastServed)
+      return a->lastServed < b->lastServed;
     return a->id < b->id;
   });
 }
@@ -55,14 +55,13 @@ void Scheduler::orderRunning() {
 std::span<Sequence *const> Scheduler::plan(program::StepBatch &batch) {
   batch.clear();
   planned.clear();
-  ++numSteps;
   for (const std::unique_ptr<Sequence> &sequence : running)
     sequence->numPlanned = 0;
   if (limits.recompute) {
     admit(batch);
     // One sequence a step; in turn, so that all of them stream.
     auto next = std::min_element(running.begin(), running.end(), [](const auto &a, const auto &b) {
-      return a->lastStep != b->lastStep ? a->lastStep < b->lastStep : a->id < b->id;
+      return a->lastServed != b->lastServed ? a->lastServed < b->lastServed : a->id < b->id;
     });
     if (next != running.end())
       planWhole(**next, batch);
@@ -117,7 +116,7 @@ void Scheduler::planSequence(Sequence &sequence, program::StepBatch &batch) {
                     sequence.numCached, sequence.blocks, sequence.firstRowPosition - sequence.numCached,
                     sequence.numRows);
   sequence.numPlanned = numTokens;
-  sequence.lastStep = numSteps;
+  sequence.lastServed = ++numServices;
   planned.push_back(&sequence);
 }
 
@@ -129,7 +128,7 @@ void Scheduler::planWhole(Sequence &sequence, program::StepBatch &batch) {
   sequence.numRows = std::min(sequence.numRows, batch.logitRowsLeft());
   batch.addSequence(sequence.tokens, 0, {}, sequence.firstRowPosition, sequence.numRows);
   sequence.numPlanned = isComplete ? numTokens : 0;  // 0: another step gives the rows that are left
-  sequence.lastStep = numSteps;
+  sequence.lastServed = ++numServices;
   planned.push_back(&sequence);
 }
 

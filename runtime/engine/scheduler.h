@@ -59,7 +59,7 @@ private:
   std::vector<std::unique_ptr<Sequence>> running;  // by id
   std::vector<Sequence *> order;                   // running, in the order of service
   std::vector<Sequence *> planned;
-  uint64_t numSteps = 0;
+  uint64_t numServices = 0;  // of sequences in steps; orders them by when they were served last
   uint64_t preemptions = 0;
 };
 

@@ -38,7 +38,7 @@ struct Sequence {
   uint32_t numCached = 0;          // tokens whose K and V are in `blocks`
   uint32_t numRowsDelivered = 0;   // positions below it need no logits for the listener any more
   std::vector<int32_t> blocks;
-  uint64_t lastStep = 0;           // number of the step that served it last
+  uint64_t lastServed = 0;         // the scheduler's count at its last service
   bool isCancelled = false;
 
   // What the step in flight does with it.
