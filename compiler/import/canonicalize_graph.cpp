@@ -2,6 +2,7 @@
 // Folds the layout games of importers away.
 //
 // Recognition reads meaning through any layout; what is folded here is what later stages would otherwise have to copy.
+#include "compiler/import/drop_batch.h"
 #include "compiler/import/passes.h"
 
 #include "mlir/Dialect/Linalg/Transforms/Transforms.h"
@@ -65,15 +66,24 @@ struct FoldTransposeIntoContraction : OpInterfaceRewritePattern<linalg::LinalgOp
 
 struct CanonicalizeGraphPass : impl::CanonicalizeGraphBase<CanonicalizeGraphPass> {
   void runOnOperation() override {
+    if (dropBatch(getOperation())) {
+      // Casts travel from the ends inwards first, so that the batch is seen to be 1 everywhere.
+      if (failed(clean()) || failed(foldUnitExtents(getOperation())))
+        return signalPassFailure();
+    }
     RewritePatternSet patterns(&getContext());
     patterns.add<FoldTransposeIntoContraction>(&getContext());
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       return signalPassFailure();
-    OpPassManager clean("builtin.module");
-    clean.addPass(createCanonicalizerPass());
-    clean.addPass(createCSEPass());
-    if (failed(runPipeline(clean, getOperation())))
+    if (failed(clean()))
       return signalPassFailure();
+  }
+
+  LogicalResult clean() {
+    OpPassManager passes("builtin.module");
+    passes.addPass(createCanonicalizerPass());
+    passes.addPass(createCSEPass());
+    return runPipeline(passes, getOperation());
   }
 };
 

@@ -1,0 +1,51 @@
+// RUN: girih-opt %s -girih-canonicalize-graph -split-input-file | FileCheck %s
+
+// A transposed weight becomes an indexing map of the contraction that reads it, also through a generic transpose.
+// CHECK-DAG: #[[X:.*]] = affine_map<(d0, d1, d2) -> (d0, d2)>
+// CHECK-DAG: #[[W:.*]] = affine_map<(d0, d1, d2) -> (d1, d2)>
+// CHECK-LABEL: func.func @transposed_weight
+// CHECK-NOT: transpose
+// CHECK: linalg.generic {indexing_maps = [#[[X]], #[[W]]
+// CHECK-SAME: ins(%{{.*}}, %arg1
+func.func @transposed_weight(%x: tensor<?x32xf32>, %w: tensor<64x32xf32>, %init: tensor<?x64xf32>) -> tensor<?x64xf32> {
+  %empty = tensor.empty() : tensor<32x64xf32>
+  %t = linalg.transpose ins(%w : tensor<64x32xf32>) outs(%empty : tensor<32x64xf32>) permutation = [1, 0]
+  %y = linalg.matmul ins(%x, %t : tensor<?x32xf32>, tensor<32x64xf32>) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+  return %y : tensor<?x64xf32>
+}
+
+// -----
+
+// A transpose that something else reads stays for it.
+// CHECK-LABEL: func.func @transpose_returned
+// CHECK: linalg.transpose
+func.func @transpose_returned(%w: tensor<64x32xf32>) -> tensor<32x64xf32> {
+  %empty = tensor.empty() : tensor<32x64xf32>
+  %t = linalg.transpose ins(%w : tensor<64x32xf32>) outs(%empty : tensor<32x64xf32>) permutation = [1, 0]
+  return %t : tensor<32x64xf32>
+}
+
+// -----
+
+// A dynamic batch is one sequence, ids are i32, and no operation keeps the extent of 1.
+// CHECK-LABEL: func.func @main
+// CHECK-SAME: (%[[TOKENS:.*]]: tensor<?xi32>) -> tensor<?x8xf32>
+// CHECK-NOT: tensor<1x
+// CHECK: arith.extsi %{{.*}} : i32 to i64
+// CHECK: linalg.generic {{.*}} outs(%{{.*}} : tensor<?x8xf32>)
+// CHECK-NOT: tensor<1x
+func.func @main(%tokens: tensor<?x?xi64>) -> tensor<?x?x8xf32> {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %b = tensor.dim %tokens, %c0 : tensor<?x?xi64>
+  %s = tensor.dim %tokens, %c1 : tensor<?x?xi64>
+  %empty = tensor.empty(%b, %s) : tensor<?x?x8xf32>
+  %y = linalg.generic {
+      indexing_maps = [affine_map<(b, s, e) -> (b, s)>, affine_map<(b, s, e) -> (b, s, e)>],
+      iterator_types = ["parallel", "parallel", "parallel"]} ins(%tokens : tensor<?x?xi64>) outs(%empty : tensor<?x?x8xf32>) {
+  ^bb0(%token: i64, %out: f32):
+    %number = arith.sitofp %token : i64 to f32
+    linalg.yield %number : f32
+  } -> tensor<?x?x8xf32>
+  return %y : tensor<?x?x8xf32>
+}
