@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Speed of the microkernels on the shapes of the default model, beside the roofline. Not a test: prints a table.
+//   cpu_microkernel_bench [avx2|avx512] [threads] [filter]
+#include "tests/backends/cpu/codegen/qmatmul_module.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+
+namespace girih::cpu::test {
+namespace {
+
+double medianSeconds(const Step &step, StepData &data, int numThreads, int repetitions) {
+  std::vector<double> seconds;
+  for (int i = 0; i < repetitions; ++i) {
+    auto start = std::chrono::steady_clock::now();
+    step.run(data, numThreads);
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::sort(seconds.begin(), seconds.end());
+  std::printf("min %8.1f us  ", seconds.front() * 1e6);
+  return seconds[seconds.size() / 2];
+}
+
+void measure(const MatmulCase &c, const std::string &isa, int numThreads) {
+  PackedWeight weight(c.layout, c.columns, c.depth, 7);
+  auto step = Step::compile(moduleOf(c), isa);
+  if (!step.isOk()) {
+    std::printf("%s\n", std::string(step.status().message()).c_str());
+    return;
+  }
+  StepData data;
+  data.numTokens = c.rows;
+  for (int64_t layer = 0; layer < c.numLayers; ++layer)
+    data.weights.insert(data.weights.end(), weight.bytes.begin(), weight.bytes.end());
+  data.arena.assign(bytesOfX(c) + bytesOfY(c) + 4 * (c.kTile * c.columnTile * 4 + 128), 0);
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  for (int64_t i = 0; i < c.rows * c.depth; ++i)
+    data.arenaAt(0)[i] = normal(random);
+  double seconds = medianSeconds(**step, data, numThreads, c.rows > 16 ? 7 : 31);
+  double flops = 2.0 * c.rows * c.columns * c.depth * c.numLayers, bytes = double(data.weights.size());
+  std::printf("%-22s T=%-4ld N=%-5ld K=%-5ld %-6s MR=%-2ld NC=%-3ld KC=%-4ld unit=%-5ld %8.1f us %7.1f GF/s %6.1f GB/s\n",
+              c.layout, c.rows, c.columns, c.depth, c.strategy, c.rowTile, c.columnTile, c.kTile, c.unitColumns,
+              seconds * 1e6, flops / seconds * 1e-9, bytes / seconds * 1e-9);
+}
+
+}  // namespace
+}  // namespace girih::cpu::test
+
+int main(int argc, char **argv) {
+  using girih::cpu::test::MatmulCase;
+  const char *isa = argc > 1 ? argv[1] : "avx512";
+  int numThreads = argc > 2 ? std::atoi(argv[2]) : 1;
+  std::string filter = argc > 3 ? argv[3] : "";
+  constexpr const char *kQ41 = "p16:u4,f16,f16,32";
+  constexpr const char *kQ80 = "p16:s8,f16,none,32";
+  bool wide = std::string(isa) == "avx512";
+  std::vector<MatmulCase> cases;
+  if (filter.empty() || filter == "decode") {
+    for (int64_t tile : wide ? std::vector<int64_t>{16, 32, 48, 64} : std::vector<int64_t>{16, 32}) {
+      cases.push_back({kQ41, 1, 3072, 576, "direct", 1, tile, 32, tile, 30});
+      cases.push_back({kQ41, 1, 576, 1536, "direct", 1, tile, 32, tile, 30});
+    }
+    cases.push_back({kQ41, 1, 576, 576, "direct", 1, 32, 32, 32, 30});
+    cases.push_back({kQ80, 1, 49152, 576, "direct", 1, 32, 32, 32, 1});
+    if (wide)
+      cases.push_back({kQ80, 1, 49152, 576, "direct", 1, 64, 32, 64, 1});
+  }
+  if (filter.empty() || filter == "batch") {
+    for (int64_t rows : {2, 4, 8})
+      for (auto [mr, nc] : wide ? std::vector<std::pair<int64_t, int64_t>>{{2, 32}, {4, 32}, {8, 32}, {4, 48}, {4, 64}, {8, 48}, {8, 16}}
+                                : std::vector<std::pair<int64_t, int64_t>>{{2, 32}, {4, 16}, {6, 16}})
+        if (mr <= rows)
+          cases.push_back({kQ41, rows, 3072, 576, "direct", mr, nc, 32, nc, 30});
+  }
+  if (filter.empty() || filter == "prefill") {
+    for (auto [mr, nc] : wide ? std::vector<std::pair<int64_t, int64_t>>{{8, 48}, {6, 64}, {14, 32}, {12, 32}}
+                              : std::vector<std::pair<int64_t, int64_t>>{{6, 16}, {4, 16}, {2, 32}})
+      for (int64_t kc : {64, 128, 192, 288, 576}) {
+        cases.push_back({kQ41, 512, 3072, 576, "panel", mr, nc, kc, 3072 % (2 * nc) ? nc : 2 * nc, 2});
+        cases.push_back({kQ41, 512, 576, 1536, "panel", mr, nc, kc, nc, 2});
+      }
+  }
+  for (const MatmulCase &c : cases)
+    girih::cpu::test::measure(c, isa, numThreads);
+  return 0;
+}
