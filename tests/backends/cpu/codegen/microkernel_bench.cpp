@@ -4,19 +4,26 @@
 #include "tests/backends/cpu/codegen/qmatmul_module.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 
 namespace girih::cpu::test {
 namespace {
 
+// One thread is timed by its own CPU time, so that other processes on the machine disturb less.
+double now(int numThreads) {
+  timespec time;
+  clock_gettime(numThreads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return double(time.tv_sec) + 1e-9 * double(time.tv_nsec);
+}
+
 double medianSeconds(const Step &step, StepData &data, int numThreads, int repetitions) {
   std::vector<double> seconds;
   for (int i = 0; i < repetitions; ++i) {
-    auto start = std::chrono::steady_clock::now();
+    double start = now(numThreads);
     step.run(data, numThreads);
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    seconds.push_back(now(numThreads) - start);
   }
   std::sort(seconds.begin(), seconds.end());
   std::printf("min %8.1f us  ", seconds.front() * 1e6);
@@ -29,6 +36,12 @@ void measure(const MatmulCase &c, const std::string &isa, int numThreads) {
   if (!step.isOk()) {
     std::printf("%s\n", std::string(step.status().message()).c_str());
     return;
+  }
+  // For disassembly: GIRIH_BENCH_IMAGE names a file that gets the last image.
+  if (const char *path = std::getenv("GIRIH_BENCH_IMAGE")) {
+    std::FILE *file = std::fopen(path, "wb");
+    std::fwrite((*step)->image().data(), 1, (*step)->image().size(), file);
+    std::fclose(file);
   }
   StepData data;
   data.numTokens = c.rows;
@@ -83,7 +96,8 @@ int main(int argc, char **argv) {
         cases.push_back({kQ41, 512, 576, 1536, "panel", mr, nc, kc, nc, 2});
       }
   }
-  for (const MatmulCase &c : cases)
+  size_t only = argc > 4 ? std::atoi(argv[4]) : cases.size();
+  for (const MatmulCase &c : only < cases.size() ? std::vector<MatmulCase>{cases[only]} : cases)
     girih::cpu::test::measure(c, isa, numThreads);
   return 0;
 }
