@@ -74,6 +74,7 @@ bool parseTarget(llvm::StringRef target, std::vector<std::string> &isas, std::st
 
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
+  cl::ResetCommandLineParser();  // libLLVM's own options: their names are not ours to avoid
   cl::OptionCategory category("Options");
   cl::opt<std::string> input(cl::Positional, cl::desc("<checkpoint: a .gguf file or a Hugging Face folder>"),
                              cl::cat(category));
