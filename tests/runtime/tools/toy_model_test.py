@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line over the toy model: a whole .girih file with a step of a few lines, so that no compiler is needed."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import unittest.mock
+import urllib.error
+import urllib.request
+
+import numpy as np
+
+BIN = pathlib.Path(os.environ["GIRIH_BUILD"]) / "bin"
+VOCAB = 257
+
+
+def girih(*arguments, **options):
+    return subprocess.run([str(BIN / "girih"), *map(str, arguments)], capture_output=True, text=True, timeout=120, **options)
+
+
+class Toy(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        for name in ("toy", "bare", "untrue"):
+            subprocess.run([str(BIN / "girih-write-toy"), str(cls.folder / f"{name}.girih"), name], check=True)
+        cls.toy, cls.bare, cls.untrue = (cls.folder / f"{name}.girih" for name in ("toy", "bare", "untrue"))
+
+    def answer(self, *arguments):
+        done = girih(*arguments, "--format", "json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+
+class Run(Toy):
+    def test_tokens_are_taken_as_they_are(self):
+        answer = self.answer("run", self.toy, "--tokens", "72,105,33", "--max-tokens", 5)
+        self.assertEqual(answer["prompt_tokens"], [72, 105, 33])
+        self.assertEqual(len(answer["output_tokens"]), 5)
+        self.assertEqual(answer["finish_reason"], "length")
+        self.assertEqual(set(answer["timings"]), {"load_seconds", "prefill_tokens_per_second", "decode_tokens_per_second"})
+
+    def test_without_a_tokenizer_tokens_still_work(self):
+        with_one = self.answer("run", self.toy, "--tokens", "1,2", "--max-tokens", 4)
+        without = self.answer("run", self.bare, "--tokens", "1,2", "--max-tokens", 4)
+        self.assertEqual(with_one["output_tokens"], without["output_tokens"])
+        self.assertEqual(without["text"], "")
+        refused = girih("run", self.bare, "--prompt", "x")
+        self.assertEqual((refused.returncode, refused.stdout), (1, ""))
+        self.assertIn("--tokens", refused.stderr)
+
+    def test_prompts_go_through_the_template_unless_told_not_to(self):
+        templated = self.answer("run", self.toy, "--prompt", "Hi", "--max-tokens", 1)
+        self.assertEqual(bytes(templated["prompt_tokens"]), b"user: Hi\n")
+        raw = self.answer("run", self.toy, "--prompt", "Hi", "--no-template", "--max-tokens", 1)
+        self.assertEqual(bytes(raw["prompt_tokens"]), b"Hi")
+        prompt_file = self.folder / "prompt.txt"
+        prompt_file.write_text("Hi")
+        self.assertEqual(self.answer("run", self.toy, "--prompt-file", prompt_file, "--max-tokens", 1), {**templated, "timings": unittest.mock.ANY})
+
+    def test_text_goes_to_stdout_and_speed_to_stderr(self):
+        done = girih("run", self.toy, "--prompt", "Hi", "--max-tokens", 6)
+        self.assertEqual(done.returncode, 0)
+        self.assertTrue(done.stdout.endswith("\n"))
+        self.assertIn("tokens/s", done.stderr)
+
+    def test_seed_repeats(self):
+        def sample(seed):
+            return self.answer("run", self.toy, "--tokens", "5", "--max-tokens", 20, "--temperature", 2, "--seed", seed)["output_tokens"]
+
+        self.assertEqual(sample(1), sample(1))
+        self.assertNotEqual(sample(1), sample(2))
+
+    def test_dumps_the_logits_of_every_evaluated_position(self):
+        path = self.folder / "logits.npy"
+        answer = self.answer("run", self.toy, "--tokens", "7,8,9", "--max-tokens", 4, "--dump-logits", path)
+        logits = np.load(path)
+        # The last token is the answer of the row before and is not evaluated itself.
+        self.assertEqual(logits.shape, (3 + 4 - 1, VOCAB))
+        self.assertEqual(logits.dtype, np.float32)
+        self.assertEqual(logits[2:].argmax(1).tolist(), answer["output_tokens"])
+        self.answer("run", self.toy, "--tokens", "7,8,9", "--max-tokens", 0, "--dump-logits", path)
+        self.assertTrue((np.load(path) == logits[:3]).all())
+        refused = girih("run", self.toy, "--tokens", "7", "--dump-logits", self.folder / "no" / "where.npy")
+        self.assertEqual(refused.returncode, 1)
+
+    def test_refusals_name_what_was_seen(self):
+        cases = [(["--tokens", "1,x"], "token 2"), (["--tokens", "300"], "0 to 256"), (["--tokens", "1", "--isa", "avx9"], "avx9"),
+                 (["--tokens", ",".join(["1"] * 3000)], "2048")]
+        for arguments, seen in cases:
+            done = girih("run", self.toy, *arguments)
+            self.assertEqual((done.returncode, done.stdout), (1, ""), arguments)
+            self.assertIn(seen, done.stderr)
+
+    def test_interrupt_ends_cleanly(self):
+        process = subprocess.Popen([str(BIN / "girih"), "run", str(self.toy), "--tokens", "1", "--max-tokens", "2000", "--dump-logits",
+                                    str(self.folder / "interrupted.npy")], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        self.assertIn(process.returncode, (0, 130, -signal.SIGINT))  # 130; the others where it was done already
+        self.assertFalse((self.folder / "interrupted.npy.partial").exists())
+
+    def test_a_reader_that_goes_away_is_no_crash(self):
+        process = subprocess.Popen([str(BIN / "girih"), "run", str(self.toy), "--tokens", "1", "--max-tokens", "1000"], stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL)
+        process.stdout.close()
+        self.assertGreaterEqual(process.wait(60), 0)
+
+
+class Others(Toy):
+    def test_score_is_the_log_softmax_of_the_logits(self):
+        tokens = [7, 8, 9, 200, 5]
+        (self.folder / "ids.txt").write_text("7, 8\n9 200,5\n")
+        scores = self.answer("score", self.toy, "--tokens-file", self.folder / "ids.txt")
+        self.assertEqual(scores["tokens"], tokens)
+        self.assertIsNone(scores["logprobs"][0])
+        path = self.folder / "score.npy"
+        self.answer("run", self.toy, "--tokens", ",".join(map(str, tokens)), "--max-tokens", 0, "--dump-logits", path)
+        logits = np.load(path).astype(np.float64)
+        expected = [logits[at - 1][token] - np.log(np.exp(logits[at - 1]).sum()) for at, token in enumerate(tokens) if at]
+        np.testing.assert_allclose(scores["logprobs"][1:], expected, atol=1e-4)
+        self.assertAlmostEqual(scores["perplexity"], np.exp(-np.mean(expected)), places=2)
+
+    def test_bench_names_and_counters(self):
+        figures = self.answer("bench", self.toy, "--prompt-tokens", 32, "--generate", 8, "--sequences", 4, "--repetitions", 3)
+        for name in ("prefill_tokens_per_second", "decode_tokens_per_second"):
+            self.assertLessEqual(figures[name + "_min"], figures[name])
+            self.assertLessEqual(figures[name], figures[name + "_max"])
+            self.assertGreater(figures[name + "_min"], 0)
+        self.assertGreater(figures["shared_steps"], 0)
+        self.assertGreater(figures["roofline"]["read_bytes_per_second"], 0)
+        alone = self.answer("bench", self.toy, "--prompt-tokens", 8, "--generate", 8, "--repetitions", 1)
+        self.assertEqual(alone["shared_steps"], 0)
+        self.assertIn("tokens/s", girih("bench", self.toy, "--prompt-tokens", 8, "--generate", 8, "--repetitions", 1).stdout)
+
+    def test_inspect_shows_everything(self):
+        report = self.answer("inspect", self.toy)
+        self.assertEqual(report["model"]["numerics"], "exact")
+        self.assertEqual([entry["invariant"] for entry in report["variants"][0]["entries"]], [True, True])
+        self.assertEqual(report["tensors"][0]["treatment"], "kept, lossless")
+        self.assertEqual(report["dispatches"][0]["level"], "L1")
+        self.assertEqual(report["notes"][0]["topic"], "toy")
+        text = girih("inspect", self.toy, "--tensors").stdout
+        for word in ("exact", "baseline", "invariant", "toy.weights", "toy_dispatch", "no layer here is real"):
+            self.assertIn(word, text)
+
+    def test_verify_finds_untrue_goldens_and_damaged_payloads(self):
+        done = girih("verify", self.toy)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("ok        golden 1 on baseline", done.stdout)
+        untrue = girih("verify", self.untrue)
+        self.assertEqual(untrue.returncode, 1)
+        self.assertIn("logit of token 7", untrue.stdout)
+        damaged = self.folder / "damaged.girih"
+        content = bytearray(self.toy.read_bytes())
+        content[content.index(b"\x01\x01\x00\x00\x01\x00\x00\x00")] ^= 1  # the toy's weights: vocabulary 257, salt 1
+        damaged.write_bytes(content)
+        self.assertEqual(girih("verify", damaged).returncode, 1)
+
+    def test_chat_holds_a_conversation(self):
+        done = girih("chat", self.toy, "--max-tokens", 5, input="Hi\nAgain\n/clear\nNew\n")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.stdout.count("\n") >= 3, True)
+        self.assertEqual(girih("chat", self.bare, input="").returncode, 1)
+
+
+class Serve(Toy):
+    def start(self, *arguments):
+        process = subprocess.Popen([str(BIN / "girih"), "serve", str(self.toy), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(lambda: (process.kill(), process.communicate()))
+        greeting = ""
+        for line in process.stdout:
+            greeting += line
+            if "v1/completions" in line:
+                break
+        return process, greeting
+
+    def test_greets_answers_and_drains(self):
+        process, greeting = self.start("--port", "0")
+        self.assertEqual(greeting.count("  curl "), 3)
+        url = greeting.split("listening on ")[1].split()[0].rstrip(",")
+        body = json.dumps({"model": "toy", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}).encode()
+        with urllib.request.urlopen(url + "/v1/chat/completions", body, timeout=60) as response:
+            self.assertEqual(json.load(response)["usage"]["completion_tokens"], 3)
+        with self.assertRaises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(url + "/v1/chat/completions", b"x" * (100 << 20), timeout=60)
+        self.assertEqual(refused.exception.code, 413)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(60), 0)
+
+    def test_a_taken_port_is_a_clear_failure(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            done = girih("serve", self.toy, "--port", port)
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertIn(f"port {port}", done.stderr)
+            self.assertIn("--port", done.stderr)
+
+    def test_second_signal_ends_at_once(self):
+        process, greeting = self.start("--port", "0")
+        url = greeting.split("listening on ")[1].split()[0].rstrip(",")
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as busy:
+            busy.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n")  # a body that never comes
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+            self.assertIsNone(process.poll())
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(10), 0)
+
+
+if __name__ == "__main__":
+    if not (BIN / "girih-write-toy").exists() or not (BIN / "girih").exists():
+        print("skipped: girih or girih-write-toy is not built")
+        sys.exit(77)
+    unittest.main()
