@@ -39,14 +39,14 @@ girih_code report(const Status &status, girih_message *message) {
 }
 
 // Runs a function that returns a Status; an exception of the standard library becomes a code as well.
-template <typename Function>
-girih_code guarded(girih_message *message, Function function) noexcept {
+template <typename Function> girih_code guarded(girih_message *message, Function function) noexcept {
   try {
     return report(function(), message);
   } catch (const std::bad_alloc &) {
     // Without a Status, whose message would need memory.
     if (message && message->text && message->capacity_bytes > 0)
-      std::strncpy(message->text, "out of memory", message->capacity_bytes - 1)[message->capacity_bytes - 1] = 0;
+      std::strncpy(message->text, "out of memory", message->capacity_bytes - 1)[message->capacity_bytes - 1] =
+          0;
     return GIRIH_RESOURCE_EXHAUSTED;
   } catch (...) {
     return GIRIH_INTERNAL;
@@ -54,10 +54,10 @@ girih_code guarded(girih_message *message, Function function) noexcept {
 }
 
 // A copy of a caller's struct at this library's size: what the caller's is too old to have is zero.
-template <typename T>
-Expected<T> copyStruct(const T *from, const char *name) {
+template <typename T> Expected<T> copyStruct(const T *from, const char *name) {
   if (!from || from->struct_size < sizeof(uint64_t))
-    return girih::invalidArgument(std::string(name) + " is null or its struct_size is not set; set it to its sizeof");
+    return girih::invalidArgument(std::string(name) +
+                                  " is null or its struct_size is not set; set it to its sizeof");
   T copy = {};
   std::memcpy(&copy, from, std::min<uint64_t>(from->struct_size, sizeof copy));
   copy.struct_size = sizeof copy;
@@ -65,10 +65,10 @@ Expected<T> copyStruct(const T *from, const char *name) {
 }
 
 // Fills as much of a caller's struct as it has room for; keeps its struct_size.
-template <typename T>
-Status fillStruct(T *to, T filled, const char *name) {
+template <typename T> Status fillStruct(T *to, T filled, const char *name) {
   if (!to || to->struct_size < sizeof(uint64_t))
-    return girih::invalidArgument(std::string(name) + " is null or its struct_size is not set; set it to its sizeof");
+    return girih::invalidArgument(std::string(name) +
+                                  " is null or its struct_size is not set; set it to its sizeof");
   filled.struct_size = to->struct_size;
   std::memcpy(to, &filled, std::min<uint64_t>(to->struct_size, sizeof filled));
   return {};
@@ -80,7 +80,8 @@ Status requireHandle(const void *handle, const char *name) {
 
 Expected<std::vector<int32_t>> copyTokens(const int32_t *tokens, uint64_t count, const char *name) {
   if (!tokens && count > 0)
-    return girih::invalidArgument(std::string(name) + " is null, but " + std::to_string(count) + " are announced");
+    return girih::invalidArgument(std::string(name) + " is null, but " + std::to_string(count) +
+                                  " are announced");
   return std::vector<int32_t>(tokens, tokens + count);
 }
 
@@ -113,9 +114,10 @@ public:
     if (!onFinishFunction)
       return;
     std::string text(status.message());
-    girih_finish finish = {sizeof finish, static_cast<int32_t>(reason), static_cast<girih_code>(status.code()),
-                           text.c_str(), usage.numPromptTokens, usage.numOutputTokens, usage.queueSeconds,
-                           usage.prefillSeconds, usage.decodeSeconds};
+    girih_finish finish = {
+        sizeof finish,      static_cast<int32_t>(reason), static_cast<girih_code>(status.code()),
+        text.c_str(),       usage.numPromptTokens,        usage.numOutputTokens,
+        usage.queueSeconds, usage.prefillSeconds,         usage.decodeSeconds};
     onFinishFunction(context, id, &finish);
   }
 
@@ -134,7 +136,8 @@ public:
       tokens.push_back(result.token);
     changed.notify_one();
   }
-  void onFinish(engine::RequestId, engine::FinishReason, const engine::Usage &, const Status &status) override {
+  void onFinish(engine::RequestId, engine::FinishReason, const engine::Usage &,
+                const Status &status) override {
     std::lock_guard lock(mutex);
     isFinished = true;
     code = status.code();
@@ -164,14 +167,14 @@ private:
   std::string message;
 };
 
-}  // namespace
+} // namespace
 
 struct girih_session {
   engine::Engine *engine;
   engine::SamplingOptions sampling;
   std::vector<int32_t> conversation;
-  std::mutex mutex;  // of the two below: cancel may come from another thread
-  std::shared_ptr<Mailbox> mailbox;  // null: not generating
+  std::mutex mutex;                 // of the two below: cancel may come from another thread
+  std::shared_ptr<Mailbox> mailbox; // null: not generating
   engine::RequestId requestId = 0;
 };
 
@@ -240,8 +243,8 @@ GIRIH_EXPORT girih_code girih_engine_create(const girih_program *opened, const g
 
 GIRIH_EXPORT void girih_engine_destroy(girih_engine *handle) { delete handle; }
 
-GIRIH_EXPORT girih_code girih_engine_submit(girih_engine *handle, const girih_request *request, uint64_t *requestId,
-                                            girih_message *message) {
+GIRIH_EXPORT girih_code girih_engine_submit(girih_engine *handle, const girih_request *request,
+                                            uint64_t *requestId, girih_message *message) {
   return guarded(message, [&]() -> Status {
     GIRIH_TRY(requireHandle(handle, "the engine"));
     GIRIH_ASSIGN(girih_request from, copyStruct(request, "girih_request"));
@@ -250,7 +253,8 @@ GIRIH_EXPORT girih_code girih_engine_submit(girih_engine *handle, const girih_re
     GIRIH_ASSIGN(to.stopTokens, copyTokens(from.stop_tokens, from.num_stop_tokens, "stop_tokens"));
     to.maxTokens = from.max_tokens;
     GIRIH_ASSIGN(to.sampling, copySampling(from.sampling));
-    GIRIH_ASSIGN(engine::RequestId id, handle->engine->submit(std::move(to), std::make_shared<Callbacks>(from)));
+    GIRIH_ASSIGN(engine::RequestId id,
+                 handle->engine->submit(std::move(to), std::make_shared<Callbacks>(from)));
     if (requestId)
       *requestId = id;
     return {};
@@ -269,8 +273,15 @@ GIRIH_EXPORT girih_code girih_engine_query(const girih_engine *handle, girih_eng
   return guarded(message, [&]() -> Status {
     GIRIH_TRY(requireHandle(handle, "the engine"));
     engine::EngineStats from = handle->engine->stats();
-    girih_engine_stats filled = {0, from.numSteps, from.numSharedSteps, from.numTokensEvaluated, from.numOutputTokens,
-                                 from.numPreemptions, from.numRunning, from.numWaiting, from.numKvBlocks,
+    girih_engine_stats filled = {0,
+                                 from.numSteps,
+                                 from.numSharedSteps,
+                                 from.numTokensEvaluated,
+                                 from.numOutputTokens,
+                                 from.numPreemptions,
+                                 from.numRunning,
+                                 from.numWaiting,
+                                 from.numKvBlocks,
                                  from.numKvBlocksUsed};
     return fillStruct(stats, filled, "girih_engine_stats");
   });
@@ -302,20 +313,23 @@ GIRIH_EXPORT girih_code girih_session_feed(girih_session *session, const int32_t
     GIRIH_TRY(requireHandle(session, "the session"));
     std::lock_guard lock(session->mutex);
     if (session->mailbox)
-      return girih::failedPrecondition("the session is generating; take its tokens to the end or cancel it first");
+      return girih::failedPrecondition(
+          "the session is generating; take its tokens to the end or cancel it first");
     GIRIH_ASSIGN(std::vector<int32_t> fed, copyTokens(tokens, count, "tokens"));
     session->conversation.insert(session->conversation.end(), fed.begin(), fed.end());
     return {};
   });
 }
 
-GIRIH_EXPORT girih_code girih_session_generate(girih_session *session, uint32_t maxTokens, const int32_t *stopTokens,
-                                               uint64_t numStopTokens, girih_message *message) {
+GIRIH_EXPORT girih_code girih_session_generate(girih_session *session, uint32_t maxTokens,
+                                               const int32_t *stopTokens, uint64_t numStopTokens,
+                                               girih_message *message) {
   return guarded(message, [&]() -> Status {
     GIRIH_TRY(requireHandle(session, "the session"));
     std::lock_guard lock(session->mutex);
     if (session->mailbox)
-      return girih::failedPrecondition("the session is generating; take its tokens to the end or cancel it first");
+      return girih::failedPrecondition(
+          "the session is generating; take its tokens to the end or cancel it first");
     engine::Request request;
     request.promptTokens = session->conversation;
     request.maxTokens = maxTokens;

@@ -23,7 +23,9 @@ using program::kTensorAlignmentBytes;
 
 namespace {
 
-uint64_t alignUp(uint64_t value, uint64_t alignment) { return (value + alignment - 1) / alignment * alignment; }
+uint64_t alignUp(uint64_t value, uint64_t alignment) {
+  return (value + alignment - 1) / alignment * alignment;
+}
 
 std::string folderOf(const std::string &path) {
   size_t slash = path.find_last_of('/');
@@ -32,12 +34,13 @@ std::string folderOf(const std::string &path) {
 
 std::string descriptorPath(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
 
-}  // namespace
+} // namespace
 
-// The temporary file. Preferably it has no name (O_TMPFILE), so that even a killed process leaves nothing behind.
+// The temporary file. Preferably it has no name (O_TMPFILE), so that even a killed process leaves nothing
+// behind.
 struct ProgramWriter::Output {
   std::string path;
-  std::string temporaryPath;  // empty while the file has no name
+  std::string temporaryPath; // empty while the file has no name
   int fd = -1;
   uint64_t positionBytes = 0;
   bool isFinished = false;
@@ -52,7 +55,7 @@ struct ProgramWriter::Output {
   Status open();
   Status fail(const std::string &action);
   Status writeBytes(std::span<const uint8_t> bytes);
-  Status append(std::span<const uint8_t> bytes);  // writes and adds to the section's checksum
+  Status append(std::span<const uint8_t> bytes); // writes and adds to the section's checksum
   Status padTo(uint64_t position);
   void beginSection() {
     sectionStart = positionBytes;
@@ -182,9 +185,9 @@ Expected<uint64_t> ProgramWriter::beginTensor(program::Tensor tensor) {
   if (tensor.offsetBytes == kNextOffset)
     tensor.offsetBytes = alignUp(endBytes, kTensorAlignmentBytes);
   if (tensor.offsetBytes < endBytes || tensor.offsetBytes % kTensorAlignmentBytes != 0)
-    return internalError("tensor \"" + tensor.name + "\" is planned at " + std::to_string(tensor.offsetBytes) +
-                         ", which is no multiple of 64 after the end of the tensor before (" +
-                         std::to_string(endBytes) + ")");
+    return internalError(
+        "tensor \"" + tensor.name + "\" is planned at " + std::to_string(tensor.offsetBytes) +
+        ", which is no multiple of 64 after the end of the tensor before (" + std::to_string(endBytes) + ")");
   GIRIH_TRY(output->padTo(output->sectionStart + tensor.offsetBytes));
   tensor.sizeBytes = 0;
   tensor.crc32c = 0;
@@ -225,11 +228,11 @@ class TableBuilder {
 public:
   flatbuffers::FlatBufferBuilder builder{1 << 16};
 
-  template <typename T>
-  using Offset = flatbuffers::Offset<T>;
+  template <typename T> using Offset = flatbuffers::Offset<T>;
 
   void finish(const program::Tables &tables, const std::vector<program::Tensor> &tensors,
-              const fb::Section &weights, const std::vector<fb::Section> &images, const fb::Section &tokenizer);
+              const fb::Section &weights, const std::vector<fb::Section> &images,
+              const fb::Section &tokenizer);
 
 private:
   Offset<flatbuffers::String> text(const std::string &string) { return builder.CreateString(string); }
@@ -269,8 +272,8 @@ flatbuffers::Offset<fb::Tensor> TableBuilder::tensor(const program::Tensor &from
   auto name = text(from.name), storage = text(from.storage), layout = text(from.layout);
   auto treatment = optionalText(from.treatment);
   auto shape = builder.CreateVector(from.shape);
-  return fb::CreateTensor(builder, name, shape, storage, layout, from.layoutId, from.offsetBytes, from.sizeBytes,
-                          from.crc32c, treatment);
+  return fb::CreateTensor(builder, name, shape, storage, layout, from.layoutId, from.offsetBytes,
+                          from.sizeBytes, from.crc32c, treatment);
 }
 
 flatbuffers::Offset<fb::Model> TableBuilder::model(const program::Model &from) {
@@ -292,8 +295,8 @@ flatbuffers::Offset<fb::DispatchReport> TableBuilder::dispatch(const program::Di
   auto name = text(from.name), isa = optionalText(from.isa), entry = optionalText(from.entry);
   auto tiles = optionalText(from.tiles), strategy = optionalText(from.strategy);
   auto bound = optionalText(from.bound), level = optionalText(from.level);
-  return fb::CreateDispatchReport(builder, name, isa, entry, tiles, strategy, from.predictedSeconds, from.numBytes,
-                                  from.numOperations, bound, from.footprintBytes, level);
+  return fb::CreateDispatchReport(builder, name, isa, entry, tiles, strategy, from.predictedSeconds,
+                                  from.numBytes, from.numOperations, bound, from.footprintBytes, level);
 }
 
 void TableBuilder::finish(const program::Tables &tables, const std::vector<program::Tensor> &tensors,
@@ -308,7 +311,8 @@ void TableBuilder::finish(const program::Tables &tables, const std::vector<progr
   auto executables = vectorOf<fb::Executable>(tables.executables, [&](const program::Executable &from) {
     return executable(from, images[imageIndex++]);
   });
-  auto tensorTables = vectorOf<fb::Tensor>(tensors, [&](const program::Tensor &from) { return tensor(from); });
+  auto tensorTables =
+      vectorOf<fb::Tensor>(tensors, [&](const program::Tensor &from) { return tensor(from); });
   flatbuffers::Offset<fb::Tokenizer> tokenizer;
   if (const program::Tokenizer &from = tables.tokenizer; !from.kind.empty()) {
     auto kind = text(from.kind);
@@ -317,22 +321,24 @@ void TableBuilder::finish(const program::Tables &tables, const std::vector<progr
                                     from.addEos);
   }
   const program::GenerationDefaults &defaults = tables.generation;
-  auto generation = fb::CreateGenerationDefaults(builder, defaults.hasSampling, defaults.temperature, defaults.topK,
-                                                 defaults.topP, defaults.minP, defaults.repetitionPenalty);
-  auto goldens = vectorOf<fb::Golden>(tables.goldens, [&](const program::Golden &from) { return golden(from); });
+  auto generation =
+      fb::CreateGenerationDefaults(builder, defaults.hasSampling, defaults.temperature, defaults.topK,
+                                   defaults.topP, defaults.minP, defaults.repetitionPenalty);
+  auto goldens =
+      vectorOf<fb::Golden>(tables.goldens, [&](const program::Golden &from) { return golden(from); });
   auto dispatches = vectorOf<fb::DispatchReport>(
       tables.dispatches, [&](const program::DispatchReport &from) { return dispatch(from); });
   auto notes = vectorOf<fb::Note>(tables.notes, [&](const program::Note &from) {
     auto topic = optionalText(from.topic);
     return fb::CreateNote(builder, topic, optionalText(from.text));
   });
-  fb::FinishProgramBuffer(
-      builder, fb::CreateProgram(builder, tables.stepAbiVersion, compiler, digest, modelTable, executables, &weights,
-                                 tensorTables, tokenizer, chatTemplate, bosText, eosText, generation, goldens,
-                                 dispatches, notes, machineJson));
+  fb::FinishProgramBuffer(builder, fb::CreateProgram(builder, tables.stepAbiVersion, compiler, digest,
+                                                     modelTable, executables, &weights, tensorTables,
+                                                     tokenizer, chatTemplate, bosText, eosText, generation,
+                                                     goldens, dispatches, notes, machineJson));
 }
 
-}  // namespace
+} // namespace
 
 Status ProgramWriter::finish(const program::Tables &tables) {
   GIRIH_CHECK(!output->isTensorOpen);
@@ -366,4 +372,4 @@ Status ProgramWriter::finish(const program::Tables &tables) {
   return output->publish();
 }
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

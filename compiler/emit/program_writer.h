@@ -11,9 +11,9 @@
 
 namespace girih::compiler {
 
-// Writes to a temporary file beside `path`, and renames it over `path` in finish(), after an fsync. When it is
-// destroyed before, or anything fails (a full disk), the temporary file is removed and `path` is as it was.
-// Thread-compatible: one thread at a time. Sees no MLIR.
+// Writes to a temporary file beside `path`, and renames it over `path` in finish(), after an fsync. When it
+// is destroyed before, or anything fails (a full disk), the temporary file is removed and `path` is as it
+// was. Thread-compatible: one thread at a time. Sees no MLIR.
 //
 //   GIRIH_ASSIGN(auto writer, ProgramWriter::create("model.girih"));
 //   GIRIH_TRY(writer->addTensor(tensor, packedBytes));     // any number, in ascending offset
@@ -26,8 +26,9 @@ public:
   static Expected<std::unique_ptr<ProgramWriter>> create(const std::string &path);
   ~ProgramWriter();
 
-  // Appends one tensor. `tensor.offsetBytes` is where generated code expects it: kNextOffset, or a multiple of
-  // 64 not below the end of the tensor before. Returns the offset. Fills size, layout id and checksum itself.
+  // Appends one tensor. `tensor.offsetBytes` is where generated code expects it: kNextOffset, or a multiple
+  // of 64 not below the end of the tensor before. Returns the offset. Fills size, layout id and checksum
+  // itself.
   Expected<uint64_t> addTensor(program::Tensor tensor, std::span<const uint8_t> bytes);
   // The same in pieces: begin, any number of append, end.
   Expected<uint64_t> beginTensor(program::Tensor tensor);
@@ -46,4 +47,4 @@ private:
   std::unique_ptr<Output> output;
 };
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

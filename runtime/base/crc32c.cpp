@@ -11,7 +11,7 @@
 namespace girih {
 namespace {
 
-constexpr uint32_t kPolynomial = 0x82f63b78;  // Castagnoli, bits reversed
+constexpr uint32_t kPolynomial = 0x82f63b78; // Castagnoli, bits reversed
 
 constexpr std::array<uint32_t, 256> makeTable() {
   std::array<uint32_t, 256> table{};
@@ -48,7 +48,7 @@ __attribute__((target("sse4.2"))) uint32_t byInstruction(std::span<const uint8_t
 }
 #endif
 
-}  // namespace
+} // namespace
 
 uint32_t crc32c(std::span<const uint8_t> bytes, uint32_t crc) {
   crc = ~crc;
@@ -60,4 +60,4 @@ uint32_t crc32c(std::span<const uint8_t> bytes, uint32_t crc) {
   return ~byTable(bytes, crc);
 }
 
-}  // namespace girih
+} // namespace girih

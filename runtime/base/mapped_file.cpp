@@ -28,7 +28,7 @@ struct Descriptor {
   }
 };
 
-}  // namespace
+} // namespace
 
 Expected<MappedFile> MappedFile::open(const std::string &path) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer.
@@ -39,10 +39,11 @@ Expected<MappedFile> MappedFile::open(const std::string &path) {
   if (::fstat(file.fd, &facts) != 0)
     return systemError(path, "cannot examine");
   if (!S_ISREG(facts.st_mode))
-    return invalidArgument("\"" + path + "\" is " + (S_ISDIR(facts.st_mode) ? "a folder" : "not a regular file"));
+    return invalidArgument("\"" + path + "\" is " +
+                           (S_ISDIR(facts.st_mode) ? "a folder" : "not a regular file"));
   MappedFile result;
   if (facts.st_size == 0)
-    return result;  // mmap refuses a length of 0
+    return result; // mmap refuses a length of 0
   size_t sizeBytes = static_cast<size_t>(facts.st_size);
   void *address = ::mmap(nullptr, sizeBytes, PROT_READ, MAP_SHARED, file.fd, 0);
   if (address == MAP_FAILED)
@@ -63,4 +64,4 @@ MappedFile::~MappedFile() {
     ::munmap(const_cast<uint8_t *>(mapped.data()), mapped.size());
 }
 
-}  // namespace girih
+} // namespace girih

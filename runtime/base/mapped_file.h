@@ -10,8 +10,8 @@
 
 namespace girih {
 
-// Owns the mapping. Movable. Immutable and thread-safe once open. The size is that at opening: a file that another
-// process truncates later faults on access, as any mapping does.
+// Owns the mapping. Movable. Immutable and thread-safe once open. The size is that at opening: a file that
+// another process truncates later faults on access, as any mapping does.
 class MappedFile {
 public:
   // Fails: NotFound (no such file), InvalidArgument (a folder or another thing that is no regular file),
@@ -30,4 +30,4 @@ private:
   std::span<const uint8_t> mapped;
 };
 
-}  // namespace girih
+} // namespace girih

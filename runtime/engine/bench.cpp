@@ -31,8 +31,8 @@ public:
     return options.contextTokens + std::max(options.promptTokens, options.generateTokens);
   }
 
-  // Feeds `count` tokens to every sequence from `depth` on; the last of each gives a row of logits. Steps are as
-  // full as they can be: a short prompt shares its step with the next sequence's.
+  // Feeds `count` tokens to every sequence from `depth` on; the last of each gives a row of logits. Steps are
+  // as full as they can be: a short prompt shares its step with the next sequence's.
   Status feed(uint32_t depth, uint32_t count) {
     batch.clear();
     for (uint32_t sequence = 0; sequence < options.numSequences; ++sequence)
@@ -102,21 +102,26 @@ BenchRate summarise(std::vector<double> rates) {
 }
 
 Status checkOptions(const program::Model &model, const BenchOptions &options) {
-  if (options.numSequences == 0 || options.repetitions == 0 || options.promptTokens + options.generateTokens == 0)
+  if (options.numSequences == 0 || options.repetitions == 0 ||
+      options.promptTokens + options.generateTokens == 0)
     return invalidArgument("a benchmark takes at least one sequence, one repetition and one token");
   if (model.recompute)
-    return unimplemented("this program has no KV cache (see `girih inspect`), so prefill and decode have no speed "
-                         "of their own; time `girih run` instead");
+    return unimplemented(
+        "this program has no KV cache (see `girih inspect`), so prefill and decode have no speed "
+        "of their own; time `girih run` instead");
   uint64_t depth = uint64_t{options.contextTokens} + std::max(options.promptTokens, options.generateTokens);
   if (depth > model.maxPositions)
     return outOfRange("context and tokens make " + std::to_string(depth) + " positions, the model has " +
-                      std::to_string(model.maxPositions) + "; lower --context, --prompt-tokens or --generate");
+                      std::to_string(model.maxPositions) +
+                      "; lower --context, --prompt-tokens or --generate");
   return {};
 }
 
-double secondsSince(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+double secondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
 
-}  // namespace
+} // namespace
 
 Expected<BenchResult> bench(std::shared_ptr<const program::Program> program, const EngineOptions &options,
                             const BenchOptions &bench) {
@@ -124,12 +129,12 @@ Expected<BenchResult> bench(std::shared_ptr<const program::Program> program, con
   GIRIH_TRY(checkOptions(model, bench));
   uint32_t stepTokens = options.maxTokensPerStep ? options.maxTokensPerStep : model.maxTokensPerStep;
   if (stepTokens > model.maxTokensPerStep)
-    return invalidArgument("max tokens per step is " + std::to_string(stepTokens) + "; the program takes at most " +
-                           std::to_string(model.maxTokensPerStep));
+    return invalidArgument("max tokens per step is " + std::to_string(stepTokens) +
+                           "; the program takes at most " + std::to_string(model.maxTokensPerStep));
   uint64_t numBlocks = uint64_t{kv::numBlocksFor(Runner::depthLimit(bench))} * bench.numSequences;
   if (numBlocks > (uint64_t{1} << 26))
-    return resourceExhausted(std::to_string(bench.numSequences) + " sequences take " + std::to_string(numBlocks) +
-                             " KV blocks; lower --sequences or --context");
+    return resourceExhausted(std::to_string(bench.numSequences) + " sequences take " +
+                             std::to_string(numBlocks) + " KV blocks; lower --sequences or --context");
   program::ExecutorOptions executorOptions;
   executorOptions.numThreads = options.numThreads;
   executorOptions.isa = options.isa;
@@ -169,4 +174,4 @@ Expected<BenchResult> bench(std::shared_ptr<const program::Program> program, con
   return result;
 }
 
-}  // namespace girih::engine
+} // namespace girih::engine

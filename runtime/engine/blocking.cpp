@@ -52,7 +52,7 @@ private:
   std::string message;
 };
 
-}  // namespace
+} // namespace
 
 Expected<Completion> generate(Engine &engine, Request request) {
   auto collector = std::make_shared<Collector>();
@@ -76,8 +76,8 @@ Expected<std::vector<float>> score(Engine &engine, std::span<const int32_t> toke
     size_t begin = scores.size() - std::min(scores.size(), overlap);
     size_t end = std::min(tokens.size(), begin + contextTokens);
     if (end <= scores.size())
-      return outOfRange("a context of " + std::to_string(contextTokens) + " tokens is too short to score with; it " +
-                        "must hold at least 2");
+      return outOfRange("a context of " + std::to_string(contextTokens) +
+                        " tokens is too short to score with; it " + "must hold at least 2");
     Request request;
     request.promptTokens.assign(tokens.begin() + static_cast<std::ptrdiff_t>(begin),
                                 tokens.begin() + static_cast<std::ptrdiff_t>(end));
@@ -92,4 +92,4 @@ Expected<std::vector<float>> score(Engine &engine, std::span<const int32_t> toke
   return scores;
 }
 
-}  // namespace girih::engine
+} // namespace girih::engine

@@ -18,7 +18,7 @@ namespace {
 
 constexpr uint64_t kDefaultKvBytes = uint64_t{1} << 30;
 constexpr uint32_t kDefaultFullSequences = 4;
-constexpr uint64_t kMaxKvBlocks = uint64_t{1} << 26;  // a slot, block * 16 + offset, must fit 31 bits
+constexpr uint64_t kMaxKvBlocks = uint64_t{1} << 26; // a slot, block * 16 + offset, must fit 31 bits
 
 double secondsBetween(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
@@ -46,7 +46,8 @@ Expected<Bounds> resolveOptions(const program::Model &model, const EngineOptions
     return rejectOption("max sequences", 0, "it must be at least 1");
   // Fewer sequences than tokens: a prompt then always finds room beside those that generate.
   bounds.maxSequences = std::min(options.maxSequences, bounds.maxTokensPerStep);
-  uint32_t positions = model.recompute ? std::min(model.maxPositions, bounds.maxTokensPerStep) : model.maxPositions;
+  uint32_t positions =
+      model.recompute ? std::min(model.maxPositions, bounds.maxTokensPerStep) : model.maxPositions;
   bounds.contextTokens = options.maxContextTokens ? options.maxContextTokens : positions;
   if (bounds.contextTokens > positions)
     return rejectOption("max context", bounds.contextTokens,
@@ -57,21 +58,23 @@ Expected<Bounds> resolveOptions(const program::Model &model, const EngineOptions
   uint64_t wholeContext = kv::numBlocksFor(bounds.contextTokens);
   uint64_t numBlocks = options.kvBytes / model.kvBlockBytes;
   if (options.kvBytes == 0)
-    numBlocks = std::max(wholeContext, std::min(wholeContext * kDefaultFullSequences, kDefaultKvBytes / model.kvBlockBytes));
+    numBlocks = std::max(
+        wholeContext, std::min(wholeContext * kDefaultFullSequences, kDefaultKvBytes / model.kvBlockBytes));
   numBlocks = std::min(numBlocks, kMaxKvBlocks);
   if (numBlocks == 0)
     return rejectOption("the KV pool's size", options.kvBytes,
                         "one block of 16 tokens takes " + std::to_string(model.kvBlockBytes) + " bytes");
   bounds.numKvBlocks = static_cast<uint32_t>(numBlocks);
   // One sequence alone must always fit, or nothing could move.
-  bounds.contextTokens = static_cast<uint32_t>(
-      std::min<uint64_t>(bounds.contextTokens, numBlocks * GIRIH_KV_BLOCK_TOKENS));
+  bounds.contextTokens =
+      static_cast<uint32_t>(std::min<uint64_t>(bounds.contextTokens, numBlocks * GIRIH_KV_BLOCK_TOKENS));
   return bounds;
 }
 
 class StepEngine final : public Engine {
 public:
-  StepEngine(std::unique_ptr<program::Executor> newExecutor, const EngineOptions &options, const Bounds &bounds)
+  StepEngine(std::unique_ptr<program::Executor> newExecutor, const EngineOptions &options,
+             const Bounds &bounds)
       : executor(std::move(newExecutor)), bounds(bounds), maxQueued(options.maxQueued),
         scheduler({bounds.maxSequences, executor->program().model().recompute}, bounds.numKvBlocks),
         batch(bounds.maxTokensPerStep, bounds.maxSequences, executor->program().model().maxLogitRows,
@@ -116,8 +119,8 @@ private:
   Scheduler scheduler;
   program::StepBatch batch;
   Sampler sampler;
-  std::vector<float> logprobs;   // of prompt tokens of one chunk
-  std::vector<float> ownLogits;  // a row before the penalty
+  std::vector<float> logprobs;  // of prompt tokens of one chunk
+  std::vector<float> ownLogits; // a row before the penalty
   std::vector<std::unique_ptr<Sequence>> takenSequences;
   std::vector<RequestId> takenCancels;
   bool isLeaving = false;
@@ -132,7 +135,7 @@ private:
   uint64_t numUnfinished = 0;
   EngineStats counters;
 
-  std::thread thread;  // last: it uses all of the above
+  std::thread thread; // last: it uses all of the above
 };
 
 Status StepEngine::checkRequest(const Request &request) const {
@@ -140,19 +143,20 @@ Status StepEngine::checkRequest(const Request &request) const {
   if (request.promptTokens.empty())
     return invalidArgument("the prompt has no token; it must have at least one");
   if (request.promptTokens.size() > bounds.contextTokens)
-    return outOfRange("the prompt has " + std::to_string(request.promptTokens.size()) +
-                      " tokens, the context holds " + std::to_string(bounds.contextTokens) +
-                      "; shorten the prompt" +
-                      (bounds.contextTokens < model.maxPositions && !model.recompute
-                           ? " or enlarge the context (the model allows " + std::to_string(model.maxPositions) + ")"
-                           : ""));
+    return outOfRange(
+        "the prompt has " + std::to_string(request.promptTokens.size()) + " tokens, the context holds " +
+        std::to_string(bounds.contextTokens) + "; shorten the prompt" +
+        (bounds.contextTokens < model.maxPositions && !model.recompute
+             ? " or enlarge the context (the model allows " + std::to_string(model.maxPositions) + ")"
+             : ""));
   for (const std::vector<int32_t> *tokens : {&request.promptTokens, &request.stopTokens})
     for (int32_t token : *tokens)
       if (token < 0 || static_cast<uint32_t>(token) >= model.vocabSize)
         return invalidArgument("token " + std::to_string(token) + " is no id of this vocabulary of " +
                                std::to_string(model.vocabSize));
   if (request.numTopLogprobs > kMaxTopLogprobs || request.numTopLogprobs > model.vocabSize)
-    return invalidArgument(std::to_string(request.numTopLogprobs) + " top log-probabilities are asked for; at most " +
+    return invalidArgument(std::to_string(request.numTopLogprobs) +
+                           " top log-probabilities are asked for; at most " +
                            std::to_string(std::min(kMaxTopLogprobs, model.vocabSize)) + " are given");
   return checkSampling(request.sampling);
 }
@@ -170,7 +174,8 @@ Expected<RequestId> StepEngine::submit(Request request, std::shared_ptr<Listener
   ++numUnfinished;
   counters.numPromptTokens += request.promptTokens.size();
   newSequences.push_back(std::make_unique<Sequence>(id, std::move(request), std::move(listener),
-                                                    executor->program().model().vocabSize, bounds.contextTokens));
+                                                    executor->program().model().vocabSize,
+                                                    bounds.contextTokens));
   newSequences.back()->submitted = Clock::now();
   lock.unlock();
   wake.notify_one();
@@ -254,8 +259,8 @@ void StepEngine::step() {
 void StepEngine::finishRow(Sequence &sequence, uint32_t firstRow, Clock::time_point now) {
   reportRows(sequence, firstRow);
   // Without a cache "cached" means: everything asked of these tokens was answered.
-  sequence.numCached = executor->program().model().recompute ? sequence.numPlanned
-                                                             : sequence.numCached + sequence.numPlanned;
+  sequence.numCached =
+      executor->program().model().recompute ? sequence.numPlanned : sequence.numCached + sequence.numPlanned;
   if (sequence.numPending() > 0)
     return;
   if (!sequence.wantsToken())
@@ -329,7 +334,7 @@ Expected<bool> StepEngine::sampleToken(Sequence &sequence, std::span<float> logi
 void StepEngine::finish(RequestId id, FinishReason reason, Status status) {
   std::unique_ptr<Sequence> sequence = scheduler.remove(id);
   if (!sequence)
-    return;  // cancelled after its end
+    return; // cancelled after its end
   Usage &usage = sequence->usage;
   usage.numPromptTokens = sequence->numPrompt;
   if (usage.numOutputTokens > 0)
@@ -365,7 +370,7 @@ void StepEngine::countStep(std::span<Sequence *const> planned, double seconds) {
   counters.stepSeconds += seconds;
 }
 
-}  // namespace
+} // namespace
 
 Expected<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const program::Program> program,
                                                  const EngineOptions &options) {
@@ -378,4 +383,4 @@ Expected<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const program::
   return std::unique_ptr<Engine>(std::make_unique<StepEngine>(std::move(executor), options, bounds));
 }
 
-}  // namespace girih::engine
+} // namespace girih::engine

@@ -17,61 +17,63 @@
 namespace girih::engine {
 
 struct EngineOptions {
-  int32_t numThreads = 0;         // 0: as many as the affinity mask and the cgroup quota grant
-  std::string isa;                // "": the best variant of the file that this machine grants; else only this one
-  uint32_t maxSequences = 64;     // sequences that may share a step
-  uint32_t maxTokensPerStep = 0;  // 0: the program's own bound; a smaller one gives shorter steps
-  uint32_t maxContextTokens = 0;  // 0: the program's own bound (most positions of one sequence)
-  uint64_t kvBytes = 0;           // size of the KV pool; 0: 4 sequences of full context, at most 1 GiB
-  uint32_t maxQueued = 1024;      // requests that may wait; more are refused
+  int32_t numThreads = 0;     // 0: as many as the affinity mask and the cgroup quota grant
+  std::string isa;            // "": the best variant of the file that this machine grants; else only this one
+  uint32_t maxSequences = 64; // sequences that may share a step
+  uint32_t maxTokensPerStep = 0; // 0: the program's own bound; a smaller one gives shorter steps
+  uint32_t maxContextTokens = 0; // 0: the program's own bound (most positions of one sequence)
+  uint64_t kvBytes = 0;          // size of the KV pool; 0: 4 sequences of full context, at most 1 GiB
+  uint32_t maxQueued = 1024;     // requests that may wait; more are refused
 };
 
 using RequestId = uint64_t;
 inline constexpr uint32_t kUntilContextEnds = ~uint32_t{0};
 
 struct Request {
-  std::vector<int32_t> promptTokens;  // at least one; each in [0, vocabSize)
-  uint32_t maxTokens = kUntilContextEnds;  // 0: only evaluates the prompt
+  std::vector<int32_t> promptTokens;      // at least one; each in [0, vocabSize)
+  uint32_t maxTokens = kUntilContextEnds; // 0: only evaluates the prompt
   SamplingOptions sampling;
-  std::vector<int32_t> stopTokens;  // generation ends with one of these, which is not handed out
-  bool ignoreStop = false;          // generates maxTokens whatever comes (benchmarks)
-  bool wantLogits = false;          // onLogits for every evaluated position of prompt and output
-  bool wantPromptLogprobs = false;  // onPromptLogprobs for every prompt token but the first
-  bool wantLogprobs = false;        // fills TokenResult::logprob
-  uint32_t numTopLogprobs = 0;      // fills TokenResult::top; implies wantLogprobs; at most kMaxTopLogprobs
+  std::vector<int32_t> stopTokens; // generation ends with one of these, which is not handed out
+  bool ignoreStop = false;         // generates maxTokens whatever comes (benchmarks)
+  bool wantLogits = false;         // onLogits for every evaluated position of prompt and output
+  bool wantPromptLogprobs = false; // onPromptLogprobs for every prompt token but the first
+  bool wantLogprobs = false;       // fills TokenResult::logprob
+  uint32_t numTopLogprobs = 0;     // fills TokenResult::top; implies wantLogprobs; at most kMaxTopLogprobs
 };
 inline constexpr uint32_t kMaxTopLogprobs = 20;
 
 struct TokenResult {
   int32_t token = -1;
   float logprob = 0.0f;          // of the model's own distribution, before penalty, temperature and filters
-  std::span<const TopToken> top;  // valid during the callback
+  std::span<const TopToken> top; // valid during the callback
 };
 
 enum class FinishReason {
-  Stop,       // a stop token
-  Length,     // maxTokens, or the context is full
-  Cancelled,  // cancel(), or the engine is shutting down
-  Failed,     // see the status
+  Stop,      // a stop token
+  Length,    // maxTokens, or the context is full
+  Cancelled, // cancel(), or the engine is shutting down
+  Failed,    // see the status
 };
 
 struct Usage {
   uint32_t numPromptTokens = 0;
   uint32_t numOutputTokens = 0;
-  uint32_t numPreemptions = 0;   // times the sequence gave its blocks away and was recomputed
-  double queueSeconds = 0.0;     // from submit to its first step
-  double prefillSeconds = 0.0;   // from its first step to its first token
-  double decodeSeconds = 0.0;    // from its first token to the end
+  uint32_t numPreemptions = 0; // times the sequence gave its blocks away and was recomputed
+  double queueSeconds = 0.0;   // from submit to its first step
+  double prefillSeconds = 0.0; // from its first step to its first token
+  double decodeSeconds = 0.0;  // from its first token to the end
 };
 
-// Receives what becomes of one request. Called on the engine thread: must return soon, must not block, may call
-// submit and cancel. Spans are valid during the call only. onFinish is the last call and comes exactly once.
+// Receives what becomes of one request. Called on the engine thread: must return soon, must not block, may
+// call submit and cancel. Spans are valid during the call only. onFinish is the last call and comes exactly
+// once.
 class Listener {
 public:
   virtual ~Listener() = default;
   virtual void onTokens(RequestId id, std::span<const TokenResult> tokens) = 0;
   // `rows` [numRows, vocabSize] f32: the logits at positions firstPosition, firstPosition + 1, ...
-  virtual void onLogits(RequestId id, uint32_t firstPosition, uint32_t numRows, std::span<const float> rows) {}
+  virtual void onLogits(RequestId id, uint32_t firstPosition, uint32_t numRows, std::span<const float> rows) {
+  }
   // Log-probabilities of prompt tokens firstPosition, firstPosition + 1, ... given all before.
   virtual void onPromptLogprobs(RequestId id, uint32_t firstPosition, std::span<const float> logprobs) {}
   virtual void onFinish(RequestId id, FinishReason reason, const Usage &usage, const Status &status) = 0;
@@ -79,24 +81,24 @@ public:
 
 struct EngineStats {
   uint64_t numSteps = 0;
-  uint64_t numSharedSteps = 0;       // steps with more than one sequence in them
-  uint64_t numTokensEvaluated = 0;   // fed to the program, prompts and outputs
-  uint64_t numPromptTokens = 0;      // of accepted requests
+  uint64_t numSharedSteps = 0;     // steps with more than one sequence in them
+  uint64_t numTokensEvaluated = 0; // fed to the program, prompts and outputs
+  uint64_t numPromptTokens = 0;    // of accepted requests
   uint64_t numOutputTokens = 0;
   uint64_t numPreemptions = 0;
   uint64_t numRequestsFinished[4] = {};        // by FinishReason
-  std::array<uint64_t, 16> stepTokenBuckets{};  // [i]: steps with 2^i .. 2^(i+1)-1 tokens
+  std::array<uint64_t, 16> stepTokenBuckets{}; // [i]: steps with 2^i .. 2^(i+1)-1 tokens
   uint32_t maxSequencesInStep = 0;
   uint32_t numRunning = 0;
   uint32_t numWaiting = 0;
   uint64_t numKvBlocks = 0;
   uint64_t numKvBlocksUsed = 0;
-  double stepSeconds = 0.0;  // total time in the program
+  double stepSeconds = 0.0; // total time in the program
 };
 
 // Owns one thread, the scheduler, the KV pool and the device. Thread-safe. Never touches text.
-// Every step mixes decode rows and prefill chunks up to the program's bounds. When the pool runs dry the youngest
-// sequence gives its blocks back and is recomputed later: no token is lost and none changes.
+// Every step mixes decode rows and prefill chunks up to the program's bounds. When the pool runs dry the
+// youngest sequence gives its blocks back and is recomputed later: no token is lost and none changes.
 class Engine {
 public:
   // Loads the code: from here on the file's executable runs. Fails: Unavailable (no variant of the file is
@@ -106,16 +108,17 @@ public:
   // Cancels what is running, waits for the step in flight.
   virtual ~Engine() = default;
 
-  // Queues the request. Fails at once, without a call to the listener: InvalidArgument (an option, a token out of
-  // range, an empty prompt), OutOfRange (the prompt exceeds the context), ResourceExhausted (the queue is full).
+  // Queues the request. Fails at once, without a call to the listener: InvalidArgument (an option, a token
+  // out of range, an empty prompt), OutOfRange (the prompt exceeds the context), ResourceExhausted (the queue
+  // is full).
   virtual Expected<RequestId> submit(Request request, std::shared_ptr<Listener> listener) = 0;
-  // The sequence leaves within a step and its blocks are free again; onFinish(Cancelled) follows. Does nothing
-  // when the request has finished.
+  // The sequence leaves within a step and its blocks are free again; onFinish(Cancelled) follows. Does
+  // nothing when the request has finished.
   virtual void cancel(RequestId id) = 0;
 
   virtual EngineStats stats() const = 0;
   virtual const program::Program &program() const = 0;
-  virtual const program::Executable &executable() const = 0;  // the variant in use
+  virtual const program::Executable &executable() const = 0; // the variant in use
   virtual int32_t numThreads() const = 0;
   // Most tokens of one sequence, prompt and output together.
   virtual uint32_t contextTokens() const = 0;
@@ -125,10 +128,10 @@ public:
 
 struct Completion {
   std::vector<int32_t> tokens;
-  std::vector<float> logprobs;        // when asked for, one a token
-  std::vector<float> logits;          // when asked for, [numLogitRows, vocabSize] from position 0
+  std::vector<float> logprobs; // when asked for, one a token
+  std::vector<float> logits;   // when asked for, [numLogitRows, vocabSize] from position 0
   uint32_t numLogitRows = 0;
-  std::vector<float> promptLogprobs;  // when asked for, [numPromptTokens - 1]
+  std::vector<float> promptLogprobs; // when asked for, [numPromptTokens - 1]
   FinishReason reason = FinishReason::Failed;
   Usage usage;
 };
@@ -136,18 +139,19 @@ struct Completion {
 Expected<Completion> generate(Engine &engine, Request request);
 
 // The log-probability of every token given those before it, teacher-forced: [0] is 0 (nothing predicts it).
-// Longer texts than the context are scored in windows: each starts half a context before its first scored token.
+// Longer texts than the context are scored in windows: each starts half a context before its first scored
+// token.
 Expected<std::vector<float>> score(Engine &engine, std::span<const int32_t> tokens);
 
 struct BenchOptions {
-  uint32_t promptTokens = 512;  // evaluated at depth `context`, in each sequence
-  uint32_t generateTokens = 128;  // decoded greedily at depth `context`, all sequences in every step
+  uint32_t promptTokens = 512;   // evaluated at depth `context`, in each sequence
+  uint32_t generateTokens = 128; // decoded greedily at depth `context`, all sequences in every step
   uint32_t numSequences = 1;
   uint32_t contextTokens = 0;
   uint32_t repetitions = 5;
 };
 struct BenchRate {
-  double median = 0.0, min = 0.0, max = 0.0;  // tokens a second, all sequences together
+  double median = 0.0, min = 0.0, max = 0.0; // tokens a second, all sequences together
 };
 struct BenchResult {
   BenchRate prefill;
@@ -157,8 +161,9 @@ struct BenchResult {
   uint64_t numSteps = 0;
   uint64_t numSharedSteps = 0;
 };
-// Times bare steps with made-up tokens, after one untimed repetition. Creates its own device; no Engine is needed.
+// Times bare steps with made-up tokens, after one untimed repetition. Creates its own device; no Engine is
+// needed.
 Expected<BenchResult> bench(std::shared_ptr<const program::Program> program, const EngineOptions &options,
                             const BenchOptions &bench);
 
-}  // namespace girih::engine
+} // namespace girih::engine

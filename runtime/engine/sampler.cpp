@@ -17,7 +17,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // polynomial of Cephes' expf. Below -87 it is 0: such tokens weigh less than 2^-125 of the best one.
 float expNonPositive(float x) {
   constexpr float kLog2E = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  constexpr float kRound = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer in the low bits
   float clamped = x < -87.0f ? -87.0f : x;
   float shifted = clamped * kLog2E + kRound;
   float n = shifted - kRound;
@@ -62,7 +62,8 @@ Expected<float> largest(std::span<const float> logits) {
   while (index < logits.size() && logits[index] < kInfinity)
     ++index;
   if (index == logits.size())
-    return internalError("none of " + std::to_string(logits.size()) + " logits is finite; the model or its code " +
+    return internalError("none of " + std::to_string(logits.size()) +
+                         " logits is finite; the model or its code " +
                          "is broken: run `girih verify` on the file");
   return internalError("logit " + std::to_string(index) + " of " + std::to_string(logits.size()) + " is " +
                        (std::isnan(logits[index]) ? "NaN" : "infinite") +
@@ -70,8 +71,7 @@ Expected<float> largest(std::span<const float> logits) {
 }
 
 // The sum of a weight over at most kSumBlock logits.
-template <typename WeightOf>
-float sumBlock(std::span<const float> logits, WeightOf weightOf) {
+template <typename WeightOf> float sumBlock(std::span<const float> logits, WeightOf weightOf) {
   float part[kLanes] = {};
   size_t id = 0;
   for (; id + kLanes <= logits.size(); id += kLanes)
@@ -86,8 +86,7 @@ std::span<const float> blockOf(std::span<const float> logits, size_t begin) {
   return logits.subspan(begin, std::min(kSumBlock, logits.size() - begin));
 }
 
-template <typename WeightOf>
-double sumWeights(std::span<const float> logits, WeightOf weightOf) {
+template <typename WeightOf> double sumWeights(std::span<const float> logits, WeightOf weightOf) {
   double sum = 0.0;
   for (size_t begin = 0; begin < logits.size(); begin += kSumBlock)
     sum += sumBlock(blockOf(logits, begin), weightOf);
@@ -98,7 +97,7 @@ double sumWeights(std::span<const float> logits, WeightOf weightOf) {
 template <typename WeightOf>
 int32_t drawFromAll(std::span<const float> logits, double draw, WeightOf weightOf) {
   double target = draw * sumWeights(logits, weightOf), passed = 0.0;
-  size_t lastPossible = 0;  // where rounding leaves the target at the very end
+  size_t lastPossible = 0; // where rounding leaves the target at the very end
   for (size_t begin = 0; begin < logits.size(); begin += kSumBlock) {
     std::span<const float> block = blockOf(logits, begin);
     double blockSum = sumBlock(block, weightOf);
@@ -127,11 +126,12 @@ double uniformDraw(uint64_t seed, uint64_t position) {
     return value ^ (value >> 31);
   };
   uint64_t bits = mix(mix(seed + 0x9e3779b97f4a7c15) + (position + 1) * 0x9e3779b97f4a7c15);
-  return static_cast<double>(bits >> 11) * 0x1p-53;  // [0, 1)
+  return static_cast<double>(bits >> 11) * 0x1p-53; // [0, 1)
 }
 
 // Keeps the `count` best of a row in `best`, best first; equal logits by ascending id. Scans once: a row is
-// compared with the worst that could still enter, and the list is cut when it has grown to four times its size.
+// compared with the worst that could still enter, and the list is cut when it has grown to four times its
+// size.
 template <typename Entry, typename Make>
 void selectBest(std::span<const float> logits, size_t count, std::vector<Entry> &best, Make make) {
   auto isBetter = [](const Entry &a, const Entry &b) {
@@ -146,16 +146,17 @@ void selectBest(std::span<const float> logits, size_t count, std::vector<Entry> 
     best.push_back(make(logits[id], static_cast<int32_t>(id)));
     if (best.size() < roomFor || best.size() <= count)
       continue;
-    std::nth_element(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(count - 1), best.end(), isBetter);
+    std::nth_element(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(count - 1), best.end(),
+                     isBetter);
     best.resize(count);
-    threshold = best.back().logit;  // a later id with this logit would lose the tie
+    threshold = best.back().logit; // a later id with this logit would lose the tie
   }
   std::sort(best.begin(), best.end(), isBetter);
   if (best.size() > count)
     best.resize(count);
 }
 
-}  // namespace
+} // namespace
 
 void SeenTokens::add(int32_t token) {
   uint64_t &word = bits[static_cast<size_t>(token) / 64];
@@ -169,7 +170,7 @@ Status checkSampling(const SamplingOptions &options) {
   struct Range {
     const char *name;
     double value, least, most;
-    bool isOpen;  // least itself is outside
+    bool isOpen; // least itself is outside
   };
   const Range ranges[] = {
       {"temperature", options.temperature, 0.0, 100.0, false},
@@ -179,7 +180,8 @@ Status checkSampling(const SamplingOptions &options) {
       {"repetition_penalty", options.repetitionPenalty, 0.0, 100.0, true},
   };
   for (const Range &range : ranges) {
-    bool isWithin = range.value <= range.most && (range.isOpen ? range.value > range.least : range.value >= range.least);
+    bool isWithin =
+        range.value <= range.most && (range.isOpen ? range.value > range.least : range.value >= range.least);
     if (isWithin)
       continue;
     char text[160];
@@ -209,14 +211,15 @@ void topTokens(std::span<const float> logits, std::span<TopToken> top) {
   selectBest(logits, top.size(), best, [](float logit, int32_t token) { return Entry{logit, token}; });
   double normaliser = logSumExp(logits);
   for (size_t rank = 0; rank < top.size(); ++rank)
-    top[rank] = rank < best.size() ? TopToken{best[rank].token, static_cast<float>(best[rank].logit - normaliser)}
-                                   : TopToken{-1, -kInfinity};
+    top[rank] = rank < best.size()
+                    ? TopToken{best[rank].token, static_cast<float>(best[rank].logit - normaliser)}
+                    : TopToken{-1, -kInfinity};
 }
 
 Sampler::Sampler(uint32_t vocabSize) { candidates.reserve(vocabSize); }
 
-Expected<int32_t> Sampler::sample(std::span<float> logits, const SamplingOptions &options, const SeenTokens &seen,
-                                  uint64_t position) {
+Expected<int32_t> Sampler::sample(std::span<float> logits, const SamplingOptions &options,
+                                  const SeenTokens &seen, uint64_t position) {
   if (options.repetitionPenalty != 1.0f)
     for (int32_t token : seen.ids()) {
       float &logit = logits[static_cast<size_t>(token)];
@@ -237,7 +240,7 @@ Expected<int32_t> Sampler::sample(std::span<float> logits, const SamplingOptions
       float weight = weightOf(logit);
       return weight < options.minP ? 0.0f : weight;
     });
-  double mass = 0.0;  // of all that top-k leaves
+  double mass = 0.0; // of all that top-k leaves
   if (hasTopK) {
     selectBest(logits, static_cast<size_t>(options.topK), candidates, makeCandidate);
     for (const Candidate &candidate : candidates)
@@ -279,4 +282,4 @@ Expected<int32_t> Sampler::sample(std::span<float> logits, const SamplingOptions
   return candidates[numKept - 1].token;
 }
 
-}  // namespace girih::engine
+} // namespace girih::engine

@@ -10,15 +10,15 @@
 
 namespace girih::engine {
 
-// Applied in this order, as Hugging Face does: repetition penalty, temperature, top-k, top-p, min-p; each later
-// filter sees the distribution that the earlier ones left. The defaults are greedy.
+// Applied in this order, as Hugging Face does: repetition penalty, temperature, top-k, top-p, min-p; each
+// later filter sees the distribution that the earlier ones left. The defaults are greedy.
 struct SamplingOptions {
-  float temperature = 0.0f;        // 0: greedy (the filters below do not matter); at most 100
-  int32_t topK = 0;                // 0: off
-  float topP = 1.0f;               // (0, 1]; 1: off
-  float minP = 0.0f;               // [0, 1]; 0: off
-  float repetitionPenalty = 1.0f;  // > 0; 1: off; counts every token of prompt and output once
-  uint64_t seed = 0;               // same seed, same tokens
+  float temperature = 0.0f;       // 0: greedy (the filters below do not matter); at most 100
+  int32_t topK = 0;               // 0: off
+  float topP = 1.0f;              // (0, 1]; 1: off
+  float minP = 0.0f;              // [0, 1]; 0: off
+  float repetitionPenalty = 1.0f; // > 0; 1: off; counts every token of prompt and output once
+  uint64_t seed = 0;              // same seed, same tokens
 };
 
 // Fails: InvalidArgument naming the option, its value and its range.
@@ -46,9 +46,9 @@ class Sampler {
 public:
   explicit Sampler(uint32_t vocabSize);
 
-  // Picks a token. `logits` [V] is modified in place (the penalty). The noise depends on (seed, position) alone,
-  // so neither batching nor preemption changes what is sampled. Ties go to the lowest id.
-  // Fails: Internal when a logit is NaN or +inf, or none is finite.
+  // Picks a token. `logits` [V] is modified in place (the penalty). The noise depends on (seed, position)
+  // alone, so neither batching nor preemption changes what is sampled. Ties go to the lowest id. Fails:
+  // Internal when a logit is NaN or +inf, or none is finite.
   Expected<int32_t> sample(std::span<float> logits, const SamplingOptions &options, const SeenTokens &seen,
                            uint64_t position);
 
@@ -57,7 +57,7 @@ private:
     float logit;
     int32_t token;
   };
-  std::vector<Candidate> candidates;  // capacity V
+  std::vector<Candidate> candidates; // capacity V
 };
 
 // The largest logit; lowest id on ties. Fails as Sampler::sample.
@@ -67,4 +67,4 @@ double logSumExp(std::span<const float> logits);
 // Fills `top` with the most likely tokens, best first, lowest id on ties; -1 where fewer are possible at all.
 void topTokens(std::span<const float> logits, std::span<TopToken> top);
 
-}  // namespace girih::engine
+} // namespace girih::engine

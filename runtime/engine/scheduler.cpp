@@ -6,7 +6,8 @@
 
 namespace girih::engine {
 
-Scheduler::Scheduler(const SchedulerLimits &limits, uint32_t numKvBlocks) : limits(limits), blockPool(numKvBlocks) {
+Scheduler::Scheduler(const SchedulerLimits &limits, uint32_t numKvBlocks)
+    : limits(limits), blockPool(numKvBlocks) {
   running.reserve(limits.maxSequences);
   order.reserve(limits.maxSequences);
   planned.reserve(limits.maxSequences);
@@ -36,8 +37,8 @@ Sequence *Scheduler::any() const {
   return !running.empty() ? running.front().get() : !waiting.empty() ? waiting.front().get() : nullptr;
 }
 
-// Generating sequences before prompts, so that a long prompt never holds up a stream; among the former the longest
-// unserved first, among the latter the oldest.
+// Generating sequences before prompts, so that a long prompt never holds up a stream; among the former the
+// longest unserved first, among the latter the oldest.
 void Scheduler::orderRunning() {
   order.clear();
   for (const std::unique_ptr<Sequence> &sequence : running)
@@ -90,8 +91,8 @@ uint32_t Scheduler::chunkWithinRows(const Sequence &sequence, uint32_t numTokens
 
 namespace {
 
-// Wanted rows are consecutive: every position from some point on, or the last alone. A gap can only lie between
-// prompt rows that were asked for and the last one; it is filled, since rows are named by a range.
+// Wanted rows are consecutive: every position from some point on, or the last alone. A gap can only lie
+// between prompt rows that were asked for and the last one; it is filled, since rows are named by a range.
 void chooseRows(Sequence &sequence, uint32_t firstPosition, uint32_t numTokens) {
   uint32_t first = firstPosition, end = firstPosition + numTokens;
   while (first < end && !sequence.wantsRow(first))
@@ -102,11 +103,11 @@ void chooseRows(Sequence &sequence, uint32_t firstPosition, uint32_t numTokens) 
   sequence.numRows = end - first;
 }
 
-}  // namespace
+} // namespace
 
 void Scheduler::planSequence(Sequence &sequence, program::StepBatch &batch) {
   if (sequence.blocks.empty() && sequence.numCached > 0)
-    return;  // gave its blocks away in this very plan
+    return; // gave its blocks away in this very plan
   uint32_t numTokens = std::min(sequence.numPending(), batch.tokensLeft());
   numTokens = chunkWithinRows(sequence, numTokens, batch.logitRowsLeft());
   if (numTokens == 0 || !reserveBlocks(sequence, sequence.numCached + numTokens))
@@ -127,13 +128,13 @@ void Scheduler::planWhole(Sequence &sequence, program::StepBatch &batch) {
   bool isComplete = sequence.numRows <= batch.logitRowsLeft();
   sequence.numRows = std::min(sequence.numRows, batch.logitRowsLeft());
   batch.addSequence(sequence.tokens, 0, {}, sequence.firstRowPosition, sequence.numRows);
-  sequence.numPlanned = isComplete ? numTokens : 0;  // 0: another step gives the rows that are left
+  sequence.numPlanned = isComplete ? numTokens : 0; // 0: another step gives the rows that are left
   sequence.lastServed = ++numServices;
   planned.push_back(&sequence);
 }
 
-// Takes blocks for the positions, from younger sequences when none are free. False: the sequence must wait, and has
-// given its own blocks up if it is the youngest.
+// Takes blocks for the positions, from younger sequences when none are free. False: the sequence must wait,
+// and has given its own blocks up if it is the youngest.
 bool Scheduler::reserveBlocks(Sequence &sequence, uint32_t numPositions) {
   uint32_t numWanted = kv::numBlocksFor(numPositions);
   while (sequence.blocks.size() + blockPool.numFree() < numWanted) {
@@ -153,8 +154,8 @@ bool Scheduler::reserveBlocks(Sequence &sequence, uint32_t numPositions) {
   return true;
 }
 
-// Its tokens stay; their K and V are computed again when there is room. It keeps its place in `running` until the
-// plan is made, because `order` points to it.
+// Its tokens stay; their K and V are computed again when there is room. It keeps its place in `running` until
+// the plan is made, because `order` points to it.
 void Scheduler::preempt(Sequence &sequence) {
   blockPool.releaseAll(sequence.blocks);
   ++sequence.usage.numPreemptions;
@@ -178,7 +179,8 @@ void Scheduler::admit(program::StepBatch &batch) {
       continue;
     }
     sequence.numCached = 0;
-    auto place = std::find_if(waiting.begin(), waiting.end(), [&](const auto &other) { return other->id > sequence.id; });
+    auto place = std::find_if(waiting.begin(), waiting.end(),
+                              [&](const auto &other) { return other->id > sequence.id; });
     waiting.insert(place, std::move(running[index]));
     running.erase(running.begin() + static_cast<std::ptrdiff_t>(index));
   }
@@ -186,11 +188,13 @@ void Scheduler::admit(program::StepBatch &batch) {
     Sequence &sequence = *waiting.front();
     if (!limits.recompute) {
       bool hasRoom = batch.tokensLeft() > 0 && batch.sequencesLeft() > 0;
-      uint64_t numBlocks = kv::numBlocksFor(std::min<uint64_t>(sequence.tokens.size() + 1, sequence.maxTokens));
+      uint64_t numBlocks =
+          kv::numBlocksFor(std::min<uint64_t>(sequence.tokens.size() + 1, sequence.maxTokens));
       if (!hasRoom || unclaimedBlocks() < numBlocks)
         return;
     }
-    auto place = std::find_if(running.begin(), running.end(), [&](const auto &other) { return other->id > sequence.id; });
+    auto place = std::find_if(running.begin(), running.end(),
+                              [&](const auto &other) { return other->id > sequence.id; });
     running.insert(place, std::move(waiting.front()));
     waiting.pop_front();
     if (!limits.recompute)
@@ -198,4 +202,4 @@ void Scheduler::admit(program::StepBatch &batch) {
   }
 }
 
-}  // namespace girih::engine
+} // namespace girih::engine

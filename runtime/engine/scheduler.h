@@ -15,24 +15,25 @@ namespace girih::engine {
 
 struct SchedulerLimits {
   uint32_t maxSequences = 1;
-  bool recompute = false;  // no cache: a step takes one whole sequence
+  bool recompute = false; // no cache: a step takes one whole sequence
 };
 
-// First come, first served: a step takes first the next token of every sequence that generates (the longest unserved
-// first, should there be more than fit), then prompts in chunks by age, then admits who waits. Sequences are admitted
-// when the pool holds their tokens besides what the running ones still claim. When it runs dry all the same, the
-// youngest gives its blocks back and waits at the head of the queue: nobody is overtaken for good, and because one
-// sequence alone always fits (its length is bounded by the pool's), something always moves.
-// Knows neither threads nor devices. Thread-compatible.
+// First come, first served: a step takes first the next token of every sequence that generates (the longest
+// unserved first, should there be more than fit), then prompts in chunks by age, then admits who waits.
+// Sequences are admitted when the pool holds their tokens besides what the running ones still claim. When it
+// runs dry all the same, the youngest gives its blocks back and waits at the head of the queue: nobody is
+// overtaken for good, and because one sequence alone always fits (its length is bounded by the pool's),
+// something always moves. Knows neither threads nor devices. Thread-compatible.
 class Scheduler {
 public:
   Scheduler(const SchedulerLimits &limits, uint32_t numKvBlocks);
 
   void add(std::unique_ptr<Sequence> sequence);
-  // Fills the batch with the next step; empty when there is nothing to do. Returns the sequences in it, in order.
+  // Fills the batch with the next step; empty when there is nothing to do. Returns the sequences in it, in
+  // order.
   std::span<Sequence *const> plan(program::StepBatch &batch);
-  // Takes a sequence out, its blocks freed; null when there is none of that id. Not between plan and the end of
-  // its step.
+  // Takes a sequence out, its blocks freed; null when there is none of that id. Not between plan and the end
+  // of its step.
   std::unique_ptr<Sequence> remove(RequestId id);
   // Any one of the sequences left, null when there is none.
   Sequence *any() const;
@@ -55,12 +56,12 @@ private:
 
   SchedulerLimits limits;
   kv::BlockPool blockPool;
-  std::deque<std::unique_ptr<Sequence>> waiting;   // by id, which is age
-  std::vector<std::unique_ptr<Sequence>> running;  // by id
-  std::vector<Sequence *> order;                   // running, in the order of service
+  std::deque<std::unique_ptr<Sequence>> waiting;  // by id, which is age
+  std::vector<std::unique_ptr<Sequence>> running; // by id
+  std::vector<Sequence *> order;                  // running, in the order of service
   std::vector<Sequence *> planned;
-  uint64_t numServices = 0;  // of sequences in steps; orders them by when they were served last
+  uint64_t numServices = 0; // of sequences in steps; orders them by when they were served last
   uint64_t preemptions = 0;
 };
 
-}  // namespace girih::engine
+} // namespace girih::engine

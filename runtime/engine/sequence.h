@@ -14,8 +14,9 @@ namespace girih::engine {
 
 using Clock = std::chrono::steady_clock;
 
-// Prompt and output are one list: what is not in the cache yet is fed next, be it a prompt, the last sampled token,
-// or everything again after the blocks were given away. Owned by the scheduler, used by the engine thread alone.
+// Prompt and output are one list: what is not in the cache yet is fed next, be it a prompt, the last sampled
+// token, or everything again after the blocks were given away. Owned by the scheduler, used by the engine
+// thread alone.
 struct Sequence {
   Sequence(RequestId id, Request newRequest, std::shared_ptr<Listener> listener, uint32_t vocabSize,
            uint32_t contextTokens)
@@ -32,18 +33,18 @@ struct Sequence {
   const Request request;
   const std::shared_ptr<Listener> listener;
   SeenTokens seen;
-  std::vector<int32_t> tokens;     // prompt, then output
+  std::vector<int32_t> tokens; // prompt, then output
   const uint32_t numPrompt;
-  uint32_t maxTokens;              // prompt and output together never exceed it
-  uint32_t numCached = 0;          // tokens whose K and V are in `blocks`
-  uint32_t numRowsDelivered = 0;   // positions below it need no logits for the listener any more
+  uint32_t maxTokens;            // prompt and output together never exceed it
+  uint32_t numCached = 0;        // tokens whose K and V are in `blocks`
+  uint32_t numRowsDelivered = 0; // positions below it need no logits for the listener any more
   std::vector<int32_t> blocks;
-  uint64_t lastServed = 0;         // the scheduler's count at its last service
+  uint64_t lastServed = 0; // the scheduler's count at its last service
   bool isCancelled = false;
 
   // What the step in flight does with it.
   uint32_t numPlanned = 0;
-  uint32_t firstRowPosition = 0;   // rows are for consecutive positions from here on
+  uint32_t firstRowPosition = 0; // rows are for consecutive positions from here on
   uint32_t numRows = 0;
 
   Usage usage;
@@ -63,4 +64,4 @@ struct Sequence {
   }
 };
 
-}  // namespace girih::engine
+} // namespace girih::engine

@@ -17,7 +17,8 @@ public:
       return {};
     bool isKnown = code > 0 && code <= static_cast<int>(StatusCode::Internal);
     return {isKnown ? static_cast<StatusCode>(code) : StatusCode::Internal,
-            text[0] ? std::string(text) : "the backend failed with code " + std::to_string(code) + " and no message"};
+            text[0] ? std::string(text)
+                    : "the backend failed with code " + std::to_string(code) + " and no message"};
   }
 
 private:
@@ -26,7 +27,7 @@ private:
 };
 
 // Whether a table that was filled by an older side reaches so far.
-#define GIRIH_HAS(table, member) \
+#define GIRIH_HAS(table, member)                                                                             \
   ((table).struct_size >= offsetof(girih_run_table, member) + sizeof((table).member) && (table).member)
 
 std::vector<std::string> splitAtCommas(const char *text) {
@@ -44,7 +45,7 @@ std::vector<std::string> splitAtCommas(const char *text) {
   return parts;
 }
 
-}  // namespace
+} // namespace
 
 Expected<DeviceFacts> describeDevice(const girih_backend &backend, uint64_t index) {
   if (!backend.run)
@@ -62,7 +63,8 @@ Expected<DeviceFacts> describeDevice(const girih_backend &backend, uint64_t inde
                      (info.flags & GIRIH_DEVICE_HOST_MEMORY) != 0, info.memory_bytes, info.default_threads};
 }
 
-Expected<std::shared_ptr<Device>> Device::open(const girih_backend &backend, uint64_t index, int64_t numThreads) {
+Expected<std::shared_ptr<Device>> Device::open(const girih_backend &backend, uint64_t index,
+                                               int64_t numThreads) {
   GIRIH_ASSIGN(DeviceFacts facts, describeDevice(backend, index));
   std::shared_ptr<Device> result(new Device);
   result->run = backend.run;
@@ -97,7 +99,8 @@ Expected<Buffer> Buffer::allocate(std::shared_ptr<Device> device, uint64_t sizeB
   result.numBytes = sizeBytes;
   result.device = std::move(device);
   if (GIRIH_HAS(run, map))
-    GIRIH_TRY(call.status(run.map(result.device->handle(), result.buffer, &result.hostAddress, call.message())));
+    GIRIH_TRY(
+        call.status(run.map(result.device->handle(), result.buffer, &result.hostAddress, call.message())));
   return result;
 }
 
@@ -143,15 +146,17 @@ Status Buffer::read(uint64_t offsetBytes, std::span<uint8_t> to) const {
 }
 
 Expected<Executable> Executable::load(std::shared_ptr<Device> device, const std::string &format,
-                                      std::span<const uint8_t> image, const std::vector<std::string> &entrySymbols) {
+                                      std::span<const uint8_t> image,
+                                      const std::vector<std::string> &entrySymbols) {
   std::vector<const char *> symbols;
   for (const std::string &symbol : entrySymbols)
     symbols.push_back(symbol.c_str());
-  girih_image described = {sizeof described, format.c_str(),  image.data(),
+  girih_image described = {sizeof described, format.c_str(), image.data(),
                            image.size(),     symbols.data(), symbols.size()};
   Executable result;
   Call call;
-  GIRIH_TRY(call.status(device->table().load(device->handle(), &described, &result.executable, call.message())));
+  GIRIH_TRY(
+      call.status(device->table().load(device->handle(), &described, &result.executable, call.message())));
   result.device = std::move(device);
   return result;
 }
@@ -167,4 +172,4 @@ Executable::~Executable() {
     device->table().unload(device->handle(), executable);
 }
 
-}  // namespace girih::hal
+} // namespace girih::hal

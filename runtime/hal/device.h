@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Device, Buffer, Executable: owners over a backend's run table, with the host's fallbacks for what is optional.
+// Device, Buffer, Executable: owners over a backend's run table, with the host's fallbacks for what is
+// optional.
 #pragma once
 
 #include "runtime/abi/backend.h"
@@ -26,10 +27,12 @@ Expected<DeviceFacts> describeDevice(const girih_backend &backend, uint64_t inde
 class Buffer;
 class Executable;
 
-// An open device. Thread-compatible: one thread at a time, as the ABI demands. Buffers and executables keep it open.
+// An open device. Thread-compatible: one thread at a time, as the ABI demands. Buffers and executables keep
+// it open.
 class Device {
 public:
-  static Expected<std::shared_ptr<Device>> open(const girih_backend &backend, uint64_t index, int64_t numThreads);
+  static Expected<std::shared_ptr<Device>> open(const girih_backend &backend, uint64_t index,
+                                                int64_t numThreads);
   ~Device();
   Device(const Device &) = delete;
   Device &operator=(const Device &) = delete;
@@ -81,7 +84,8 @@ public:
   Executable() = default;
   // Fails: DataLoss or Unimplemented, when the image is not what the device runs.
   static Expected<Executable> load(std::shared_ptr<Device> device, const std::string &format,
-                                   std::span<const uint8_t> image, const std::vector<std::string> &entrySymbols);
+                                   std::span<const uint8_t> image,
+                                   const std::vector<std::string> &entrySymbols);
   Executable(Executable &&other) noexcept;
   Executable &operator=(Executable &&other) noexcept;
   ~Executable();
@@ -92,4 +96,4 @@ private:
   girih_executable *executable = nullptr;
 };
 
-}  // namespace girih::hal
+} // namespace girih::hal

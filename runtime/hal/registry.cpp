@@ -53,7 +53,7 @@ Expected<const girih_backend *> ask(girih_backend_query_fn query, const std::str
   return backend;
 }
 
-}  // namespace
+} // namespace
 
 Expected<const girih_backend *> findBackend(const std::string &name) {
   std::string known;
@@ -72,10 +72,11 @@ Expected<const girih_backend *> loadBackend(const std::string &libraryPath) {
   auto query = reinterpret_cast<girih_backend_query_fn>(::dlsym(library, GIRIH_BACKEND_QUERY_SYMBOL));
   if (!query) {
     ::dlclose(library);
-    return failedPrecondition("\"" + libraryPath + "\" exports no " GIRIH_BACKEND_QUERY_SYMBOL
+    return failedPrecondition("\"" + libraryPath +
+                              "\" exports no " GIRIH_BACKEND_QUERY_SYMBOL
                               "; a backend exports that one function");
   }
   return ask(query, libraryPath);
 }
 
-}  // namespace girih::hal
+} // namespace girih::hal

@@ -38,4 +38,4 @@ uint32_t numBlocksFor(uint64_t numPositions) {
   return static_cast<uint32_t>((numPositions + GIRIH_KV_BLOCK_TOKENS - 1) / GIRIH_KV_BLOCK_TOKENS);
 }
 
-}  // namespace girih::kv
+} // namespace girih::kv

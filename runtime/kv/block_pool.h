@@ -8,9 +8,9 @@
 
 namespace girih::kv {
 
-// Blocks are numbered from 0 and hold GIRIH_KV_BLOCK_TOKENS positions of one sequence, all layers. Thread-compatible.
-// Handed out last freed first: memory that was never used stays untouched, so a large pool costs no memory until
-// it is needed. Allocates in the constructor only.
+// Blocks are numbered from 0 and hold GIRIH_KV_BLOCK_TOKENS positions of one sequence, all layers.
+// Thread-compatible. Handed out last freed first: memory that was never used stays untouched, so a large pool
+// costs no memory until it is needed. Allocates in the constructor only.
 class BlockPool {
 public:
   explicit BlockPool(uint32_t numBlocks);
@@ -27,11 +27,11 @@ public:
   void releaseAll(std::vector<int32_t> &blocks);
 
 private:
-  std::vector<int32_t> freeBlocks;  // a stack
+  std::vector<int32_t> freeBlocks; // a stack
   std::vector<bool> isUsed;
 };
 
 // Blocks that so many positions take.
 uint32_t numBlocksFor(uint64_t numPositions);
 
-}  // namespace girih::kv
+} // namespace girih::kv

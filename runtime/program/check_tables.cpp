@@ -17,8 +17,8 @@ constexpr uint64_t kMaxTokensPerStep = uint64_t{1} << 20;
 constexpr uint64_t kMaxWorkBytes = uint64_t{1} << 40;
 
 Status outside(const std::string &what, uint64_t seen, uint64_t least, uint64_t most) {
-  return dataLoss(what + " is " + std::to_string(seen) + ", it must be from " + std::to_string(least) + " to " +
-                  std::to_string(most) + "; compile the file again");
+  return dataLoss(what + " is " + std::to_string(seen) + ", it must be from " + std::to_string(least) +
+                  " to " + std::to_string(most) + "; compile the file again");
 }
 
 struct Range {
@@ -43,8 +43,9 @@ Status checkModel(const Model &model) {
                     "; compile the file again");
   const std::string known[] = {"exact", "invariant", "fast"};
   if (std::find(std::begin(known), std::end(known), model.numerics) == std::end(known))
-    return unimplemented("the numerics are \"" + model.numerics +
-                         "\"; this build knows exact, invariant and fast; compile the file with this version");
+    return unimplemented(
+        "the numerics are \"" + model.numerics +
+        "\"; this build knows exact, invariant and fast; compile the file with this version");
   return {};
 }
 
@@ -75,8 +76,9 @@ Status checkExecutable(const Executable &executable, const Tables &tables) {
     mostTokens = std::max(mostTokens, entry.maxTokens);
   }
   if (mostTokens < tables.model.maxTokensPerStep)
-    return dataLoss("the largest entry holds " + std::to_string(mostTokens) + " tokens, the program promises " +
-                    std::to_string(tables.model.maxTokensPerStep) + "; compile the file again");
+    return dataLoss("the largest entry holds " + std::to_string(mostTokens) +
+                    " tokens, the program promises " + std::to_string(tables.model.maxTokensPerStep) +
+                    "; compile the file again");
   if (executable.arenaBytes > kMaxWorkBytes)
     return outside("the arena size", executable.arenaBytes, 0, kMaxWorkBytes);
   if (executable.scratchBytesPerThread > kMaxWorkBytes)
@@ -84,7 +86,7 @@ Status checkExecutable(const Executable &executable, const Tables &tables) {
   return checkLayouts(executable, tables.tensors);
 }
 
-}  // namespace
+} // namespace
 
 Status checkTables(const Tables &tables) {
   if (tables.stepAbiVersion != GIRIH_STEP_ABI_VERSION)
@@ -109,4 +111,4 @@ Status checkTables(const Tables &tables) {
   return {};
 }
 
-}  // namespace girih::program
+} // namespace girih::program

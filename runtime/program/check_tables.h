@@ -10,4 +10,4 @@ namespace girih::program {
 // Fails: DataLoss for a number out of its range, Unimplemented for a step ABI or layout of another version.
 Status checkTables(const Tables &tables);
 
-}  // namespace girih::program
+} // namespace girih::program

@@ -28,19 +28,18 @@ private:
       return {};
     return string->str();
   }
-  template <typename T>
-  std::vector<T> numbers(const flatbuffers::Vector<T> *vector) {
+  template <typename T> std::vector<T> numbers(const flatbuffers::Vector<T> *vector) {
     if (!vector || !take(uint64_t{vector->size()} * sizeof(T)))
       return {};
-    // The verifier does not look at the alignment of a vector's elements: copied as bytes, it does not matter.
+    // The verifier does not look at the alignment of a vector's elements: copied as bytes, it does not
+    // matter.
     std::vector<T> result(vector->size());
     if (!result.empty())
       std::memcpy(result.data(), vector->Data(), result.size() * sizeof(T));
     return result;
   }
   // How many elements to decode: none once the budget is spent. 64 bytes stand for the struct of each.
-  template <typename V>
-  uint32_t count(const V *vector) {
+  template <typename V> uint32_t count(const V *vector) {
     return vector && take(uint64_t{vector->size()} * 64) ? vector->size() : 0;
   }
   bool take(uint64_t numBytes) {
@@ -67,8 +66,9 @@ private:
 Expected<std::span<const uint8_t>> Decoder::section(const fb::Section &where, const std::string &name) {
   uint64_t offsetBytes = where.offset_bytes(), sizeBytes = where.size_bytes();
   if (offsetBytes % kSectionAlignmentBytes != 0)
-    return dataLoss(name + " starts at byte " + std::to_string(offsetBytes) + "; sections start at multiples of " +
-                    std::to_string(kSectionAlignmentBytes) + "; compile the file again");
+    return dataLoss(name + " starts at byte " + std::to_string(offsetBytes) +
+                    "; sections start at multiples of " + std::to_string(kSectionAlignmentBytes) +
+                    "; compile the file again");
   if (offsetBytes > file.size() || sizeBytes > file.size() - offsetBytes)
     return dataLoss(name + " has " + std::to_string(sizeBytes) + " bytes at " + std::to_string(offsetBytes) +
                     ", the file ends at " + std::to_string(file.size()) + "; copy or compile the file again");
@@ -118,9 +118,9 @@ Status Decoder::decodeTensors(const fb::Program &root) {
     if (to.offsetBytes % kTensorAlignmentBytes != 0 || to.offsetBytes > available ||
         to.sizeBytes > available - to.offsetBytes)
       return dataLoss("tensor \"" + to.name + "\" has " + std::to_string(to.sizeBytes) + " bytes at " +
-                      std::to_string(to.offsetBytes) + " of a weight section of " + std::to_string(available) +
-                      " bytes, offsets being multiples of " + std::to_string(kTensorAlignmentBytes) +
-                      "; compile the file again");
+                      std::to_string(to.offsetBytes) + " of a weight section of " +
+                      std::to_string(available) + " bytes, offsets being multiples of " +
+                      std::to_string(kTensorAlignmentBytes) + "; compile the file again");
     result.tables.tensors.push_back(std::move(to));
   }
   return {};
@@ -207,12 +207,13 @@ Expected<DecodedTables> Decoder::decode(const fb::Program &root) {
   decodeReport(root);
   to.machineJson = text(root.machine_json());
   if (isSpent)
-    return dataLoss("the tables repeat their contents beyond four times their own size; no compiler writes that, "
-                    "so compile the file again");
+    return dataLoss(
+        "the tables repeat their contents beyond four times their own size; no compiler writes that, "
+        "so compile the file again");
   return std::move(result);
 }
 
-}  // namespace
+} // namespace
 
 Expected<DecodedTables> decodeTables(std::span<const uint8_t> file, std::span<const uint8_t> tableBytes) {
   flatbuffers::Verifier verifier(tableBytes.data(), tableBytes.size(), /*max_depth=*/16);
@@ -222,4 +223,4 @@ Expected<DecodedTables> decodeTables(std::span<const uint8_t> file, std::span<co
   return Decoder(file, tableBytes.size()).decode(*fb::GetProgram(tableBytes.data()));
 }
 
-}  // namespace girih::program
+} // namespace girih::program

@@ -15,9 +15,10 @@ constexpr const char *kBackend = "cpu";
 
 uint64_t roundUp(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-}  // namespace
+} // namespace
 
-StepBatch::StepBatch(uint32_t maxTokens, uint32_t maxSequences, uint32_t maxLogitRows, uint32_t maxBlocksPerSequence)
+StepBatch::StepBatch(uint32_t maxTokens, uint32_t maxSequences, uint32_t maxLogitRows,
+                     uint32_t maxBlocksPerSequence)
     : maxTokens(maxTokens), maxSequences(std::min(maxSequences, maxTokens)), maxLogitRows(maxLogitRows),
       tableStride(std::max(maxBlocksPerSequence, 1u)) {
   for (std::vector<int32_t> *array : {&tokens, &positions, &tokenSequences, &kvSlots})
@@ -38,7 +39,8 @@ void StepBatch::clear() {
 
 void StepBatch::addSequence(std::span<const int32_t> newTokens, uint32_t firstPosition,
                             std::span<const int32_t> blocks, uint32_t numLogitRows) {
-  addSequence(newTokens, firstPosition, blocks, static_cast<uint32_t>(newTokens.size()) - numLogitRows, numLogitRows);
+  addSequence(newTokens, firstPosition, blocks, static_cast<uint32_t>(newTokens.size()) - numLogitRows,
+              numLogitRows);
 }
 
 void StepBatch::addSequence(std::span<const int32_t> newTokens, uint32_t firstPosition,
@@ -55,7 +57,8 @@ void StepBatch::addSequence(std::span<const int32_t> newTokens, uint32_t firstPo
     int32_t slot = 0;
     if (!blocks.empty()) {
       GIRIH_CHECK(blockIndex < blocks.size());
-      slot = blocks[blockIndex] * GIRIH_KV_BLOCK_TOKENS + static_cast<int32_t>(position % GIRIH_KV_BLOCK_TOKENS);
+      slot =
+          blocks[blockIndex] * GIRIH_KV_BLOCK_TOKENS + static_cast<int32_t>(position % GIRIH_KV_BLOCK_TOKENS);
     }
     tokens.push_back(newTokens[index]);
     positions.push_back(static_cast<int32_t>(position));
@@ -74,7 +77,8 @@ Expected<std::unique_ptr<Executor>> Executor::create(std::shared_ptr<const Progr
   const Model &model = program->model();
   GIRIH_ASSIGN(const girih_backend *backend, hal::findBackend(kBackend));
   GIRIH_ASSIGN(hal::DeviceFacts facts, hal::describeDevice(*backend, 0));
-  Expected<const Executable *> chosen = selectVariant(program->tables(), kBackend, facts.features, options.isa);
+  Expected<const Executable *> chosen =
+      selectVariant(program->tables(), kBackend, facts.features, options.isa);
   if (!chosen.isOk())
     return std::move(chosen).status().withContext("\"" + program->path() + "\"");
   executor->variant = *chosen;
@@ -83,7 +87,8 @@ Expected<std::unique_ptr<Executor>> Executor::create(std::shared_ptr<const Progr
   std::vector<std::string> symbols;
   for (const Entry &entry : executor->variant->entries)
     symbols.push_back(entry.symbol);
-  auto code = hal::Executable::load(executor->device, executor->variant->format, executor->variant->image, symbols);
+  auto code =
+      hal::Executable::load(executor->device, executor->variant->format, executor->variant->image, symbols);
   if (!code.isOk())
     return std::move(code).status().withContext("loading the code of \"" + program->path() + "\"");
   executor->code = std::move(*code);
@@ -96,9 +101,10 @@ Expected<std::unique_ptr<Executor>> Executor::create(std::shared_ptr<const Progr
   GIRIH_ASSIGN(executor->weights, hal::Buffer::import(executor->device, program->weights()));
   GIRIH_ASSIGN(executor->kvPool,
                hal::Buffer::allocate(executor->device, executor->numBlocks * model.kvBlockBytes));
-  GIRIH_ASSIGN(executor->arena,
-               hal::Buffer::allocate(executor->device, executor->variant->arenaBytes +
-                                                           numThreads * executor->variant->scratchBytesPerThread));
+  GIRIH_ASSIGN(
+      executor->arena,
+      hal::Buffer::allocate(executor->device, executor->variant->arenaBytes +
+                                                  numThreads * executor->variant->scratchBytesPerThread));
   GIRIH_ASSIGN(executor->logitRows,
                hal::Buffer::allocate(executor->device, rows * model.vocabSize * sizeof(float)));
   executor->logitBytes = static_cast<float *>(executor->logitRows.mapped());
@@ -139,7 +145,8 @@ Status Executor::checkBatch(const StepBatch &batch) const {
     isSound &= position >= 0 && static_cast<uint32_t>(position) < model.maxPositions;
   for (int32_t block : batch.blockTables)
     isSound &= block >= 0 && static_cast<uint32_t>(block) < std::max(numBlocks, 1u);
-  return isSound ? Status() : internalError("a step holds a token, position or block out of range; please report this");
+  return isSound ? Status()
+                 : internalError("a step holds a token, position or block out of range; please report this");
 }
 
 Status Executor::run(const StepBatch &batch) {
@@ -163,8 +170,8 @@ Status Executor::run(const StepBatch &batch) {
   bindings[GIRIH_STEP_BINDING_KV_POOL] = kvPool.view();
   bindings[GIRIH_STEP_BINDING_ARENA] = arena.view();
   bindings[GIRIH_STEP_BINDING_LOGITS] = logitRows.view();
-  girih_submission submission = {sizeof submission, code.handle(), entryFor(batch.numTokens()), &args, sizeof args,
-                                 bindings,          GIRIH_STEP_NUM_BINDINGS};
+  girih_submission submission = {sizeof submission, code.handle(), entryFor(batch.numTokens()), &args,
+                                 sizeof args,       bindings,      GIRIH_STEP_NUM_BINDINGS};
   GIRIH_TRY(device->submitAndWait(submission));
   if (!readBack.empty()) {
     uint64_t numBytes = uint64_t{batch.numLogitRows()} * vocabSize * sizeof(float);
@@ -173,4 +180,4 @@ Status Executor::run(const StepBatch &batch) {
   return {};
 }
 
-}  // namespace girih::program
+} // namespace girih::program

@@ -20,14 +20,14 @@ public:
   StepBatch(uint32_t maxTokens, uint32_t maxSequences, uint32_t maxLogitRows, uint32_t maxBlocksPerSequence);
 
   void clear();
-  // Adds consecutive tokens of one sequence, the first at `firstPosition`; `blocks` hold its positions from 0 up to
-  // the last of these (empty in a program without a cache). Logits are wanted for the last `numLogitRows` of them.
-  // Requires: room for all.
-  void addSequence(std::span<const int32_t> newTokens, uint32_t firstPosition, std::span<const int32_t> blocks,
-                   uint32_t numLogitRows);
+  // Adds consecutive tokens of one sequence, the first at `firstPosition`; `blocks` hold its positions from 0
+  // up to the last of these (empty in a program without a cache). Logits are wanted for the last
+  // `numLogitRows` of them. Requires: room for all.
+  void addSequence(std::span<const int32_t> newTokens, uint32_t firstPosition,
+                   std::span<const int32_t> blocks, uint32_t numLogitRows);
   // The same with the rows named: [firstRow, firstRow + numLogitRows) within newTokens.
-  void addSequence(std::span<const int32_t> newTokens, uint32_t firstPosition, std::span<const int32_t> blocks,
-                   uint32_t firstRow, uint32_t numLogitRows);
+  void addSequence(std::span<const int32_t> newTokens, uint32_t firstPosition,
+                   std::span<const int32_t> blocks, uint32_t firstRow, uint32_t numLogitRows);
 
   uint32_t numTokens() const { return static_cast<uint32_t>(tokens.size()); }
   uint32_t numSequences() const { return static_cast<uint32_t>(contextLengths.size()); }
@@ -39,16 +39,16 @@ public:
 private:
   friend class Executor;
   uint32_t maxTokens, maxSequences, maxLogitRows, tableStride;
-  std::vector<int32_t> tokens, positions, tokenSequences, kvSlots;  // [T]
-  std::vector<int32_t> sequenceStarts;                              // [R + 1]
-  std::vector<int32_t> contextLengths;                              // [R]
-  std::vector<int32_t> blockTables;                                 // [R, tableStride]
-  std::vector<int32_t> logitRows;                                   // [Q]
+  std::vector<int32_t> tokens, positions, tokenSequences, kvSlots; // [T]
+  std::vector<int32_t> sequenceStarts;                             // [R + 1]
+  std::vector<int32_t> contextLengths;                             // [R]
+  std::vector<int32_t> blockTables;                                // [R, tableStride]
+  std::vector<int32_t> logitRows;                                  // [Q]
 };
 
 struct ExecutorOptions {
-  int64_t numThreads = 0;  // 0: as many as the machine grants
-  std::string isa;         // "": the best granted variant
+  int64_t numThreads = 0; // 0: as many as the machine grants
+  std::string isa;        // "": the best granted variant
   uint32_t numKvBlocks = 0;
 };
 
@@ -59,11 +59,14 @@ public:
   static Expected<std::unique_ptr<Executor>> create(std::shared_ptr<const Program> program,
                                                     const ExecutorOptions &options);
 
-  // Runs the smallest entry that holds the batch. Fails: Internal for a batch beyond the program's bounds (our
-  // bug: generated code would trust it), or as the device fails.
+  // Runs the smallest entry that holds the batch. Fails: Internal for a batch beyond the program's bounds
+  // (our bug: generated code would trust it), or as the device fails.
   Status run(const StepBatch &batch);
-  // [V] of the row that was wanted as number `rowIndex` in the last run; the caller may change it until the next.
-  std::span<float> logits(uint32_t rowIndex) { return {logitBytes + uint64_t{rowIndex} * vocabSize, vocabSize}; }
+  // [V] of the row that was wanted as number `rowIndex` in the last run; the caller may change it until the
+  // next.
+  std::span<float> logits(uint32_t rowIndex) {
+    return {logitBytes + uint64_t{rowIndex} * vocabSize, vocabSize};
+  }
   // Rows [firstRow, firstRow + numRows) at once.
   std::span<const float> logits(uint32_t firstRow, uint32_t numRows) const {
     return {logitBytes + uint64_t{firstRow} * vocabSize, uint64_t{numRows} * vocabSize};
@@ -84,10 +87,10 @@ private:
   std::shared_ptr<hal::Device> device;
   hal::Executable code;
   hal::Buffer weights, kvPool, arena, logitRows;
-  std::vector<float> readBack;  // only for a device whose memory the host cannot see
+  std::vector<float> readBack; // only for a device whose memory the host cannot see
   float *logitBytes = nullptr;
   uint32_t numBlocks = 0;
   uint32_t vocabSize = 0;
 };
 
-}  // namespace girih::program
+} // namespace girih::program

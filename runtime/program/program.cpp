@@ -41,9 +41,10 @@ Status checkMagic(std::span<const uint8_t> bytes) {
   if (bytes.empty())
     return dataLoss("the file is empty; copy or compile it again");
   if (std::memcmp(bytes.data(), GIRIH_PROGRAM_MAGIC, std::min<size_t>(bytes.size(), 5)) == 0)
-    return dataLoss("it begins with \"" + printable(bytes) + "\", cut short or changed, as sending it as text " +
-                    "does; copy it again as binary");
-  return invalidArgument("it begins with \"" + printable(bytes) + "\", a program begins with \"GIRIH\"; make one of " +
+    return dataLoss("it begins with \"" + printable(bytes) +
+                    "\", cut short or changed, as sending it as text " + "does; copy it again as binary");
+  return invalidArgument("it begins with \"" + printable(bytes) +
+                         "\", a program begins with \"GIRIH\"; make one of " +
                          "a checkpoint by `girih compile`");
 }
 
@@ -78,15 +79,15 @@ Expected<std::span<const uint8_t>> readTables(std::span<const uint8_t> bytes) {
   if (header.tables_offset % 8 != 0 || header.tables_offset > bytes.size() ||
       header.tables_size > bytes.size() - header.tables_offset)
     return dataLoss("the tables have " + std::to_string(header.tables_size) + " bytes at " +
-                    std::to_string(header.tables_offset) + ", the file ends at " + std::to_string(bytes.size()) +
-                    "; copy or compile it again");
+                    std::to_string(header.tables_offset) + ", the file ends at " +
+                    std::to_string(bytes.size()) + "; copy or compile it again");
   std::span<const uint8_t> tables = bytes.subspan(header.tables_offset, header.tables_size);
   if (kCheckChecksums && crc32c(tables) != header.tables_crc32c)
     return dataLoss("the tables are damaged (their checksum does not fit); copy or compile the file again");
   return tables;
 }
 
-}  // namespace
+} // namespace
 
 struct Program::Mapping {
   MappedFile file;
@@ -113,8 +114,8 @@ Expected<std::shared_ptr<const Program>> Program::fromBytes(std::span<const uint
   return parse(nullptr, bytes, name);
 }
 
-Expected<std::shared_ptr<const Program>> Program::parse(std::unique_ptr<Mapping> mapping,
-                                                        std::span<const uint8_t> bytes, const std::string &name) {
+Expected<std::shared_ptr<const Program>>
+Program::parse(std::unique_ptr<Mapping> mapping, std::span<const uint8_t> bytes, const std::string &name) {
   auto fail = [&](Status status) { return std::move(status).withContext("loading \"" + name + "\""); };
   Expected<std::span<const uint8_t>> tableBytes = readTables(bytes);
   if (!tableBytes.isOk())
@@ -152,8 +153,9 @@ Status Program::verifyChecksums() const {
     check(section.name, section.bytes, section.crc32c);
   if (numDamaged == 0)
     return {};
-  return dataLoss("\"" + filePath + "\": " + std::to_string(numDamaged) + " of " + std::to_string(numChecked) +
-                  " checksums do not fit, the first that of " + firstDamaged + "; copy or compile the file again");
+  return dataLoss("\"" + filePath + "\": " + std::to_string(numDamaged) + " of " +
+                  std::to_string(numChecked) + " checksums do not fit, the first that of " + firstDamaged +
+                  "; copy or compile the file again");
 }
 
 bool looksLikeProgram(const std::string &path) {
@@ -162,4 +164,4 @@ bool looksLikeProgram(const std::string &path) {
   return file.read(magic, sizeof magic) && std::memcmp(magic, GIRIH_PROGRAM_MAGIC, 5) == 0;
 }
 
-}  // namespace girih::program
+} // namespace girih::program

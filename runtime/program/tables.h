@@ -14,39 +14,39 @@ namespace girih::program {
 struct Entry {
   std::string symbol;
   uint32_t maxTokens = 0;
-  bool isInvariant = false;  // a token's result does not depend on the rest of the step, bit for bit
+  bool isInvariant = false; // a token's result does not depend on the rest of the step, bit for bit
 };
 
 // Code for one instruction set.
 struct Executable {
   std::string backend = "cpu";
-  std::string isa;                            // what --isa names: "avx2", "avx512"
-  std::vector<std::string> requiredFeatures;  // all must be granted by processor and kernel: "avx2", "fma"
+  std::string isa;                           // what --isa names: "avx2", "avx512"
+  std::vector<std::string> requiredFeatures; // all must be granted by processor and kernel: "avx2", "fma"
   std::string format = "elf-x86-64";
-  std::span<const uint8_t> image;  // reader: bytes of the mapped file; writer: borrowed until finish()
+  std::span<const uint8_t> image; // reader: bytes of the mapped file; writer: borrowed until finish()
   std::vector<Entry> entries;
   uint64_t arenaBytes = 0;
   uint64_t scratchBytesPerThread = 0;
-  std::vector<uint64_t> layoutIds;  // of every layout that the tensors use, dense ones included
-  int32_t preference = 0;           // larger is tried first
+  std::vector<uint64_t> layoutIds; // of every layout that the tensors use, dense ones included
+  int32_t preference = 0;          // larger is tried first
 };
 
 // One tensor in the weight section.
 struct Tensor {
   std::string name;
-  std::vector<int64_t> shape;  // logical, row-major, as stored in the checkpoint
-  std::string storage;         // the checkpoint's format: "q4_1"
-  std::string layout;          // "p16:u4,f16,f16,32", "dense:f32"
-  uint64_t layoutId = 0;       // layoutIdOf(layout); Executable::layoutIds must name it
-  uint64_t offsetBytes = 0;    // within the weight section; a multiple of kTensorAlignmentBytes
+  std::vector<int64_t> shape; // logical, row-major, as stored in the checkpoint
+  std::string storage;        // the checkpoint's format: "q4_1"
+  std::string layout;         // "p16:u4,f16,f16,32", "dense:f32"
+  uint64_t layoutId = 0;      // layoutIdOf(layout); Executable::layoutIds must name it
+  uint64_t offsetBytes = 0;   // within the weight section; a multiple of kTensorAlignmentBytes
   uint64_t sizeBytes = 0;
-  uint32_t crc32c = 0;    // the writer computes it
-  std::string treatment;  // one line for the quantization report: "kept, lossless"
+  uint32_t crc32c = 0;   // the writer computes it
+  std::string treatment; // one line for the quantization report: "kept, lossless"
 };
 
 struct Tokenizer {
-  std::string kind;                  // what runtime/text understands; empty: the file has no tokenizer
-  std::span<const uint8_t> payload;  // reader: bytes of the mapped file; writer: borrowed until finish()
+  std::string kind;                 // what runtime/text understands; empty: the file has no tokenizer
+  std::span<const uint8_t> payload; // reader: bytes of the mapped file; writer: borrowed until finish()
   int32_t bosToken = -1;
   std::vector<int32_t> eosTokens;
   bool addBos = false;
@@ -54,7 +54,7 @@ struct Tokenizer {
 };
 
 struct GenerationDefaults {
-  bool hasSampling = false;  // false: the checkpoint states none, greedy is the default
+  bool hasSampling = false; // false: the checkpoint states none, greedy is the default
   float temperature = 0.0f;
   int32_t topK = 0;
   float topP = 1.0f;
@@ -65,25 +65,25 @@ struct GenerationDefaults {
 // A prompt with answers from the f64 reference or from outside, never from the code under test.
 struct Golden {
   std::vector<int32_t> promptTokens;
-  std::vector<int32_t> outputTokens;  // greedy continuation; may be empty
-  std::vector<int32_t> logitsIndex;   // which vocabulary entries `logits` holds, for the prompt's last position
+  std::vector<int32_t> outputTokens; // greedy continuation; may be empty
+  std::vector<int32_t> logitsIndex; // which vocabulary entries `logits` holds, for the prompt's last position
   std::vector<float> logits;
   float tolerance = 0.0f;
-  std::string source;  // "reference f64"
+  std::string source; // "reference f64"
 };
 
 struct Model {
   std::string name;
-  std::string architecture;  // "llama"
-  std::string numerics;      // "exact", "invariant", "fast"
-  std::string kvType;        // "f32", "f16", "int8"
+  std::string architecture; // "llama"
+  std::string numerics;     // "exact", "invariant", "fast"
+  std::string kvType;       // "f32", "f16", "int8"
   uint32_t vocabSize = 0;
   uint32_t numLayers = 0;
-  uint32_t maxPositions = 0;  // most positions of one sequence
+  uint32_t maxPositions = 0; // most positions of one sequence
   uint32_t maxTokensPerStep = 0;
   uint32_t maxLogitRows = 0;
-  uint64_t kvBlockBytes = 0;  // all layers of 16 positions; 0 when recompute
-  bool recompute = false;     // no KV cache: each step holds one whole sequence from position 0
+  uint64_t kvBlockBytes = 0; // all layers of 16 positions; 0 when recompute
+  bool recompute = false;    // no KV cache: each step holds one whole sequence from position 0
   uint64_t numParameters = 0;
 };
 
@@ -92,14 +92,14 @@ struct DispatchReport {
   std::string name;
   std::string isa;
   std::string entry;
-  std::string tiles;     // "rows 6 x columns 64 x k 512"
+  std::string tiles; // "rows 6 x columns 64 x k 512"
   std::string strategy;
   double predictedSeconds = 0.0;
   uint64_t numBytes = 0;
   uint64_t numOperations = 0;
-  std::string bound;     // "memory" or "compute"
+  std::string bound; // "memory" or "compute"
   uint64_t footprintBytes = 0;
-  std::string level;     // the memory level that the footprint fits
+  std::string level; // the memory level that the footprint fits
 };
 
 struct Note {
@@ -109,13 +109,13 @@ struct Note {
 
 struct Tables {
   uint32_t stepAbiVersion = 1;
-  std::string compiler;         // "girih 0.1.0, LLVM 22.1.8"
-  std::vector<uint8_t> digest;  // SHA-256 of the source weights and options: keys KV caches
+  std::string compiler;        // "girih 0.1.0, LLVM 22.1.8"
+  std::vector<uint8_t> digest; // SHA-256 of the source weights and options: keys KV caches
   Model model;
   std::vector<Executable> executables;
   std::vector<Tensor> tensors;
   Tokenizer tokenizer;
-  std::string chatTemplate;  // Jinja, as the checkpoint has it; empty: none
+  std::string chatTemplate; // Jinja, as the checkpoint has it; empty: none
   std::string bosText;
   std::string eosText;
   GenerationDefaults generation;
@@ -125,8 +125,9 @@ struct Tables {
   std::string machineJson;
 };
 
-inline constexpr uint64_t kSectionAlignmentBytes = 4096;  // so that a section can be mapped and shared in place
-inline constexpr uint64_t kTensorAlignmentBytes = 64;     // a cache line, and the widest vector load
+inline constexpr uint64_t kSectionAlignmentBytes =
+    4096;                                             // so that a section can be mapped and shared in place
+inline constexpr uint64_t kTensorAlignmentBytes = 64; // a cache line, and the widest vector load
 
 // The id of a layout descriptor such as "p16:u4,f16,f16,32": FNV-1a 64 of its bytes. The descriptor names a
 // definition that never changes; a layout that does change gets another descriptor.
@@ -137,4 +138,4 @@ inline uint64_t layoutIdOf(std::string_view layout) {
   return hash;
 }
 
-}  // namespace girih::program
+} // namespace girih::program

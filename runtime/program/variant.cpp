@@ -30,7 +30,7 @@ std::string describeVariants(const Tables &tables, const std::string &backend,
   return text;
 }
 
-}  // namespace
+} // namespace
 
 Expected<const Executable *> selectVariant(const Tables &tables, const std::string &backend,
                                            std::span<const std::string> granted, const std::string &isa) {
@@ -51,7 +51,8 @@ Expected<const Executable *> selectVariant(const Tables &tables, const std::stri
   if (isa.empty())
     return unavailable("processor and kernel grant no variant of the file: " + variants +
                        "; compile it again with --target cpu:native");
-  return unavailable("processor and kernel do not grant the variant \"" + isa + "\": the file has " + variants);
+  return unavailable("processor and kernel do not grant the variant \"" + isa + "\": the file has " +
+                     variants);
 }
 
-}  // namespace girih::program
+} // namespace girih::program

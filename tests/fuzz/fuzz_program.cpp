@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fuzz target: any bytes as a .girih; whatever opens must be readable to the last byte of every table and section.
+// Fuzz target: any bytes as a .girih; whatever opens must be readable to the last byte of every table and
+// section.
 #include "runtime/program/program.h"
 #include "runtime/program/variant.h"
 
@@ -20,7 +21,8 @@ uint64_t readBytes(std::span<const uint8_t> bytes) {
 
 uint64_t readEverything(const Program &program) {
   const Tables &tables = program.tables();
-  uint64_t sum = readBytes(program.weights()) + readBytes(tables.tokenizer.payload) + tables.chatTemplate.size();
+  uint64_t sum =
+      readBytes(program.weights()) + readBytes(tables.tokenizer.payload) + tables.chatTemplate.size();
   for (const Tensor &tensor : tables.tensors)
     sum += readBytes(program.tensorBytes(tensor)) + tensor.shape.size();
   for (const Executable &executable : tables.executables)
@@ -28,7 +30,7 @@ uint64_t readEverything(const Program &program) {
   return sum;
 }
 
-}  // namespace
+} // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t numBytes) {
   // Programs are mapped, hence aligned. The copy ends where the allocation ends, as far as alignment lets it.

@@ -19,7 +19,7 @@ struct girih_device {
 struct girih_buffer {
   uint8_t *bytes = nullptr;
   uint64_t sizeBytes = 0;
-  bool isOwned = false;  // false: imported, read only
+  bool isOwned = false; // false: imported, read only
 };
 
 struct girih_executable {
@@ -30,7 +30,7 @@ struct girih_executable {
 namespace girih::cpu {
 namespace {
 
-constexpr uint64_t kAlignmentBytes = 4096;  // what mmap gives
+constexpr uint64_t kAlignmentBytes = 4096; // what mmap gives
 constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
 constexpr int64_t kMostThreads = 1024;
 
@@ -77,7 +77,8 @@ girih_code deviceInfo(uint64_t index, girih_device_info *info, girih_message *me
   filled.name = name.c_str();
   filled.features = features.c_str();
   filled.flags = GIRIH_DEVICE_HOST_MEMORY;
-  filled.memory_bytes = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  filled.memory_bytes =
+      static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   filled.alignment_bytes = kAlignmentBytes;
   filled.default_threads = defaultThreads();
   std::memcpy(info, &filled, filled.struct_size);
@@ -92,7 +93,8 @@ girih_code openDevice(uint64_t index, const girih_device_options *options, girih
   int64_t numThreads = options && options->num_threads != 0 ? options->num_threads : defaultThreads();
   if (numThreads < 1 || numThreads > kMostThreads)
     return report(invalidArgument(std::to_string(numThreads) + " threads are asked for; from 1 to " +
-                                  std::to_string(kMostThreads) + " are possible, 0 takes what the machine grants"),
+                                  std::to_string(kMostThreads) +
+                                  " are possible, 0 takes what the machine grants"),
                   message);
   auto team = Team::create(numThreads, allowedProcessors());
   if (!team)
@@ -125,7 +127,8 @@ void freeBuffer(girih_device *, girih_buffer *buffer) {
   delete buffer;
 }
 
-girih_code writeBuffer(girih_device *, const girih_buffer_view *to, const void *from, girih_message *message) {
+girih_code writeBuffer(girih_device *, const girih_buffer_view *to, const void *from,
+                       girih_message *message) {
   uint8_t *bytes = resolve(to);
   if (!bytes)
     return outsideOfBuffer(message);
@@ -182,9 +185,11 @@ struct StepCall {
 girih_code submit(girih_device *device, const girih_submission *submission, uint64_t *ticket,
                   girih_message *message) {
   if (submission->entry_index >= submission->executable->entries.size() ||
-      submission->arguments_bytes != sizeof(girih_step_args) || submission->num_bindings != GIRIH_STEP_NUM_BINDINGS)
-    return report(invalidArgument("a step takes one of " + std::to_string(submission->executable->entries.size()) +
-                                  " entries, " + std::to_string(sizeof(girih_step_args)) + " bytes of arguments and " +
+      submission->arguments_bytes != sizeof(girih_step_args) ||
+      submission->num_bindings != GIRIH_STEP_NUM_BINDINGS)
+    return report(invalidArgument("a step takes one of " +
+                                  std::to_string(submission->executable->entries.size()) + " entries, " +
+                                  std::to_string(sizeof(girih_step_args)) + " bytes of arguments and " +
                                   std::to_string(GIRIH_STEP_NUM_BINDINGS) + " bindings"),
                   message);
   uint8_t *addresses[GIRIH_STEP_NUM_BINDINGS] = {};
@@ -216,7 +221,8 @@ girih_code submit(girih_device *device, const girih_submission *submission, uint
 // Submissions run to the end before submit returns.
 girih_code waitFor(girih_device *device, uint64_t ticket, girih_message *message) {
   if (ticket > device->numSubmissions)
-    return report(invalidArgument("ticket " + std::to_string(ticket) + " was not handed out; the last one is " +
+    return report(invalidArgument("ticket " + std::to_string(ticket) +
+                                  " was not handed out; the last one is " +
                                   std::to_string(device->numSubmissions)),
                   message);
   return 0;
@@ -236,8 +242,22 @@ girih_code mapBuffer(girih_device *, girih_buffer *buffer, void **address, girih
 int64_t numThreads(const girih_device *device) { return device->team->numMembers(); }
 
 constexpr girih_run_table kRunTable = {
-    sizeof(girih_run_table), deviceCount, deviceInfo, openDevice,       closeDevice, allocate, freeBuffer, writeBuffer,
-    readBuffer,              copyBuffer,  loadExecutable, unloadExecutable, submit,  waitFor,  importHost, mapBuffer,
+    sizeof(girih_run_table),
+    deviceCount,
+    deviceInfo,
+    openDevice,
+    closeDevice,
+    allocate,
+    freeBuffer,
+    writeBuffer,
+    readBuffer,
+    copyBuffer,
+    loadExecutable,
+    unloadExecutable,
+    submit,
+    waitFor,
+    importHost,
+    mapBuffer,
     numThreads,
 };
 
@@ -245,8 +265,8 @@ constexpr girih_backend kBackend = {
     sizeof(girih_backend), GIRIH_BACKEND_ABI_MAJOR, GIRIH_BACKEND_ABI_MINOR, "cpu", "", &kRunTable, nullptr,
 };
 
-}  // namespace
-}  // namespace girih::cpu
+} // namespace
+} // namespace girih::cpu
 
 extern "C" const girih_backend *girih_backend_query_cpu(const girih_host *host) {
   return host->abi_major == GIRIH_BACKEND_ABI_MAJOR ? &girih::cpu::kBackend : nullptr;

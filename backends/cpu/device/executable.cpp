@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loads ELF64 x86-64 shared objects without the dynamic loader. Every number of the file is checked before use.
-// The format: System V ABI, chapters 4 and 5, and its AMD64 supplement, section 4.4.
+// Loads ELF64 x86-64 shared objects without the dynamic loader. Every number of the file is checked before
+// use. The format: System V ABI, chapters 4 and 5, and its AMD64 supplement, section 4.4.
 #include "backends/cpu/device/executable.h"
 
 #include <algorithm>
@@ -31,9 +31,23 @@ Status unsupported(const std::string &what) {
 // Tags that say where things are, or that change nothing for a loader of bare code.
 bool isHarmless(int64_t tag) {
   switch (tag) {
-  case DT_SYMTAB: case DT_STRTAB: case DT_STRSZ: case DT_SYMENT: case DT_HASH: case DT_GNU_HASH: case DT_SONAME:
-  case DT_RELA: case DT_RELASZ: case DT_RELAENT: case DT_RELACOUNT: case DT_SYMBOLIC: case DT_BIND_NOW:
-  case DT_DEBUG: case DT_FLAGS: case DT_FLAGS_1: case DT_PLTGOT:
+  case DT_SYMTAB:
+  case DT_STRTAB:
+  case DT_STRSZ:
+  case DT_SYMENT:
+  case DT_HASH:
+  case DT_GNU_HASH:
+  case DT_SONAME:
+  case DT_RELA:
+  case DT_RELASZ:
+  case DT_RELAENT:
+  case DT_RELACOUNT:
+  case DT_SYMBOLIC:
+  case DT_BIND_NOW:
+  case DT_DEBUG:
+  case DT_FLAGS:
+  case DT_FLAGS_1:
+  case DT_PLTGOT:
     return true;
   default:
     return false;
@@ -42,16 +56,27 @@ bool isHarmless(int64_t tag) {
 
 const char *forbiddenTag(int64_t tag) {
   switch (tag) {
-  case DT_NEEDED: return "needs another library";
-  case DT_INIT: case DT_INIT_ARRAY: case DT_PREINIT_ARRAY: return "has initialisers";
-  case DT_FINI: case DT_FINI_ARRAY: return "has finalisers";
-  case DT_TEXTREL: return "relocates its text";
-  case DT_JMPREL: case DT_PLTREL: case DT_PLTRELSZ: return "calls through a procedure linkage table";
-  default: return nullptr;
+  case DT_NEEDED:
+    return "needs another library";
+  case DT_INIT:
+  case DT_INIT_ARRAY:
+  case DT_PREINIT_ARRAY:
+    return "has initialisers";
+  case DT_FINI:
+  case DT_FINI_ARRAY:
+    return "has finalisers";
+  case DT_TEXTREL:
+    return "relocates its text";
+  case DT_JMPREL:
+  case DT_PLTREL:
+  case DT_PLTRELSZ:
+    return "calls through a procedure linkage table";
+  default:
+    return nullptr;
   }
 }
 
-}  // namespace
+} // namespace
 
 class ImageLoader {
 public:
@@ -68,8 +93,7 @@ private:
   Status protect();
 
   // A copy of a record of the file or of the placed image; the bytes need not be aligned.
-  template <typename T>
-  static bool readAt(std::span<const uint8_t> from, uint64_t offset, T &to) {
+  template <typename T> static bool readAt(std::span<const uint8_t> from, uint64_t offset, T &to) {
     if (offset > from.size() || sizeof(T) > from.size() - offset)
       return false;
     std::memcpy(&to, from.data() + offset, sizeof(T));
@@ -86,8 +110,8 @@ private:
 
   std::span<const uint8_t> bytes;
   Elf64_Ehdr header;
-  std::vector<Elf64_Phdr> loads;  // ascending, on distinct pages
-  Elf64_Phdr dynamic = {};        // p_memsz 0: none
+  std::vector<Elf64_Phdr> loads; // ascending, on distinct pages
+  Elf64_Phdr dynamic = {};       // p_memsz 0: none
   Elf64_Phdr relro = {};
   uint64_t symbolTable = 0, stringTable = 0, stringBytes = 0, relocations = 0, relocationBytes = 0;
   LoadedImage image;
@@ -98,8 +122,9 @@ Status ImageLoader::readSegments() {
     return damaged("it does not begin as an ELF file");
   if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB ||
       header.e_machine != EM_X86_64 || header.e_type != ET_DYN)
-    return unimplemented("the executable image is for ELF machine " + std::to_string(header.e_machine) + ", type " +
-                         std::to_string(header.e_type) + "; this device runs 64-bit x86 (62) shared objects (3)");
+    return unimplemented("the executable image is for ELF machine " + std::to_string(header.e_machine) +
+                         ", type " + std::to_string(header.e_type) +
+                         "; this device runs 64-bit x86 (62) shared objects (3)");
   if (header.e_phentsize != sizeof(Elf64_Phdr) || header.e_phnum > kMostSegments)
     return damaged("it has " + std::to_string(header.e_phnum) + " program headers of " +
                    std::to_string(header.e_phentsize) + " bytes");
@@ -109,16 +134,25 @@ Status ImageLoader::readSegments() {
     if (header.e_phoff > bytes.size() || !readAt(bytes, header.e_phoff + index * sizeof segment, segment))
       return damaged("program header " + std::to_string(index) + " lies beyond its end");
     switch (segment.p_type) {
-    case PT_LOAD: loads.push_back(segment); break;
-    case PT_DYNAMIC: dynamic = segment; break;
-    case PT_GNU_RELRO: relro = segment; break;
-    case PT_TLS: return unsupported("has thread-local storage");
-    case PT_INTERP: return unsupported("asks for a dynamic loader");
+    case PT_LOAD:
+      loads.push_back(segment);
+      break;
+    case PT_DYNAMIC:
+      dynamic = segment;
+      break;
+    case PT_GNU_RELRO:
+      relro = segment;
+      break;
+    case PT_TLS:
+      return unsupported("has thread-local storage");
+    case PT_INTERP:
+      return unsupported("asks for a dynamic loader");
     case PT_GNU_STACK:
       if (segment.p_flags & PF_X)
         return unsupported("asks for an executable stack");
       break;
-    default: break;
+    default:
+      break;
     }
   }
   return checkSegments();
@@ -130,7 +164,8 @@ Status ImageLoader::checkSegments() {
     if (segment.p_offset > bytes.size() || segment.p_filesz > bytes.size() - segment.p_offset)
       return damaged("a segment of " + std::to_string(segment.p_filesz) + " bytes at " +
                      std::to_string(segment.p_offset) + " lies beyond its " + std::to_string(bytes.size()));
-    if (segment.p_vaddr > kMostImageBytes || segment.p_memsz > kMostImageBytes || segment.p_filesz > segment.p_memsz)
+    if (segment.p_vaddr > kMostImageBytes || segment.p_memsz > kMostImageBytes ||
+        segment.p_filesz > segment.p_memsz)
       return damaged("a segment takes " + std::to_string(segment.p_memsz) + " bytes of memory at " +
                      std::to_string(segment.p_vaddr));
     if ((segment.p_flags & (PF_W | PF_X)) == (PF_W | PF_X))
@@ -150,7 +185,8 @@ Status ImageLoader::checkSegments() {
 Status ImageLoader::place() {
   void *pages = ::mmap(nullptr, image.numBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pages == MAP_FAILED)
-    return resourceExhausted("no memory for an executable image of " + std::to_string(image.numBytes) + " bytes");
+    return resourceExhausted("no memory for an executable image of " + std::to_string(image.numBytes) +
+                             " bytes");
   image.pages = static_cast<uint8_t *>(pages);
   for (const Elf64_Phdr &segment : loads)
     std::memcpy(image.pages + segment.p_vaddr, bytes.data() + segment.p_offset, segment.p_filesz);
@@ -170,16 +206,27 @@ Status ImageLoader::readDynamic() {
       return unsupported("has a dynamic entry of kind " + std::to_string(entry.d_tag));
     uint64_t value = entry.d_un.d_val;
     switch (entry.d_tag) {
-    case DT_SYMTAB: symbolTable = value; break;
-    case DT_STRTAB: stringTable = value; break;
-    case DT_STRSZ: stringBytes = value; break;
-    case DT_RELA: relocations = value; break;
-    case DT_RELASZ: relocationBytes = value; break;
+    case DT_SYMTAB:
+      symbolTable = value;
+      break;
+    case DT_STRTAB:
+      stringTable = value;
+      break;
+    case DT_STRSZ:
+      stringBytes = value;
+      break;
+    case DT_RELA:
+      relocations = value;
+      break;
+    case DT_RELASZ:
+      relocationBytes = value;
+      break;
     case DT_FLAGS:
       if (value & (DF_TEXTREL | DF_STATIC_TLS))
         return unsupported("relocates its text or has thread-local storage");
       break;
-    default: break;
+    default:
+      break;
     }
   }
   return {};
@@ -218,14 +265,17 @@ Status ImageLoader::readSymbols() {
     if (section.sh_type == SHT_DYNSYM && section.sh_addr == symbolTable)
       symbolBytes = section.sh_size;
   }
-  if (symbolBytes == 0 || !isWithin(symbolTable, symbolBytes, PF_R) || !isWithin(stringTable, stringBytes, PF_R))
+  if (symbolBytes == 0 || !isWithin(symbolTable, symbolBytes, PF_R) ||
+      !isWithin(stringTable, stringBytes, PF_R))
     return damaged("its table of dynamic symbols is missing or lies outside its segments");
   const char *strings = reinterpret_cast<const char *>(image.pages + stringTable);
-  for (uint64_t offset = sizeof(Elf64_Sym); offset + sizeof(Elf64_Sym) <= symbolBytes; offset += sizeof(Elf64_Sym)) {
+  for (uint64_t offset = sizeof(Elf64_Sym); offset + sizeof(Elf64_Sym) <= symbolBytes;
+       offset += sizeof(Elf64_Sym)) {
     Elf64_Sym symbol;
     if (!readAt(placed(), symbolTable + offset, symbol) || symbol.st_name >= stringBytes)
       return damaged("a symbol's name lies beyond its strings");
-    std::string name(strings + symbol.st_name, ::strnlen(strings + symbol.st_name, stringBytes - symbol.st_name));
+    std::string name(strings + symbol.st_name,
+                     ::strnlen(strings + symbol.st_name, stringBytes - symbol.st_name));
     if (symbol.st_shndx == SHN_UNDEF)
       return unsupported("needs the symbol \"" + name + "\" of another library");
     if (isWithin(symbol.st_value, 1, PF_X))
@@ -243,8 +293,9 @@ Status ImageLoader::protect() {
                  (segment.p_flags & PF_X ? PROT_EXEC | PROT_READ : 0);
     uint64_t first = roundDown(segment.p_vaddr), end = roundUp(segment.p_vaddr + segment.p_memsz);
     if (::mprotect(image.pages + first, end - first, rights) != 0)
-      return failedPrecondition(std::string("the kernel refuses executable memory: ") + std::strerror(errno) +
-                                "; compiled models need it, so allow this process anonymous executable pages");
+      return failedPrecondition(
+          std::string("the kernel refuses executable memory: ") + std::strerror(errno) +
+          "; compiled models need it, so allow this process anonymous executable pages");
   }
   // What was written once by relocation is read only from here on.
   if (relro.p_memsz > 0 && isWithin(relro.p_vaddr, relro.p_memsz, PF_R)) {
@@ -257,7 +308,8 @@ Status ImageLoader::protect() {
 
 Expected<LoadedImage> ImageLoader::load() {
   if (::sysconf(_SC_PAGESIZE) != static_cast<long>(kPageBytes))
-    return unimplemented("pages have " + std::to_string(::sysconf(_SC_PAGESIZE)) + " bytes here; images expect 4096");
+    return unimplemented("pages have " + std::to_string(::sysconf(_SC_PAGESIZE)) +
+                         " bytes here; images expect 4096");
   GIRIH_TRY(readSegments());
   GIRIH_TRY(place());
   GIRIH_TRY(readDynamic());
@@ -288,4 +340,4 @@ Expected<girih_step_fn> LoadedImage::find(const std::string &symbol) const {
   return notFound("the executable image exports no function \"" + symbol + "\"; compile the file again");
 }
 
-}  // namespace girih::cpu
+} // namespace girih::cpu

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// LoadedImage: a position-independent ELF image from memory, checked to be bare code, placed and made executable.
+// LoadedImage: a position-independent ELF image from memory, checked to be bare code, placed and made
+// executable.
 #pragma once
 
 #include "runtime/abi/step.h"
@@ -12,13 +13,13 @@
 
 namespace girih::cpu {
 
-// Takes what `ld -shared` makes of code that calls nothing: no dynamic loader, no file and no /tmp are involved, so
-// a noexec mount does not matter. The image cannot run anything by being loaded: no initialisers, no dependencies.
-// Immutable; owns its pages.
+// Takes what `ld -shared` makes of code that calls nothing: no dynamic loader, no file and no /tmp are
+// involved, so a noexec mount does not matter. The image cannot run anything by being loaded: no
+// initialisers, no dependencies. Immutable; owns its pages.
 class LoadedImage {
 public:
-  // Fails: DataLoss (no ELF, a number out of bounds), Unimplemented (for another machine, or it needs what bare
-  // code does not: symbols of others, thread-local storage, initialisers, relocations of the text),
+  // Fails: DataLoss (no ELF, a number out of bounds), Unimplemented (for another machine, or it needs what
+  // bare code does not: symbols of others, thread-local storage, initialisers, relocations of the text),
   // ResourceExhausted, FailedPrecondition (the kernel forbids executable pages).
   static Expected<LoadedImage> load(std::span<const uint8_t> bytes);
 
@@ -42,4 +43,4 @@ private:
   std::vector<Function> functions;
 };
 
-}  // namespace girih::cpu
+} // namespace girih::cpu

@@ -20,12 +20,12 @@ struct Feature {
   uint32_t leaf, subleaf;
   Register where;
   uint32_t bit;
-  uint64_t stateBits;  // of XCR0 that the kernel must have set
+  uint64_t stateBits; // of XCR0 that the kernel must have set
 };
 
 constexpr uint64_t kNoState = 0;
-constexpr uint64_t kVectorState = 0x6;    // SSE and the upper halves of ymm
-constexpr uint64_t kMaskState = 0xe6;     // and k0-7, the upper halves of zmm0-15, zmm16-31
+constexpr uint64_t kVectorState = 0x6; // SSE and the upper halves of ymm
+constexpr uint64_t kMaskState = 0xe6;  // and k0-7, the upper halves of zmm0-15, zmm16-31
 
 constexpr Feature kFeatures[] = {
     {"sse4.2", 1, 0, kEcx, 20, kNoState},
@@ -56,21 +56,23 @@ constexpr Feature kFeatures[] = {
 uint64_t savedState() {
   unsigned registers[4];
   constexpr unsigned kOsXsave = 1u << 27;
-  if (!__get_cpuid(1, &registers[0], &registers[1], &registers[2], &registers[3]) || !(registers[kEcx] & kOsXsave))
+  if (!__get_cpuid(1, &registers[0], &registers[1], &registers[2], &registers[3]) ||
+      !(registers[kEcx] & kOsXsave))
     return 0;
   uint32_t low, high;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (uint64_t{high} << 32) | low;
 }
 
-}  // namespace
+} // namespace
 
 std::vector<std::string> grantedFeatures() {
   uint64_t state = savedState();
   std::vector<std::string> granted;
   for (const Feature &feature : kFeatures) {
     unsigned registers[4] = {};
-    if (!__get_cpuid_count(feature.leaf, feature.subleaf, &registers[0], &registers[1], &registers[2], &registers[3]))
+    if (!__get_cpuid_count(feature.leaf, feature.subleaf, &registers[0], &registers[1], &registers[2],
+                           &registers[3]))
       continue;
     bool isThere = (registers[feature.where] >> feature.bit) & 1;
     if (isThere && (state & feature.stateBits) == feature.stateBits)
@@ -97,4 +99,4 @@ std::vector<std::string> grantedFeatures() { return {}; }
 std::string processorName() { return "unknown processor"; }
 #endif
 
-}  // namespace girih::cpu
+} // namespace girih::cpu

@@ -11,7 +11,7 @@
 namespace girih::cpu {
 namespace {
 
-constexpr int kMostProcessors = 8192;  // CONFIG_NR_CPUS of the largest kernels
+constexpr int kMostProcessors = 8192; // CONFIG_NR_CPUS of the largest kernels
 
 // "max 100000" or "150000 100000" -> processors; 0 when unlimited or absent.
 double quotaOf(const std::string &quotaText, const std::string &periodText) {
@@ -37,8 +37,8 @@ double quotaV1(const std::string &folder) {
   return quotaOf(firstLine(folder + "/cpu.cfs_quota_us"), firstLine(folder + "/cpu.cfs_period_us"));
 }
 
-// The least quota from `group` up to the root of the hierarchy. In a container the path may name a folder that
-// only the host sees; the mount's own root then holds the container's limit, and it is visited too.
+// The least quota from `group` up to the root of the hierarchy. In a container the path may name a folder
+// that only the host sees; the mount's own root then holds the container's limit, and it is visited too.
 double leastQuota(const std::string &mount, std::string group, double (*quota)(const std::string &)) {
   double least = 0.0;
   while (true) {
@@ -58,7 +58,7 @@ bool hasController(const std::string &controllers, const std::string &name) {
   return false;
 }
 
-}  // namespace
+} // namespace
 
 std::vector<int32_t> allowedProcessors() {
   cpu_set_t *set = CPU_ALLOC(kMostProcessors);
@@ -102,4 +102,4 @@ int64_t defaultThreads() {
   return numThreads;
 }
 
-}  // namespace girih::cpu
+} // namespace girih::cpu

@@ -18,4 +18,4 @@ double processorQuota(const std::string &root = "");
 // min(allowed processors, quota rounded up), at least 1.
 int64_t defaultThreads();
 
-}  // namespace girih::cpu
+} // namespace girih::cpu

@@ -59,7 +59,7 @@ void stayOn(int32_t processor) {
   CPU_FREE(set);
 }
 
-}  // namespace
+} // namespace
 
 void Team::waitWhile(Word &word, uint32_t seen) {
   int64_t start = now(), waited = 0;
@@ -73,7 +73,8 @@ void Team::waitWhile(Word &word, uint32_t seen) {
     if (waited > kSpinNanoseconds)
       ::sched_yield();
   }
-  // Announced before the kernel compares the word again: advance() either sees the sleeper or the kernel the change.
+  // Announced before the kernel compares the word again: advance() either sees the sleeper or the kernel the
+  // change.
   word.numSleepers.fetch_add(1, std::memory_order_seq_cst);
   while (word.value.load(std::memory_order_seq_cst) == seen)
     ::syscall(SYS_futex, futexWord(word.value), FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
@@ -91,7 +92,7 @@ void Team::meet() {
   uint32_t seen = meeting.value.load(std::memory_order_relaxed);
   if (numArrived.fetch_add(1, std::memory_order_acq_rel) + 1 < static_cast<uint32_t>(memberCount))
     return waitWhile(meeting, seen);
-  numArrived.store(0, std::memory_order_relaxed);  // visible with the meeting's release
+  numArrived.store(0, std::memory_order_relaxed); // visible with the meeting's release
   advance(meeting, seen + 1);
 }
 
@@ -168,4 +169,4 @@ Team::~Team() {
     ::pthread_join(member.thread, nullptr);
 }
 
-}  // namespace girih::cpu
+} // namespace girih::cpu

@@ -10,17 +10,17 @@
 
 namespace girih::cpu {
 
-// Member 0 is the thread that calls run(), the others belong to the team. Between runs they spin for a moment and
-// then sleep; in a barrier they spin, then yield, then sleep, so that two teams on the same processors both move.
-// run() is called by one thread at a time.
-// Denormals are flushed to zero inside run(), in every member; the caller's setting returns with run().
+// Member 0 is the thread that calls run(), the others belong to the team. Between runs they spin for a moment
+// and then sleep; in a barrier they spin, then yield, then sleep, so that two teams on the same processors
+// both move. run() is called by one thread at a time. Denormals are flushed to zero inside run(), in every
+// member; the caller's setting returns with run().
 class Team {
 public:
   using Work = void (*)(void *context, int64_t memberIndex, int64_t numMembers);
 
   // Null when the system has no room for so many threads. Requires: numMembers >= 1. With `processors` as
-  // long as the team, each member stays on its own (the thread that calls run() too, from its first call on); otherwise the
-  // kernel places them: a small team must not fight for processor 0 with another process's.
+  // long as the team, each member stays on its own (the thread that calls run() too, from its first call on);
+  // otherwise the kernel places them: a small team must not fight for processor 0 with another process's.
   static std::unique_ptr<Team> create(int64_t numMembers, const std::vector<int32_t> &processors);
   ~Team();
 
@@ -45,19 +45,19 @@ private:
   struct Member {
     Team *team;
     int64_t index;
-    int32_t processor;  // -1: any
+    int32_t processor; // -1: any
     pthread_t thread;
   };
   static void *begin(void *member);
 
   const int64_t memberCount;
-  std::vector<Member> members;  // without member 0
-  int32_t ownProcessor = -1;    // of member 0
-  Word epoch;                   // counts run()s
-  Word meeting;                 // counts barriers
+  std::vector<Member> members; // without member 0
+  int32_t ownProcessor = -1;   // of member 0
+  Word epoch;                  // counts run()s
+  Word meeting;                // counts barriers
   alignas(64) std::atomic<uint32_t> numArrived{0};
-  Work work = nullptr;  // null in an epoch: the team is dissolved
+  Work work = nullptr; // null in an epoch: the team is dissolved
   void *context = nullptr;
 };
 
-}  // namespace girih::cpu
+} // namespace girih::cpu

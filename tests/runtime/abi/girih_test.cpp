@@ -40,7 +40,8 @@ TEST_F(CApi, ConversesInC) {
   int32_t count = c_client_converse(path.c_str(), prompt.data(), prompt.size(), answer.data(), 10, &message);
   EXPECT_EQ(count, 10) << text;
   EXPECT_EQ(answer, expected);
-  EXPECT_EQ(c_client_converse("/no/such.girih", prompt.data(), 3, answer.data(), 10, &message), -GIRIH_NOT_FOUND);
+  EXPECT_EQ(c_client_converse("/no/such.girih", prompt.data(), 3, answer.data(), 10, &message),
+            -GIRIH_NOT_FOUND);
   EXPECT_THAT(text, HasSubstr("/no/such.girih"));
 }
 
@@ -144,12 +145,13 @@ TEST_F(CApi, SessionsFailAsRequestsDo) {
   EXPECT_EQ(girih_session_create(engine, &sampling, &session, &message), GIRIH_INVALID_ARGUMENT);
   EXPECT_THAT(text, HasSubstr("temperature is -1"));
   ASSERT_EQ(girih_session_create(engine, nullptr, &session, nullptr), GIRIH_OK);
-  EXPECT_EQ(girih_session_generate(session, 5, nullptr, 0, &message), GIRIH_INVALID_ARGUMENT);  // nothing was fed
+  EXPECT_EQ(girih_session_generate(session, 5, nullptr, 0, &message),
+            GIRIH_INVALID_ARGUMENT); // nothing was fed
   std::vector<int32_t> long_(300, 1);
   girih_session_feed(session, long_.data(), long_.size(), nullptr);
   EXPECT_EQ(girih_session_generate(session, 5, nullptr, 0, &message), GIRIH_OUT_OF_RANGE);
   girih_session_destroy(session);
 }
 
-}  // namespace
-}  // namespace girih
+} // namespace
+} // namespace girih

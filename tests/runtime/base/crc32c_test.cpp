@@ -28,5 +28,5 @@ TEST(Crc32c, ContinuesAtAnyCut) {
   }
 }
 
-}  // namespace
-}  // namespace girih
+} // namespace
+} // namespace girih

@@ -37,5 +37,5 @@ TEST(MappedFile, RefusesFoldersAndAbsentFiles) {
   EXPECT_EQ(MappedFile::open("/no/such/file").status().code(), StatusCode::NotFound);
 }
 
-}  // namespace
-}  // namespace girih
+} // namespace
+} // namespace girih

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The engine over the toy model, whose every logit depends on every token through its blocks: whatever shares,
-// splits, preempts or cancels steps must leave each sequence's tokens exactly as they are alone.
+// The engine over the toy model, whose every logit depends on every token through its blocks: whatever
+// shares, splits, preempts or cancels steps must leave each sequence's tokens exactly as they are alone.
 #include "runtime/engine/engine.h"
 
 #include "tests/runtime/program/toy_program.h"
@@ -17,9 +17,9 @@ namespace girih::engine {
 namespace {
 
 using girih::testing::openToyProgram;
-using girih::testing::ToyOptions;
 using girih::testing::toyGreedy;
 using girih::testing::toyLogits;
+using girih::testing::ToyOptions;
 using ::testing::HasSubstr;
 
 std::vector<int32_t> somePrompt(size_t length, int32_t first, uint32_t vocabSize = 97) {
@@ -126,11 +126,14 @@ TEST(Engine, ThirtyTwoTogetherAreEachAsAlone) {
   std::vector<std::shared_ptr<Recorder>> recorders;
   for (int32_t index = 0; index < 32; ++index) {
     recorders.push_back(std::make_shared<Recorder>());
-    ASSERT_TRUE(engine->submit(greedy(somePrompt(1 + index * 3 % 40, index), 5 + index % 20), recorders.back()).isOk());
+    ASSERT_TRUE(
+        engine->submit(greedy(somePrompt(1 + index * 3 % 40, index), 5 + index % 20), recorders.back())
+            .isOk());
   }
   for (int32_t index = 0; index < 32; ++index) {
     recorders[index]->wait();
-    EXPECT_EQ(recorders[index]->received, toyGreedy(somePrompt(1 + index * 3 % 40, index), 5 + index % 20)) << index;
+    EXPECT_EQ(recorders[index]->received, toyGreedy(somePrompt(1 + index * 3 % 40, index), 5 + index % 20))
+        << index;
     EXPECT_EQ(recorders[index]->numFinishes, 1);
   }
   EngineStats stats = engine->stats();
@@ -157,7 +160,7 @@ TEST(Engine, MoreGeneratingThanLogitRowsTakeTurns) {
 
 TEST(Engine, ADryPoolPreemptsTheYoungestAndLosesNoToken) {
   EngineOptions options = withThreads(2);
-  options.kvBytes = 16 * 64;  // 16 blocks, 256 positions: one full sequence or several short ones
+  options.kvBytes = 16 * 64; // 16 blocks, 256 positions: one full sequence or several short ones
   auto engine = makeEngine({}, options);
   std::vector<std::shared_ptr<Recorder>> recorders;
   for (int32_t index = 0; index < 8; ++index) {
@@ -176,7 +179,7 @@ TEST(Engine, ADryPoolPreemptsTheYoungestAndLosesNoToken) {
 
 TEST(Engine, CancelFreesTheBlocksAndLeavesTheOthers) {
   ToyOptions toy;
-  toy.maxPositions = 1 << 16;  // so that the victim cannot end by itself before it is cancelled
+  toy.maxPositions = 1 << 16; // so that the victim cannot end by itself before it is cancelled
   auto engine = makeEngine(toy);
   auto victim = std::make_shared<Recorder>(), other = std::make_shared<Recorder>();
   auto id = engine->submit(greedy(somePrompt(30, 1), kUntilContextEnds), victim);
@@ -190,7 +193,7 @@ TEST(Engine, CancelFreesTheBlocksAndLeavesTheOthers) {
   other->wait();
   EXPECT_EQ(other->received, toyGreedy(somePrompt(30, 2), 60));
   EXPECT_EQ(engine->stats().numKvBlocksUsed, 0u);
-  engine->cancel(*id);  // after its end: nothing happens
+  engine->cancel(*id); // after its end: nothing happens
   EXPECT_TRUE(generate(*engine, greedy({1}, 1)).isOk());
   EXPECT_EQ(victim->numFinishes, 1);
 }
@@ -292,7 +295,8 @@ TEST(Engine, StopsAtAStopTokenWithoutHandingItOut) {
   auto completion = generate(*engine, request);
   ASSERT_TRUE(completion.isOk());
   EXPECT_EQ(completion->reason, FinishReason::Stop);
-  EXPECT_EQ(completion->tokens, std::vector<int32_t>(free.begin(), free.begin() + static_cast<std::ptrdiff_t>(firstStop)));
+  EXPECT_EQ(completion->tokens,
+            std::vector<int32_t>(free.begin(), free.begin() + static_cast<std::ptrdiff_t>(firstStop)));
   request.ignoreStop = true;
   EXPECT_EQ(generate(*engine, request)->tokens, free);
 }
@@ -304,10 +308,11 @@ TEST(Engine, GivesTheLogitsOfEveryEvaluatedPosition) {
   request.wantLogits = true;
   auto completion = generate(*engine, request);
   ASSERT_TRUE(completion.isOk());
-  ASSERT_EQ(completion->numLogitRows, 54u);  // the last token is never fed
+  ASSERT_EQ(completion->numLogitRows, 54u); // the last token is never fed
   tokens.insert(tokens.end(), completion->tokens.begin(), completion->tokens.end());
   for (size_t position = 0; position < 54; ++position) {
-    std::vector<float> expected = toyLogits({tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(position) + 1});
+    std::vector<float> expected =
+        toyLogits({tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(position) + 1});
     std::vector<float> row(completion->logits.begin() + static_cast<std::ptrdiff_t>(position * 97),
                            completion->logits.begin() + static_cast<std::ptrdiff_t>(position * 97 + 97));
     EXPECT_EQ(row, expected) << position;
@@ -315,7 +320,8 @@ TEST(Engine, GivesTheLogitsOfEveryEvaluatedPosition) {
 }
 
 float toyLogprob(const std::vector<int32_t> &tokens, size_t position) {
-  std::vector<float> logits = toyLogits({tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(position)});
+  std::vector<float> logits =
+      toyLogits({tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(position)});
   return static_cast<float>(logits[static_cast<size_t>(tokens[position])] - logSumExp(logits));
 }
 
@@ -360,7 +366,7 @@ TEST(Engine, SampledTokensDoNotDependOnCompany) {
   auto alone = generate(*makeEngine(), request);
   ASSERT_TRUE(alone.isOk());
   EngineOptions options = withThreads(2);
-  options.kvBytes = 20 * 64;  // so small that it is also preempted
+  options.kvBytes = 20 * 64; // so small that it is also preempted
   auto engine = makeEngine({}, options);
   std::vector<std::shared_ptr<Recorder>> recorders;
   for (int index = 0; index < 10; ++index) {
@@ -378,7 +384,7 @@ TEST(Engine, ProgramsWithoutACacheRecompute) {
   toy.recompute = true;
   toy.maxLogitRows = 4;
   auto engine = makeEngine(toy);
-  EXPECT_EQ(engine->contextTokens(), 32u);  // a whole sequence must fit a step
+  EXPECT_EQ(engine->contextTokens(), 32u); // a whole sequence must fit a step
   std::vector<std::shared_ptr<Recorder>> recorders;
   for (int32_t index = 0; index < 4; ++index) {
     recorders.push_back(std::make_shared<Recorder>());
@@ -419,7 +425,9 @@ TEST(Engine, PicksTheVariantThatIsGrantedAndAskedFor) {
 
 TEST(Engine, RefusesOptionsBeyondTheProgram) {
   auto program = openToyProgram();
-  auto codeOf = [&](const EngineOptions &options) { return Engine::create(program, options).status().code(); };
+  auto codeOf = [&](const EngineOptions &options) {
+    return Engine::create(program, options).status().code();
+  };
   EngineOptions options;
   options.maxTokensPerStep = 33;
   EXPECT_EQ(codeOf(options), StatusCode::InvalidArgument);
@@ -464,7 +472,7 @@ TEST(Bench, TimesStepsAndCountsShared) {
   EXPECT_GT(result->prefill.median, 0);
   EXPECT_LE(result->decode.min, result->decode.median);
   EXPECT_LE(result->decode.median, result->decode.max);
-  EXPECT_GE(result->numSharedSteps, 40u);  // every decode step holds all three
+  EXPECT_GE(result->numSharedSteps, 40u); // every decode step holds all three
   EXPECT_EQ(result->isa, "baseline");
   run.contextTokens = 1000;
   EXPECT_EQ(bench(openToyProgram(), options, run).status().code(), StatusCode::OutOfRange);
@@ -473,5 +481,5 @@ TEST(Bench, TimesStepsAndCountsShared) {
   EXPECT_EQ(bench(openToyProgram(), options, run).status().code(), StatusCode::InvalidArgument);
 }
 
-}  // namespace
-}  // namespace girih::engine
+} // namespace
+} // namespace girih::engine

@@ -42,7 +42,8 @@ std::vector<double> reference(const std::vector<float> &logits, const SamplingOp
   std::vector<size_t> order(logits.size());
   for (size_t id = 0; id < order.size(); ++id)
     order[id] = id;
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
+  std::sort(order.begin(), order.end(),
+            [&](size_t a, size_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
   std::vector<double> probabilities(logits.size());
   auto normalise = [&] {
     double sum = 0;
@@ -116,9 +117,11 @@ TEST_P(Filters, DrawFromTheDefinedDistribution) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Each, Filters,
-                         ::testing::Values(SamplingOptions{1.0f}, SamplingOptions{0.5f}, SamplingOptions{1.0f, 5},
-                                           SamplingOptions{1.0f, 0, 0.8f}, SamplingOptions{1.5f, 0, 0.99f},
-                                           SamplingOptions{1.0f, 0, 1.0f, 0.1f}, SamplingOptions{0.8f, 40, 0.9f, 0.05f},
+                         ::testing::Values(SamplingOptions{1.0f}, SamplingOptions{0.5f},
+                                           SamplingOptions{1.0f, 5}, SamplingOptions{1.0f, 0, 0.8f},
+                                           SamplingOptions{1.5f, 0, 0.99f},
+                                           SamplingOptions{1.0f, 0, 1.0f, 0.1f},
+                                           SamplingOptions{0.8f, 40, 0.9f, 0.05f},
                                            SamplingOptions{2.0f, 3, 0.5f, 0.0f}));
 
 TEST(Sampler, TopPOfALargeFlatVocabularyReachesDeep) {
@@ -157,9 +160,9 @@ TEST(Sampler, NoiseDependsOnSeedAndPositionAlone) {
 TEST(Sampler, PenalisesWhatWasSeenOnceWhateverItsSign) {
   SamplingOptions options;
   options.repetitionPenalty = 2.0f;
-  EXPECT_EQ(draw({4, 3, 1}, options, 0, {0}), 1);           // 4 / 2 < 3
-  EXPECT_EQ(draw({-1, -1.5f, -9}, options, 0, {0}), 1);     // -1 * 2 < -1.5
-  EXPECT_EQ(draw({4, 1.5f, 1}, options, 0, {0, 0, 0}), 0);  // once only: 4 / 2 > 1.5
+  EXPECT_EQ(draw({4, 3, 1}, options, 0, {0}), 1);          // 4 / 2 < 3
+  EXPECT_EQ(draw({-1, -1.5f, -9}, options, 0, {0}), 1);    // -1 * 2 < -1.5
+  EXPECT_EQ(draw({4, 1.5f, 1}, options, 0, {0, 0, 0}), 0); // once only: 4 / 2 > 1.5
 }
 
 TEST(Sampler, RefusesWhatNoModelShouldSay) {
@@ -222,5 +225,5 @@ TEST(TopTokens, SaysWhenThereAreFewer) {
   EXPECT_EQ(top[2].token, -1);
 }
 
-}  // namespace
-}  // namespace girih::engine
+} // namespace
+} // namespace girih::engine

@@ -70,14 +70,14 @@ TEST_F(SchedulerTest, NobodyOvertakesInTheQueue) {
   EXPECT_THAT(step(), ElementsAre(Served{1, 2}, Served{2, 2}));
   EXPECT_EQ(scheduler->numWaiting(), 2u);
   step();
-  step();  // the first is full
+  step(); // the first is full
   EXPECT_THAT(step(), ElementsAre(Served{2, 1}, Served{3, 2}));
 }
 
 TEST_F(SchedulerTest, ALargeHeadOfTheQueueHoldsUpTheSmallBehindIt) {
   begin({.blocks = 8, .context = 128});
   add(1, 60);  // 4 blocks
-  add(2, 100);  // 7 blocks: must wait for the first
+  add(2, 100); // 7 blocks: must wait for the first
   add(3, 2);
   step();
   step();
@@ -97,7 +97,7 @@ TEST_F(SchedulerTest, FewRowsGoRound) {
 TEST_F(SchedulerTest, TheYoungestGivesWayAndComesBackFirst) {
   begin({.blocks = 5, .context = 80});
   add(1, 30, 40);
-  add(2, 30, 40);  // 2 blocks each at first; both grow to 5
+  add(2, 30, 40); // 2 blocks each at first; both grow to 5
   add(3, 30, 40);
   std::vector<size_t> numServed;
   while (scheduler->numPreemptions() == 0)
@@ -133,7 +133,11 @@ TEST_F(SchedulerTest, RemovingFreesWhatItHolds) {
 TEST_F(SchedulerTest, AlwaysEnds) {
   for (uint32_t numBlocks = 4; numBlocks < 14; ++numBlocks)
     for (uint32_t logitRows : {1u, 3u, 8u}) {
-      begin({.maxSequences = 4, .tokensPerStep = 9, .logitRows = logitRows, .blocks = numBlocks, .context = 64});
+      begin({.maxSequences = 4,
+             .tokensPerStep = 9,
+             .logitRows = logitRows,
+             .blocks = numBlocks,
+             .context = 64});
       for (RequestId id = 1; id <= 12; ++id)
         add(id, 1 + id * 13 % 47, 1 + id * 29 % 60);
       int numSteps = 0;
@@ -145,5 +149,5 @@ TEST_F(SchedulerTest, AlwaysEnds) {
     }
 }
 
-}  // namespace
-}  // namespace girih::engine
+} // namespace
+} // namespace girih::engine

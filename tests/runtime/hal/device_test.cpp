@@ -96,5 +96,5 @@ TEST_P(Buffers, ExecutablesOfAnotherFormatAreRefused) {
   EXPECT_EQ(Executable::load(device, "elf-x86-64", junk, {"f"}).status().code(), StatusCode::DataLoss);
 }
 
-}  // namespace
-}  // namespace girih::hal
+} // namespace
+} // namespace girih::hal

@@ -43,5 +43,5 @@ TEST(NumBlocksFor, RoundsUp) {
   EXPECT_EQ(numBlocksFor(17), 2u);
 }
 
-}  // namespace
-}  // namespace girih::kv
+} // namespace
+} // namespace girih::kv

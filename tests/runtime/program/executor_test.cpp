@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The executor over the toy model: entries by size, and no batch beyond the program's bounds reaches its code.
+// The executor over the toy model: entries by size, and no batch beyond the program's bounds reaches its
+// code.
 #include "runtime/program/executor.h"
 
 #include "tests/runtime/program/toy_program.h"
@@ -81,5 +82,5 @@ TEST(StepBatchDeathTest, OverfillingIsABug) {
   EXPECT_DEATH(batch.addSequence(one, 16, blocks, 0), "internal error") << "position 16 is in a second block";
 }
 
-}  // namespace
-}  // namespace girih::program
+} // namespace
+} // namespace girih::program

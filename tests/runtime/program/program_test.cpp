@@ -21,9 +21,9 @@
 namespace girih::program {
 namespace {
 
-using ::testing::HasSubstr;
 using girih::testing::TemporaryFolder;
 using girih::testing::writeToyProgram;
+using ::testing::HasSubstr;
 
 class ProgramFile : public ::testing::Test {
 protected:
@@ -44,7 +44,8 @@ protected:
   }
   // Puts the header back with a checksum that fits.
   std::vector<uint8_t> withHeader(girih_program_header changed) const {
-    changed.header_crc32c = crc32c({reinterpret_cast<uint8_t *>(&changed), offsetof(girih_program_header, header_crc32c)});
+    changed.header_crc32c =
+        crc32c({reinterpret_cast<uint8_t *>(&changed), offsetof(girih_program_header, header_crc32c)});
     std::vector<uint8_t> result = bytes;
     std::memcpy(result.data(), &changed, sizeof changed);
     return result;
@@ -63,7 +64,8 @@ TEST_F(ProgramFile, ReadsBackWhatWasWritten) {
   EXPECT_EQ(program.model().vocabSize, 97u);
   EXPECT_EQ(program.tables().executables.size(), 1u);
   EXPECT_EQ(program.tables().executables[0].entries[1].symbol, "girih_step_toy_small");
-  EXPECT_TRUE(std::ranges::equal(program.tables().executables[0].image, girih::testing::readWholeFile(TOY_IMAGE)));
+  EXPECT_TRUE(
+      std::ranges::equal(program.tables().executables[0].image, girih::testing::readWholeFile(TOY_IMAGE)));
   ASSERT_EQ(program.tables().tensors.size(), 1u);
   EXPECT_EQ(program.tables().tensors[0].layoutId, layoutIdOf("toy:raw"));
   EXPECT_EQ(program.tensorBytes(program.tables().tensors[0]).size(), 8u);
@@ -75,7 +77,8 @@ TEST_F(ProgramFile, ReadsBackWhatWasWritten) {
 
 TEST_F(ProgramFile, RefusesEveryCut) {
   for (int percent = 0; percent < 100; ++percent) {
-    std::vector<uint8_t> cut(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(bytes.size() * percent / 100));
+    std::vector<uint8_t> cut(bytes.begin(),
+                             bytes.begin() + static_cast<std::ptrdiff_t>(bytes.size() * percent / 100));
     auto opened = openBytes(cut);
     ASSERT_FALSE(opened.isOk()) << percent;
     EXPECT_EQ(opened.status().code(), StatusCode::DataLoss) << percent << ": " << opened.status().message();
@@ -147,9 +150,13 @@ protected:
 
 TEST_F(HostileTables, SectionsBeyondTheFileAreRefused) {
   for (uint64_t huge : {uint64_t{1} << 63, ~uint64_t{0} << 12, uint64_t{1} << 40}) {
-    EXPECT_EQ(openWith([&](fb::Program &p) { overwrite(p.weights(), 0, huge); }).status().code(), StatusCode::DataLoss);
-    EXPECT_EQ(openWith([&](fb::Program &p) { overwrite(p.weights(), 1, huge); }).status().code(), StatusCode::DataLoss);
-    EXPECT_EQ(openWith([&](fb::Program &p) { overwrite(p.executables()->Get(0)->image(), 1, huge); }).status().code(),
+    EXPECT_EQ(openWith([&](fb::Program &p) { overwrite(p.weights(), 0, huge); }).status().code(),
+              StatusCode::DataLoss);
+    EXPECT_EQ(openWith([&](fb::Program &p) { overwrite(p.weights(), 1, huge); }).status().code(),
+              StatusCode::DataLoss);
+    EXPECT_EQ(openWith([&](fb::Program &p) { overwrite(p.executables()->Get(0)->image(), 1, huge); })
+                  .status()
+                  .code(),
               StatusCode::DataLoss);
   }
   auto misaligned = openWith([](fb::Program &p) { overwrite(p.weights(), 0, 4100); });
@@ -168,12 +175,13 @@ TEST_F(HostileTables, ForeignLayoutsAreRefused) {
 
 TEST_F(ProgramFile, VerifyNamesTheDamagedTensor) {
   std::vector<uint8_t> damaged = bytes;
-  damaged[kSectionAlignmentBytes] ^= 1;  // the weight section follows the header's page
+  damaged[kSectionAlignmentBytes] ^= 1; // the weight section follows the header's page
   auto opened = openBytes(damaged);
   ASSERT_TRUE(opened.isOk()) << "payloads are only read when asked";
   Status status = (*opened)->verifyChecksums();
   EXPECT_EQ(status.code(), StatusCode::DataLoss);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("2 of 3 checksums do not fit, the first that of tensor \"toy.weights\""));
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("2 of 3 checksums do not fit, the first that of tensor \"toy.weights\""));
 }
 
 TEST_F(ProgramFile, ReadsFromAlignedMemoryOnly) {
@@ -181,7 +189,8 @@ TEST_F(ProgramFile, ReadsFromAlignedMemoryOnly) {
   uint8_t *aligned = room.data() + (64 - reinterpret_cast<uintptr_t>(room.data()) % 64);
   std::copy(bytes.begin(), bytes.end(), aligned);
   EXPECT_TRUE(Program::fromBytes({aligned, bytes.size()}, "memory").isOk());
-  EXPECT_EQ(Program::fromBytes({aligned + 1, bytes.size() - 1}, "memory").status().code(), StatusCode::InvalidArgument);
+  EXPECT_EQ(Program::fromBytes({aligned + 1, bytes.size() - 1}, "memory").status().code(),
+            StatusCode::InvalidArgument);
 }
 
 // ---- rules that the writer does not check, so that a test can break them ----
@@ -201,14 +210,17 @@ TEST(ProgramRules, EveryNumberOfTheModelHasARange) {
   EXPECT_EQ(codeAfterWriting([](Tables &t) {}), StatusCode::Ok);
   EXPECT_EQ(codeAfterWriting([](Tables &t) { t.model.vocabSize = 0; }), StatusCode::DataLoss);
   EXPECT_EQ(codeAfterWriting([](Tables &t) { t.model.maxPositions = ~0u; }), StatusCode::DataLoss);
-  EXPECT_EQ(codeAfterWriting([](Tables &t) { t.model.maxLogitRows = t.model.maxTokensPerStep + 1; }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterWriting([](Tables &t) { t.model.maxLogitRows = t.model.maxTokensPerStep + 1; }),
+            StatusCode::DataLoss);
   EXPECT_EQ(codeAfterWriting([](Tables &t) { t.model.kvBlockBytes = 65; }), StatusCode::DataLoss);
   EXPECT_EQ(codeAfterWriting([](Tables &t) { t.model.numerics = "sloppy"; }), StatusCode::Unimplemented);
   EXPECT_EQ(codeAfterWriting([](Tables &t) { t.stepAbiVersion = 77; }), StatusCode::Unimplemented);
   EXPECT_EQ(codeAfterWriting([](Tables &t) { t.executables.clear(); }), StatusCode::DataLoss);
   EXPECT_EQ(codeAfterWriting([](Tables &t) { t.executables[0].entries.clear(); }), StatusCode::DataLoss);
-  EXPECT_EQ(codeAfterWriting([](Tables &t) { t.executables[0].entries[0].maxTokens = 5; }), StatusCode::DataLoss);
-  EXPECT_EQ(codeAfterWriting([](Tables &t) { t.executables[0].arenaBytes = ~uint64_t{0}; }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterWriting([](Tables &t) { t.executables[0].entries[0].maxTokens = 5; }),
+            StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterWriting([](Tables &t) { t.executables[0].arenaBytes = ~uint64_t{0}; }),
+            StatusCode::DataLoss);
 }
 
 // ---- the writer ----
@@ -235,7 +247,7 @@ TEST(ProgramWriter, AFullDiskIsAnErrorThatLeavesTheOldFile) {
   writeToyProgram(folder.file("a.girih"), {});
   rlimit before;
   ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
-  ::signal(SIGXFSZ, SIG_IGN);  // the limit stands for a full disk: EFBIG instead of ENOSPC
+  ::signal(SIGXFSZ, SIG_IGN); // the limit stands for a full disk: EFBIG instead of ENOSPC
   rlimit small = {1 << 20, before.rlim_max};
   ::setrlimit(RLIMIT_FSIZE, &small);
   {
@@ -256,7 +268,8 @@ TEST(ProgramWriter, AFullDiskIsAnErrorThatLeavesTheOldFile) {
 TEST(ProgramWriter, RefusesFoldersAndAbsentFolders) {
   TemporaryFolder folder;
   EXPECT_EQ(compiler::ProgramWriter::create(folder.path).status().code(), StatusCode::InvalidArgument);
-  EXPECT_EQ(compiler::ProgramWriter::create(folder.file("none/a.girih")).status().code(), StatusCode::NotFound);
+  EXPECT_EQ(compiler::ProgramWriter::create(folder.file("none/a.girih")).status().code(),
+            StatusCode::NotFound);
 }
 
 TEST(ProgramWriter, KeepsPlannedOffsets) {
@@ -273,5 +286,5 @@ TEST(ProgramWriter, KeepsPlannedOffsets) {
   EXPECT_EQ((*writer)->addTensor(tensor, payload).status().code(), StatusCode::Internal);
 }
 
-}  // namespace
-}  // namespace girih::program
+} // namespace
+} // namespace girih::program

@@ -27,7 +27,7 @@ uint32_t mix(uint32_t value) {
   return value ^ (value >> 16);
 }
 
-}  // namespace
+} // namespace
 
 TemporaryFolder::TemporaryFolder() : path(makeFolder()) {}
 TemporaryFolder::~TemporaryFolder() {
@@ -61,7 +61,8 @@ program::Tables toyTables(const ToyOptions &options, const std::vector<uint8_t> 
   program::Executable executable;
   executable.isa = "baseline";
   executable.image = image;
-  executable.entries = {{"girih_step_toy", options.maxTokensPerStep, true}, {"girih_step_toy_small", 4, true}};
+  executable.entries = {{"girih_step_toy", options.maxTokensPerStep, true},
+                        {"girih_step_toy_small", 4, true}};
   executable.arenaBytes = 4096;
   executable.scratchBytesPerThread = 64;
   executable.layoutIds = {program::layoutIdOf("dense:f32"), program::layoutIdOf("toy:raw")};
@@ -107,7 +108,8 @@ std::shared_ptr<const program::Program> openToyProgram(const ToyOptions &options
 std::vector<float> toyLogits(const std::vector<int32_t> &tokens, const ToyOptions &options) {
   uint32_t hash = options.salt;
   for (size_t position = 0; position < tokens.size(); ++position) {
-    uint32_t stored = mix(static_cast<uint32_t>(tokens[position]) * 2654435761u + static_cast<uint32_t>(position) + 1u);
+    uint32_t stored =
+        mix(static_cast<uint32_t>(tokens[position]) * 2654435761u + static_cast<uint32_t>(position) + 1u);
     hash = mix(hash * 31u + stored);
   }
   std::vector<float> logits(options.vocabSize);
@@ -125,4 +127,4 @@ std::vector<int32_t> toyGreedy(std::vector<int32_t> tokens, uint32_t numTokens, 
   return {tokens.begin() + static_cast<std::ptrdiff_t>(numPrompt), tokens.end()};
 }
 
-}  // namespace girih::testing
+} // namespace girih::testing

@@ -19,9 +19,9 @@ struct ToyOptions {
   uint32_t maxTokensPerStep = 32;
   uint32_t maxLogitRows = 16;
   bool recompute = false;
-  std::string imagePath = TOY_IMAGE;          // another shared object instead of the toy
-  std::vector<std::string> extraFeatures;     // required of the second variant, "other"
-  bool hasOtherVariant = false;               // of higher preference, answers differently
+  std::string imagePath = TOY_IMAGE;      // another shared object instead of the toy
+  std::vector<std::string> extraFeatures; // required of the second variant, "other"
+  bool hasOtherVariant = false;           // of higher preference, answers differently
 };
 
 // A folder of its own for each object, removed with everything in it.
@@ -43,6 +43,7 @@ std::shared_ptr<const program::Program> openToyProgram(const ToyOptions &options
 // What the toy model answers, by a few lines of plain C++: logits [V] after `tokens`.
 std::vector<float> toyLogits(const std::vector<int32_t> &tokens, const ToyOptions &options = {});
 // Its greedy continuation.
-std::vector<int32_t> toyGreedy(std::vector<int32_t> tokens, uint32_t numTokens, const ToyOptions &options = {});
+std::vector<int32_t> toyGreedy(std::vector<int32_t> tokens, uint32_t numTokens,
+                               const ToyOptions &options = {});
 
-}  // namespace girih::testing
+} // namespace girih::testing

@@ -50,5 +50,5 @@ TEST(SelectVariant, SaysWhatIsMissing) {
   EXPECT_THAT(isaOf(selectVariant(tables, "vulkan", some, "")), HasSubstr("for backend cpu"));
 }
 
-}  // namespace
-}  // namespace girih::program
+} // namespace
+} // namespace girih::program

@@ -38,18 +38,25 @@ TEST(LoadedImage, FindsEntriesAndOutlivesItsBytes) {
   alignas(64) uint8_t arena[64] = {};
   int32_t token = 5, zero = 0, one = 1, starts[2] = {0, 1};
   float logits[16 * 3] = {};
-  girih_step_args args = {sizeof args, 1, 1, 1, &token, &zero, &zero, &zero, starts, &one, &zero, 1, &zero, logits,
-                          reinterpret_cast<uint8_t *>(weights), pool, arena, [](void *, int64_t) {}, nullptr};
+  girih_step_args args = {sizeof args, 1,      1,
+                          1,           &token, &zero,
+                          &zero,       &zero,  starts,
+                          &one,        &zero,  1,
+                          &zero,       logits, reinterpret_cast<uint8_t *>(weights),
+                          pool,        arena,  [](void *, int64_t) {},
+                          nullptr};
   (*loaded->find("girih_step_toy"))(&args, 0, 1);
   girih::testing::ToyOptions options;
   options.vocabSize = 3;
-  EXPECT_THAT(std::vector<float>(logits, logits + 3), ::testing::ElementsAreArray(girih::testing::toyLogits({5}, options)));
+  EXPECT_THAT(std::vector<float>(logits, logits + 3),
+              ::testing::ElementsAreArray(girih::testing::toyLogits({5}, options)));
 }
 
 TEST(LoadedImage, RefusesWhatIsNotBareCode) {
   EXPECT_THAT(std::string(loadStatus(imageNamed("undefined_symbol")).message()),
               ::testing::AnyOf(HasSubstr("somewhere_else"), HasSubstr("procedure linkage table")));
-  EXPECT_THAT(std::string(loadStatus(imageNamed("thread_local")).message()), HasSubstr("thread-local storage"));
+  EXPECT_THAT(std::string(loadStatus(imageNamed("thread_local")).message()),
+              HasSubstr("thread-local storage"));
   EXPECT_THAT(std::string(loadStatus(imageNamed("constructor")).message()), HasSubstr("initialisers"));
   for (const char *name : {"undefined_symbol", "thread_local", "constructor"})
     EXPECT_EQ(loadStatus(imageNamed(name)).code(), StatusCode::Unimplemented) << name;
@@ -79,13 +86,13 @@ TEST(LoadedImage, SurvivesDamageAnywhere) {
     size_t reach = round % 2 ? bytes.size() : 1024;
     for (int change = 0; change < 1 + round % 4; ++change)
       bytes[random() % reach] = static_cast<uint8_t>(random());
-    (void)LoadedImage::load(bytes);  // any answer, no crash
+    (void)LoadedImage::load(bytes); // any answer, no crash
   }
 }
 
 TEST(LoadedImage, RefusesHugeNumbers) {
-  for (size_t field : {offsetof(Elf64_Phdr, p_offset), offsetof(Elf64_Phdr, p_vaddr), offsetof(Elf64_Phdr, p_filesz),
-                       offsetof(Elf64_Phdr, p_memsz)}) {
+  for (size_t field : {offsetof(Elf64_Phdr, p_offset), offsetof(Elf64_Phdr, p_vaddr),
+                       offsetof(Elf64_Phdr, p_filesz), offsetof(Elf64_Phdr, p_memsz)}) {
     auto bytes = imageNamed("toy");
     Elf64_Ehdr header;
     std::memcpy(&header, bytes.data(), sizeof header);
@@ -101,5 +108,5 @@ TEST(LoadedImage, RefusesHugeNumbers) {
   }
 }
 
-}  // namespace
-}  // namespace girih::cpu
+} // namespace
+} // namespace girih::cpu

@@ -63,7 +63,9 @@ TEST(Processors, ThereIsAtLeastOne) {
 TEST(Features, AgreeWithTheCompilersOwnProbe) {
 #if defined(__x86_64__)
   auto granted = grantedFeatures();
-  auto has = [&](const char *name) { return std::find(granted.begin(), granted.end(), name) != granted.end(); };
+  auto has = [&](const char *name) {
+    return std::find(granted.begin(), granted.end(), name) != granted.end();
+  };
   EXPECT_EQ(has("avx2"), __builtin_cpu_supports("avx2") != 0);
   EXPECT_EQ(has("fma"), __builtin_cpu_supports("fma") != 0);
   EXPECT_EQ(has("avx512f"), __builtin_cpu_supports("avx512f") != 0);
@@ -72,5 +74,5 @@ TEST(Features, AgreeWithTheCompilersOwnProbe) {
 #endif
 }
 
-}  // namespace
-}  // namespace girih::cpu
+} // namespace
+} // namespace girih::cpu

@@ -16,7 +16,7 @@ namespace {
 struct Rounds {
   Team *team;
   int numRounds;
-  std::vector<int64_t> values;  // one a member, on the members' own turn
+  std::vector<int64_t> values; // one a member, on the members' own turn
   std::atomic<int> numErrors{0};
 };
 
@@ -52,7 +52,8 @@ TEST(Team, WakesAfterSleeping) {
   for (int run = 0; run < 3; ++run) {
     // Longer than the team spins, so that its members sleep in the kernel.
     std::this_thread::sleep_for(std::chrono::milliseconds(3));
-    team->run([](void *context, int64_t, int64_t) { ++*static_cast<std::atomic<int> *>(context); }, &numCalls);
+    team->run([](void *context, int64_t, int64_t) { ++*static_cast<std::atomic<int> *>(context); },
+              &numCalls);
   }
   EXPECT_EQ(numCalls, 9);
 }
@@ -84,5 +85,5 @@ TEST(Team, FlushesDenormalsInsideRunsOnly) {
 }
 #endif
 
-}  // namespace
-}  // namespace girih::cpu
+} // namespace
+} // namespace girih::cpu
