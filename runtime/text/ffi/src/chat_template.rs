@@ -7,8 +7,8 @@ use minijinja::{context, AutoEscape, Environment, Error, ErrorKind, Value as Jin
 use serde_json::Value;
 use std::hash::{BuildHasher, RandomState};
 
-/// Instructions per render: far above the longest conversation, yet an endless loop ends within seconds.
-const FUEL: u64 = 200_000_000;
+/// Instructions per render: far above the longest conversation, yet an endless loop ends within a second.
+const FUEL: u64 = 10_000_000;
 
 pub struct Template {
     environment: Environment<'static>,
