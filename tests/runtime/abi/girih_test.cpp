@@ -113,8 +113,9 @@ TEST_F(CApi, ASessionGoesOnAfterItsAnswer) {
   for (int turn = 0; turn < 3; ++turn) {
     std::vector<int32_t> expected = toyGreedy(history, 5);
     ASSERT_EQ(girih_session_generate(session, 5, nullptr, 0, &message), GIRIH_OK) << text;
-    if (turn == 0)
+    if (turn == 0) {
       EXPECT_EQ(girih_session_feed(session, history.data(), 1, nullptr), GIRIH_FAILED_PRECONDITION);
+    }
     for (int32_t token = 0; girih_session_next(session, &token, &message) == GIRIH_OK && token >= 0;)
       history.push_back(token);
     EXPECT_TRUE(std::equal(expected.begin(), expected.end(), history.end() - 5));

@@ -220,8 +220,9 @@ TEST(Engine, ListenersMaySubmitFromTheirCallbacks) {
   auto first = std::make_shared<Recorder>(), second = std::make_shared<Recorder>();
   std::atomic<bool> isSubmitted{false};
   first->onToken = [&](RequestId) {
-    if (!isSubmitted.exchange(true))
+    if (!isSubmitted.exchange(true)) {
       EXPECT_TRUE(engine->submit(greedy({9}, 4), second).isOk());
+    }
   };
   ASSERT_TRUE(engine->submit(greedy({8}, 4), first).isOk());
   first->wait();

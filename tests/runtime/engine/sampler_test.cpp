@@ -111,8 +111,9 @@ TEST_P(Filters, DrawFromTheDefinedDistribution) {
     for (size_t id = 0; id < vocabSize; ++id) {
       double mean = expected[id] * kDraws, deviation = std::sqrt(mean * (1 - expected[id])) + 1;
       EXPECT_NEAR(counts[id], mean, 5 * deviation) << "token " << id;
-      if (expected[id] == 0)
+      if (expected[id] == 0) {
         EXPECT_EQ(counts[id], 0) << "token " << id << " was filtered";
+      }
     }
   }
 }
