@@ -62,14 +62,17 @@ void stayOn(int32_t processor) {
 } // namespace
 
 void Team::waitWhile(Word &word, uint32_t seen) {
-  int64_t start = now(), waited = 0;
+  // The first looks, some microseconds of them, go without a clock.
+  int64_t start = 0, waited = 0;
   while (waited < kYieldNanoseconds) {
     for (int look = 0; look < 64; ++look) {
       if (word.value.load(std::memory_order_acquire) != seen)
         return;
       relax();
     }
-    waited = now() - start;
+    int64_t time = now();
+    start = start == 0 ? time : start;
+    waited = time - start;
     if (waited > kSpinNanoseconds)
       ::sched_yield();
   }
