@@ -1,5 +1,5 @@
-/* SPDX-License-Identifier: Apache-2.0
- * C interface of the static library over the Rust crates `tokenizers`, `minijinja` and `llguidance`.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The C interface of the static library over the Rust crates `tokenizers`, `minijinja` and `llguidance`.
  * 1. Functions that can fail return 0 for success; else 1 and a UTF-8 message in *error, to be freed like any result.
  * 2. A GirihTextBuffer filled by a call is freed with girih_text_free; out-parameters are untouched on failure.
  * 3. Texts are pointer and length, UTF-8, not ended by zero. A panic inside becomes failure: nothing unwinds out.

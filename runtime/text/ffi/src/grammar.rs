@@ -3,9 +3,9 @@
 
 use crate::{destroy, guard, guard_value, Buffer, Slice};
 use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use std::sync::Arc;
-use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
 pub struct GrammarVocabulary {
     factory: ParserFactory,
