@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <dlfcn.h>
+#include <immintrin.h>
 #include <sys/mman.h>
 #include <thread>
 #include <unistd.h>
@@ -28,8 +29,11 @@ struct Team {
     auto *self = static_cast<Team *>(team);
     int64_t ticket = self->arrived.fetch_add(1);
     int64_t target = (ticket / self->numThreads + 1) * self->numThreads;
-    while (self->arrived.load() < target)
-      std::this_thread::yield();
+    for (int spins = 0; self->arrived.load() < target; ++spins) {
+      _mm_pause();
+      if (spins >= 4096)
+        std::this_thread::yield();
+    }
   }
 };
 
@@ -89,8 +93,14 @@ void Step::run(StepData &data, int numThreads, const std::string &entry) const {
   args.team = &team;
   std::vector<std::thread> threads;
   for (int thread = 1; thread < numThreads; ++thread)
-    threads.emplace_back([&, thread] { function(&args, thread, numThreads); });
+    threads.emplace_back([&, thread] {
+      _mm_setcsr(data.controlWord);
+      function(&args, thread, numThreads);
+    });
+  unsigned saved = _mm_getcsr();
+  _mm_setcsr(data.controlWord);
   function(&args, 0, numThreads);
+  _mm_setcsr(saved);
   for (std::thread &thread : threads)
     thread.join();
 }

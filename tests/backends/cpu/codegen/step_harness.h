@@ -29,6 +29,7 @@ struct StepData {
   std::vector<int32_t> tokens, positions, tokenSequences, kvSlots, sequenceStarts, contextLengths, blockTables,
       logitRows;
   std::vector<float> logits;
+  unsigned controlWord = 0x1f80;  // MXCSR; the runtime's team runs with 0x9fc0, subnormals flushed
   int64_t numTokens = 1, numSequences = 1, blockTableStride = 1;
 
   // f32 values of the arena or the weights, from a byte offset on.
