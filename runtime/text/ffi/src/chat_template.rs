@@ -218,10 +218,11 @@ fn mark_text(text: &str, specials: &[String], marker: &str) -> Option<String> {
     if start < text.len() && specials.iter().any(continues) {
         places.push(start);
     }
-    for (at, first) in text.char_indices() {
+    let firsts: std::collections::BTreeSet<char> = specials.iter().filter_map(|special| special.chars().next()).collect();
+    for (at, first) in text.char_indices().filter(|(_, c)| firsts.contains(c)) {
         let rest = &text[at..];
         let begins = |special: &String| rest.starts_with(special.as_str()) || special.starts_with(rest);
-        if specials.iter().any(|special| special.starts_with(first) && begins(special)) {
+        if specials.iter().any(begins) {
             places.push(at + first.len_utf8());
         }
     }
