@@ -2,11 +2,20 @@
 // The pipeline of the CPU target, from a scheduled step to the LLVM dialect; the one place its passes are joined.
 #include "backends/cpu/codegen/passes.h"
 
+#include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
+#include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
+#include "mlir/Conversion/ConvertToLLVM/ToLLVMPass.h"
+#include "mlir/Conversion/FuncToLLVM/ConvertFuncToLLVM.h"
+#include "mlir/Conversion/IndexToLLVM/IndexToLLVM.h"
+#include "mlir/Conversion/MathToLLVM/MathToLLVM.h"
+#include "mlir/Conversion/MemRefToLLVM/MemRefToLLVM.h"
 #include "mlir/Conversion/Passes.h"
+#include "mlir/Conversion/VectorToLLVM/ConvertVectorToLLVM.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/ValueBoundsOpInterfaceImpl.h"
 #include "mlir/Dialect/Arith/Transforms/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Index/IR/IndexDialect.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
@@ -37,14 +46,9 @@ void buildLoweringPipeline(OpPassManager &pipeline, llvm::StringRef isa) {
   pipeline.addPass(createCanonicalizerPass());
   pipeline.addPass(createCSEPass());
   pipeline.addPass(createSCFToControlFlowPass());
-  pipeline.addPass(createConvertVectorToLLVMPass());
   pipeline.addPass(arith::createArithExpandOpsPass());
-  pipeline.addPass(createConvertMathToLLVMPass());
-  pipeline.addPass(createArithToLLVMConversionPass());
-  pipeline.addPass(createFinalizeMemRefToLLVMConversionPass());
-  pipeline.addPass(createConvertIndexToLLVMPass());
-  pipeline.addPass(createConvertFuncToLLVMPass());
-  pipeline.addPass(createConvertControlFlowToLLVMPass());
+  // One walk with the patterns of all dialects; a conversion each would cost as much every time.
+  pipeline.addPass(createConvertToLLVMPass());
   pipeline.addPass(createReconcileUnrealizedCastsPass());
 }
 
@@ -59,7 +63,14 @@ void registerCpuCodegen() {
 }
 
 void registerCpuDialects(DialectRegistry &registry) {
-  registry.insert<affine::AffineDialect>();
+  registry.insert<affine::AffineDialect, index::IndexDialect>();
+  arith::registerConvertArithToLLVMInterface(registry);
+  cf::registerConvertControlFlowToLLVMInterface(registry);
+  registerConvertFuncToLLVMInterface(registry);
+  index::registerConvertIndexToLLVMInterface(registry);
+  registerConvertMathToLLVMInterface(registry);
+  registerConvertMemRefToLLVMInterface(registry);
+  vector::registerConvertVectorToLLVMInterface(registry);
   registerBuiltinDialectTranslation(registry);
   registerLLVMDialectTranslation(registry);
 }
