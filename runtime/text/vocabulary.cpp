@@ -142,11 +142,14 @@ Status Vocabulary::checkIds() const {
   for (int32_t id : added)
     allHold &= isId(id) && !tokenBytes(id).empty();
   // The crate's own vocabulary is not in these tables.
+  // Looking an added token up narrows a sorted range and reads no further than its tokens reach.
+  for (size_t i = 0; allHold && i < added.size(); ++i)
+    allHold &= i == 0 || tokenBytes(added[i - 1]) < tokenBytes(added[i]);
   for (int32_t id : {head->bosToken, head->eosToken, head->unknownToken})
     allHold &= id == -1 || isId(id) || (head->kind == TokenizerKind::Crate && id >= 0);
   for (size_t i = 0; i < kMaxAffix; ++i)
     allHold &= (i >= head->prefixCount || isId(head->prefix[i])) && (i >= head->suffixCount || isId(head->suffix[i]));
-  return allHold ? Status() : damaged("an id lies outside the " + std::to_string(limit) + " tokens");
+  return allHold ? Status() : damaged("an id lies outside the " + std::to_string(limit) + " tokens, or added tokens are out of order");
 }
 
 }  // namespace girih

@@ -3,7 +3,7 @@
 """Compares the tokenizer's ids with those of the `tokenizers` package on lines of hostile_lines.py.
 
   tokenizer_judge.py golden           the default model against the committed golden (no package needed)
-  tokenizer_judge.py live             the default model against the package
+  tokenizer_judge.py live             the default model, and every known expression, against the package
   tokenizer_judge.py live FOLDER      every ggml-vocab-*.gguf of FOLDER against the package
   tokenizer_judge.py write            writes the golden from the package's answers
 Environment: GIRIH_BUILD, GIRIH_SMOLLM2_GGUF (the default model; absent: skipped).
@@ -67,6 +67,20 @@ def alphabet():
 
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
           r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+CASED = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+CONTRACTION"
+         r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*CONTRACTION"
+         r"|\p{N}DIGITS| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+PATTERNS = {
+    "llama3": LLAMA3,
+    "qwen2": LLAMA3.replace("{1,3}", ""),
+    "qwen3.5": (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
+                r"|\s*[\r\n]+|\s+(?!\S)|\s+"),
+    "gpt-4o": CASED.replace("CONTRACTION", "(?i:'s|'t|'re|'ve|'m|'ll|'d)?").replace("DIGITS", "{1,3}"),
+    "tekken": CASED.replace("CONTRACTION", "").replace("DIGITS", ""),
+    "gpt-2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+}
 
 
 def split(pattern):
@@ -188,6 +202,25 @@ def live(files, texts):
     return failed
 
 
+def live_patterns(file, texts):
+    """Each expression in front of one vocabulary: through tokenizer.json, which the own engine must not refuse."""
+    import tempfile
+    from tokenizers import pre_tokenizers
+    failed = 0
+    for name, pattern in PATTERNS.items():
+        tokenizer = judge(gguf_text(file))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [split(pattern), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(pathlib.Path(folder) / "tokenizer.json")
+            tokenizer.save(path)
+            failed += compare("expression " + name, texts, own_ids(path, texts), judged_ids(tokenizer, texts))
+            if "byte-level" not in run_tool(path, texts[:1], "--time"):
+                print(f"expression {name}: not run by the own engine")
+                failed += 1
+    return failed
+
+
 def main(mode, *folder):
     model = os.environ.get("GIRIH_SMOLLM2_GGUF", "")
     if not folder and not os.path.exists(model):
@@ -198,7 +231,8 @@ def main(mode, *folder):
         return 1 if golden(model, texts) else 0
     if mode == "live":
         files = sorted(map(str, pathlib.Path(folder[0]).glob("ggml-vocab-*.gguf"))) if folder else [model]
-        return 1 if live(files, texts) else 0
+        failed = live(files, texts) + (0 if folder else live_patterns(model, texts))
+        return 1 if failed else 0
     ids = judged_ids(judge(gguf_text(model)), texts)
     rows = [" ".join(map(str, line)) for line in ids[:SHOWN]]
     head = f"# {COUNT} lines of hostile_lines.py by the tokenizers package; sha256 of all ids {digest(ids)}"
