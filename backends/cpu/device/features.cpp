@@ -30,6 +30,8 @@ constexpr uint64_t kMaskState = 0xe6;  // and k0-7, the upper halves of zmm0-15,
 constexpr Feature kFeatures[] = {
     {"sse4.2", 1, 0, kEcx, 20, kNoState},
     {"popcnt", 1, 0, kEcx, 23, kNoState},
+    {"movbe", 1, 0, kEcx, 22, kNoState},
+    {"lzcnt", 0x80000001, 0, kEcx, 5, kNoState},
     {"bmi", 7, 0, kEbx, 3, kNoState},
     {"bmi2", 7, 0, kEbx, 8, kNoState},
     {"avx", 1, 0, kEcx, 28, kVectorState},

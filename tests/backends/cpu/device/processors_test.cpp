@@ -70,6 +70,8 @@ TEST(Features, AgreeWithTheCompilersOwnProbe) {
   EXPECT_EQ(has("fma"), __builtin_cpu_supports("fma") != 0);
   EXPECT_EQ(has("avx512f"), __builtin_cpu_supports("avx512f") != 0);
   EXPECT_EQ(has("avx512vnni"), __builtin_cpu_supports("avx512vnni") != 0);
+  EXPECT_EQ(has("lzcnt"), __builtin_cpu_supports("lzcnt") != 0);
+  EXPECT_EQ(has("bmi2"), __builtin_cpu_supports("bmi2") != 0);
   EXPECT_FALSE(processorName().empty());
 #endif
 }
