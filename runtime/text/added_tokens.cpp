@@ -20,7 +20,8 @@ std::array<bool, 256> firstBytes(const Vocabulary &vocabulary) {
 
 class Matcher {
 public:
-  Matcher(const Vocabulary &vocabulary, std::string_view text, bool parseSpecial, std::span<const size_t> barriers)
+  Matcher(const Vocabulary &vocabulary, std::string_view text, bool parseSpecial,
+          std::span<const size_t> barriers)
       : vocabulary(vocabulary), text(text), parseSpecial(parseSpecial), barriers(barriers) {}
 
   // The longest token that starts at `at` and is allowed there; -1: none.
@@ -44,7 +45,8 @@ public:
 private:
   std::span<const int32_t> narrow(std::span<const int32_t> range, size_t place, uint8_t byte) const {
     auto byteOf = [&](int32_t id) { return static_cast<uint8_t>(vocabulary.tokenBytes(id)[place]); };
-    auto low = std::partition_point(range.begin(), range.end(), [&](int32_t id) { return byteOf(id) < byte; });
+    auto low =
+        std::partition_point(range.begin(), range.end(), [&](int32_t id) { return byteOf(id) < byte; });
     auto high = std::partition_point(low, range.end(), [&](int32_t id) { return byteOf(id) == byte; });
     return {low, high};
   }
@@ -105,14 +107,14 @@ size_t spaceAfter(std::string_view text, size_t at) {
   return at;
 }
 
-}  // namespace
+} // namespace
 
 std::vector<TextPart> cutAddedTokens(const Vocabulary &vocabulary, std::string_view text, bool parseSpecial,
                                      std::span<const size_t> barriers) {
   std::vector<TextPart> parts;
   std::array<bool, 256> first = firstBytes(vocabulary);
   Matcher matcher(vocabulary, text, parseSpecial, barriers);
-  size_t gap = 0;  // where the text since the last token begins
+  size_t gap = 0; // where the text since the last token begins
   for (size_t at = 0; at < text.size();) {
     int32_t id = first[static_cast<uint8_t>(text[at])] ? matcher.longestAt(at) : -1;
     if (id < 0) {
@@ -133,4 +135,4 @@ std::vector<TextPart> cutAddedTokens(const Vocabulary &vocabulary, std::string_v
   return parts;
 }
 
-}  // namespace girih
+} // namespace girih

@@ -25,7 +25,7 @@ std::array<uint8_t, 68> shiftedBytes() {
   return bytes;
 }
 
-}  // namespace
+} // namespace
 
 std::optional<std::string> bytesFromAlphabet(std::string_view token) {
   static const std::array<uint8_t, 68> kShifted = shiftedBytes();
@@ -43,4 +43,4 @@ std::optional<std::string> bytesFromAlphabet(std::string_view token) {
   return out;
 }
 
-}  // namespace girih
+} // namespace girih

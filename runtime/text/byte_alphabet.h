@@ -11,4 +11,4 @@ namespace girih {
 // The bytes that a token so written stands for; nothing where a character is outside the alphabet.
 std::optional<std::string> bytesFromAlphabet(std::string_view token);
 
-}  // namespace girih
+} // namespace girih

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pair with the smallest rank merges first, the leftmost of equals; two loops, for short words and for long texts.
+// The pair with the smallest rank merges first, the leftmost of equals; two loops, for short words and for
+// long texts.
 #include "runtime/text/byte_pair_encoding.h"
 
 #include "runtime/text/unicode/unicode.h"
@@ -53,7 +54,7 @@ void appendCharacters(const Vocabulary &vocabulary, std::string_view word, std::
 void mergeShort(const Vocabulary &vocabulary, std::vector<int32_t> &ids, size_t begin) {
   size_t count = ids.size() - begin;
   int32_t *symbols = ids.data() + begin;
-  uint32_t ranks[kShortWord];    // of the pair that begins at each symbol
+  uint32_t ranks[kShortWord]; // of the pair that begins at each symbol
   int32_t results[kShortWord];
   auto look = [&](size_t i) {
     const MergeSlot *merge = i + 1 < count ? vocabulary.findMerge(symbols[i], symbols[i + 1]) : nullptr;
@@ -84,7 +85,7 @@ void mergeShort(const Vocabulary &vocabulary, std::vector<int32_t> &ids, size_t 
 }
 
 struct Symbol {
-  int32_t id;  // -1: merged into an earlier one
+  int32_t id; // -1: merged into an earlier one
   int32_t previous, next;
 };
 
@@ -134,11 +135,12 @@ void mergeLong(const Vocabulary &vocabulary, std::vector<int32_t> &ids, size_t b
     ids.push_back(symbols[size_t(at)].id);
 }
 
-}  // namespace
+} // namespace
 
-void encodeByPairs(const Vocabulary &vocabulary, std::string_view word, bool useWhole, std::vector<int32_t> &ids) {
-  if (int32_t id = vocabulary.findWord(word); id >= 0 && useWhole &&
-      (vocabulary.has(kIgnoreMerges) || vocabulary.tokenHas(id, kTokenWhole))) {
+void encodeByPairs(const Vocabulary &vocabulary, std::string_view word, bool useWhole,
+                   std::vector<int32_t> &ids) {
+  if (int32_t id = vocabulary.findWord(word);
+      id >= 0 && useWhole && (vocabulary.has(kIgnoreMerges) || vocabulary.tokenHas(id, kTokenWhole))) {
     ids.push_back(id);
     return;
   }
@@ -154,4 +156,4 @@ void encodeByPairs(const Vocabulary &vocabulary, std::string_view word, bool use
     mergeShort(vocabulary, ids, begin);
 }
 
-}  // namespace girih
+} // namespace girih

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Byte pair encoding of one piece of text, byte-level or SentencePiece, in the order of Hugging Face's BPE model.
+// Byte pair encoding of one piece of text, byte-level or SentencePiece, in the order of Hugging Face's BPE
+// model.
 #pragma once
 
 #include "runtime/text/vocabulary.h"
@@ -10,6 +11,7 @@
 namespace girih {
 
 // Appends the ids of `word`. `useWhole` false ignores kTokenWhole, which is how that flag is found out.
-void encodeByPairs(const Vocabulary &vocabulary, std::string_view word, bool useWhole, std::vector<int32_t> &ids);
+void encodeByPairs(const Vocabulary &vocabulary, std::string_view word, bool useWhole,
+                   std::vector<int32_t> &ids);
 
-}  // namespace girih
+} // namespace girih

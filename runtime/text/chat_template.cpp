@@ -15,15 +15,16 @@ struct ChatTemplate::Compiled {
   GirihTemplate *handle;
 };
 
-Expected<ChatTemplate> ChatTemplate::parse(std::string_view jinja, std::string_view bosText, std::string_view eosText,
+Expected<ChatTemplate> ChatTemplate::parse(std::string_view jinja, std::string_view bosText,
+                                           std::string_view eosText,
                                            const std::vector<std::string> &specialTexts) {
   std::vector<GirihTextSlice> specials;
   for (const std::string &text : specialTexts)
     specials.push_back(ffiSlice(text));
   GirihTemplate *handle = nullptr;
   FfiBuffer error;
-  if (girih_template_create(ffiSlice(jinja), ffiSlice(bosText), ffiSlice(eosText), specials.data(), specials.size(),
-                            &handle, error.out()))
+  if (girih_template_create(ffiSlice(jinja), ffiSlice(bosText), ffiSlice(eosText), specials.data(),
+                            specials.size(), &handle, error.out()))
     return invalidArgument("the chat template does not parse: " + error.text());
   return ChatTemplate(std::make_shared<const Compiled>(handle));
 }
@@ -31,8 +32,8 @@ Expected<ChatTemplate> ChatTemplate::parse(std::string_view jinja, std::string_v
 Expected<ChatPrompt> ChatTemplate::render(const ChatRequest &request) const {
   FfiBuffer text, barriers, error;
   if (girih_template_render(compiled->handle, ffiSlice(request.messagesJson), ffiSlice(request.toolsJson),
-                            ffiSlice(request.extraJson), request.addGenerationPrompt, text.out(), barriers.out(),
-                            error.out()))
+                            ffiSlice(request.extraJson), request.addGenerationPrompt, text.out(),
+                            barriers.out(), error.out()))
     return invalidArgument("applying the chat template: " + error.text());
   ChatPrompt prompt;
   prompt.text = text.text();
@@ -41,4 +42,4 @@ Expected<ChatPrompt> ChatTemplate::render(const ChatRequest &request) const {
   return prompt;
 }
 
-}  // namespace girih
+} // namespace girih

@@ -16,16 +16,17 @@ using CrateHandle = std::unique_ptr<GirihCrateTokenizer, DestroyCrateTokenizer>;
 
 class CrateModel final : public TokenizerModel {
 public:
-  CrateModel(std::span<const std::byte> bytes, std::vector<std::byte> owned, Vocabulary vocabulary, CrateHandle crate,
-             std::vector<int32_t> specials)
-      : TokenizerModel(bytes, std::move(owned), vocabulary), crate(std::move(crate)), specials(std::move(specials)) {
+  CrateModel(std::span<const std::byte> bytes, std::vector<std::byte> owned, Vocabulary vocabulary,
+             CrateHandle crate, std::vector<int32_t> specials)
+      : TokenizerModel(bytes, std::move(owned), vocabulary), crate(std::move(crate)),
+        specials(std::move(specials)) {
     std::sort(this->specials.begin(), this->specials.end());
   }
 
   Expected<std::vector<int32_t>> encode(std::string_view text, const EncodeOptions &options) const override {
     if (!options.barriers.empty())
       return encodeGuarded(text, options);
-    std::string wellFormed = unicode::replaceMalformed(text);  // the crate takes nothing else
+    std::string wellFormed = unicode::replaceMalformed(text); // the crate takes nothing else
     std::vector<int32_t> ids;
     GIRIH_TRY(append(wellFormed, options.addSpecial, options.parseSpecial, ids));
     return ids;
@@ -33,8 +34,8 @@ public:
 
   std::string decodeBytes(std::span<const int32_t> ids, bool skipSpecial) const override {
     FfiBuffer text, error;
-    int32_t failed =
-        girih_crate_tokenizer_decode(crate.get(), ids.data(), ids.size(), skipSpecial, text.out(), error.out());
+    int32_t failed = girih_crate_tokenizer_decode(crate.get(), ids.data(), ids.size(), skipSpecial,
+                                                  text.out(), error.out());
     return failed ? std::string() : text.text();
   }
 
@@ -47,21 +48,26 @@ public:
   }
   std::string idToToken(int32_t id) const override {
     FfiBuffer text, error;
-    return girih_crate_tokenizer_token(crate.get(), id, text.out(), error.out()) ? std::string() : text.text();
+    return girih_crate_tokenizer_token(crate.get(), id, text.out(), error.out()) ? std::string()
+                                                                                 : text.text();
   }
-  bool isSpecial(int32_t id) const override { return std::binary_search(specials.begin(), specials.end(), id); }
+  bool isSpecial(int32_t id) const override {
+    return std::binary_search(specials.begin(), specials.end(), id);
+  }
 
 private:
   Status append(std::string_view text, bool addSpecial, bool parseSpecial, std::vector<int32_t> &ids) const {
     FfiBuffer out, error;
-    if (girih_crate_tokenizer_encode(crate.get(), ffiSlice(text), addSpecial, parseSpecial, out.out(), error.out()))
+    if (girih_crate_tokenizer_encode(crate.get(), ffiSlice(text), addSpecial, parseSpecial, out.out(),
+                                     error.out()))
       return invalidArgument("tokenizing " + std::to_string(text.size()) + " bytes: " + error.text());
     std::vector<int32_t> part = out.elements<int32_t>();
     ids.insert(ids.end(), part.begin(), part.end());
     return {};
   }
 
-  // The crate knows no barriers: special tokens are cut out here, and what lies between is encoded as plain text.
+  // The crate knows no barriers: special tokens are cut out here, and what lies between is encoded as plain
+  // text.
   Expected<std::vector<int32_t>> encodeGuarded(std::string_view text, const EncodeOptions &options) const {
     std::vector<int32_t> ids, affixes;
     if (options.addSpecial)
@@ -105,10 +111,10 @@ private:
   std::vector<int32_t> specials;
 };
 
-}  // namespace
+} // namespace
 
-Expected<std::shared_ptr<const TokenizerModel>> makeCrateModel(std::span<const std::byte> bytes,
-                                                              std::vector<std::byte> owned, Vocabulary vocabulary) {
+Expected<std::shared_ptr<const TokenizerModel>>
+makeCrateModel(std::span<const std::byte> bytes, std::vector<std::byte> owned, Vocabulary vocabulary) {
   FfiBuffer error, specials;
   GirihCrateTokenizer *raw = nullptr;
   if (girih_crate_tokenizer_create(ffiSlice(vocabulary.crateJson()), &raw, error.out()))
@@ -120,4 +126,4 @@ Expected<std::shared_ptr<const TokenizerModel>> makeCrateModel(std::span<const s
       bytes, std::move(owned), vocabulary, std::move(crate), specials.elements<int32_t>()));
 }
 
-}  // namespace girih
+} // namespace girih

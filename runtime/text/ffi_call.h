@@ -23,9 +23,10 @@ public:
       girih_text_free(raw);
   }
   GirihTextBuffer *out() { return &raw; }
-  std::string text() const { return raw.data ? std::string(static_cast<const char *>(raw.data), raw.size) : std::string(); }
-  template <typename T>
-  std::vector<T> elements() const {
+  std::string text() const {
+    return raw.data ? std::string(static_cast<const char *>(raw.data), raw.size) : std::string();
+  }
+  template <typename T> std::vector<T> elements() const {
     std::vector<T> out(raw.size / sizeof(T));
     if (!out.empty())
       std::memcpy(out.data(), raw.data, out.size() * sizeof(T));
@@ -38,4 +39,4 @@ private:
 
 inline GirihTextSlice ffiSlice(std::string_view text) { return {text.data(), text.size()}; }
 
-}  // namespace girih
+} // namespace girih

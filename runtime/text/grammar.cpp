@@ -38,10 +38,12 @@ Expected<GrammarVocabulary> GrammarVocabulary::create(const Tokenizer &tokenizer
   return GrammarVocabulary(std::make_shared<const Handle>(raw));
 }
 
-Expected<Grammar> Grammar::create(const GrammarVocabulary &vocabulary, GrammarKind kind, std::string_view source) {
+Expected<Grammar> Grammar::create(const GrammarVocabulary &vocabulary, GrammarKind kind,
+                                  std::string_view source) {
   GirihGrammar *raw = nullptr;
   FfiBuffer error;
-  if (girih_grammar_create(vocabulary.handle->raw, static_cast<int32_t>(kind), ffiSlice(source), &raw, error.out()))
+  if (girih_grammar_create(vocabulary.handle->raw, static_cast<int32_t>(kind), ffiSlice(source), &raw,
+                           error.out()))
     return invalidArgument("compiling the grammar: " + error.text());
   return Grammar(std::make_shared<Handle>(raw, vocabulary));
 }
@@ -62,4 +64,4 @@ Status Grammar::accept(int32_t token) {
 
 bool Grammar::mayEnd() { return girih_grammar_may_end(handle->raw) != 0; }
 
-}  // namespace girih
+} // namespace girih

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Grammar: which tokens may follow, so that the text obeys a JSON schema, a Lark grammar or a regular expression.
+// Grammar: which tokens may follow, so that the text obeys a JSON schema, a Lark grammar or a regular
+// expression.
 #pragma once
 
 #include "runtime/text/tokenizer.h"
@@ -28,8 +29,10 @@ private:
 // The state of one sequence. One thread at a time.
 class Grammar {
 public:
-  // InvalidArgument: the source does not parse or asks for what is not supported; the message says which part.
-  static Expected<Grammar> create(const GrammarVocabulary &vocabulary, GrammarKind kind, std::string_view source);
+  // InvalidArgument: the source does not parse or asks for what is not supported; the message says which
+  // part.
+  static Expected<Grammar> create(const GrammarVocabulary &vocabulary, GrammarKind kind,
+                                  std::string_view source);
   // Bit i of the words: token i may follow. Only the end-of-text token may, where the text is complete.
   Status fillMask(std::span<uint32_t> mask);
   // InvalidArgument: the token was not allowed.
@@ -42,4 +45,4 @@ private:
   std::shared_ptr<Handle> handle;
 };
 
-}  // namespace girih
+} // namespace girih

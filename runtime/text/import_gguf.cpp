@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tokenizer::fromGguf: vocabularies embedded in GGUF, with the pipelines that their pre-tokenizer names stand for.
+// Tokenizer::fromGguf: vocabularies embedded in GGUF, with the pipelines that their pre-tokenizer names stand
+// for.
 #include "runtime/text/byte_alphabet.h"
 #include "runtime/text/merge_list.h"
 #include "runtime/text/tokenizer.h"
@@ -17,29 +18,45 @@ struct Pipeline {
   std::string_view names[12];
   SplitStep steps[kMaxSplitSteps];
   uint32_t flags;
-  bool addsBos;  // where the file does not say
+  bool addsBos; // where the file does not say
 };
 
 // What `tokenizer.ggml.pre` stands for. NFC stands where the model's own tokenizer.json normalises.
 constexpr Pipeline kPipelines[] = {
-    {{"", "default", "gpt-2", "mpt", "olmo", "jais", "phi-2", "roberta-bpe", "gpt2"}, {SplitStep::Gpt2}, 0, false},
-    {{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"},
-     {SplitStep::Llama3}, kIgnoreMerges, true},
+    {{"", "default", "gpt-2", "mpt", "olmo", "jais", "phi-2", "roberta-bpe", "gpt2"},
+     {SplitStep::Gpt2},
+     0,
+     false},
+    {{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
+      "jina-v5-nano"},
+     {SplitStep::Llama3},
+     kIgnoreMerges,
+     true},
     {{"dbrx", "smaug-bpe"}, {SplitStep::Llama3}, 0, false},
     {{"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan"},
-     {SplitStep::Qwen2}, kNormalizeNfc, false},
+     {SplitStep::Qwen2},
+     kNormalizeNfc,
+     false},
     {{"qwen35"}, {SplitStep::Qwen35}, 0, false},
     {{"smollm", "starcoder", "refact", "codeshell", "exaone", "minerva-7b"},
-     {SplitStep::SingleDigits, SplitStep::Gpt2}, 0, false},
+     {SplitStep::SingleDigits, SplitStep::Gpt2},
+     0,
+     false},
     {{"command-r"}, {SplitStep::SingleDigits, SplitStep::Gpt2}, kNormalizeNfc, false},
     {{"deepseek-llm"},
      {SplitStep::SingleNewlines, SplitStep::CasedWords, SplitStep::WidePunctuation, SplitStep::TrailingSpace,
-      SplitStep::CjkRuns, SplitStep::SingleDigits}, 0, false},
+      SplitStep::CjkRuns, SplitStep::SingleDigits},
+     0,
+     false},
     {{"deepseek-coder"},
      {SplitStep::SingleNewlines, SplitStep::SpaceLetters, SplitStep::SpacePunctuation, SplitStep::CjkRuns,
-      SplitStep::SingleDigits}, 0, false},
+      SplitStep::SingleDigits},
+     0,
+     false},
     {{"falcon"},
-     {SplitStep::PunctuationRuns, SplitStep::Gpt2, SplitStep::ByteDigitRuns, SplitStep::DigitTriples}, 0, false},
+     {SplitStep::PunctuationRuns, SplitStep::Gpt2, SplitStep::ByteDigitRuns, SplitStep::DigitTriples},
+     0,
+     false},
     {{"gpt-4o", "llama4", "kanana2"}, {SplitStep::Gpt4o}, 0, false},
     {{"tekken"}, {SplitStep::Tekken}, kIgnoreMerges, true},
 };
@@ -68,10 +85,11 @@ Status checkSizes(const GgufVocabulary &source) {
                            std::to_string(source.tokenTypes.size()) + " token types; the counts must agree");
   if (std::any_of(source.scores.begin(), source.scores.end(), [](float score) { return std::isnan(score); }))
     return invalidArgument("a score of the vocabulary is not a number");
-  for (int32_t id : {source.bosToken, source.eosToken, source.unknownToken, source.separatorToken, source.classToken})
+  for (int32_t id :
+       {source.bosToken, source.eosToken, source.unknownToken, source.separatorToken, source.classToken})
     if (id < -1 || (id >= 0 && size_t(id) >= count))
-      return invalidArgument("special token id " + std::to_string(id) + " lies outside the " + std::to_string(count) +
-                             " tokens");
+      return invalidArgument("special token id " + std::to_string(id) + " lies outside the " +
+                             std::to_string(count) + " tokens");
   return {};
 }
 
@@ -98,10 +116,12 @@ void setAffixes(const GgufVocabulary &source, bool bosDefault, VocabularyDescrip
     out.suffix.push_back(source.eosToken);
 }
 
-Expected<std::vector<std::pair<std::string_view, std::string_view>>> splitMerges(const GgufVocabulary &source) {
+Expected<std::vector<std::pair<std::string_view, std::string_view>>>
+splitMerges(const GgufVocabulary &source) {
   std::vector<std::pair<std::string_view, std::string_view>> pairs;
   for (const std::string &merge : source.merges) {
-    // Gemma 4 writes tokens of spaces as they are; the border is then the first space past the first character.
+    // Gemma 4 writes tokens of spaces as they are; the border is then the first space past the first
+    // character.
     size_t space = merge.find(' ', 1);
     if (space == std::string::npos || space + 1 == merge.size())
       return invalidArgument("merge \"" + merge + "\" is not two tokens with a space between");
@@ -115,8 +135,8 @@ Expected<VocabularyDescription> describeByteLevel(const GgufVocabulary &source) 
   VocabularyDescription out;
   out.kind = TokenizerKind::ByteLevelBpe;
   out.flags = pipeline->flags;
-  out.splitSteps.assign(std::begin(pipeline->steps), std::find(std::begin(pipeline->steps), std::end(pipeline->steps),
-                                                               SplitStep::None));
+  out.splitSteps.assign(std::begin(pipeline->steps),
+                        std::find(std::begin(pipeline->steps), std::end(pipeline->steps), SplitStep::None));
   setAffixes(source, pipeline->addsBos, out);
   TokenIndex index;
   for (size_t id = 0; id < source.tokens.size(); ++id) {
@@ -146,7 +166,9 @@ void replaceAll(std::string &text, std::string_view from, std::string_view to) {
 int parseByteToken(const std::string &token) {
   if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>')
     return -1;
-  auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+  auto digit = [](char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  };
   int high = digit(token[3]), low = digit(token[4]);
   return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
@@ -159,7 +181,7 @@ Expected<VocabularyDescription> describeSentencePiece(const GgufVocabulary &sour
     out.flags |= kAddSpacePrefix | kStripLeadingSpace;
   setAffixes(source, true, out);
   out.unknownToken = source.unknownToken;
-  std::vector<std::string> spellings;  // what may merge; empty for the others
+  std::vector<std::string> spellings; // what may merge; empty for the others
   for (size_t id = 0; id < source.tokens.size(); ++id) {
     TokenDescription token;
     token.flags = addedFlags(source, id);
@@ -215,7 +237,7 @@ Expected<VocabularyDescription> describeWordPiece(const GgufVocabulary &source) 
   return out;
 }
 
-}  // namespace
+} // namespace
 
 Expected<Tokenizer> Tokenizer::fromGguf(const GgufVocabulary &source) {
   GIRIH_TRY(checkSizes(source));
@@ -231,4 +253,4 @@ Expected<Tokenizer> Tokenizer::fromGguf(const GgufVocabulary &source) {
   return adopt(std::move(bytes));
 }
 
-}  // namespace girih
+} // namespace girih

@@ -17,7 +17,7 @@ using simdjson::dom::array;
 using simdjson::dom::element;
 using simdjson::dom::object;
 
-constexpr int64_t kMostTokens = 1 << 24;
+constexpr int64_t kMostTokens = 1 << 22;
 
 // The element itself, or null where there is none.
 element child(const element &parent, const char *key, const element &null) {
@@ -52,7 +52,8 @@ public:
     readNormalizer(child(root, "normalizer", null), reading);
     // Only a normaliser that replaces spaces, or Metaspace, makes byte pairs SentencePiece's.
     readPreTokenizer(child(root, "pre_tokenizer", null), reading);
-    if (reading.description.kind == TokenizerKind::ByteLevelBpe && !hasByteLevel(child(root, "pre_tokenizer", null)))
+    if (reading.description.kind == TokenizerKind::ByteLevelBpe &&
+        !hasByteLevel(child(root, "pre_tokenizer", null)))
       unknown("model BPE over neither bytes nor SentencePiece's spaces");
     readDecoder(child(root, "decoder", null), reading);
     readPostProcessor(child(root, "post_processor", null), reading);
@@ -60,6 +61,14 @@ public:
     if (reading.unknownPart.empty())
       GIRIH_TRY(readVocabulary());
     return {};
+  }
+
+  // The id of a token that the configuration names; -1: not among the added ones.
+  int32_t idOf(std::string_view content) const {
+    for (const AddedToken &token : added)
+      if (!content.empty() && token.content == content)
+        return static_cast<int32_t>(token.id);
+    return -1;
   }
 
   TokenizerJsonReading reading;
@@ -85,7 +94,7 @@ private:
     std::string_view type, text;
     bool fallback = false, fuse = false, ignore = false;
     if (model["type"].get(type))
-      type = "BPE";  // files older than the field
+      type = "BPE"; // files older than the field
     if (type == "WordPiece") {
       reading.description.kind = TokenizerKind::WordPiece;
       if (model["continuing_subword_prefix"].get(text) || text != "##")
@@ -112,8 +121,9 @@ private:
       return {};
     for (element item : list) {
       AddedToken token;
-      if (item["content"].get(token.content) || item["id"].get(token.id) || token.id < 0 || token.id >= kMostTokens)
-        return invalidArgument("an entry of added_tokens has no content, or an id outside 0 to 16777215");
+      if (item["content"].get(token.content) || item["id"].get(token.id) || token.id < 0 ||
+          token.id >= kMostTokens)
+        return invalidArgument("an entry of added_tokens has no content, or an id outside 0 to 4194303");
       auto flag = [&](const char *key, bool &out) {
         bool value;
         out = !item[key].get(value) && value;
@@ -142,7 +152,7 @@ private:
     for (auto [spelling, value] : vocabulary) {
       int64_t id;
       if (value.get(id) || id < 0 || id >= kMostTokens)
-        return invalidArgument("token \"" + std::string(spelling) + "\" has no id from 0 to 16777215");
+        return invalidArgument("token \"" + std::string(spelling) + "\" has no id from 0 to 4194303");
       GIRIH_TRY(place(spelling, id));
       index.emplace(spelling, static_cast<int32_t>(id));
     }
@@ -210,9 +220,10 @@ private:
     TokenDescription &token = slot(added.id);
     bool inModel = index.contains(added.content);
     index.emplace(added.content, static_cast<int32_t>(added.id));
-    token.bytes = added.content;  // matched and printed as written
-    token.flags = kTokenAdded | (added.special ? kTokenSpecial : 0) | (added.singleWord ? kTokenSingleWord : 0) |
-                  (added.stripLeft ? kTokenStripLeft : 0) | (added.stripRight ? kTokenStripRight : 0);
+    token.bytes = added.content; // matched and printed as written
+    token.flags = kTokenAdded | (added.special ? kTokenSpecial : 0) |
+                  (added.singleWord ? kTokenSingleWord : 0) | (added.stripLeft ? kTokenStripLeft : 0) |
+                  (added.stripRight ? kTokenStripRight : 0);
     token.isWord = inModel && !added.special && reading.description.kind == TokenizerKind::SentencePieceBpe;
   }
 
@@ -223,12 +234,13 @@ private:
     std::vector<std::pair<std::string_view, std::string_view>> pairs;
     for (element item : list) {
       std::string_view left, right, both;
-      if (!item.get(both)) {  // "left right", the older writing
+      if (!item.get(both)) { // "left right", the older writing
         size_t space = std::min(both.find(' '), both.size());
         left = both.substr(0, space);
         right = both.substr(std::min(space + 1, both.size()));
       } else if (item.at(0).get(left) || item.at(1).get(right)) {
-        return invalidArgument("merge " + std::to_string(pairs.size()) + " of tokenizer.json is not two tokens");
+        return invalidArgument("merge " + std::to_string(pairs.size()) +
+                               " of tokenizer.json is not two tokens");
       }
       pairs.emplace_back(left, right);
     }
@@ -239,20 +251,12 @@ private:
   const element &root;
   const element &null;
   std::vector<AddedToken> added;
-
-public:
-  // The id of a token that the configuration names; -1: not among the added ones.
-  int32_t idOf(std::string_view content) const {
-    for (const AddedToken &token : added)
-      if (!content.empty() && token.content == content)
-        return static_cast<int32_t>(token.id);
-    return -1;
-  }
 };
 
-}  // namespace
+} // namespace
 
-Expected<Tokenizer> Tokenizer::fromHuggingFace(std::string_view tokenizerJson, std::string_view tokenizerConfigJson) {
+Expected<Tokenizer> Tokenizer::fromHuggingFace(std::string_view tokenizerJson,
+                                               std::string_view tokenizerConfigJson) {
   simdjson::dom::parser parser, configParser, nullParser;
   element root, config, null;
   if (nullParser.parse(std::string_view("null")).get(null))
@@ -268,7 +272,7 @@ Expected<Tokenizer> Tokenizer::fromHuggingFace(std::string_view tokenizerJson, s
   GIRIH_TRY(importer.read());
   VocabularyDescription description = std::move(importer.reading.description);
   if (!importer.reading.unknownPart.empty()) {
-    description = {};  // the crate runs the whole file
+    description = {}; // the crate runs the whole file
     description.kind = TokenizerKind::Crate;
     description.crateJson = tokenizerJson;
   }
@@ -278,4 +282,4 @@ Expected<Tokenizer> Tokenizer::fromHuggingFace(std::string_view tokenizerJson, s
   return adopt(std::move(bytes));
 }
 
-}  // namespace girih
+} // namespace girih

@@ -9,20 +9,25 @@ namespace girih {
 namespace {
 
 size_t characterCount(std::string_view text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
+
+// Real vocabularies stay far below; cutting a longer token in every way would take time in the square of its
+// length.
+constexpr size_t kLongestDerived = 512;
 
 struct DerivedMerge {
   VocabularyDescription::Merge merge;
   float score;
-  size_t leftLength, rightLength;  // in characters
+  size_t leftLength, rightLength; // in characters
 };
 
-}  // namespace
+} // namespace
 
 Expected<std::vector<VocabularyDescription::Merge>>
-resolveMerges(const std::vector<std::pair<std::string_view, std::string_view>> &written, const TokenIndex &index,
-              const std::vector<TokenDescription> &tokens) {
+resolveMerges(const std::vector<std::pair<std::string_view, std::string_view>> &written,
+              const TokenIndex &index, const std::vector<TokenDescription> &tokens) {
   std::vector<VocabularyDescription::Merge> merges;
   merges.reserve(written.size());
   std::string joined;
@@ -30,8 +35,8 @@ resolveMerges(const std::vector<std::pair<std::string_view, std::string_view>> &
     joined.assign(left).append(right);
     auto l = index.find(left), r = index.find(right), result = index.find(joined);
     if (l == index.end() || r == index.end() || result == index.end())
-      return invalidArgument("merge " + std::to_string(merges.size()) + " is \"" + std::string(left) + "\" + \"" +
-                             std::string(right) + "\"; both and their join must be tokens");
+      return invalidArgument("merge " + std::to_string(merges.size()) + " is \"" + std::string(left) +
+                             "\" + \"" + std::string(right) + "\"; both and their join must be tokens");
     if (!(tokens[size_t(result->second)].flags & kTokenSpecial))
       merges.push_back({l->second, r->second, result->second});
   }
@@ -47,7 +52,7 @@ std::vector<VocabularyDescription::Merge> deriveMerges(const std::vector<std::st
   std::vector<DerivedMerge> derived;
   for (size_t id = 0; id < spellings.size(); ++id) {
     std::string_view text = spellings[id];
-    if (text.empty() || index.at(text) != static_cast<int32_t>(id))
+    if (text.empty() || text.size() > kLongestDerived || index.at(text) != static_cast<int32_t>(id))
       continue;
     size_t begin = derived.size();
     for (size_t cut = 1; cut < text.size(); ++cut) {
@@ -56,20 +61,24 @@ std::vector<VocabularyDescription::Merge> deriveMerges(const std::vector<std::st
       auto left = index.find(text.substr(0, cut)), right = index.find(text.substr(cut));
       if (left != index.end() && right != index.end())
         derived.push_back({{left->second, right->second, static_cast<int32_t>(id)},
-                           id < scores.size() ? scores[id] : 0.0f, characterCount(left->first),
+                           id < scores.size() ? scores[id] : 0.0f,
+                           characterCount(left->first),
                            characterCount(right->first)});
     }
-    std::sort(derived.begin() + static_cast<ptrdiff_t>(begin), derived.end(), [](const auto &a, const auto &b) {
-      return std::tie(a.merge.left, a.merge.right) < std::tie(b.merge.left, b.merge.right);
-    });
+    std::sort(derived.begin() + static_cast<ptrdiff_t>(begin), derived.end(),
+              [](const auto &a, const auto &b) {
+                return std::tie(a.merge.left, a.merge.right) < std::tie(b.merge.left, b.merge.right);
+              });
   }
-  // Descending, ties in the order above: by index rather than std::stable_sort, whose buffer libstdc++ 12 deprecates.
+  // Descending, ties in the order above: by index rather than std::stable_sort, whose buffer libstdc++ 12
+  // deprecates.
   std::vector<uint32_t> order(derived.size());
   for (uint32_t i = 0; i < order.size(); ++i)
     order[i] = i;
   std::sort(order.begin(), order.end(), [&](uint32_t i, uint32_t j) {
     const DerivedMerge &a = derived[i], &b = derived[j];
-    return std::tie(b.score, b.leftLength, b.rightLength, i) < std::tie(a.score, a.leftLength, a.rightLength, j);
+    return std::tie(b.score, b.leftLength, b.rightLength, i) <
+           std::tie(a.score, a.leftLength, a.rightLength, j);
   });
   std::vector<VocabularyDescription::Merge> merges;
   for (uint32_t i : order)
@@ -77,4 +86,4 @@ std::vector<VocabularyDescription::Merge> deriveMerges(const std::vector<std::st
   return merges;
 }
 
-}  // namespace girih
+} // namespace girih

@@ -41,8 +41,7 @@ bool isLineFeed(char32_t c) { return c == '\n'; }
 
 using Predicate = bool (*)(char32_t);
 
-template <Predicate is>
-size_t matchRun(std::string_view text, size_t at) {
+template <Predicate is> size_t matchRun(std::string_view text, size_t at) {
   size_t end = at;
   while (end < text.size()) {
     Character c = decodeAt(text, end);
@@ -53,15 +52,13 @@ size_t matchRun(std::string_view text, size_t at) {
   return end - at;
 }
 
-template <Predicate is>
-size_t matchSingle(std::string_view text, size_t at) {
+template <Predicate is> size_t matchSingle(std::string_view text, size_t at) {
   Character c = decodeAt(text, at);
   return is(c.value) ? c.length : 0;
 }
 
 // \s?[...]+
-template <Predicate is>
-size_t matchAfterSpace(std::string_view text, size_t at) {
+template <Predicate is> size_t matchAfterSpace(std::string_view text, size_t at) {
   Character c = decodeAt(text, at);
   size_t space = isSpace(c.value) ? c.length : 0;
   if (at + space < text.size())
@@ -130,7 +127,7 @@ constexpr Match kMatches[] = {
 void splitPiece(SplitStep step, std::string_view text, std::vector<std::string_view> &out) {
   Match match = kMatches[size_t(step)];
   bool isBytewise = step == SplitStep::ByteDigitRuns;
-  size_t gap = 0;  // where the text that nothing matched begins
+  size_t gap = 0; // where the text that nothing matched begins
   for (size_t at = 0; at < text.size();) {
     size_t length = match(text, at);
     if (length == 0) {
@@ -146,9 +143,11 @@ void splitPiece(SplitStep step, std::string_view text, std::vector<std::string_v
     out.push_back(text.substr(gap));
 }
 
-}  // namespace
+} // namespace
 
-size_t matchStep(SplitStep step, std::string_view text, size_t at) { return kMatches[size_t(step)](text, at); }
+size_t matchStep(SplitStep step, std::string_view text, size_t at) {
+  return kMatches[size_t(step)](text, at);
+}
 
 std::vector<std::string_view> splitText(std::string_view text, std::span<const SplitStep> steps) {
   std::vector<std::string_view> pieces, cut;
@@ -165,4 +164,4 @@ std::vector<std::string_view> splitText(std::string_view text, std::span<const S
   return pieces;
 }
 
-}  // namespace girih
+} // namespace girih

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cuts a text into the pieces that merge alone: the patterns of the known pre-tokenizers as hand-written scanners.
+// Cuts a text into the pieces that merge alone: the patterns of the known pre-tokenizers as hand-written
+// scanners.
 #pragma once
 
 #include "runtime/text/vocabulary.h"
@@ -16,4 +17,4 @@ std::vector<std::string_view> splitText(std::string_view text, std::span<const S
 // The length of what the step's pattern matches at exactly `at`, 0 for none. Requires: at < text.size().
 size_t matchStep(SplitStep step, std::string_view text, size_t at);
 
-}  // namespace girih
+} // namespace girih

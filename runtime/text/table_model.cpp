@@ -42,7 +42,8 @@ public:
     std::string replaced;
     if (options.malformed == MalformedText::Replace && !unicode::isWellFormed(text)) {
       if (!options.barriers.empty())
-        return invalidArgument("a text with barriers holds bytes that are no UTF-8; rendered prompts never do");
+        return invalidArgument(
+            "a text with barriers holds bytes that are no UTF-8; rendered prompts never do");
       replaced = unicode::replaceMalformed(text);
       text = replaced;
     }
@@ -77,7 +78,8 @@ public:
       return;
     std::string_view token = vocabulary.tokenBytes(id);
     if (vocabulary.header().kind == TokenizerKind::WordPiece) {
-      bool joins = vocabulary.tokenHas(id, kTokenContinuation) || (vocabulary.has(kCleanUpSpaces) && joinsWordBefore(token));
+      bool joins = vocabulary.tokenHas(id, kTokenContinuation) ||
+                   (vocabulary.has(kCleanUpSpaces) && joinsWordBefore(token));
       if (!atStart && !joins)
         out.push_back(' ');
     } else if (atStart && vocabulary.has(kStripLeadingSpace) && token.starts_with(' ')) {
@@ -162,11 +164,12 @@ private:
   }
 };
 
-}  // namespace
+} // namespace
 
-Expected<std::shared_ptr<const TokenizerModel>> makeTableModel(std::span<const std::byte> bytes,
-                                                              std::vector<std::byte> owned, Vocabulary vocabulary) {
-  return std::shared_ptr<const TokenizerModel>(std::make_shared<TableModel>(bytes, std::move(owned), vocabulary));
+Expected<std::shared_ptr<const TokenizerModel>>
+makeTableModel(std::span<const std::byte> bytes, std::vector<std::byte> owned, Vocabulary vocabulary) {
+  return std::shared_ptr<const TokenizerModel>(
+      std::make_shared<TableModel>(bytes, std::move(owned), vocabulary));
 }
 
-}  // namespace girih
+} // namespace girih

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// TokenizerModel: what stands behind a Tokenizer, either the own engine over mapped tables or the `tokenizers` crate.
+// TokenizerModel: what stands behind a Tokenizer, either the own engine over mapped tables or the
+// `tokenizers` crate.
 #pragma once
 
 #include "runtime/text/tokenizer.h"
@@ -13,9 +14,11 @@ public:
       : owned(std::move(owned)), bytes(bytes), vocabulary(vocabulary) {}
   virtual ~TokenizerModel() = default;
   // `text` is as the caller gave it; barriers are checked to be ascending and within it.
-  virtual Expected<std::vector<int32_t>> encode(std::string_view text, const EncodeOptions &options) const = 0;
+  virtual Expected<std::vector<int32_t>> encode(std::string_view text,
+                                                const EncodeOptions &options) const = 0;
   virtual std::string decodeBytes(std::span<const int32_t> ids, bool skipSpecial) const = 0;
-  // Whether a token's bytes depend on nothing but whether it is the first: then appendToken() decodes step by step.
+  // Whether a token's bytes depend on nothing but whether it is the first: then appendToken() decodes step by
+  // step.
   virtual bool decodesTokenByToken() const = 0;
   // Appends the token's bytes; clears `atStart` when there are any. Requires: decodesTokenByToken().
   virtual void appendToken(int32_t id, bool skipSpecial, bool &atStart, std::string &out) const = 0;
@@ -28,16 +31,17 @@ public:
   std::span<const std::byte> serialized() const { return bytes; }
 
 protected:
-  std::vector<std::byte> owned;  // empty when `bytes` belong to a mapped file
+  std::vector<std::byte> owned; // empty when `bytes` belong to a mapped file
   std::span<const std::byte> bytes;
   Vocabulary vocabulary;
 };
 
-// The model for a stored form. `owned` holds the bytes that `bytes` points to, or nothing if they outlive the model.
-Expected<std::shared_ptr<const TokenizerModel>> makeTableModel(std::span<const std::byte> bytes,
-                                                              std::vector<std::byte> owned, Vocabulary vocabulary);
-Expected<std::shared_ptr<const TokenizerModel>> makeCrateModel(std::span<const std::byte> bytes,
-                                                              std::vector<std::byte> owned, Vocabulary vocabulary);
+// The model for a stored form. `owned` holds the bytes that `bytes` points to, or nothing if they outlive the
+// model.
+Expected<std::shared_ptr<const TokenizerModel>>
+makeTableModel(std::span<const std::byte> bytes, std::vector<std::byte> owned, Vocabulary vocabulary);
+Expected<std::shared_ptr<const TokenizerModel>>
+makeCrateModel(std::span<const std::byte> bytes, std::vector<std::byte> owned, Vocabulary vocabulary);
 
 // A part of a text: an added token, or (id -1) what stands between two.
 struct TextPart {
@@ -45,9 +49,9 @@ struct TextPart {
   int32_t id;
 };
 
-// Cuts added tokens out: leftmost first, longest of those. Special ones only where `parseSpecial`, and none across a
-// barrier (positions in `text`, ascending).
+// Cuts added tokens out: leftmost first, longest of those. Special ones only where `parseSpecial`, and none
+// across a barrier (positions in `text`, ascending).
 std::vector<TextPart> cutAddedTokens(const Vocabulary &vocabulary, std::string_view text, bool parseSpecial,
                                      std::span<const size_t> barriers);
 
-}  // namespace girih
+} // namespace girih

@@ -11,13 +11,13 @@ namespace girih {
 namespace {
 
 Expected<std::shared_ptr<const TokenizerModel>> makeModel(std::span<const std::byte> bytes,
-                                                         std::vector<std::byte> owned) {
+                                                          std::vector<std::byte> owned) {
   GIRIH_ASSIGN(Vocabulary vocabulary, Vocabulary::view(bytes));
   auto make = vocabulary.header().kind == TokenizerKind::Crate ? makeCrateModel : makeTableModel;
   return make(bytes, std::move(owned), vocabulary);
 }
 
-}  // namespace
+} // namespace
 
 Expected<Tokenizer> Tokenizer::load(std::span<const std::byte> bytes) {
   GIRIH_ASSIGN(auto model, makeModel(bytes, {}));
@@ -25,7 +25,7 @@ Expected<Tokenizer> Tokenizer::load(std::span<const std::byte> bytes) {
 }
 
 Expected<Tokenizer> Tokenizer::adopt(std::vector<std::byte> bytes) {
-  std::span<const std::byte> view = bytes;  // a moved vector keeps its storage
+  std::span<const std::byte> view = bytes; // a moved vector keeps its storage
   GIRIH_ASSIGN(auto model, makeModel(view, std::move(bytes)));
   return Tokenizer(std::move(model));
 }
@@ -35,7 +35,8 @@ std::span<const std::byte> Tokenizer::serialize() const { return model->serializ
 Expected<std::vector<int32_t>> Tokenizer::encode(std::string_view text, const EncodeOptions &options) const {
   if (!std::is_sorted(options.barriers.begin(), options.barriers.end()) ||
       (!options.barriers.empty() && options.barriers.back() > text.size()))
-    return invalidArgument("barriers must ascend and lie within the text's " + std::to_string(text.size()) + " bytes");
+    return invalidArgument("barriers must ascend and lie within the text's " + std::to_string(text.size()) +
+                           " bytes");
   return model->encode(text, options);
 }
 
@@ -101,8 +102,8 @@ std::string StreamingDecoder::push(int32_t id) {
   return out;
 }
 
-// A decoder of the crate may treat a token by its neighbours: decode from the last border, and give what is new. A text
-// that ends in U+FFFD may still be the beginning of a character.
+// A decoder of the crate may treat a token by its neighbours: decode from the last border, and give what is
+// new. A text that ends in U+FFFD may still be the beginning of a character.
 std::string StreamingDecoder::pushInContext(int32_t id) {
   window.push_back(id);
   std::string text = tokenizer.decode(window, skipSpecial);
@@ -130,4 +131,4 @@ std::string StreamingDecoder::finish() {
   return out;
 }
 
-}  // namespace girih
+} // namespace girih

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The steps of a tokenizer.json pipeline, each matched against what the own engine does; anything else is reported.
+// The steps of a tokenizer.json pipeline, each matched against what the own engine does; anything else is
+// reported.
 #include "runtime/text/tokenizer_json.h"
 
 #include <simdjson.h>
@@ -29,8 +30,7 @@ void unknown(TokenizerJsonReading &reading, std::string part) {
 }
 
 // Calls `read` for the step, or for each step of a Sequence.
-template <typename Read>
-void forEachStep(const element &step, const char *listKey, Read read) {
+template <typename Read> void forEachStep(const element &step, const char *listKey, Read read) {
   if (step.is_null())
     return;
   array steps;
@@ -47,7 +47,7 @@ constexpr std::string_view kMark = "\xE2\x96\x81";
 struct KnownPattern {
   std::string_view expression;
   SplitStep step;
-  bool coversText;  // then "isolated" and "removed, inverted" cut the same pieces
+  bool coversText; // then "isolated" and "removed, inverted" cut the same pieces
 };
 
 #define GIRIH_CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -62,19 +62,22 @@ constexpr KnownPattern kPatterns[] = {
     {GIRIH_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"
                         "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
      SplitStep::Qwen35, true},
-    {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", SplitStep::Gpt2, true},
-    {"[^\\r\\n\\p{L}\\p{N}]?" GIRIH_UPPER "*" GIRIH_LOWER "+" GIRIH_CONTRACTIONS "?|[^\\r\\n\\p{L}\\p{N}]?" GIRIH_UPPER
-     "+" GIRIH_LOWER "*" GIRIH_CONTRACTIONS "?|\\p{N}{1,3}" GIRIH_CASED_TAIL,
+    {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", SplitStep::Gpt2,
+     true},
+    {"[^\\r\\n\\p{L}\\p{N}]?" GIRIH_UPPER "*" GIRIH_LOWER "+" GIRIH_CONTRACTIONS
+     "?|[^\\r\\n\\p{L}\\p{N}]?" GIRIH_UPPER "+" GIRIH_LOWER "*" GIRIH_CONTRACTIONS
+     "?|\\p{N}{1,3}" GIRIH_CASED_TAIL,
      SplitStep::Gpt4o, true},
-    {"[^\\r\\n\\p{L}\\p{N}]?" GIRIH_UPPER "*" GIRIH_LOWER "+|[^\\r\\n\\p{L}\\p{N}]?" GIRIH_UPPER "+" GIRIH_LOWER
-     "*|\\p{N}" GIRIH_CASED_TAIL,
+    {"[^\\r\\n\\p{L}\\p{N}]?" GIRIH_UPPER "*" GIRIH_LOWER "+|[^\\r\\n\\p{L}\\p{N}]?" GIRIH_UPPER
+     "+" GIRIH_LOWER "*|\\p{N}" GIRIH_CASED_TAIL,
      SplitStep::Tekken, true},
     {"[\\r\\n]", SplitStep::SingleNewlines, false},
     {"[\r\n]", SplitStep::SingleNewlines, false},
     {"\\s?\\p{L}+", SplitStep::SpaceLetters, false},
     {"\\s?\\p{P}+", SplitStep::SpacePunctuation, false},
     {"\\s+$", SplitStep::TrailingSpace, false},
-    {"[\xE4\xB8\x80-\xE9\xBE\xA5\xE0\xA0\x80-\xE4\xB8\x80\xEA\xB0\x80-\xED\x9F\xBF]+", SplitStep::CjkRuns, false},
+    {"[\xE4\xB8\x80-\xE9\xBE\xA5\xE0\xA0\x80-\xE4\xB8\x80\xEA\xB0\x80-\xED\x9F\xBF]+", SplitStep::CjkRuns,
+     false},
     {"[0-9][0-9][0-9]", SplitStep::DigitTriples, false},
 };
 #undef GIRIH_CONTRACTIONS
@@ -100,7 +103,8 @@ void readSplit(const element &step, TokenizerJsonReading &reading) {
     if (known.expression == expression && (isolated || removed))
       return reading.description.splitSteps.push_back(known.step);
   }
-  unknown(reading, "pre_tokenizer Split with " + std::string(behavior) + " \"" + std::string(expression) + "\"");
+  unknown(reading,
+          "pre_tokenizer Split with " + std::string(behavior) + " \"" + std::string(expression) + "\"");
 }
 
 void readMetaspace(const element &step, TokenizerJsonReading &reading) {
@@ -159,9 +163,10 @@ void readNormalizerStep(const element &step, TokenizerJsonReading &reading) {
     out.kind = TokenizerKind::SentencePieceBpe;
   } else if (type == "BertNormalizer") {
     bool lower = flagOf(step, "lowercase", true);
-    bool strip = flagOf(step, "strip_accents", lower);  // null follows lowercase
+    bool strip = flagOf(step, "strip_accents", lower); // null follows lowercase
     out.flags |= (flagOf(step, "clean_text", true) ? kCleanText : 0u) | (strip ? kStripAccents : 0u) |
-                 (flagOf(step, "handle_chinese_chars", true) ? kSplitIdeographs : 0u) | (lower ? kLowerCase : 0u);
+                 (flagOf(step, "handle_chinese_chars", true) ? kSplitIdeographs : 0u) |
+                 (lower ? kLowerCase : 0u);
   } else {
     unknown(reading, "normalizer " + std::string(type));
   }
@@ -173,13 +178,14 @@ void readDecoderStep(const element &step, TokenizerJsonReading &reading) {
   bool replacesMark = type == "Replace" && !step["pattern"]["String"].get(pattern) && pattern == kMark &&
                       textOf(step, "content") == " ";
   int64_t start = 0, stop = 0;
-  bool stripsStart = type == "Strip" && textOf(step, "content") == " " && !step["start"].get(start) && start == 1 &&
-                     !step["stop"].get(stop) && stop == 0;
+  bool stripsStart = type == "Strip" && textOf(step, "content") == " " && !step["start"].get(start) &&
+                     start == 1 && !step["stop"].get(stop) && stop == 0;
   if (stripsStart || (type == "Metaspace" && textOf(step, "prepend_scheme") != "never"))
     out.flags |= kStripLeadingSpace;
   else if (type == "WordPiece")
     out.flags |= flagOf(step, "cleanup", true) ? kCleanUpSpaces : 0u;
-  else if (type != "ByteLevel" && type != "ByteFallback" && type != "Fuse" && type != "Metaspace" && !replacesMark)
+  else if (type != "ByteLevel" && type != "ByteFallback" && type != "Fuse" && type != "Metaspace" &&
+           !replacesMark)
     unknown(reading, "decoder " + std::string(type));
 }
 
@@ -219,19 +225,20 @@ void readPostProcessorStep(const element &step, TokenizerJsonReading &reading) {
       auto &side = key[0] == 'c' ? reading.description.prefix : reading.description.suffix;
       side.push_back(static_cast<int32_t>(id));
     }
-  } else if (type != "ByteLevel") {  // which moves offsets, not ids
+  } else if (type != "ByteLevel") { // which moves offsets, not ids
     unknown(reading, "post_processor " + std::string(type));
   }
 }
 
-}  // namespace
+} // namespace
 
 void readNormalizer(const element &normalizer, TokenizerJsonReading &reading) {
   forEachStep(normalizer, "normalizers", [&](const element &step) { readNormalizerStep(step, reading); });
 }
 
 void readPreTokenizer(const element &preTokenizer, TokenizerJsonReading &reading) {
-  forEachStep(preTokenizer, "pretokenizers", [&](const element &step) { readPreTokenizerStep(step, reading); });
+  forEachStep(preTokenizer, "pretokenizers",
+              [&](const element &step) { readPreTokenizerStep(step, reading); });
 }
 
 void readDecoder(const element &decoder, TokenizerJsonReading &reading) {
@@ -239,7 +246,8 @@ void readDecoder(const element &decoder, TokenizerJsonReading &reading) {
 }
 
 void readPostProcessor(const element &postProcessor, TokenizerJsonReading &reading) {
-  forEachStep(postProcessor, "processors", [&](const element &step) { readPostProcessorStep(step, reading); });
+  forEachStep(postProcessor, "processors",
+              [&](const element &step) { readPostProcessorStep(step, reading); });
 }
 
-}  // namespace girih
+} // namespace girih

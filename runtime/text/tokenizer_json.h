@@ -27,4 +27,4 @@ void readPreTokenizer(const simdjson::dom::element &preTokenizer, TokenizerJsonR
 void readDecoder(const simdjson::dom::element &decoder, TokenizerJsonReading &reading);
 void readPostProcessor(const simdjson::dom::element &postProcessor, TokenizerJsonReading &reading);
 
-}  // namespace girih
+} // namespace girih

@@ -17,16 +17,19 @@ uint64_t mix(uint64_t x) {
 }
 
 template <typename T>
-Status extract(std::span<const std::byte> bytes, TableExtent extent, std::string_view name, std::span<const T> &out) {
+Status extract(std::span<const std::byte> bytes, TableExtent extent, std::string_view name,
+               std::span<const T> &out) {
   uint64_t size = uint64_t(extent.count) * sizeof(T);
   if (extent.offset % alignof(T) != 0 || extent.offset > bytes.size() || size > bytes.size() - extent.offset)
-    return dataLoss("tokenizer table \"" + std::string(name) + "\" spans " + std::to_string(size) + " bytes from " +
-                    std::to_string(extent.offset) + ", but the tokenizer has " + std::to_string(bytes.size()));
+    return dataLoss("tokenizer table \"" + std::string(name) + "\" spans " + std::to_string(size) +
+                    " bytes from " + std::to_string(extent.offset) + ", but the tokenizer has " +
+                    std::to_string(bytes.size()));
   out = {reinterpret_cast<const T *>(bytes.data() + extent.offset), extent.count};
   return {};
 }
 
-Status extractText(std::span<const std::byte> bytes, TableExtent extent, std::string_view name, std::string_view &out) {
+Status extractText(std::span<const std::byte> bytes, TableExtent extent, std::string_view name,
+                   std::string_view &out) {
   std::span<const char> span;
   GIRIH_TRY(extract(bytes, extent, name, span));
   out = {span.data(), span.size()};
@@ -50,7 +53,7 @@ Status checkHashTable(std::span<const T> slots, std::string_view name, IsEmpty i
   return damaged("table \"" + std::string(name) + "\" has no empty slot");
 }
 
-}  // namespace
+} // namespace
 
 uint64_t Vocabulary::hashWord(std::string_view word, bool continuation) {
   uint64_t hash = word.size() * 2 + continuation;
@@ -102,8 +105,9 @@ Expected<Vocabulary> Vocabulary::view(std::span<const std::byte> data) {
   if (std::memcmp(v.head->magic, kMagic, sizeof kMagic) != 0)
     return dataLoss("the tokenizer does not begin with \"GIRIHTOK\"; the file is damaged or not one of ours");
   if (v.head->version != kVocabularyVersion)
-    return failedPrecondition("the tokenizer has version " + std::to_string(v.head->version) + "; this build reads " +
-                              std::to_string(kVocabularyVersion) + ": compile the model again");
+    return failedPrecondition("the tokenizer has version " + std::to_string(v.head->version) +
+                              "; this build reads " + std::to_string(kVocabularyVersion) +
+                              ": compile the model again");
   GIRIH_TRY(extract(data, v.head->tokenEnds, "token ends", v.ends));
   GIRIH_TRY(extract(data, v.head->tokenFlags, "token flags", v.flags));
   GIRIH_TRY(extractText(data, v.head->bytes, "bytes", v.bytes));
@@ -148,8 +152,11 @@ Status Vocabulary::checkIds() const {
   for (int32_t id : {head->bosToken, head->eosToken, head->unknownToken})
     allHold &= id == -1 || isId(id) || (head->kind == TokenizerKind::Crate && id >= 0);
   for (size_t i = 0; i < kMaxAffix; ++i)
-    allHold &= (i >= head->prefixCount || isId(head->prefix[i])) && (i >= head->suffixCount || isId(head->suffix[i]));
-  return allHold ? Status() : damaged("an id lies outside the " + std::to_string(limit) + " tokens, or added tokens are out of order");
+    allHold &= (i >= head->prefixCount || isId(head->prefix[i])) &&
+               (i >= head->suffixCount || isId(head->suffix[i]));
+  return allHold ? Status()
+                 : damaged("an id lies outside the " + std::to_string(limit) +
+                           " tokens, or added tokens are out of order");
 }
 
-}  // namespace girih
+} // namespace girih

@@ -16,8 +16,7 @@ class Writer {
 public:
   Writer() : bytes(sizeof(VocabularyHeader)) {}
 
-  template <typename T>
-  TableExtent append(const std::vector<T> &table) {
+  template <typename T> TableExtent append(const std::vector<T> &table) {
     bytes.resize((bytes.size() + 7) / 8 * 8);
     TableExtent extent{static_cast<uint32_t>(bytes.size()), static_cast<uint32_t>(table.size())};
     const std::byte *data = reinterpret_cast<const std::byte *>(table.data());
@@ -94,18 +93,21 @@ Status check(const VocabularyDescription &description) {
   size_t count = description.tokens.size(), bytes = 0;
   for (const TokenDescription &token : description.tokens)
     bytes += token.bytes.size();
-  if (count > (1u << 27) || bytes + description.crateJson.size() > (1u << 30) || description.merges.size() > (1u << 26))
-    return invalidArgument("the vocabulary has " + std::to_string(count) + " tokens of " + std::to_string(bytes) +
-                           " bytes and " + std::to_string(description.merges.size()) +
+  if (count > (1u << 27) || bytes + description.crateJson.size() > (1u << 30) ||
+      description.merges.size() > (1u << 26))
+    return invalidArgument("the vocabulary has " + std::to_string(count) + " tokens of " +
+                           std::to_string(bytes) + " bytes and " + std::to_string(description.merges.size()) +
                            " merges; at most 134217728 tokens, 1 GiB and 67108864 merges fit");
   if (description.splitSteps.size() > kMaxSplitSteps || description.prefix.size() > kMaxAffix ||
       description.suffix.size() > kMaxAffix)
-    return invalidArgument("the tokenizer puts " + std::to_string(description.prefix.size()) + " tokens before and " +
-                           std::to_string(description.suffix.size()) + " after a text; at most 4 each fit");
+    return invalidArgument("the tokenizer puts " + std::to_string(description.prefix.size()) +
+                           " tokens before and " + std::to_string(description.suffix.size()) +
+                           " after a text; at most 4 each fit");
   auto isId = [&](int32_t id) { return id >= 0 && size_t(id) < count; };
   for (const auto &merge : description.merges)
     if (!isId(merge.left) || !isId(merge.right) || !isId(merge.result))
-      return invalidArgument("a merge names token " + std::to_string(merge.result) + " of " + std::to_string(count));
+      return invalidArgument("a merge names token " + std::to_string(merge.result) + " of " +
+                             std::to_string(count));
   return {};
 }
 
@@ -125,7 +127,7 @@ Status markWholeTokens(std::vector<std::byte> &bytes) {
   return {};
 }
 
-}  // namespace
+} // namespace
 
 Expected<std::vector<std::byte>> buildVocabulary(const VocabularyDescription &description) {
   GIRIH_TRY(check(description));
@@ -161,14 +163,18 @@ Expected<std::vector<std::byte>> buildVocabulary(const VocabularyDescription &de
   header.mergeSlots = writer.append(hashMerges(description));
   header.byteTokens = writer.append(description.byteTokens);
   header.addedTokens = writer.append(sortAdded(description));
-  header.crateJson = writer.append(std::vector<char>(description.crateJson.begin(), description.crateJson.end()));
+  header.crateJson =
+      writer.append(std::vector<char>(description.crateJson.begin(), description.crateJson.end()));
   std::memcpy(writer.bytes.data(), &header, sizeof header);
-  bool isBpe = description.kind == TokenizerKind::ByteLevelBpe || description.kind == TokenizerKind::SentencePieceBpe;
+  bool isBpe =
+      description.kind == TokenizerKind::ByteLevelBpe || description.kind == TokenizerKind::SentencePieceBpe;
   if (isBpe)
     GIRIH_TRY(markWholeTokens(writer.bytes));
   else
-    GIRIH_TRY(Vocabulary::view(writer.bytes).isOk() ? Status() : internalError("the tokenizer's own form does not load"));
+    GIRIH_TRY(Vocabulary::view(writer.bytes).isOk()
+                  ? Status()
+                  : internalError("the tokenizer's own form does not load"));
   return std::move(writer.bytes);
 }
 
-}  // namespace girih
+} // namespace girih

@@ -42,7 +42,8 @@ size_t otherEnd(std::string_view text, size_t at, uint16_t mask) {
 
 bool isNewline(char32_t c) { return c == '\r' || c == '\n'; }
 
-// 's 't 'm 'd 're 've 'll after the apostrophe at `at`. In any case, Unicode's folding adds the long s to the letters.
+// 's 't 'm 'd 're 've 'll after the apostrophe at `at`. In any case, Unicode's folding adds the long s to the
+// letters.
 size_t contractionEnd(std::string_view text, size_t at, bool anyCase) {
   if (at >= text.size() || text[at] != '\'')
     return 0;
@@ -56,12 +57,13 @@ size_t contractionEnd(std::string_view text, size_t at, bool anyCase) {
     return at + 2;
   if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l'))
     return at + 3;
-  if (anyCase && text.substr(at + 1, 2) == "\xC5\xBF")  // U+017F
+  if (anyCase && text.substr(at + 1, 2) == "\xC5\xBF") // U+017F
     return at + 3;
   return 0;
 }
 
-// \s+(?!\S)|\s+ where a space character stands at `at`: the run gives its last character to what follows, if it can.
+// \s+(?!\S)|\s+ where a space character stands at `at`: the run gives its last character to what follows, if
+// it can.
 size_t spacesLength(std::string_view text, size_t at) {
   size_t end = at, last = at;
   for (Peek c = peek(text, at); c.is(kSpace); c = peek(text, end)) {
@@ -113,7 +115,7 @@ size_t upperWordEnd(std::string_view text, size_t at) {
   return upperEnd == at ? 0 : runEnd(text, upperEnd, kLowerOrCaseless);
 }
 
-}  // namespace
+} // namespace
 
 size_t matchGpt2(std::string_view text, size_t at) {
   if (size_t end = contractionEnd(text, at, false))
@@ -140,7 +142,7 @@ size_t matchLlama3(std::string_view text, size_t at, int maxDigits, bool withMar
   if (c.isNone(kNumber) && !isNewline(c.value)) {
     if (size_t end = runEnd(text, c.next, letters); end > c.next)
       return end - at;
-    if (c.is(letters))  // a lone mark: the optional first character steps back
+    if (c.is(letters)) // a lone mark: the optional first character steps back
       return c.next - at;
   }
   if (c.is(kNumber))
@@ -170,4 +172,4 @@ size_t matchCased(std::string_view text, size_t at, int maxDigits, bool contract
   return linesOrSpacesLength(text, at);
 }
 
-}  // namespace girih
+} // namespace girih

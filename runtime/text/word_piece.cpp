@@ -18,8 +18,7 @@ bool isChineseCharacter(char32_t c) {
          (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
-template <typename Append>
-std::string mapCharacters(std::string_view text, Append append) {
+template <typename Append> std::string mapCharacters(std::string_view text, Append append) {
   std::string out;
   out.reserve(text.size());
   for (size_t at = 0; at < text.size();) {
@@ -52,14 +51,15 @@ void appendUnaccented(std::string &out, char32_t c) {
     append(out, c);
 }
 
-// The longest piece that `word` starts with; what is left follows as continuations. False: the word has no pieces.
+// The longest piece that `word` starts with; what is left follows as continuations. False: the word has no
+// pieces.
 bool appendPieces(const Vocabulary &vocabulary, std::string_view word, std::vector<int32_t> &ids) {
   for (size_t start = 0; start < word.size();) {
     size_t end = word.size();
     int32_t id = -1;
     for (; end > start; --end) {
       if (end < word.size() && (word[end] & 0xC0) == 0x80)
-        continue;  // not between two characters
+        continue; // not between two characters
       id = vocabulary.findWord(word.substr(start, end - start), start > 0);
       if (id >= 0)
         break;
@@ -84,7 +84,7 @@ void encodeWord(const Vocabulary &vocabulary, std::string_view word, std::vector
     ids.push_back(vocabulary.header().unknownToken);
 }
 
-}  // namespace
+} // namespace
 
 std::string normalizeForWordPiece(const Vocabulary &vocabulary, std::string_view text) {
   std::string out(text);
@@ -100,7 +100,7 @@ std::string normalizeForWordPiece(const Vocabulary &vocabulary, std::string_view
 }
 
 void encodeByWordPiece(const Vocabulary &vocabulary, std::string_view text, std::vector<int32_t> &ids) {
-  size_t word = 0;  // where the word being read begins
+  size_t word = 0; // where the word being read begins
   auto finishWord = [&](size_t end) {
     if (word < end)
       encodeWord(vocabulary, text.substr(word, end - word), ids);
@@ -120,4 +120,4 @@ void encodeByWordPiece(const Vocabulary &vocabulary, std::string_view text, std:
   finishWord(text.size());
 }
 
-}  // namespace girih
+} // namespace girih

@@ -16,4 +16,4 @@ std::string normalizeForWordPiece(const Vocabulary &vocabulary, std::string_view
 // Appends the ids of a normalised text: words end at white space and around each punctuation character.
 void encodeByWordPiece(const Vocabulary &vocabulary, std::string_view text, std::vector<int32_t> &ids);
 
-}  // namespace girih
+} // namespace girih

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Canonical normalisation (Unicode annex 15) and lower case, over tables taken from what Hugging Face's parts do.
+// Canonical normalisation (Unicode annex 15) and lower case, over tables taken from what Hugging Face's parts
+// do.
 #include "runtime/text/unicode/unicode.h"
 
 #include <algorithm>
@@ -12,7 +13,7 @@ namespace {
 
 struct Mapping {
   uint32_t from;
-  uint16_t offset, length;  // in kMappedText
+  uint16_t offset, length; // in kMappedText
 };
 struct Composition {
   char32_t first, second, composite;
@@ -31,7 +32,8 @@ constexpr char32_t kLeadingCount = 19, kVowelCount = 21, kTrailingCount = 28, kS
 constexpr char32_t kRawByte = 0x110000;
 
 std::span<const char32_t> lookUp(std::span<const Mapping> table, char32_t c) {
-  auto it = std::lower_bound(table.begin(), table.end(), c, [](const Mapping &m, char32_t x) { return m.from < x; });
+  auto it = std::lower_bound(table.begin(), table.end(), c,
+                             [](const Mapping &m, char32_t x) { return m.from < x; });
   if (it == table.end() || it->from != c)
     return {};
   return std::span(kMappedText).subspan(it->offset, it->length);
@@ -114,7 +116,7 @@ char32_t composePair(char32_t a, char32_t b) {
 void compose(std::u32string &text) {
   size_t length = 0, starter = 0;
   bool haveStarter = false;
-  int lastClass = -1;  // of what stands between the starter and here; -1: nothing does
+  int lastClass = -1; // of what stands between the starter and here; -1: nothing does
   for (char32_t c : text) {
     int cls = combiningClass(c);
     if (haveStarter && lastClass < cls) {
@@ -158,7 +160,7 @@ bool isBelow(std::string_view text, char32_t limit) {
   return true;
 }
 
-}  // namespace
+} // namespace
 
 std::string toNfc(std::string_view text) {
   if (isBelow(text, 0x300))
@@ -186,4 +188,4 @@ void appendLowerCase(std::string &text, char32_t c) {
     append(text, m);
 }
 
-}  // namespace girih::unicode
+} // namespace girih::unicode

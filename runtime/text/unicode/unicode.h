@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Unicode as tokenizers need it: UTF-8, character classes, NFC and NFD, lower case; exactly as Hugging Face's parts have it.
+// Unicode as tokenizers need it: UTF-8, character classes, NFC and NFD, lower case; exactly as Hugging Face's
+// parts have it.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +12,8 @@ namespace girih::unicode {
 
 constexpr char32_t kReplacementCharacter = 0xFFFD;
 
-// One step through a text. `length` is 1 to 4, also for bytes that are no UTF-8: they read as U+FFFD, a maximal
-// ill-formed part at a time, with `wellFormed` false.
+// One step through a text. `length` is 1 to 4, also for bytes that are no UTF-8: they read as U+FFFD, a
+// maximal ill-formed part at a time, with `wellFormed` false.
 struct Character {
   char32_t value;
   uint8_t length;
@@ -33,8 +34,9 @@ std::string replaceMalformed(std::string_view text);
 size_t incompleteTail(std::string_view text);
 
 #include "runtime/text/unicode/class_names.inc"
-// Bits of one character: kLetter, kSpace, ... of class_names.inc. Classes of the same name differ between Hugging Face's
-// parts: kNumber is a regular expression's \p{N}, kDigit what the Digits pre-tokenizer splits at, and so on.
+// Bits of one character: kLetter, kSpace, ... of class_names.inc. Classes of the same name differ between
+// Hugging Face's parts: kNumber is a regular expression's \p{N}, kDigit what the Digits pre-tokenizer splits
+// at, and so on.
 uint16_t classOfWide(char32_t character);
 inline uint16_t classOf(char32_t character) {
   return character < 0x80 ? kAsciiClasses[character] : classOfWide(character);
@@ -45,4 +47,4 @@ std::string toNfc(std::string_view text);
 std::string toNfd(std::string_view text);
 void appendLowerCase(std::string &text, char32_t character);
 
-}  // namespace girih::unicode
+} // namespace girih::unicode

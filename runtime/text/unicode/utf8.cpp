@@ -8,25 +8,33 @@ namespace girih::unicode {
 namespace {
 
 struct ClassRange {
-  uint32_t first;  // up to the next range
+  uint32_t first; // up to the next range
   uint16_t classes;
 };
 #include "runtime/text/unicode/classes.inc"
 
 struct LeadByte {
-  uint8_t length;  // 0: no character starts so
+  uint8_t length; // 0: no character starts so
   uint8_t secondLow, secondHigh;
 };
 
-// Only the second byte's range depends on the first: it excludes overlong forms, surrogates and values past U+10FFFF.
+// Only the second byte's range depends on the first: it excludes overlong forms, surrogates and values past
+// U+10FFFF.
 LeadByte leadByte(unsigned char first) {
-  if (first >= 0xC2 && first <= 0xDF) return {2, 0x80, 0xBF};
-  if (first == 0xE0) return {3, 0xA0, 0xBF};
-  if (first == 0xED) return {3, 0x80, 0x9F};
-  if (first >= 0xE1 && first <= 0xEF) return {3, 0x80, 0xBF};
-  if (first == 0xF0) return {4, 0x90, 0xBF};
-  if (first >= 0xF1 && first <= 0xF3) return {4, 0x80, 0xBF};
-  if (first == 0xF4) return {4, 0x80, 0x8F};
+  if (first >= 0xC2 && first <= 0xDF)
+    return {2, 0x80, 0xBF};
+  if (first == 0xE0)
+    return {3, 0xA0, 0xBF};
+  if (first == 0xED)
+    return {3, 0x80, 0x9F};
+  if (first >= 0xE1 && first <= 0xEF)
+    return {3, 0x80, 0xBF};
+  if (first == 0xF0)
+    return {4, 0x90, 0xBF};
+  if (first >= 0xF1 && first <= 0xF3)
+    return {4, 0x80, 0xBF};
+  if (first == 0xF4)
+    return {4, 0x80, 0x8F};
   return {0, 0, 0};
 }
 
@@ -43,7 +51,7 @@ size_t sequenceLength(std::string_view text, size_t at, LeadByte lead) {
   return count;
 }
 
-}  // namespace
+} // namespace
 
 Character decodeMultibyte(std::string_view text, size_t at) {
   unsigned char first = static_cast<unsigned char>(text[at]);
@@ -110,7 +118,8 @@ uint16_t classOfWide(char32_t c) {
   const ClassRange *low = kClassRanges + kClassBlocks[block];
   const ClassRange *high = kClassRanges + kClassBlocks[block + 1] + 1;
   // The last range that starts at or before the character.
-  return (std::upper_bound(low + 1, high, c, [](char32_t x, const ClassRange &r) { return x < r.first; }) - 1)->classes;
+  return (std::upper_bound(low + 1, high, c, [](char32_t x, const ClassRange &r) { return x < r.first; }) - 1)
+      ->classes;
 }
 
-}  // namespace girih::unicode
+} // namespace girih::unicode

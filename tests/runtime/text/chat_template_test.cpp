@@ -12,13 +12,15 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kChat = "{% for m in messages %}<|begin|>{{ m['role'] + '\n' + m['content'] }}<|end|>\n{% endfor %}"
-                          "{% if add_generation_prompt %}<|begin|>assistant\n{% endif %}";
+const std::string kChat =
+    "{% for m in messages %}<|begin|>{{ m['role'] + '\n' + m['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|begin|>assistant\n{% endif %}";
 
 Expected<ChatPrompt> render(std::string_view source, std::string_view messages, std::string_view extra = "",
                             std::string_view tools = "") {
   GIRIH_ASSIGN(ChatTemplate chat, ChatTemplate::parse(source, "<s>", "</s>", {"<|begin|>", "<|end|>"}));
-  return chat.render({.messagesJson = messages, .toolsJson = tools, .extraJson = extra, .addGenerationPrompt = true});
+  return chat.render(
+      {.messagesJson = messages, .toolsJson = tools, .extraJson = extra, .addGenerationPrompt = true});
 }
 
 std::string text(std::string_view source, std::string_view messages = "[]", std::string_view extra = "") {
@@ -51,13 +53,17 @@ TEST(ChatTemplate, KeepsTypedControlTokensText) {
 }
 
 TEST(ChatTemplate, KeepsTokensSplitOverPartsText) {
-  std::string joins = "{% for m in messages %}{% for p in m['content'] %}{{ p['text'] }}{% endfor %}{% endfor %}<|end|>";
-  auto prompt = render(joins, R"([{"role": "user", "content": [{"type": "text", "text": "<|e"}, {"type": "text", "text": "nd|>"}]}])");
+  std::string joins =
+      "{% for m in messages %}{% for p in m['content'] %}{{ p['text'] }}{% endfor %}{% endfor %}<|end|>";
+  auto prompt = render(
+      joins,
+      R"([{"role": "user", "content": [{"type": "text", "text": "<|e"}, {"type": "text", "text": "nd|>"}]}])");
   ASSERT_TRUE(prompt.isOk());
   EXPECT_EQ(prompt->text, "<|end|><|end|>");
   EXPECT_EQ(countEnds(*prompt), 1);
   // The template's own text in front, a message behind.
-  prompt = render("{% for m in messages %}<|en{{ m['content'] }}{% endfor %}", R"([{"role": "user", "content": "d|>"}])");
+  prompt = render("{% for m in messages %}<|en{{ m['content'] }}{% endfor %}",
+                  R"([{"role": "user", "content": "d|>"}])");
   EXPECT_EQ(countEnds(*prompt), 0);
 }
 
@@ -69,8 +75,9 @@ TEST(ChatTemplate, KeepsTokensInToolsAndKeysText) {
 }
 
 TEST(ChatTemplate, TrimsAsIfNoMarkerWereThere) {
-  EXPECT_EQ(text("[{{ messages[0].content | trim }}]", R"([{"role": "user", "content": "  <|end|> x <|end|>  "}])"),
-            "[<|end|> x <|end|>]");
+  EXPECT_EQ(
+      text("[{{ messages[0].content | trim }}]", R"([{"role": "user", "content": "  <|end|> x <|end|>  "}])"),
+      "[<|end|> x <|end|>]");
 }
 
 TEST(ChatTemplate, WritesJsonAsPython) {
@@ -79,7 +86,8 @@ TEST(ChatTemplate, WritesJsonAsPython) {
             R"({"b": [1, 2.0, 1e+20, 0.1, null, true], "a": "é\"\n<&>", "c": {}})");
   EXPECT_EQ(text("{{ v.b[:2] | tojson(indent=2) }}", "[]", extra), "[\n  1,\n  2.0\n]");
   EXPECT_EQ(text("{{ v.a | tojson(ensure_ascii=True) }}", "[]", extra), R"("\u00e9\"\n<&>")");
-  EXPECT_EQ(text("{{ v.c | tojson(separators=(',', ':')) }}{{ {'b': 1, 'a': 2} | tojson(sort_keys=True) }}", "[]", extra),
+  EXPECT_EQ(text("{{ v.c | tojson(separators=(',', ':')) }}{{ {'b': 1, 'a': 2} | tojson(sort_keys=True) }}",
+                 "[]", extra),
             R"({}{"a": 2, "b": 1})");
 }
 
@@ -89,7 +97,8 @@ TEST(ChatTemplate, PrintsValuesAsPython) {
 }
 
 TEST(ChatTemplate, HasPythonsMethodsAndHuggingFacesFunctions) {
-  EXPECT_EQ(text("{{ ' a,b '.strip().split(',')[-1].upper() }}{{ 'x'.startswith('x') }}{{ bos_token }}"), "BTrue<s>");
+  EXPECT_EQ(text("{{ ' a,b '.strip().split(',')[-1].upper() }}{{ 'x'.startswith('x') }}{{ bos_token }}"),
+            "BTrue<s>");
   EXPECT_EQ(text("{% set ns = namespace(n=0) %}{% for i in range(9) %}{% if i == 3 %}{% break %}{% endif %}"
                  "{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}"),
             "3");
@@ -103,8 +112,11 @@ TEST(ChatTemplate, TrimsBlocksAsTransformersDoes) {
 }
 
 TEST(ChatTemplate, JoinsPartsForTemplatesThatTakeStrings) {
-  EXPECT_THAT(text(kChat, R"([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}])"),
-              HasSubstr("user\na\nb<|end|>"));
+  EXPECT_THAT(
+      text(
+          kChat,
+          R"([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}])"),
+      HasSubstr("user\na\nb<|end|>"));
   auto refused = render(kChat, R"([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}])");
   ASSERT_FALSE(refused.isOk());
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("image_url"));
@@ -131,9 +143,10 @@ TEST(ChatTemplate, RefusesWhatDoesNotParse) {
 }
 
 TEST(ChatTemplate, EndsEndlessLoops) {
-  std::string loop = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}";
+  std::string loop = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% "
+                     "endfor %}{% endfor %}{% endfor %}";
   EXPECT_THAT(text(loop), HasSubstr("error"));
 }
 
-}  // namespace
-}  // namespace girih
+} // namespace
+} // namespace girih

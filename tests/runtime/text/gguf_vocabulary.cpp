@@ -32,7 +32,7 @@ Expected<std::vector<std::string>> textsAt(const weights::Metadata &metadata, co
   return std::vector<std::string>(views.begin(), views.end());
 }
 
-}  // namespace
+} // namespace
 
 Expected<GgufText> readGgufText(const std::string &path) {
   GIRIH_ASSIGN(weights::WeightStore store, weights::WeightStore::open(path));
@@ -54,7 +54,7 @@ Expected<GgufText> readGgufText(const std::string &path) {
   v.bosToken = idAt(metadata, "bos_token_id");
   v.eosToken = idAt(metadata, "eos_token_id");
   v.unknownToken = idAt(metadata, "unknown_token_id");
-  v.separatorToken = idAt(metadata, "seperator_token_id");  // the key is spelled so
+  v.separatorToken = idAt(metadata, "seperator_token_id"); // the key is spelled so
   v.classToken = idAt(metadata, "cls_token_id");
   v.addBos = flagAt(metadata, "add_bos_token");
   v.addEos = flagAt(metadata, "add_eos_token");
@@ -63,4 +63,4 @@ Expected<GgufText> readGgufText(const std::string &path) {
   return out;
 }
 
-}  // namespace girih
+} // namespace girih

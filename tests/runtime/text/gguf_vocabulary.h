@@ -10,8 +10,8 @@ namespace girih {
 
 struct GgufText {
   GgufVocabulary vocabulary;
-  std::string chatTemplate;  // empty where the file has none
+  std::string chatTemplate; // empty where the file has none
 };
 Expected<GgufText> readGgufText(const std::string &path);
 
-}  // namespace girih
+} // namespace girih

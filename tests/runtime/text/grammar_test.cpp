@@ -42,8 +42,9 @@ TEST_F(GrammarTest, RegexAllowsWhatMatches) {
 }
 
 TEST_F(GrammarTest, JsonSchemaIsFollowedToItsEnd) {
-  auto grammar = Grammar::create(vocabulary, GrammarKind::JsonSchema,
-                                 R"({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"],
+  auto grammar =
+      Grammar::create(vocabulary, GrammarKind::JsonSchema,
+                      R"({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"],
                                      "additionalProperties": false})");
   ASSERT_TRUE(grammar.isOk()) << grammar.status().message();
   for (char c : std::string(R"({"a":true})")) {
@@ -62,5 +63,5 @@ TEST_F(GrammarTest, RefusesTokensOutsideAndSourcesThatAreNone) {
   EXPECT_FALSE(GrammarVocabulary::create(tokenizer, -1).isOk());
 }
 
-}  // namespace
-}  // namespace girih
+} // namespace
+} // namespace girih

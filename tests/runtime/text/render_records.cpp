@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Renders chat templates for the Python judge. Stdin: records of seven texts, each preceded by its length (4 bytes
-// little-endian): template, bos, eos, messages, tools, extra, "1" to add the generation prompt. Stdout: for each record
+// Renders chat templates for the Python judge. Stdin: records of seven texts, each preceded by its length (4
+// bytes little-endian): template, bos, eos, messages, tools, extra, "1" to add the generation prompt. Stdout:
+// for each record
 // "+" or "-" (an error), then the text or message the same way.
 #include "runtime/text/chat_template.h"
 
@@ -26,12 +27,15 @@ void writeText(char mark, std::string_view text) {
 }
 
 girih::Expected<girih::ChatPrompt> render(const std::array<std::string, 7> &fields) {
-  GIRIH_ASSIGN(girih::ChatTemplate chat, girih::ChatTemplate::parse(fields[0], fields[1], fields[2], {"<|im_end|>"}));
-  return chat.render({.messagesJson = fields[3], .toolsJson = fields[4], .extraJson = fields[5],
+  GIRIH_ASSIGN(girih::ChatTemplate chat,
+               girih::ChatTemplate::parse(fields[0], fields[1], fields[2], {"<|im_end|>"}));
+  return chat.render({.messagesJson = fields[3],
+                      .toolsJson = fields[4],
+                      .extraJson = fields[5],
                       .addGenerationPrompt = fields[6] == "1"});
 }
 
-}  // namespace
+} // namespace
 
 int main() {
   std::array<std::string, 7> fields;

@@ -20,7 +20,8 @@ inline std::string spelledByte(int byte) {
   return out;
 }
 
-constexpr int32_t kBegin = 256, kEnd = 257, kTool = 258;  // <|begin|> and <|end|> are control tokens, <tool> is not
+constexpr int32_t kBegin = 256, kEnd = 257,
+                  kTool = 258; // <|begin|> and <|end|> are control tokens, <tool> is not
 constexpr int32_t kHe = 259, kLl = 260, kHell = 261, kHello = 262, kSpaceHello = 264;
 
 // Ids 0 to 255 are the bytes.
@@ -31,8 +32,9 @@ inline GgufVocabulary smallByteLevel() {
   for (int byte = 0; byte < 256; ++byte)
     v.tokens.push_back(spelledByte(byte));
   const std::string space = spelledByte(' ');
-  for (std::string token : {std::string("<|begin|>"), std::string("<|end|>"), std::string("<tool>"), std::string("he"),
-                            std::string("ll"), std::string("hell"), std::string("hello"), space + "h", space + "hello"})
+  for (std::string token :
+       {std::string("<|begin|>"), std::string("<|end|>"), std::string("<tool>"), std::string("he"),
+        std::string("ll"), std::string("hell"), std::string("hello"), space + "h", space + "hello"})
     v.tokens.push_back(token);
   v.tokenTypes.assign(v.tokens.size(), 1);
   v.tokenTypes[kBegin] = v.tokenTypes[kEnd] = 3;
@@ -56,7 +58,7 @@ inline GgufVocabulary smallSentencePiece() {
   }
   v.scores.assign(v.tokens.size(), 0.0f);
   float score = -1;
-  for (const char *token : {"▁a", "▁ab", "bc", "▁", "a", "b", "c"}) {  // better scores first
+  for (const char *token : {"▁a", "▁ab", "bc", "▁", "a", "b", "c"}) { // better scores first
     v.tokens.push_back(token);
     v.tokenTypes.push_back(1);
     v.scores.push_back(score--);
@@ -78,4 +80,4 @@ inline GgufVocabulary smallWordPiece() {
   return v;
 }
 
-}  // namespace girih
+} // namespace girih

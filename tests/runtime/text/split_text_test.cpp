@@ -22,7 +22,8 @@ TEST(SplitText, Gpt2KeepsOneSpaceWithTheWord) {
 }
 
 TEST(SplitText, Gpt2ContractionsAreLowerCase) {
-  EXPECT_THAT(split(SplitStep::Gpt2, "it's IT'S we're 'x"), ElementsAre("it", "'s", " IT", "'", "S", " we", "'re", " '", "x"));
+  EXPECT_THAT(split(SplitStep::Gpt2, "it's IT'S we're 'x"),
+              ElementsAre("it", "'s", " IT", "'", "S", " we", "'re", " '", "x"));
   // A space that is not U+0020 does not join, and the contraction behind it still counts.
   EXPECT_THAT(split(SplitStep::Gpt2, "\xC2\xA0's"), ElementsAre("\xC2\xA0", "'s"));
 }
@@ -38,7 +39,8 @@ TEST(SplitText, Llama3TakesOneForeignCharacterBeforeAWord) {
 }
 
 TEST(SplitText, Llama3ContractionsIgnoreCaseAsUnicodeFolds) {
-  EXPECT_THAT(split(SplitStep::Llama3, "IT'S it'\xC5\xBF a'LLb"), ElementsAre("IT", "'S", " it", "'\xC5\xBF", " a", "'LL", "b"));
+  EXPECT_THAT(split(SplitStep::Llama3, "IT'S it'\xC5\xBF a'LLb"),
+              ElementsAre("IT", "'S", " it", "'\xC5\xBF", " a", "'LL", "b"));
 }
 
 TEST(SplitText, Llama3EndsWhiteSpaceAtTheLastNewline) {
@@ -47,7 +49,8 @@ TEST(SplitText, Llama3EndsWhiteSpaceAtTheLastNewline) {
 }
 
 TEST(SplitText, CasedWordsStepBackToACaselessLetter) {
-  EXPECT_THAT(split(SplitStep::Gpt4o, "HTTPServer camelCase's"), ElementsAre("HTTPServer", " camel", "Case's"));
+  EXPECT_THAT(split(SplitStep::Gpt4o, "HTTPServer camelCase's"),
+              ElementsAre("HTTPServer", " camel", "Case's"));
   // U* takes both letters; W+ then needs the caseless one back.
   EXPECT_THAT(split(SplitStep::Gpt4o, "A\xE4\xB8\xAD"), ElementsAre("A\xE4\xB8\xAD"));
   EXPECT_THAT(split(SplitStep::Tekken, "it's 12"), ElementsAre("it", "'s", " ", "1", "2"));
@@ -84,5 +87,5 @@ TEST(SplitText, LosesNothingOfMalformedText) {
   }
 }
 
-}  // namespace
-}  // namespace girih
+} // namespace
+} // namespace girih

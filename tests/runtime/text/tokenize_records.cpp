@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads texts from stdin and prints their ids, one line each: what the Python judges drive.
-// Usage: tokenize_records (FILE.gguf | tokenizer.json) [--plain] [--keep] [--special] [--time]; each text is preceded by
-// its length in bytes, 4 bytes little-endian. --plain: special tokens stay text; --keep: MalformedText::Keep;
-// --special: put BOS and its like around; --back: print the bytes that the ids decode to, in hexadecimal, instead of the ids;
+// Usage: tokenize_records (FILE.gguf | tokenizer.json) [--plain] [--keep] [--special] [--time]; each text is
+// preceded by its length in bytes, 4 bytes little-endian. --plain: special tokens stay text; --keep:
+// MalformedText::Keep;
+// --special: put BOS and its like around; --back: print the bytes that the ids decode to, in hexadecimal,
+// instead of the ids;
 // --time: print load and encode times instead.
 #include "tests/runtime/text/gguf_vocabulary.h"
 
@@ -42,7 +44,8 @@ double seconds(std::chrono::steady_clock::time_point since) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
 }
 
-void printTimes(const Tokenizer &tokenizer, const std::vector<std::string> &records, const EncodeOptions &options) {
+void printTimes(const Tokenizer &tokenizer, const std::vector<std::string> &records,
+                const EncodeOptions &options) {
   double load = 1e9, encode = 1e9;
   size_t bytes = 0, ids = 0;
   std::vector<std::byte> stored(tokenizer.serialize().begin(), tokenizer.serialize().end());
@@ -59,8 +62,8 @@ void printTimes(const Tokenizer &tokenizer, const std::vector<std::string> &reco
     encode = std::min(encode, seconds(start));
   }
   std::printf("%s: %d tokens in %zu bytes, load %.3f ms, encode %.3f ms for %zu bytes (%.1f MB/s), %zu ids\n",
-              std::string(tokenizer.kind()).c_str(), tokenizer.vocabSize(), stored.size(), load * 1e3, encode * 1e3,
-              bytes, double(bytes) / encode / 1e6, ids);
+              std::string(tokenizer.kind()).c_str(), tokenizer.vocabSize(), stored.size(), load * 1e3,
+              encode * 1e3, bytes, double(bytes) / encode / 1e6, ids);
 }
 
 int run(int argc, char **argv) {
@@ -98,7 +101,7 @@ int run(int argc, char **argv) {
   return 0;
 }
 
-}  // namespace
-}  // namespace girih
+} // namespace
+} // namespace girih
 
 int main(int argc, char **argv) { return girih::run(argc, argv); }

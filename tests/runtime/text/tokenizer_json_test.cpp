@@ -17,12 +17,14 @@ const char *kAdded = R"("added_tokens": [
 
 std::string byteLevel(const std::string &preTokenizer, const std::string &post = "null") {
   return std::string("{") + kAdded + R"(, "normalizer": null, "pre_tokenizer": )" + preTokenizer +
-         R"(, "post_processor": )" + post + R"(, "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+         R"(, "post_processor": )" + post +
+         R"(, "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
     "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "Ġ": 2, "ab": 3, "Ġab": 4, "1": 5},
               "merges": ["a b", "Ġ ab"]}})";
 }
 
-const char *kByteLevelStep = R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})";
+const char *kByteLevelStep =
+    R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})";
 
 Tokenizer make(const std::string &json, const std::string &config = "") {
   auto tokenizer = Tokenizer::fromHuggingFace(json, config);
@@ -41,7 +43,8 @@ TEST(TokenizerJson, RunsByteLevelItself) {
 TEST(TokenizerJson, TakesMergesInBothWritings) {
   std::string json = byteLevel(kByteLevelStep);
   std::string pairs = json;
-  pairs.replace(pairs.find(R"(["a b", "Ġ ab"])"), std::string(R"(["a b", "Ġ ab"])").size(), R"([["a", "b"], ["Ġ", "ab"]])");
+  pairs.replace(pairs.find(R"(["a b", "Ġ ab"])"), std::string(R"(["a b", "Ġ ab"])").size(),
+                R"([["a", "b"], ["Ġ", "ab"]])");
   EXPECT_EQ(make(pairs).encode("ab ab a").value(), make(json).encode("ab ab a").value());
 }
 
@@ -68,8 +71,9 @@ TEST(TokenizerJson, LeavesUnknownPipelinesToTheCrate) {
 }
 
 TEST(TokenizerJson, CrateKeepsBarriersAndStreams) {
-  Tokenizer tokenizer = make(byteLevel(R"({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, )" +
-                                       std::string(kByteLevelStep) + "]}"));
+  Tokenizer tokenizer =
+      make(byteLevel(R"({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, )" +
+                     std::string(kByteLevelStep) + "]}"));
   std::vector<size_t> barriers = {4};
   EXPECT_THAT(tokenizer.encode("<s>a<s>", {.barriers = barriers}).value(), testing::Contains(6).Times(2));
   barriers = {5};
@@ -97,7 +101,8 @@ TEST(TokenizerJson, RunsSentencePieceItself) {
 }
 
 TEST(TokenizerJson, SaysWhatIsWrong) {
-  for (std::string json : {"", "{", "[]", "{}", R"({"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}})"}) {
+  for (std::string json :
+       {"", "{", "[]", "{}", R"({"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}})"}) {
     auto refused = Tokenizer::fromHuggingFace(json, "");
     ASSERT_FALSE(refused.isOk()) << json;
     EXPECT_EQ(refused.status().code(), StatusCode::InvalidArgument) << refused.status().message();
@@ -106,5 +111,5 @@ TEST(TokenizerJson, SaysWhatIsWrong) {
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("tokenizer_config.json"));
 }
 
-}  // namespace
-}  // namespace girih
+} // namespace
+} // namespace girih

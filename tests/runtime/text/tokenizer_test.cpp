@@ -55,18 +55,18 @@ TEST(Tokenizer, LeavesSpecialTokensTextWhereAskedTo) {
   Tokenizer tokenizer = make(smallByteLevel());
   Ids ids = encode(tokenizer, "<|end|><tool>", {.addSpecial = false, .parseSpecial = false});
   EXPECT_THAT(ids, testing::Not(testing::Contains(kEnd)));
-  EXPECT_EQ(ids.back(), kTool);  // an added word that controls nothing
+  EXPECT_EQ(ids.back(), kTool); // an added word that controls nothing
   EXPECT_EQ(tokenizer.decode(ids, true), "<|end|><tool>");
 }
 
 TEST(Tokenizer, LetsNoSpecialTokenSpanABarrier) {
   Tokenizer tokenizer = make(smallByteLevel());
   std::string text = "<|end|>hi<|end|><|end|>";
-  std::vector<size_t> barriers = {10};  // within the second
+  std::vector<size_t> barriers = {10}; // within the second
   Ids ids = encode(tokenizer, text, {.addSpecial = false, .barriers = barriers});
   EXPECT_EQ(std::count(ids.begin(), ids.end(), kEnd), 2);
   EXPECT_EQ(tokenizer.decode(ids, false), text);
-  barriers = {9, 16};  // at the borders, not within
+  barriers = {9, 16}; // at the borders, not within
   ids = encode(tokenizer, text, {.addSpecial = false, .barriers = barriers});
   EXPECT_EQ(std::count(ids.begin(), ids.end(), kEnd), 3);
 }
@@ -121,7 +121,8 @@ TEST(Tokenizer, SkipsSpecialAndForeignIdsWhenDecoding) {
 
 TEST(StreamingDecoder, GivesWhatDecodeGivesAndNeverHalfACharacter) {
   Tokenizer tokenizer = make(smallByteLevel());
-  for (std::string text : {"é hello 😀!", "\xF0\x9F\x98", "\xE2\x82z\x80\x80", "a\xF0\x9F\x98\xF0\x9F\x98\x80", "\xED\xA0\x80"}) {
+  for (std::string text : {"é hello 😀!", "\xF0\x9F\x98", "\xE2\x82z\x80\x80",
+                           "a\xF0\x9F\x98\xF0\x9F\x98\x80", "\xED\xA0\x80"}) {
     Ids ids = encode(tokenizer, text, {.addSpecial = false, .malformed = MalformedText::Keep});
     StreamingDecoder decoder(tokenizer, true);
     std::string joined;
@@ -140,13 +141,14 @@ TEST(StreamingDecoder, HoldsBackOnlyWhatCanStillBeCompleted) {
   EXPECT_EQ(decoder.push('a'), "a");
   EXPECT_EQ(decoder.push(0xF0), "");
   EXPECT_EQ(decoder.push(0x9F), "");
-  EXPECT_EQ(decoder.push('b'), "\xEF\xBF\xBD" "b");
+  EXPECT_EQ(decoder.push('b'), "\xEF\xBF\xBD"
+                               "b");
   EXPECT_EQ(decoder.finish(), "");
 }
 
 TEST(Tokenizer, SentencePieceMergesByScoreAndFallsBackToBytes) {
   Tokenizer tokenizer = make(smallSentencePiece());
-  int32_t first = 259;  // "▁a"
+  int32_t first = 259; // "▁a"
   EXPECT_EQ(tokenizer.kind(), "sentencepiece bpe");
   // "▁a" has a better score than "bc", and both than single letters.
   EXPECT_THAT(encode(tokenizer, "abc"), ElementsAre(first + 1, first + 6));
@@ -192,7 +194,7 @@ TEST(Tokenizer, SurvivesAnyFlippedByte) {
     for (std::byte flip : {std::byte(0xFF), std::byte(1)}) {
       bytes[i] ^= flip;
       auto loaded = Tokenizer::load(bytes);
-      if (loaded.isOk()) {  // a changed letter is no damage that the form itself could show
+      if (loaded.isOk()) { // a changed letter is no damage that the form itself could show
         auto ids = loaded->encode("hello <|end|> lll é", {});
         if (ids.isOk())
           (void)loaded->decode(*ids, false);
@@ -218,13 +220,15 @@ TEST(Tokenizer, NamesWhatItDoesNotKnow) {
   auto refused = Tokenizer::fromGguf(vocabulary);
   ASSERT_FALSE(refused.isOk());
   EXPECT_EQ(refused.status().code(), StatusCode::Unimplemented);
-  EXPECT_THAT(std::string(refused.status().message()), testing::AllOf(HasSubstr("\"strange\""), HasSubstr("smollm")));
+  EXPECT_THAT(std::string(refused.status().message()),
+              testing::AllOf(HasSubstr("\"strange\""), HasSubstr("smollm")));
   vocabulary.model = "plamo2";
   EXPECT_EQ(Tokenizer::fromGguf(vocabulary).status().code(), StatusCode::Unimplemented);
 }
 
 TEST(Tokenizer, RefusesVocabulariesThatContradictThemselves) {
-  GgufVocabulary empty = smallByteLevel(), short_ = smallByteLevel(), outside = smallByteLevel(), merge = smallByteLevel();
+  GgufVocabulary empty = smallByteLevel(), short_ = smallByteLevel(), outside = smallByteLevel(),
+                 merge = smallByteLevel();
   empty.tokens.clear();
   short_.tokenTypes.pop_back();
   outside.bosToken = 100000;
@@ -253,5 +257,5 @@ TEST(Tokenizer, LoadsTheDefaultModelAtOnce) {
               ElementsAre(1, 4093, 198, 26843, 216, 33, 34, 2));
 }
 
-}  // namespace
-}  // namespace girih
+} // namespace
+} // namespace girih
