@@ -54,7 +54,9 @@ SmallVector<int64_t> matmulTile(QMatmulOp matmul) {
   int64_t numColumns = cast<ShapedType>(matmul.getInit().getType()).getDimSize(1);
   if (ShapedType::isDynamic(numColumns) || numColumns % columns != 0)
     columns = 0;  // one unit spans all columns; the kernel masks the last panel
-  return {panel ? rows * kRowGroupsPerUnit : 0, columns};
+  // Few rows share one pass over the weights, but when columns are not cut, rows are: a dispatch is a loop.
+  int64_t wholeRows = columns == 0 ? rows : 0;
+  return {panel ? rows * kRowGroupsPerUnit : wholeRows, columns};
 }
 
 // Tile sizes for the loops of `root`; 0 leaves a loop whole.
