@@ -5,6 +5,7 @@
 #include "compiler/backend.h"
 #include "compiler/emit/pack_weights.h"
 #include "compiler/emit/read_text_assets.h"
+#include "compiler/judge_passes.h"
 #include "compiler/pipeline.h"
 #include "compiler/report.h"
 #include "dialects/machine/json.h"
@@ -18,6 +19,7 @@
 #include "mlir/Pass/PassManager.h"
 #include "llvm/ADT/Twine.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Format.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 
@@ -78,8 +80,10 @@ public:
     GIRIH_ASSIGN(auto opened, weights::WeightStore::open(options.inputPath));
     store = std::make_unique<weights::WeightStore>(std::move(opened));
     GIRIH_ASSIGN(model, models::buildGraph(&context, *store));
-    GIRIH_TRY(raiseGraph());
     GIRIH_ASSIGN(auto loaded, CompilingBackend::create(options.backend));
+    if (options.judgesPasses)
+      GIRIH_TRY(judgePasses(loaded));
+    GIRIH_TRY(raiseGraph());
     for (const std::string &isa : options.isas)
       GIRIH_TRY(compileFor(loaded, isa));
     return writeProgram();
@@ -107,6 +111,23 @@ private:
                              "--numerics fast");
     if (options.isas.empty())
       return invalidArgument("no instruction set to compile for; avx2 and avx512 are known");
+    return {};
+  }
+
+  // Runs the ladder once more, on a cut-down copy, before the real one.
+  Status judgePasses(const CompilingBackend &backend) {
+    step("judging every pass", 0.02);
+    GIRIH_ASSIGN(PassJudge judge, PassJudge::create(*model.module, reference::weightsOf(*store)));
+    PassManager machineFree(&context), forMachine(&context);
+    buildMachineFreeLadder(machineFree, {.kvElement = kvType, .maxTokens = rowCounts()});
+    GIRIH_TRY(judge.run(machineFree));
+    GIRIH_ASSIGN(auto machine, machineFor(backend, backend.name() + ":" + options.isas.front()));
+    judge.module()->setAttr("girih.machine", machine);
+    buildMachineLadder(forMachine);
+    GIRIH_TRY(judge.run(forMachine));
+    for (const Verdict &verdict : judge.verdicts())
+      llvm::errs() << llvm::format("girih compile: %-28s changed the logits by %.1e of the largest\n", verdict.pass.c_str(),
+                                   verdict.difference);
     return {};
   }
 

@@ -34,6 +34,31 @@ WeightProvider weightsOf(const weights::WeightStore &store) {
 
 // ---- Frame ----
 
+Expected<Tensor> Frame::Shared::stackedWeights(const std::vector<std::string> &names, int64_t interleave) {
+  constexpr int64_t kMostKeptElements = int64_t(64) << 20;  // half a gigabyte
+  std::string key = std::to_string(interleave);
+  for (const std::string &name : names)
+    key += "\n" + name;
+  if (auto found = kept.find(key); found != kept.end())
+    return found->second;
+  std::vector<Tensor> parts;
+  for (const std::string &name : names) {
+    GIRIH_ASSIGN(Tensor part, weights(name));
+    parts.push_back(std::move(part));
+  }
+  Tensor result = parts.at(0);
+  if (parts.size() > 1) {
+    GIRIH_ASSIGN(result, stackRows(parts, interleave));
+  }
+  if (keptElements + result.numElements() > kMostKeptElements) {
+    kept.clear();
+    keptElements = 0;
+  }
+  keptElements += result.numElements();
+  kept[key] = result;
+  return result;
+}
+
 const Datum &Frame::operator[](Value value) const {
   auto found = values.find(value);
   GIRIH_CHECK(found != values.end());
@@ -89,7 +114,7 @@ Handler findHandler(Operation &op) {
 
 Expected<std::vector<Tensor>> evaluate(ModuleOp module, llvm::StringRef function, std::vector<Tensor> arguments,
                                        const WeightProvider &weights) {
-  Frame::Shared shared{module, weights, {}};
+  Frame::Shared shared(module, weights);
   Frame frame(shared);
   auto target = SymbolTable(module).lookup<func::FuncOp>(function);
   if (!target)

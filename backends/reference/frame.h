@@ -16,9 +16,18 @@ class Frame {
 public:
   // What all functions of one evaluation share.
   struct Shared {
+    Shared(mlir::ModuleOp module, const WeightProvider &weights) : module(module), weights(weights) {}
     mlir::ModuleOp module;
     const WeightProvider &weights;
     std::map<int64_t, KvState> caches;  // by layer
+
+    // Rows of the named weights stacked, `interleave` of each in turn (0: all). Kept while they are few enough:
+    // tiles ask for the same weight again and again.
+    Expected<Tensor> stackedWeights(const std::vector<std::string> &names, int64_t interleave);
+
+  private:
+    std::map<std::string, Tensor> kept;
+    int64_t keptElements = 0;
   };
   explicit Frame(Shared &shared) : shared(shared) {}
 
@@ -42,6 +51,9 @@ private:
 };
 
 using Handler = Status (*)(Frame &frame, mlir::Operation &op);
+
+// Rows of all parts one after the other, or `interleave` rows of each in turn.
+Expected<Tensor> stackRows(const std::vector<Tensor> &parts, int64_t interleave);
 
 // Null when the reference does not know the op.
 Handler findHandler(mlir::Operation &op);

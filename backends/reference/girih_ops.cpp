@@ -11,21 +11,7 @@ using namespace mlir;
 using namespace girih::dialect;
 
 namespace girih::reference {
-namespace {
 
-// ---- Weights ----
-
-Status evaluateWeight(Frame &frame, Operation &operation) {
-  auto op = cast<WeightOp>(operation);
-  GIRIH_ASSIGN(Tensor values, frame.shared.weights(op.getName().str()));
-  llvm::ArrayRef<int64_t> shape = cast<RankedTensorType>(op.getType()).getShape();
-  if (llvm::ArrayRef<int64_t>(values.shape()) != shape)
-    return invalidArgument("weight \"" + op.getName().str() + "\" has another shape than its op");
-  frame.set(op.getResult(), std::move(values));
-  return {};
-}
-
-// Rows of all parts one after the other, or `interleave` rows of each in turn.
 Expected<Tensor> stackRows(const std::vector<Tensor> &parts, int64_t interleave) {
   std::vector<int64_t> shape = parts[0].shape();
   int64_t rowElements = shape[0] == 0 ? 0 : parts[0].numElements() / shape[0];
@@ -48,6 +34,20 @@ Expected<Tensor> stackRows(const std::vector<Tensor> &parts, int64_t interleave)
   return Tensor(std::move(shape), std::move(rows));
 }
 
+namespace {
+
+// ---- Weights ----
+
+Status evaluateWeight(Frame &frame, Operation &operation) {
+  auto op = cast<WeightOp>(operation);
+  GIRIH_ASSIGN(Tensor values, frame.shared.stackedWeights({op.getName().str()}, 0));
+  llvm::ArrayRef<int64_t> shape = cast<RankedTensorType>(op.getType()).getShape();
+  if (llvm::ArrayRef<int64_t>(values.shape()) != shape)
+    return invalidArgument("weight \"" + op.getName().str() + "\" has another shape than its op");
+  frame.set(op.getResult(), std::move(values));
+  return {};
+}
+
 Status evaluateConcatRows(Frame &frame, Operation &operation) {
   auto op = cast<ConcatRowsOp>(operation);
   std::vector<Tensor> parts;
@@ -63,12 +63,10 @@ Status evaluateLayerWeight(Frame &frame, Operation &operation) {
   int64_t layer = frame.index(op.getLayer());
   if (layer < 0 || layer >= static_cast<int64_t>(op.getNames().size()))
     return invalidArgument("layer " + std::to_string(layer) + "; there are names for " + std::to_string(op.getNames().size()));
-  std::vector<Tensor> parts;
-  for (Attribute name : cast<ArrayAttr>(op.getNames()[layer])) {
-    GIRIH_ASSIGN(Tensor part, frame.shared.weights(cast<StringAttr>(name).str()));
-    parts.push_back(std::move(part));
-  }
-  GIRIH_ASSIGN(Tensor stacked, stackRows(parts, static_cast<int64_t>(op.getInterleave())));
+  std::vector<std::string> names;
+  for (Attribute name : cast<ArrayAttr>(op.getNames()[layer]))
+    names.push_back(cast<StringAttr>(name).str());
+  GIRIH_ASSIGN(Tensor stacked, frame.shared.stackedWeights(names, static_cast<int64_t>(op.getInterleave())));
   frame.set(op.getResult(), std::move(stacked));
   return {};
 }

@@ -94,6 +94,9 @@ int main(int argc, char **argv) {
                                cl::value_desc("file"), cl::cat(category));
   cl::opt<std::string> dump("dump-ir", cl::desc("write the IR after each pass into this folder"),
                             cl::value_desc("folder"), cl::cat(category));
+  cl::opt<bool> judge("judge-passes",
+                      cl::desc("debugging: evaluate the graph after every pass, and name the first that changes the answer"),
+                      cl::cat(category));
   cl::opt<int> maxTokens("max-tokens-per-step", cl::init(512), cl::desc("most tokens of one step"),
                          cl::value_desc("n"), cl::cat(category));
   cl::opt<int> threads("threads", cl::init(0), cl::desc("threads that pack weights (default: all)"),
@@ -141,6 +144,7 @@ int main(int argc, char **argv) {
   options.kvType = kv;
   options.reportPath = report;
   options.dumpFolder = dump;
+  options.judgesPasses = judge;
   options.maxTokensPerStep = maxTokens;
   options.numThreads = threads;
   options.progress = Progress(quiet);
