@@ -78,7 +78,7 @@ int main(int argc, char **argv) {
     data.logitRows.push_back(static_cast<int32_t>((s + 1) * each - 1));
   }
   std::vector<double> seconds;
-  for (int i = 0; i < (numTokens > 64 ? 7 : 41); ++i) {
+  for (int i = 0; i < (numTokens > 64 ? 7 : 201); ++i) {
     double begin = now(numThreads);
     (*step)->run(data, numThreads, argv[3]);
     seconds.push_back(now(numThreads) - begin);
