@@ -52,11 +52,12 @@ private:
   }
 
   bool isAllowed(int32_t id, size_t begin, size_t end) const {
-    if (vocabulary.tokenHas(id, kTokenSpecial) && !parseSpecial)
+    bool isGuarded = vocabulary.isGuarded(id);
+    if (isGuarded && !parseSpecial)
       return false;
     auto barrier = std::upper_bound(barriers.begin(), barriers.end(), begin);
     // A message may not write control tokens; added words that are none stay what they are.
-    if (vocabulary.tokenHas(id, kTokenSpecial) && barrier != barriers.end() && *barrier < end)
+    if (isGuarded && barrier != barriers.end() && *barrier < end)
       return false;
     return !vocabulary.tokenHas(id, kTokenSingleWord) || (!isWordBefore(begin) && !isWordAt(end));
   }

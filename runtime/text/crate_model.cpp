@@ -54,6 +54,7 @@ public:
   bool isSpecial(int32_t id) const override {
     return std::binary_search(specials.begin(), specials.end(), id);
   }
+  bool isGuarded(int32_t id) const override { return isSpecial(id); }
 
 private:
   Status append(std::string_view text, bool addSpecial, bool parseSpecial, std::vector<int32_t> &ids) const {

@@ -111,6 +111,8 @@ public:
     return vocabulary.contains(id) && vocabulary.tokenHas(id, kTokenSpecial);
   }
 
+  bool isGuarded(int32_t id) const override { return vocabulary.contains(id) && vocabulary.isGuarded(id); }
+
 private:
   void encodePart(std::string_view part, bool isFirst, std::vector<int32_t> &ids) const {
     std::string normalized;

@@ -26,6 +26,8 @@ public:
   virtual int32_t tokenToId(std::string_view token) const = 0;
   virtual std::string idToToken(int32_t id) const = 0;
   virtual bool isSpecial(int32_t id) const = 0;
+  // As Vocabulary::isGuarded.
+  virtual bool isGuarded(int32_t id) const = 0;
 
   const Vocabulary &form() const { return vocabulary; }
   std::span<const std::byte> serialized() const { return bytes; }

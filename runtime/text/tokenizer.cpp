@@ -57,7 +57,7 @@ bool Tokenizer::isSpecial(int32_t id) const { return model->isSpecial(id); }
 std::vector<std::string> Tokenizer::specialTexts() const {
   std::vector<std::string> texts;
   for (int32_t id = 0; id < vocabSize(); ++id)
-    if (isSpecial(id))
+    if (model->isGuarded(id))
       texts.push_back(idToToken(id));
   return texts;
 }

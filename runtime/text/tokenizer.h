@@ -45,7 +45,7 @@ enum class MalformedText {
 
 struct EncodeOptions {
   bool addSpecial = true;   // what the tokenizer puts around a text, for instance BOS
-  bool parseSpecial = true; // "<|im_end|>" in the text is the token; false: it stays text
+  bool parseSpecial = true; // "<|im_end|>" in the text is the token; false: specialTexts() stay text
   MalformedText malformed = MalformedText::Replace;
   // Ascending byte positions of the text that no special token may span: see ChatPrompt.
   std::span<const size_t> barriers = {};
@@ -82,6 +82,8 @@ public:
   std::string idToToken(int32_t id) const;
   // Control tokens such as <|im_end|>: skipped by decode, and text when typed in a chat message.
   bool isSpecial(int32_t id) const;
+  // What ChatTemplate keeps messages from writing: the special tokens and the added ones spelled like them
+  // ("<|START_OF_TURN_TOKEN|>" of Command R, which its vocabulary lists as an ordinary word).
   std::vector<std::string> specialTexts() const;
   int32_t bosToken() const; // -1: none
   int32_t eosToken() const; // -1: none

@@ -72,6 +72,20 @@ uint64_t Vocabulary::hashMerge(int32_t left, int32_t right) {
   return mix(uint64_t(uint32_t(left)) << 32 | uint32_t(right));
 }
 
+bool Vocabulary::isGuarded(int32_t id) const {
+  if (tokenHas(id, kTokenSpecial))
+    return true;
+  std::string_view token = tokenBytes(id);
+  constexpr std::string_view kWideBar = "\xEF\xBD\x9C"; // DeepSeek writes U+FF5C
+  auto opens = [&](std::string_view bar) {
+    return token.starts_with("<") && token.substr(1).starts_with(bar);
+  };
+  auto closes = [&](std::string_view bar) {
+    return token.ends_with(">") && token.substr(0, token.size() - 1).ends_with(bar);
+  };
+  return tokenHas(id, kTokenAdded) && (opens("|") || closes("|") || opens(kWideBar) || closes(kWideBar));
+}
+
 int32_t Vocabulary::findWord(std::string_view word, bool continuation) const {
   size_t mask = words.size() - 1;
   for (size_t at = hashWord(word, continuation) & mask;; at = (at + 1) & mask) {

@@ -121,6 +121,9 @@ public:
     return bytes.substr(begin, ends[id] - begin);
   }
   bool tokenHas(int32_t id, TokenFlag flag) const { return flags[id] & flag; }
+  // Added tokens that the text of a message may not become: the special ones, and those written like one
+  // ("<|turn|>"): some vocabularies list the tokens that part their turns as ordinary words.
+  bool isGuarded(int32_t id) const;
   // Ordinary tokens only, neither special nor byte tokens; -1: none.
   int32_t findWord(std::string_view word, bool continuation = false) const;
   // Null: these two do not merge.

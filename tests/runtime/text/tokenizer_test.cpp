@@ -59,6 +59,19 @@ TEST(Tokenizer, LeavesSpecialTokensTextWhereAskedTo) {
   EXPECT_EQ(tokenizer.decode(ids, true), "<|end|><tool>");
 }
 
+TEST(Tokenizer, GuardsAddedWordsThatAreSpelledLikeControlTokens) {
+  GgufVocabulary vocabulary = smallByteLevel();
+  vocabulary.tokens.push_back("<|turn|>");
+  vocabulary.tokenTypes.push_back(4);
+  int32_t turn = static_cast<int32_t>(vocabulary.tokens.size()) - 1;
+  Tokenizer tokenizer = make(vocabulary);
+  EXPECT_THAT(encode(tokenizer, "<|turn|>"), ElementsAre(turn));
+  EXPECT_THAT(encode(tokenizer, "<|turn|>", {.addSpecial = false, .parseSpecial = false}),
+              testing::Not(testing::Contains(turn)));
+  EXPECT_THAT(tokenizer.specialTexts(), testing::Contains("<|turn|>"));
+  EXPECT_EQ(tokenizer.decode(Ids{turn}, true), "<|turn|>"); // still a word where it is printed
+}
+
 TEST(Tokenizer, LetsNoSpecialTokenSpanABarrier) {
   Tokenizer tokenizer = make(smallByteLevel());
   std::string text = "<|end|>hi<|end|><|end|>";
