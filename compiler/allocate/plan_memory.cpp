@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih-plan-memory: replaces allocations by offsets into one arena.
 //
-// A shared buffer lives from its allocation to its last use, uses through views and loops included; buffers are
-// placed largest first at the lowest offset where no living neighbour is.
+// A shared buffer lives from its allocation to its last use, uses through views and loops included (one that a loop
+// carries, through the whole loop); buffers are placed largest first at the lowest offset where no living neighbour is.
 #include "compiler/allocate/passes.h"
 
 #include "dialects/girih/dialect.h"
@@ -63,6 +63,8 @@ private:
         local.push_back(buffer);
         return WalkResult::advance();
       }
+      if (failed(checkCarried(alloc)))
+        return WalkResult::interrupt();
       findLife(buffer);
       shared.push_back(buffer);
       return WalkResult::advance();
@@ -90,7 +92,8 @@ private:
     return succeeded(found) ? std::min(*found, maxTokens) : maxTokens;
   }
 
-  // The last operation that may touch the buffer; a use inside a loop that the buffer outlives counts to its end.
+  // From the first to the last operation that may touch the buffer. A buffer that a loop hands to its next iteration
+  // lives as long as the whole loop: what stands earlier in the body runs again while the next iteration reads it.
   void findLife(Buffer &buffer) {
     Block *home = buffer.alloc->getBlock();
     buffer.firstUse = buffer.lastUse = numbers[buffer.alloc];
@@ -102,11 +105,68 @@ private:
         continue;
       for (OpOperand &use : alias.getUses()) {
         Operation *user = use.getOwner();
-        Operation *ancestor = home->findAncestorOpInBlock(*user);
-        buffer.lastUse = std::max(buffer.lastUse, ancestor ? endOf(ancestor) : endOf(home->getParentOp()));
+        // A use beyond a loop around the allocation: of the loop's result.
+        Block *level = home;
+        while (!level->findAncestorOpInBlock(*user))
+          level = outlive(buffer, level);
+        buffer.lastUse = std::max(buffer.lastUse, endOf(level->findAncestorOpInBlock(*user)));
+        if (isa<scf::YieldOp>(user) && user->getBlock() == home && isa<scf::ForOp>(home->getParentOp()))
+          outlive(buffer, home);
         addAliases(use, aliases);
       }
     }
+  }
+
+  // Makes the buffer live through the loop that `block` is the body of; returns the block around it.
+  Block *outlive(Buffer &buffer, Block *block) {
+    Operation *loop = block->getParentOp();
+    buffer.firstUse = std::min(buffer.firstUse, numbers[loop]);
+    buffer.lastUse = std::max(buffer.lastUse, endOf(loop));
+    return loop->getBlock();
+  }
+
+  // A buffer of a body that becomes the next iteration's argument is written again at the same address: every read
+  // of the argument must come before. In one and the same dispatch, a tile may read just the elements it writes.
+  LogicalResult checkCarried(memref::AllocOp alloc) {
+    Block *home = alloc->getBlock();
+    auto loop = dyn_cast<scf::ForOp>(home->getParentOp());
+    if (!loop)
+      return success();
+    for (OpOperand &yielded : home->getTerminator()->getOpOperands()) {
+      if (yielded.get() != alloc.getResult())
+        continue;
+      SmallVector<Operation *> writes = usesOf(alloc, home);
+      SmallVector<Operation *> reads = usesOf(loop.getRegionIterArg(yielded.getOperandNumber()), home);
+      for (Operation *read : reads)
+        for (Operation *write : writes) {
+          Operation *readAt = home->findAncestorOpInBlock(*read), *writeAt = home->findAncestorOpInBlock(*write);
+          if (readAt->isBeforeInBlock(writeAt) || (readAt == writeAt && isSameTile(read, write)))
+            continue;
+          return alloc.emitOpError("is written while the iteration before is still read from it; the loop needs two "
+                                   "buffers in turn");
+        }
+    }
+    return success();
+  }
+
+  // Operations of the body that touch a buffer, at home level or in a dispatch; views at home level are looked through.
+  SmallVector<Operation *> usesOf(Value buffer, Block *home) {
+    SmallVector<Operation *> found;
+    SmallVector<Value> aliases{buffer};
+    while (!aliases.empty())
+      for (Operation *user : aliases.pop_back_val().getUsers()) {
+        if (isa<ViewLikeOpInterface>(user) && user->getBlock() == home)
+          llvm::append_range(aliases, user->getResults());
+        else if (!isa<scf::YieldOp, memref::DimOp>(user))
+          found.push_back(user);
+      }
+    return found;
+  }
+
+  static bool isSameTile(Operation *a, Operation *b) {
+    auto left = dyn_cast<memref::SubViewOp>(a), right = dyn_cast<memref::SubViewOp>(b);
+    return left && right && left.getMixedOffsets() == right.getMixedOffsets() &&
+           left.getMixedSizes() == right.getMixedSizes() && left.getMixedStrides() == right.getMixedStrides();
   }
 
   int64_t endOf(Operation *op) {
