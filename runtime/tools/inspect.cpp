@@ -13,11 +13,11 @@ namespace girih::tools {
 
 Expected<int> inspectCommand(const Arguments &arguments) {
   std::string file, format = "text";
-  bool allTensors = false;
+  bool everything = false;
   CommandLine line("inspect", "Shows what a .girih file holds: model, variants, numerics, tiling, quantization, notes. Runs nothing of it.");
   line.positional("FILE", file, "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
   line.choice("--format", format, {"text", "json"}, "How to print the report");
-  line.flag("--tensors", allTensors, "List every tensor, not only a sum for each kind (JSON always lists all)");
+  line.flag("--all", everything, "List every tensor and every dispatch, not only sums (JSON always lists all)");
   line.examples("Examples:\n  girih inspect model.girih\n  girih inspect model.girih --format json | jq .variants");
   if (auto exitStatus = line.parse(arguments))
     return *exitStatus;
@@ -26,7 +26,7 @@ Expected<int> inspectCommand(const Arguments &arguments) {
   if (format == "json")
     std::cout << programReportJson(*program) << std::endl;
   else
-    std::cout << programReportText(*program, allTensors) << std::flush;
+    std::cout << programReportText(*program, everything) << std::flush;
   return 0;
 }
 

@@ -5,6 +5,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/sha256.h"
 
+#include <algorithm>
 #include <iomanip>
 #include <map>
 #include <sstream>
@@ -12,6 +13,8 @@
 
 namespace girih::tools {
 namespace {
+
+constexpr double kSmallShare = 0.005;  // of an entry's predicted time: smaller dispatches are summed up
 
 // Tensors of one storage, layout and treatment, summed up.
 struct QuantizationRow {
@@ -45,6 +48,12 @@ std::string shapeText(const std::vector<int64_t> &shape) {
 std::string megabytes(uint64_t numBytes) {
   std::ostringstream text;
   text << std::fixed << std::setprecision(1) << static_cast<double>(numBytes) / 1e6 << " MB";
+  return text.str();
+}
+
+std::string microseconds(double seconds) {
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(1) << seconds * 1e6 << " us";
   return text.str();
 }
 
@@ -87,9 +96,9 @@ void addVariants(std::ostream &out, const program::Tables &tables) {
   }
 }
 
-void addQuantization(std::ostream &out, const program::Tables &tables, bool allTensors) {
+void addQuantization(std::ostream &out, const program::Tables &tables, bool everything) {
   out << "\nquantization\n";
-  if (allTensors) {
+  if (everything) {
     for (const program::Tensor &tensor : tables.tensors)
       out << "  " << std::left << std::setw(44) << tensor.name << ' ' << std::setw(14) << shapeText(tensor.shape) << ' ' << std::setw(7)
           << tensor.storage << ' ' << std::setw(22) << tensor.layout << ' ' << tensor.treatment << '\n';
@@ -100,15 +109,41 @@ void addQuantization(std::ostream &out, const program::Tables &tables, bool allT
         << std::setw(5) << row.numTensors << " tensors " << std::setw(10) << megabytes(row.sizeBytes) << "  " << std::get<2>(kind) << '\n';
 }
 
-void addDispatches(std::ostream &out, const program::Tables &tables) {
-  if (tables.dispatches.empty())
+void addDispatch(std::ostream &out, const program::DispatchReport &dispatch) {
+  out << "    " << std::left << std::setw(42) << dispatch.name << ' ' << dispatch.tiles << "; " << dispatch.strategy << "; "
+      << microseconds(dispatch.predictedSeconds) << ", " << dispatch.bound << "-bound; "
+      << dispatch.footprintBytes / 1024 << " KiB in " << dispatch.level << '\n';
+}
+
+// Every dispatch of the preferred variant whose prediction counts, those below kSmallShare of their entry's in one line;
+// with `everything` all of all variants.
+void addDispatches(std::ostream &out, const program::Tables &tables, bool everything) {
+  if (tables.dispatches.empty() || tables.executables.empty())
     return;
-  out << "\ntiling (predicted from the machine's description)\n";
-  for (const program::DispatchReport &dispatch : tables.dispatches)
-    out << "  " << std::left << std::setw(28) << dispatch.name << ' ' << std::setw(8) << dispatch.isa << ' ' << std::setw(14)
-        << dispatch.entry << ' ' << dispatch.tiles << "; " << dispatch.strategy << "; " << std::setprecision(3)
-        << dispatch.predictedSeconds * 1e6 << " us, " << dispatch.bound << "-bound; " << dispatch.footprintBytes / 1024 << " KiB in "
-        << dispatch.level << '\n';
+  auto preferred = std::max_element(tables.executables.begin(), tables.executables.end(),
+                                    [](const auto &left, const auto &right) { return left.preference < right.preference; });
+  out << "\ntiling, with the time that the machine's description predicts (of a repeated layer, once"
+      << (everything ? ")\n" : "; --all: every dispatch of every variant)\n");
+  for (const program::Executable &executable : tables.executables)
+    for (const program::Entry &entry : executable.entries) {
+      if (!everything && executable.isa != preferred->isa)
+        continue;
+      double entrySeconds = 0, restSeconds = 0;
+      size_t numRest = 0;
+      auto belongs = [&](const program::DispatchReport &dispatch) { return dispatch.isa == executable.isa && dispatch.entry == entry.symbol; };
+      for (const program::DispatchReport &dispatch : tables.dispatches)
+        entrySeconds += belongs(dispatch) ? dispatch.predictedSeconds : 0;
+      out << "  " << executable.isa << ' ' << entry.symbol << '\n';
+      for (const program::DispatchReport &dispatch : tables.dispatches) {
+        bool isSmall = dispatch.predictedSeconds < entrySeconds * kSmallShare;
+        if (belongs(dispatch) && (everything || !isSmall))
+          addDispatch(out, dispatch);
+        else if (belongs(dispatch))
+          restSeconds += dispatch.predictedSeconds, ++numRest;
+      }
+      if (numRest > 0)
+        out << "    and " << numRest << " small ones: " << microseconds(restSeconds) << '\n';
+    }
 }
 
 void writeModel(JsonWriter &writer, const program::Model &model) {
@@ -172,12 +207,12 @@ void writeText(JsonWriter &writer, const program::Tables &tables) {
 
 }  // namespace
 
-std::string programReportText(const program::Program &program, bool allTensors) {
+std::string programReportText(const program::Program &program, bool everything) {
   std::ostringstream out;
   addModel(out, program);
   addVariants(out, program.tables());
-  addQuantization(out, program.tables(), allTensors);
-  addDispatches(out, program.tables());
+  addQuantization(out, program.tables(), everything);
+  addDispatches(out, program.tables(), everything);
   for (const program::Note &note : program.tables().notes)
     out << "\nnote on " << note.topic << ": " << note.text << '\n';
   return out.str();

@@ -8,8 +8,8 @@
 
 namespace girih::tools {
 
-// One screen; with `allTensors` a line for every tensor instead of one for each format and treatment.
-std::string programReportText(const program::Program &program, bool allTensors);
+// One or two screens; with `everything` a line for every tensor and every dispatch, instead of sums.
+std::string programReportText(const program::Program &program, bool everything);
 // Everything, in one object: model, variants, generation, tokenizer, tensors, quantization, dispatches, goldens, notes.
 std::string programReportJson(const program::Program &program);
 

@@ -149,7 +149,7 @@ class Others(Toy):
         self.assertEqual(report["tensors"][0]["treatment"], "kept, lossless")
         self.assertEqual(report["dispatches"][0]["level"], "L1")
         self.assertEqual(report["notes"][0]["topic"], "toy")
-        text = girih("inspect", self.toy, "--tensors").stdout
+        text = girih("inspect", self.toy, "--all").stdout
         for word in ("exact", "baseline", "invariant", "toy.weights", "toy_dispatch", "no layer here is real"):
             self.assertIn(word, text)
 
