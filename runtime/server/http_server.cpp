@@ -44,6 +44,7 @@ constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 // Bytes and time spent on reading away a refused body, so that the client reads our answer instead of a reset.
 constexpr size_t kMaxDiscardedBytes = 512 * 1024 * 1024;
 constexpr std::chrono::seconds kMaxDiscardTime{20};
+constexpr std::chrono::seconds kDiscardIdleTime{2};
 
 struct Connection {
   explicit Connection(tcp::socket socket) : stream(std::move(socket)) {}
@@ -337,9 +338,12 @@ asio::awaitable<void> HttpServer::Listener::refuse(Connection &connection, const
   ErrorCode ignored;
   stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
   std::vector<char> discarded(64 * 1024);
-  stream.expires_after(kMaxDiscardTime);
-  for (size_t numDiscarded = 0; !error && numDiscarded < kMaxDiscardedBytes && !draining; numDiscarded += numBytes)
+  auto end = std::chrono::steady_clock::now() + kMaxDiscardTime;
+  connection.isIdle = true;  // a drain need not wait for this
+  for (size_t numDiscarded = 0; !error && numDiscarded < kMaxDiscardedBytes && !draining; numDiscarded += numBytes) {
+    stream.expires_at(std::min(end, std::chrono::steady_clock::now() + kDiscardIdleTime));
     std::tie(error, numBytes) = co_await stream.async_read_some(asio::buffer(discarded), kAwait);
+  }
 }
 
 asio::awaitable<bool> HttpServer::Listener::refuseUnreadable(Connection &connection, const Parser &parser,
