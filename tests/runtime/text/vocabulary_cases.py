@@ -30,8 +30,13 @@ def fetch(folder):
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / "llama_cpp_python-0.3.36.tar.gz"
     if not archive.exists():
-        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", "llama-cpp-python",
-                        PACKAGE, "-d", folder], check=True)
+        requirements = folder / "requirements.txt"
+        requirements.write_text(f"{PACKAGE} --hash=sha256:{SHA256}\n")
+        command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--no-binary",
+                   "llama-cpp-python", "--require-hashes", "-r", requirements, "-d", folder]
+        if subprocess.run(command).returncode or not archive.exists():
+            print(f"skipped: pip could not fetch {PACKAGE}; set GIRIH_VOCABULARIES to a folder that has the files")
+            sys.exit(77)
     if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
         sys.exit(f"{archive}: the checksum is not {SHA256}; delete it and try again")
     with tarfile.open(archive) as tar:
