@@ -14,6 +14,7 @@ pub struct Template {
     environment: Environment<'static>,
     bos: String,
     eos: String,
+    /// Sorted, each once.
     specials: Vec<String>,
     /// The template walks a content array itself; else its text parts are joined first.
     takes_parts: bool,
@@ -27,7 +28,9 @@ struct Request {
 }
 
 impl Template {
-    fn new(source: &str, bos: &str, eos: &str, specials: Vec<String>) -> Result<Template, String> {
+    fn new(source: &str, bos: &str, eos: &str, mut specials: Vec<String>) -> Result<Template, String> {
+        specials.sort();
+        specials.dedup();
         let mut environment = Environment::new();
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
@@ -218,11 +221,8 @@ fn mark_text(text: &str, specials: &[String], marker: &str) -> Option<String> {
     if start < text.len() && specials.iter().any(continues) {
         places.push(start);
     }
-    let firsts: std::collections::BTreeSet<char> = specials.iter().filter_map(|special| special.chars().next()).collect();
-    for (at, first) in text.char_indices().filter(|(_, c)| firsts.contains(c)) {
-        let rest = &text[at..];
-        let begins = |special: &String| rest.starts_with(special.as_str()) || special.starts_with(rest);
-        if specials.iter().any(begins) {
+    for (at, first) in text.char_indices() {
+        if begins_special(&text.as_bytes()[at..], specials) {
             places.push(at + first.len_utf8());
         }
     }
@@ -237,6 +237,23 @@ fn mark_text(text: &str, specials: &[String], marker: &str) -> Option<String> {
         from = place;
     }
     Some(out + &text[from..])
+}
+
+/// Whether a special token, or as much of one as the text has room for, stands at its start. Narrows the sorted range of
+/// tokens byte by byte: a text of nothing but beginnings costs no more than its length.
+fn begins_special(text: &[u8], specials: &[String]) -> bool {
+    let mut range = specials;
+    for (place, byte) in text.iter().enumerate() {
+        match range.first() {
+            None => return false,
+            Some(shortest) if shortest.len() == place => return true,
+            Some(_) => {}
+        }
+        let low = range.partition_point(|special| special.as_bytes()[place] < *byte);
+        let high = range.partition_point(|special| special.as_bytes()[place] <= *byte);
+        range = &range[low..high];
+    }
+    !range.is_empty()
 }
 
 /// The text without its markers, and where they stood.
