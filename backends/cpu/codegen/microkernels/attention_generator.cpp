@@ -17,6 +17,9 @@ namespace {
 constexpr int64_t kPositions = GIRIH_KV_BLOCK_TOKENS;
 static_assert(kPositions == kLanes, "one vector holds the scores of one KV block");
 constexpr int64_t kVectorBytes = kLanes * 4;
+// KV blocks whose scores are computed side by side where there are few rows: one row alone is a single chain of
+// dependent multiply-adds, and would wait for each of them.
+constexpr int64_t kMaxChunkBlocks = 4;
 constexpr double kNegativeInfinity = -std::numeric_limits<double>::infinity();
 
 int64_t vectorsOf(int64_t extent) { return (extent + kLanes - 1) / kLanes; }
@@ -24,7 +27,8 @@ int64_t vectorsOf(int64_t extent) { return (extent + kLanes - 1) / kLanes; }
 }  // namespace
 
 int64_t attentionFrameBytes(const AttentionShape &shape, int64_t numTokens) {
-  return numTokens * shape.headsPerGroup * (2 * kVectorBytes + 2 * 4 + vectorsOf(shape.valueDim) * kVectorBytes) + 64;
+  int64_t rowBytes = (kMaxChunkBlocks + 1) * kVectorBytes + 2 * 4 + vectorsOf(shape.valueDim) * kVectorBytes;
+  return numTokens * shape.headsPerGroup * rowBytes + 64;
 }
 
 AttentionGenerator::AttentionGenerator(KernelBuilder &k, const IsaTraits &isa, const AttentionShape &shape,
@@ -33,7 +37,7 @@ AttentionGenerator::AttentionGenerator(KernelBuilder &k, const IsaTraits &isa, c
       numVectors(vectorsOf(shape.valueDim)) {
   int64_t rows = maxTokens * shape.headsPerGroup;
   scoresAt = 0;
-  sumsAt = scoresAt + rows * kVectorBytes;
+  sumsAt = scoresAt + kMaxChunkBlocks * rows * kVectorBytes;
   outAt = sumsAt + rows * kVectorBytes;
   maxAt = outAt + rows * numVectors * kVectorBytes;
   factorAt = maxAt + rows * 4;
@@ -94,18 +98,32 @@ void AttentionGenerator::emit(int64_t numTokens, Value token, Value group, Value
   Value endBlock = k.add(k.div(lastPosition, kPositions), 1);
 
   clearState(rows);
-  k.loop(firstBlock, endBlock, 1, [&](Value number) {
+  auto blockAddress = [&](Value number) {
     Value block = k.toIndex(k.load(k.b.getI32Type(), k.at(table, k.mul(number, 4))));
-    Value base = k.at(operands.cache, k.mul(block, shape.blockBytes));
-    int64_t keyBytes = shape.keyDim * kPositions * elementBytes;
-    int64_t valueBytes = shape.valueDim * kPositions * elementBytes;
-    Value keys = k.at(base, k.mul(cacheGroup, keyBytes));
-    Value values = k.at(k.at(base, shape.numGroups * keyBytes), k.mul(cacheGroup, valueBytes));
-    Value blockStart = k.mul(number, kPositions);
+    return k.at(operands.cache, k.mul(block, shape.blockBytes));
+  };
+  int64_t keyBytes = shape.keyDim * kPositions * elementBytes;
+  int64_t valueBytes = shape.valueDim * kPositions * elementBytes;
+  int64_t chunk = std::clamp<int64_t>((isa.laneVectors - 2) / rows.count, 1, kMaxChunkBlocks);
+  k.loop(firstBlock, endBlock, chunk, [&](Value first) {
+    SmallVector<Value> keys;
+    for (int64_t block = 0; block < chunk; ++block) {
+      // Past the end the last block's scores are computed again, and not used.
+      Value number = k.minOf(k.add(first, block), k.sub(endBlock, k.index(1)));
+      keys.push_back(k.at(blockAddress(number), k.mul(cacheGroup, keyBytes)));
+    }
     scores(rows, keys);
-    softmax(rows, numTokens, blockStart);
-    // Slots after the last position may hold anything, even NaN: they are not read.
-    accumulate(rows, values, k.minOf(k.sub(endPosition, blockStart), k.index(kPositions)));
+    auto fold = [&](Value number, Value firstScore) {
+      Value values = k.at(k.at(blockAddress(number), shape.numGroups * keyBytes), k.mul(cacheGroup, valueBytes));
+      Value blockStart = k.mul(number, kPositions);
+      softmax(rows, numTokens, blockStart, firstScore);
+      // Slots after the last position may hold anything, even NaN: they are not read.
+      accumulate(rows, values, k.minOf(k.sub(endPosition, blockStart), k.index(kPositions)), firstScore);
+    };
+    if (chunk == 1)
+      return fold(first, k.index(0));
+    k.loop(first, k.minOf(k.add(first, chunk), endBlock), 1,
+           [&](Value number) { fold(number, k.mul(k.sub(number, first), rows.count)); });
   });
   finish(rows);
 }
@@ -119,22 +137,27 @@ void AttentionGenerator::clearState(const Rows &rows) {
   });
 }
 
-// scores[row][u] = sum over ascending d of q[row, d] * K[d][u]; K is read once for as many rows as registers hold.
-void AttentionGenerator::scores(const Rows &rows, Value keys) {
+// scores[block][row][u] = sum over ascending d of q[row, d] * K[block][d][u]; each K is read once for as many rows as
+// registers hold.
+void AttentionGenerator::scores(const Rows &rows, ArrayRef<Value> keys) {
+  int64_t numBlocks = static_cast<int64_t>(keys.size());
   int64_t tile = std::min(rows.count, isa.laneVectors - 2);
   constexpr int64_t kUnroll = 4;
   forRowTiles(rows.count, tile, [&](Value firstRow, int64_t numRows) {
-    SmallVector<Value> queries, sums(numRows, k.lanesOf(0));
+    SmallVector<Value> queries, sums(numRows * numBlocks, k.lanesOf(0));
     for (int64_t row = 0; row < numRows; ++row)
       queries.push_back(rowAddress(operands.q, operands.qTokenStride, operands.qHeadStride, rows,
                                    k.add(firstRow, row)));
     auto step = [&](Value depth, int64_t count, SmallVector<Value> &sums) {
       for (int64_t inner = 0; inner < count; ++inner) {
-        Value key = loadCache(k.at(k.at(keys, k.mul(depth, kPositions * elementBytes)),
-                                   inner * kPositions * elementBytes));
+        SmallVector<Value> loaded;
+        for (Value key : keys)
+          loaded.push_back(loadCache(k.at(k.at(key, k.mul(depth, kPositions * elementBytes)),
+                                          inner * kPositions * elementBytes)));
         for (int64_t row = 0; row < numRows; ++row) {
-          Value value = k.load(k.b.getF32Type(), k.at(k.at(queries[row], k.mul(depth, 4)), inner * 4));
-          sums[row] = k.fma(k.splat(value), key, sums[row]);
+          Value value = k.splat(k.load(k.b.getF32Type(), k.at(k.at(queries[row], k.mul(depth, 4)), inner * 4)));
+          for (int64_t block = 0; block < numBlocks; ++block)
+            sums[block * numRows + row] = k.fma(value, loaded[block], sums[block * numRows + row]);
         }
       }
     };
@@ -148,13 +171,15 @@ void AttentionGenerator::scores(const Rows &rows, Value keys) {
     }
     if (rolled != shape.keyDim)
       step(k.index(rolled), shape.keyDim - rolled, sums);
-    for (int64_t row = 0; row < numRows; ++row)
-      k.store(sums[row], slot(scoresAt, k.add(firstRow, row), kVectorBytes));
+    for (int64_t block = 0; block < numBlocks; ++block)
+      for (int64_t row = 0; row < numRows; ++row)
+        k.store(sums[block * numRows + row],
+                slot(scoresAt, k.add(firstRow, block * rows.count + row), kVectorBytes));
   });
 }
 
 // Turns scores into weights, relative to the new running maximum; keeps the factor that brings older sums to it.
-void AttentionGenerator::softmax(const Rows &rows, int64_t numTokens, Value blockStart) {
+void AttentionGenerator::softmax(const Rows &rows, int64_t numTokens, Value blockStart, Value firstScore) {
   Type i32 = k.b.getI32Type();
   Value positions = arith::AddIOp::create(k.b, k.loc, k.splat(k.toInteger(blockStart, i32)), k.laneNumbers());
   k.loop(k.index(0), k.index(numTokens), 1, [&](Value token) {
@@ -167,12 +192,13 @@ void AttentionGenerator::softmax(const Rows &rows, int64_t numTokens, Value bloc
       isSeen = arith::AndIOp::create(k.b, k.loc, isSeen, isNear);
     }
     for (int64_t head = 0; head < shape.headsPerGroup; ++head)
-      softmaxRow(k.add(k.mul(token, shape.headsPerGroup), head), isSeen);
+      softmaxRow(k.add(k.mul(token, shape.headsPerGroup), head), firstScore, isSeen);
   });
 }
 
-void AttentionGenerator::softmaxRow(Value row, Value isSeen) {
-  Value s = k.mulf(k.load(k.lanesF32(), slot(scoresAt, row, kVectorBytes)), k.lanesOf(shape.scale));
+void AttentionGenerator::softmaxRow(Value row, Value firstScore, Value isSeen) {
+  Value scoreSlot = slot(scoresAt, k.add(firstScore, row), kVectorBytes);
+  Value s = k.mulf(k.load(k.lanesF32(), scoreSlot), k.lanesOf(shape.scale));
   if (shape.softCap) {
     Value cap = k.lanesOf(*shape.softCap);
     s = k.mulf(cap, emitTanh(k, arith::DivFOp::create(k.b, k.loc, s, cap)));
@@ -188,25 +214,25 @@ void AttentionGenerator::softmaxRow(Value row, Value isSeen) {
   Value factor = emitExp(k, k.subf(oldMax, reference), /*atMostOne=*/true);
   Value sums = k.load(k.lanesF32(), slot(sumsAt, row, kVectorBytes));
   k.store(k.fma(sums, k.splat(factor), weights), slot(sumsAt, row, kVectorBytes));
-  k.store(weights, slot(scoresAt, row, kVectorBytes));
+  k.store(weights, scoreSlot);
   k.store(newMax, slot(maxAt, row, 4));
   k.store(factor, slot(factorAt, row, 4));
 }
 
 // out[row] = out[row] * factor + sum over ascending u of weights[row][u] * V[u].
-void AttentionGenerator::accumulate(const Rows &rows, Value values, Value numPositions) {
+void AttentionGenerator::accumulate(const Rows &rows, Value values, Value numPositions, Value firstScore) {
   int64_t columns = std::min<int64_t>(numVectors, isa.laneVectors >= 32 ? 4 : 2);
   int64_t tile = std::min(rows.count, std::max<int64_t>(1, (isa.laneVectors - columns - 1) / columns));
   for (int64_t first = 0; first < numVectors; first += columns) {
     int64_t count = std::min(columns, numVectors - first);
     forRowTiles(rows.count, tile, [&](Value firstRow, int64_t numRows) {
-      accumulateTile(firstRow, numRows, first, count, values, numPositions);
+      accumulateTile(firstRow, numRows, first, count, values, numPositions, firstScore);
     });
   }
 }
 
 void AttentionGenerator::accumulateTile(Value firstRow, int64_t numRows, int64_t firstVector, int64_t count,
-                                        Value values, Value numPositions) {
+                                        Value values, Value numPositions, Value firstScore) {
   auto outSlot = [&](int64_t row, int64_t vector) {
     Value address = slot(outAt, k.add(firstRow, row), numVectors * kVectorBytes);
     return k.at(address, (firstVector + vector) * kVectorBytes);
@@ -215,7 +241,7 @@ void AttentionGenerator::accumulateTile(Value firstRow, int64_t numRows, int64_t
   for (int64_t vector = 0; vector < count; ++vector)
     masks.push_back(valueMask(firstVector + vector));
   for (int64_t row = 0; row < numRows; ++row) {
-    weightRows.push_back(slot(scoresAt, k.add(firstRow, row), kVectorBytes));
+    weightRows.push_back(slot(scoresAt, k.add(firstScore, k.add(firstRow, row)), kVectorBytes));
     Value factor = k.splat(k.load(k.b.getF32Type(), slot(factorAt, k.add(firstRow, row), 4)));
     for (int64_t vector = 0; vector < count; ++vector)
       sums.push_back(k.mulf(k.load(k.lanesF32(), outSlot(row, vector)), factor));

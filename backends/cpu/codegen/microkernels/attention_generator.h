@@ -29,7 +29,7 @@ struct AttentionOperands {
   mlir::Value firstToken;                    // of the tile, counted in the step
 };
 
-// Rows of a group are (token, head) pairs, token-major. Per row the kernel keeps, in the function's frame: 16 scores,
+// Rows of a group are (token, head) pairs, token-major. Per row the kernel keeps, in the function's frame: 16 scores a block,
 // the running maximum, 16 partial sums of exponentials, the factor of the last rescaling, and the output sums.
 class AttentionGenerator {
 public:
@@ -47,12 +47,13 @@ private:
   };
 
   void clearState(const Rows &rows);
-  void scores(const Rows &rows, mlir::Value keys);
-  void softmax(const Rows &rows, int64_t numTokens, mlir::Value blockStart);
-  void softmaxRow(mlir::Value row, mlir::Value isSeen);
-  void accumulate(const Rows &rows, mlir::Value values, mlir::Value numPositions);
+  void scores(const Rows &rows, llvm::ArrayRef<mlir::Value> keys);
+  // `firstScore`: where the block's scores start, in rows.
+  void softmax(const Rows &rows, int64_t numTokens, mlir::Value blockStart, mlir::Value firstScore);
+  void softmaxRow(mlir::Value row, mlir::Value firstScore, mlir::Value isSeen);
+  void accumulate(const Rows &rows, mlir::Value values, mlir::Value numPositions, mlir::Value firstScore);
   void accumulateTile(mlir::Value firstRow, int64_t numRows, int64_t firstVector, int64_t numVectors,
-                      mlir::Value values, mlir::Value numPositions);
+                      mlir::Value values, mlir::Value numPositions, mlir::Value firstScore);
   void finish(const Rows &rows);
   mlir::Value loadCache(mlir::Value pointer, mlir::Value mask = {});
   mlir::Value valueMask(int64_t vector);
