@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// gather_rows bit for bit; hot loops that spill no vector; compilations side by side; what an image may hold.
+#include "backends/cpu/codegen/backend.h"
+#include "backends/cpu/codegen/emit_object.h"
+#include "backends/cpu/codegen/passes.h"
+#include "dialects/register.h"
+#include "tests/backends/cpu/codegen/qmatmul_module.h"
+
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/Parser/Parser.h"
+#include "mlir/Pass/PassManager.h"
+
+#include <gmock/gmock.h>
+#include <sstream>
+#include <thread>
+
+namespace girih::cpu::test {
+namespace {
+
+// ---- gather_rows ----
+class GatherTest : public testing::TestWithParam<const char *> {};
+
+TEST_P(GatherTest, DequantizesOneRowPerIndex) {
+  constexpr int64_t kColumns = 50, kDepth = 75;
+  PackedWeight weight(GetParam(), kColumns, kDepth, 23);
+  std::string packed = "!girih.packed<50 x 75, \"" + std::string(GetParam()) + "\">";
+  std::string text = R"(
+module attributes {girih.arena_bytes = 65536 : i64, girih.scratch_bytes = 0 : i64} {
+  func.func @girih_step_t8(%args: !llvm.ptr, %thread: index, %threads: index) attributes {girih.entry} {
+    %c0 = arith.constant 0 : index
+    %t = girih.step_extent "num_tokens"
+    %tokens = girih.buffer_at "tokens"[%c0] rows %t : memref<?xi32>
+    %y = girih.buffer_at "arena"[%c0] rows %t : memref<?x75xf32>
+    %w = girih.packed_at %c0 : )" + packed + R"(
+    scf.forall (%i) in (%t) {
+      %id = memref.subview %tokens[%i] [1] [1] : memref<?xi32> to memref<1xi32, strided<[1], offset: ?>>
+      %row = memref.subview %y[%i, 0] [1, 75] [1, 1] : memref<?x75xf32> to memref<1x75xf32, strided<[75, 1], offset: ?>>
+      girih.gather_rows ins(%id, %w : memref<1xi32, strided<[1], offset: ?>>, )" + packed + R"()
+          outs(%row : memref<1x75xf32, strided<[75, 1], offset: ?>>)
+    }
+    return
+  }
+})";
+  for (const std::string &isa : runnableIsas()) {
+    auto step = Step::compile(text, isa);
+    ASSERT_TRUE(step.isOk()) << step.status().message();
+    StepData data;
+    data.tokens = {0, 49, 15, 16, 17, 31, 32, 48};
+    data.numTokens = 8;
+    data.weights = weight.bytes;
+    data.arena.assign(65536, 0xCC);
+    (*step)->run(data, 2);
+    for (int64_t t = 0; t < 8; ++t)
+      for (int64_t k = 0; k < kDepth; ++k)
+        ASSERT_EQ(data.arenaAt(0)[t * kDepth + k], weight.at(data.tokens[t], k)) << isa << " row " << t << " k " << k;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, GatherTest,
+                         testing::Values("p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32",
+                                         "p16:u8,f32,f32,16", "p16:s8,f32,none,16", "p16:f16,none,none,32",
+                                         "p16:bf16,none,none,32", "p16:f32,none,none,32"));
+
+// ---- Spills ----
+std::string assemblyOf(const std::string &text, const std::string &isa) {
+  CpuTarget target = cpuTarget(isa).value();
+  mlir::DialectRegistry registry;
+  dialect::registerDialects(registry);
+  registerCpuDialects(registry);
+  mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
+  auto module = mlir::parseSourceString<mlir::ModuleOp>(text, &context);
+  mlir::PassManager pipeline(&context);
+  buildLoweringPipeline(pipeline, isa);
+  if (!module || failed(pipeline.run(*module)))
+    return {};
+  auto bytes = emitObject(*module, target, {"girih_step_t8"}, /*assembly=*/true);
+  return bytes.isOk() ? std::string(bytes->begin(), bytes->end()) : std::string();
+}
+
+struct Loop {
+  int numMultiplyAdds = 0, numSpills = 0;
+};
+
+// Loops without another label inside, by what their bodies hold.
+std::vector<Loop> innermostLoops(const std::string &assembly) {
+  std::vector<Loop> loops;
+  std::istringstream lines(assembly);
+  std::string line, label;
+  Loop current;
+  while (std::getline(lines, line)) {
+    if (line.rfind(".LBB", 0) == 0) {
+      label = line.substr(0, line.find(':'));
+      current = {};
+    }
+    bool isVector = line.find("%zmm") != std::string::npos || line.find("%ymm") != std::string::npos;
+    current.numMultiplyAdds += line.find("vfmadd") != std::string::npos;
+    current.numSpills += isVector && line.find("(%rsp)") != std::string::npos;
+    bool isJump = line.find("\tj") != std::string::npos;
+    if (isJump && !label.empty() && line.find(label) != std::string::npos && current.numMultiplyAdds > 0)
+      loops.push_back(current);
+  }
+  return loops;
+}
+
+struct Kernel {
+  const char *isa;
+  MatmulCase shape;
+};
+
+class SpillTest : public testing::TestWithParam<Kernel> {};
+
+// The tiles that select_strategy may take for the default model's shapes.
+TEST_P(SpillTest, HotLoopsKeepTheirVectorsInRegisters) {
+  const Kernel &kernel = GetParam();
+  std::vector<Loop> loops = innermostLoops(assemblyOf(moduleOf(kernel.shape), kernel.isa));
+  int mostMultiplyAdds = 0;
+  for (const Loop &loop : loops)
+    mostMultiplyAdds = std::max(mostMultiplyAdds, loop.numMultiplyAdds);
+  ASSERT_GE(mostMultiplyAdds, 24) << "no hot loop found";
+  for (const Loop &loop : loops)
+    if (loop.numMultiplyAdds >= 24)
+      EXPECT_EQ(loop.numSpills, 0) << "in a loop of " << loop.numMultiplyAdds << " multiply-adds";
+}
+
+constexpr const char *kQ41 = "p16:u4,f16,f16,32";
+
+INSTANTIATE_TEST_SUITE_P(
+    Kernels, SpillTest,
+    testing::Values(Kernel{"avx512", {kQ41, 512, 96, 576, "panel", 12, 32, 576, 96}},
+                    Kernel{"avx512", {kQ41, 512, 128, 576, "panel", 6, 64, 576, 128}},
+                    Kernel{"avx512", {kQ41, 512, 96, 576, "panel", 8, 48, 192, 96}},
+                    Kernel{"avx512", {kQ41, 1, 96, 576, "direct", 1, 48, 32, 96}},
+                    Kernel{"avx512", {kQ41, 1, 128, 576, "direct", 1, 64, 32, 128}},
+                    Kernel{"avx512", {kQ41, 8, 96, 576, "direct", 8, 16, 32, 96}},
+                    Kernel{"avx512", {kQ41, 4, 96, 576, "direct", 4, 32, 32, 96}},
+                    Kernel{"avx2", {kQ41, 512, 96, 576, "panel", 6, 16, 576, 96}}));
+
+// ---- Compilations side by side ----
+TEST(ReentrancyTest, CompilesInSeveralThreadsAtOnce) {
+  MatmulCase shape = {kQ41, 3, 64, 96, "direct", 2, 32, 32, 32};
+  std::vector<std::vector<uint8_t>> images(4);
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < images.size(); ++i)
+    threads.emplace_back([&, i] {
+      auto step = Step::compile(moduleOf(shape), i % 2 ? "avx2" : "avx512");
+      if (step.isOk())
+        images[i] = (*step)->image();
+    });
+  for (std::thread &thread : threads)
+    thread.join();
+  EXPECT_FALSE(images[0].empty());
+  EXPECT_EQ(images[0], images[2]) << "one module gives one image";
+  EXPECT_EQ(images[1], images[3]);
+}
+
+}  // namespace
+}  // namespace girih::cpu::test
