@@ -83,6 +83,13 @@ std::vector<std::string> grantedFeatures() {
   return granted;
 }
 
+std::vector<std::string> knownFeatures() {
+  std::vector<std::string> known;
+  for (const Feature &feature : kFeatures)
+    known.push_back(feature.name);
+  return known;
+}
+
 std::string processorName() {
   unsigned words[12] = {};
   if (__get_cpuid_max(0x80000000, nullptr) < 0x80000004)
@@ -98,6 +105,7 @@ std::string processorName() {
 }
 #else
 std::vector<std::string> grantedFeatures() { return {}; }
+std::vector<std::string> knownFeatures() { return {}; }
 std::string processorName() { return "unknown processor"; }
 #endif
 

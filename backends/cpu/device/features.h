@@ -12,6 +12,9 @@ namespace girih::cpu {
 // listed can be executed. AMX is not listed: Linux grants its tiles only to processes that ask.
 std::vector<std::string> grantedFeatures();
 
+// All names that grantedFeatures could list: an executable that requires another runs nowhere.
+std::vector<std::string> knownFeatures();
+
 // "Intel(R) Xeon(R) Processor"
 std::string processorName();
 
