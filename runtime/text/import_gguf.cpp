@@ -21,7 +21,8 @@ struct Pipeline {
   bool addsBos; // where the file does not say
 };
 
-// What `tokenizer.ggml.pre` stands for. NFC stands where the model's own tokenizer.json normalises.
+// What `tokenizer.ggml.pre` stands for. NFC stands where the model's own tokenizer.json is known to
+// normalise.
 constexpr Pipeline kPipelines[] = {
     {{"", "default", "gpt-2", "mpt", "olmo", "jais", "phi-2", "roberta-bpe", "gpt2"},
      {SplitStep::Gpt2},
@@ -33,9 +34,10 @@ constexpr Pipeline kPipelines[] = {
      kIgnoreMerges,
      true},
     {{"dbrx", "smaug-bpe"}, {SplitStep::Llama3}, 0, false},
-    {{"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan"},
+    {{"qwen2"}, {SplitStep::Qwen2}, kNormalizeNfc, false},
+    {{"deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan"},
      {SplitStep::Qwen2},
-     kNormalizeNfc,
+     0,
      false},
     {{"qwen35"}, {SplitStep::Qwen35}, 0, false},
     {{"smollm", "starcoder", "refact", "codeshell", "exaone", "minerva-7b"},
