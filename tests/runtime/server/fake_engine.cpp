@@ -53,17 +53,16 @@ engine::EngineStats FakeEngine::stats() const {
   return result;
 }
 
-bool FakeEngine::step(engine::RequestId id, Sequence &sequence) {
+std::optional<engine::FinishReason> FakeEngine::step(engine::RequestId id, Sequence &sequence, bool isCancelled) {
   const engine::Request &request = sequence.request;
   auto end = [&](engine::FinishReason reason, Status status) {
     engine::Usage usage;
     usage.numPromptTokens = static_cast<uint32_t>(request.promptTokens.size());
     usage.numOutputTokens = sequence.numGenerated;
     sequence.listener->onFinish(id, reason, usage, status);
-    ++counters.numRequestsFinished[static_cast<int>(reason)];
-    return true;
+    return reason;
   };
-  if (sequence.isCancelled || isStopping)
+  if (isCancelled)
     return end(engine::FinishReason::Cancelled, {});
   if (options.fails && sequence.numGenerated == 3)
     return end(engine::FinishReason::Failed, internalError("a logit is NaN"));
@@ -79,30 +78,39 @@ bool FakeEngine::step(engine::RequestId id, Sequence &sequence) {
   ++sequence.numGenerated;
   sequence.listener->onTokens(id, {&result, 1});
   bool isFull = request.promptTokens.size() + sequence.numGenerated >= options.contextTokens;
-  return (isFull || sequence.numGenerated >= request.maxTokens) && end(engine::FinishReason::Length, {});
+  if (isFull || sequence.numGenerated >= request.maxTokens)
+    return end(engine::FinishReason::Length, {});
+  return std::nullopt;
 }
 
 void FakeEngine::run() {
   std::unique_lock lock(mutex);
   while (!isStopping || !sequences.empty()) {
     changed.wait(lock, [this] { return isStopping || !sequences.empty(); });
-    std::vector<std::pair<engine::RequestId, Sequence *>> running;
+    struct Running {
+      engine::RequestId id;
+      Sequence *sequence;
+      bool isCancelled;
+    };
+    std::vector<Running> running;
     for (auto &[id, sequence] : sequences)
       if (running.size() < options.maxRunning || sequence.isCancelled || isStopping)
-        running.emplace_back(id, &sequence);
+        running.push_back({id, &sequence, sequence.isCancelled || isStopping});
     ++counters.numSteps;
     counters.numSharedSteps += running.size() > 1;
     counters.maxSequencesInStep = std::max(counters.maxSequencesInStep, static_cast<uint32_t>(running.size()));
     // As the real one: listeners are called without the lock, and may submit and cancel.
     lock.unlock();
-    std::vector<engine::RequestId> ended;
-    for (auto &[id, sequence] : running)
-      if (step(id, *sequence))
-        ended.push_back(id);
+    std::vector<std::pair<engine::RequestId, engine::FinishReason>> ended;
+    for (auto &[id, sequence, isCancelled] : running)
+      if (auto reason = step(id, *sequence, isCancelled))
+        ended.emplace_back(id, *reason);
     std::this_thread::sleep_for(options.stepTime);
     lock.lock();
-    for (engine::RequestId id : ended)
+    for (const auto &[id, reason] : ended) {
+      ++counters.numRequestsFinished[static_cast<int>(reason)];
       sequences.erase(id);
+    }
   }
 }
 

@@ -46,8 +46,8 @@ private:
   };
   [[noreturn]] static const program::Program &noProgram();
   void run();
-  // True when the sequence has ended. Called without the lock.
-  bool step(engine::RequestId id, Sequence &sequence);
+  // The reason when the sequence has ended. Called without the lock.
+  std::optional<engine::FinishReason> step(engine::RequestId id, Sequence &sequence, bool isCancelled);
 
   const FakeEngineOptions options;
   program::Executable executableFacts;
