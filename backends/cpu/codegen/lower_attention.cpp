@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih-cpu-lower-attention: attention over the paged cache, and storing into it.
+#include "backends/cpu/codegen/math_functions.h"
 #include "backends/cpu/codegen/microkernels/attention_generator.h"
 #include "backends/cpu/codegen/passes.h"
 #include "backends/cpu/codegen/step_memory.h"
@@ -11,6 +12,7 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
 #include <cstddef>
+#include <limits>
 
 using namespace mlir;
 using namespace girih::dialect;
@@ -50,13 +52,65 @@ int64_t headsPerGroupOf(AttentionOp op) {
   return op.getOffsets().empty() ? heads / op.getKv().getType().getHeads() : heads;
 }
 
+// ---- Without a cache: token t of the step is at position t. No kernel, only a meaning: two passes over the keys. ----
+LogicalResult lowerStateless(AttentionOp op) {
+  if (!isa_and_nonnull<MemRefType>(op.getInit().getType()))
+    return op.emitOpError("is still on tensors; bufferize first");
+  OpBuilder b(op);
+  KernelBuilder k(b, op.getLoc());
+  Value q = op.getQ(), key = op.getKey(), value = op.getValue(), out = op.getInit();
+  int64_t headsPerGroup = cast<ShapedType>(q.getType()).getDimSize(1) / cast<ShapedType>(key.getType()).getDimSize(1);
+  auto at = [&](Value memref, Value i, Value j, Value l) -> Value {
+    return memref::LoadOp::create(b, op.getLoc(), memref, ValueRange{i, j, l});
+  };
+  Value zero = k.index(0), valueDim = k.extentOf(value, 2);
+  k.loop(zero, k.extentOf(q, 0), 1, [&](Value token) {
+    k.loop(zero, k.extentOf(q, 1), 1, [&](Value head) {
+      Value group = k.div(head, headsPerGroup);
+      Value end = k.add(token, 1), first = zero;
+      if (op.getWindow())
+        first = k.maxOf(k.sub(end, k.index(static_cast<int64_t>(*op.getWindow()))), zero);
+      auto score = [&](Value position) {
+        Value sum = k.loop(zero, k.extentOf(q, 2), 1, k.constF32(0), [&](Value d, ValueRange carried) {
+          Value next = k.fma(at(q, token, head, d), at(key, position, group, d), carried[0]);
+          return SmallVector<Value>{next};
+        })[0];
+        sum = k.mulf(sum, k.constF32(op.getScale().convertToDouble()));
+        if (!op.getSoftCap())
+          return sum;
+        Value cap = k.constF32(op.getSoftCap()->convertToDouble());
+        return k.mulf(cap, emitTanh(k, arith::DivFOp::create(b, op.getLoc(), sum, cap)));
+      };
+      auto forValues = [&](llvm::function_ref<Value(Value, Value)> update) {
+        k.loop(zero, valueDim, 1, [&](Value d) {
+          Value next = update(d, at(out, token, head, d));
+          memref::StoreOp::create(b, op.getLoc(), next, out, ValueRange{token, head, d});
+        });
+      };
+      Value lowest = k.constF32(-std::numeric_limits<double>::infinity());
+      Value maximum = k.loop(first, end, 1, lowest, [&](Value position, ValueRange carried) {
+        return SmallVector<Value>{k.maxf(carried[0], score(position))};
+      })[0];
+      forValues([&](Value, Value) { return k.constF32(0); });
+      Value total = k.loop(first, end, 1, k.constF32(0), [&](Value position, ValueRange carried) {
+        Value weight = emitExp(k, k.subf(score(position), maximum), /*atMostOne=*/true);
+        forValues([&](Value d, Value sum) { return k.fma(weight, at(value, position, group, d), sum); });
+        return SmallVector<Value>{k.addf(carried[0], weight)};
+      })[0];
+      forValues([&](Value, Value sum) { return arith::DivFOp::create(b, op.getLoc(), sum, total).getResult(); });
+    });
+  });
+  op.erase();
+  return success();
+}
+
 class AttentionLowering {
 public:
   AttentionLowering(AttentionOp op, const IsaTraits &isa, OpBuilder &b) : op(op), isa(isa), k(b, op.getLoc()) {}
 
   LogicalResult lower() {
     if (!op.getKv())
-      return op.emitOpError("has keys and values as operands; only attention over the cache has a kernel");
+      return lowerStateless(op);
     if (!hasUnitInnerStride(op.getQ()) || !hasUnitInnerStride(op.getInit()))
       return op.emitOpError("q and out need buffers with an innermost stride of 1, have ")
              << op.getQ().getType() << " and " << op.getInit().getType();

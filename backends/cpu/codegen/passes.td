@@ -88,6 +88,8 @@ def LowerAttention : CpuIsaPass<"girih-cpu-lower-attention"> {
     `girih.attention` over the cache becomes loops over groups of up to `query_tile` consecutive tokens of one sequence
     that share the loads of K and V, 16 positions at a time, with a running maximum and rescaled sums per row; a row's
     result is the same bits whatever rows share its group. `girih.kv_append` rounds each value once into its slot.
+    A tile of the cached form takes one kv head, or says in `girih.heads_per_group` how many query heads share one.
+    The stateless form becomes plain loops: it runs where no cache could be inserted, and is not meant to be fast.
 
     Example:
     ```mlir

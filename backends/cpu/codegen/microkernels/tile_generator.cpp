@@ -4,6 +4,8 @@
 
 #include "backends/cpu/codegen/microkernels/unpack_formats.h"
 
+#include <bit>
+
 using namespace mlir;
 using namespace girih::weights;
 
@@ -39,11 +41,12 @@ void TileGenerator::forColumns(const TileOperands &tile, llvm::function_ref<void
   body({k.index(first), (left + kPanelColumns - 1) / kPanelColumns, mask});
 }
 
-// Groups of shape.rows rows, then the rest in halves: 8, 4, 2, 1. No row is computed twice.
+// Groups of shape.rows rows, then the rest by powers of two: 12, 8, 4, 2, 1. No row is computed twice.
 void TileGenerator::forRows(Value numRows, llvm::function_ref<void(Value, int64_t)> body) {
   auto fixed = getConstantIntValue(numRows);
   Value next = k.index(0);
-  for (int64_t rows = fixed ? std::min(shape.rows, std::max<int64_t>(*fixed, 1)) : shape.rows; rows >= 1; rows /= 2) {
+  for (int64_t rows = fixed ? std::min(shape.rows, std::max<int64_t>(*fixed, 1)) : shape.rows; rows >= 1;
+       rows = rows == 1 ? 0 : std::bit_floor(static_cast<uint64_t>(rows - 1))) {
     Value end = k.add(next, k.mul(k.div(k.sub(numRows, next), rows), rows));
     k.loop(next, end, rows, [&](Value firstRow) { body(firstRow, rows); });
     next = end;

@@ -248,5 +248,43 @@ INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
                                          Case{4, 2, 32, 32, true, 7, 0}, Case{4, 2, 32, 32, false, 20, 0},
                                          Case{4, 2, 32, 32, false, 16, 5.0f}, Case{4, 2, 32, 32, true, 0, 2.0f}));
 
+// The stateless form: token t at position t, keys and values from the step itself.
+TEST(StatelessAttentionTest, MatchesPlainLoops) {
+  for (const Case &c : {Case{6, 3, 20, 12, false, 0, 0}, Case{4, 4, 16, 16, false, 3, 2.0f}}) {
+    Contents contents(c);
+    std::string options = c.window ? ", window = 3 : i64, soft_cap = 2.0 : f32" : "";
+    auto n = [](int64_t value) { return std::to_string(value); };
+    std::string text = replaced(R"(
+module attributes {girih.arena_bytes = 4194304 : i64, girih.scratch_bytes = 0 : i64} {
+  func.func @girih_step_t8(%args: !llvm.ptr, %thread: index, %threads: index) attributes {girih.entry} {
+    %c0 = arith.constant 0 : index
+    %c1 = arith.constant 1048576 : index
+    %c2 = arith.constant 2097152 : index
+    %c3 = arith.constant 3145728 : index
+    %t = girih.step_extent "num_tokens"
+    %q = girih.buffer_at "arena"[%c0] rows %t : memref<?x$Hx$Kxf32>
+    %k = girih.buffer_at "arena"[%c1] rows %t : memref<?x$Gx$Kxf32>
+    %v = girih.buffer_at "arena"[%c2] rows %t : memref<?x$Gx$Vxf32>
+    %out = girih.buffer_at "arena"[%c3] rows %t : memref<?x$Hx$Vxf32>
+    scf.forall (%unit) in (1) {
+      girih.attention ins(%q : memref<?x$Hx$Kxf32>) keys(%k, %v : memref<?x$Gx$Kxf32>, memref<?x$Gx$Vxf32>)
+          outs(%out : memref<?x$Hx$Vxf32>) {scale = 0.125 : f32 $OPTIONS}
+    }
+    return
+  }
+})", {{"$OPTIONS", options}, {"$H", n(c.heads)}, {"$G", n(c.groups)}, {"$K", n(c.keyDim)}, {"$V", n(c.valueDim)}});
+    auto step = Step::compile(text, "avx2");
+    ASSERT_TRUE(step.isOk()) << step.status().message();
+    StepData data;
+    std::vector<float> out = runStep(**step, data, contents, {{0, 0, 9}}, 2);
+    for (int64_t p = 0; p < 9; ++p)
+      for (int64_t h = 0; h < c.heads; ++h) {
+        std::vector<double> reference = contents.reference(0, p, h);
+        for (int64_t d = 0; d < c.valueDim; ++d)
+          ASSERT_NEAR(out[(p * c.heads + h) * c.valueDim + d], reference[d], 6 * (c.keyDim + 60) * 6e-8 * 4);
+      }
+  }
+}
+
 }  // namespace
 }  // namespace girih::cpu::test
