@@ -55,4 +55,38 @@ def RaiseAttention : Pass<"girih-raise-attention", "::mlir::ModuleOp"> {
                            "::mlir::tensor::TensorDialect"];
 }
 
+def MergeProjections : Pass<"girih-merge-projections", "::mlir::ModuleOp"> {
+  let summary = "makes one contraction of the projections of one input";
+  let description = [{
+    Before: projections x[t, k] * w[n, k] of one input (q, k and v; gate and up), each with a weight of its own. After:
+    those of one storage format are one contraction with the weights stacked by `girih.concat_rows`; what each gave is
+    a slice of its columns. A weight that something else reads, of another format, or that is computed later, stays.
+
+    Example:
+    ```mlir
+    !w = tensor<4x32xf32, #girih.storage<"q8_0">>
+    func.func @two(%x: tensor<?x32xf32>, %a: !w, %b: !w) -> (tensor<?x4xf32>, tensor<?x4xf32>) {
+      %c0 = arith.constant 0 : index
+      %zero = arith.constant 0.0 : f32
+      %t = tensor.dim %x, %c0 : tensor<?x32xf32>
+      %empty = tensor.empty(%t) : tensor<?x4xf32>
+      %init = linalg.fill ins(%zero : f32) outs(%empty : tensor<?x4xf32>) -> tensor<?x4xf32>
+      %0 = linalg.matmul indexing_maps = [affine_map<(t, n, k) -> (t, k)>, affine_map<(t, n, k) -> (n, k)>,
+                                          affine_map<(t, n, k) -> (t, n)>]
+          ins(%x, %a : tensor<?x32xf32>, !w) outs(%init : tensor<?x4xf32>) -> tensor<?x4xf32>
+      %1 = linalg.matmul indexing_maps = [affine_map<(t, n, k) -> (t, k)>, affine_map<(t, n, k) -> (n, k)>,
+                                          affine_map<(t, n, k) -> (t, n)>]
+          ins(%x, %b : tensor<?x32xf32>, !w) outs(%init : tensor<?x4xf32>) -> tensor<?x4xf32>
+      return %0, %1 : tensor<?x4xf32>, tensor<?x4xf32>
+    }
+    // CHECK: girih.concat_rows %{{.*}}, %{{.*}} interleave 0
+    // CHECK: linalg.matmul
+    // CHECK-NOT: linalg.matmul
+    // CHECK: tensor.extract_slice %{{.*}}[0, 0]
+    // CHECK: tensor.extract_slice %{{.*}}[0, 4]
+    ```
+  }];
+  let dependentDialects = ["::girih::dialect::GirihDialect", "::mlir::tensor::TensorDialect"];
+}
+
 #endif
