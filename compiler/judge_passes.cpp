@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// PassJudge: evaluates the graph after every pass of the ladder and names the first pass that changed the answer.
+// PassJudge: evaluates the graph after every pass of the ladder and names the first pass that changed the
+// answer.
 #include "compiler/judge_passes.h"
 
 #include "dialects/girih/dialect.h"
@@ -19,8 +20,8 @@ namespace girih::compiler {
 namespace {
 
 constexpr int64_t kJudgedTokens = 16;
-// Of the largest logit. Sums in another order and constants folded in f32 stay far below; a wrong mask, scale or
-// epsilon stays far above.
+// Of the largest logit. Sums in another order and constants folded in f32 stay far below; a wrong mask, scale
+// or epsilon stays far above.
 constexpr double kSameBound = 1e-7;
 // A cache of f16 keeps 11 bits of every key and value.
 constexpr double kF16CacheBound = 2e-3;
@@ -28,7 +29,8 @@ constexpr llvm::StringLiteral kRoundingPass = "girih-insert-kv-cache";
 
 bool any(ModuleOp module, llvm::function_ref<bool(Type)> test) {
   auto isMatch = [&](Operation *op) { return llvm::any_of(op->getResultTypes(), test); };
-  return module.walk([&](Operation *op) { return isMatch(op) ? WalkResult::interrupt() : WalkResult::advance(); })
+  return module
+      .walk([&](Operation *op) { return isMatch(op) ? WalkResult::interrupt() : WalkResult::advance(); })
       .wasInterrupted();
 }
 
@@ -60,7 +62,7 @@ std::string scientific(double value) {
   return text;
 }
 
-}  // namespace
+} // namespace
 
 int64_t cutToOneLayerOfEachKind(ModuleOp module) {
   auto main = module.lookupSymbol<func::FuncOp>("main");
@@ -113,18 +115,19 @@ Expected<PassJudge> PassJudge::create(ModuleOp imported, reference::WeightProvid
 }
 
 Expected<reference::Tensor> PassJudge::answer(func::FuncOp entry, int64_t numTokens) const {
-  auto logits = dyn_cast<RankedTensorType>(entry.getResultTypes().empty() ? Type() : entry.getResultTypes()[0]);
+  auto logits =
+      dyn_cast<RankedTensorType>(entry.getResultTypes().empty() ? Type() : entry.getResultTypes()[0]);
   if (!logits || logits.getRank() != 2 || logits.isDynamicDim(1))
     return invalidArgument("@" + entry.getName().str() + " gives no logits [T, V]");
   std::vector<double> tokens, positions;
   for (int64_t i = 0; i < numTokens; ++i) {
-    constexpr int64_t kStride = 7919;  // a prime, so that tokens differ in every vocabulary
+    constexpr int64_t kStride = 7919; // a prime, so that tokens differ in every vocabulary
     tokens.push_back(static_cast<double>(kStride * (i + 1) % logits.getDimSize(1)));
     positions.push_back(static_cast<double>(i));
   }
   std::vector<reference::Tensor> arguments = {reference::Tensor({numTokens}, tokens),
                                               reference::Tensor({numTokens}, positions)};
-  if (entry.getNumArguments() == 3)  // the rows whose logits are wanted
+  if (entry.getNumArguments() == 3) // the rows whose logits are wanted
     arguments.push_back(arguments[1]);
   ModuleOp module = *judged;
   GIRIH_ASSIGN(auto results, reference::evaluate(module, entry.getName(), std::move(arguments), weights));
@@ -151,13 +154,14 @@ Status PassJudge::judge(llvm::StringRef pass) {
     // A token's logits depend on nothing after it, so a shorter step's are the first rows.
     for (int64_t i = 0; i < actual->numElements(); ++i) {
       double difference = std::fabs(actual->elements()[i] - expected.elements()[i]) / largest;
-      verdict.difference = difference <= verdict.difference ? verdict.difference : difference;  // NaN stays
+      verdict.difference = difference <= verdict.difference ? verdict.difference : difference; // NaN stays
       if (!(difference <= verdict.bound))
-        return internalError("pass " + pass.str() + " changed the answer of @" + function.getName().str() + ": logit " +
-                             std::to_string(i % expected.shape()[1]) + " of token " +
-                             std::to_string(i / expected.shape()[1]) + " was " + std::to_string(expected.elements()[i]) +
-                             " and is " + std::to_string(actual->elements()[i]) + ", a difference of " +
-                             scientific(difference) + " of the largest; the bound is " + scientific(verdict.bound));
+        return internalError(
+            "pass " + pass.str() + " changed the answer of @" + function.getName().str() + ": logit " +
+            std::to_string(i % expected.shape()[1]) + " of token " + std::to_string(i / expected.shape()[1]) +
+            " was " + std::to_string(expected.elements()[i]) + " and is " +
+            std::to_string(actual->elements()[i]) + ", a difference of " + scientific(difference) +
+            " of the largest; the bound is " + scientific(verdict.bound));
     }
     if (numTokens == kJudgedTokens && mayRound)
       expected = std::move(*actual);
@@ -181,4 +185,4 @@ Status PassJudge::run(PassManager &ladder) {
   return hasRun ? Status() : internalError("the ladder failed on the judged graph: " + diagnostic);
 }
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

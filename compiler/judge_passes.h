@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// PassJudge: evaluates the graph after every pass of the ladder and names the first pass that changed the answer.
+// PassJudge: evaluates the graph after every pass of the ladder and names the first pass that changed the
+// answer.
 #pragma once
 
 #include "backends/reference/evaluator.h"
@@ -19,13 +20,13 @@ namespace girih::compiler {
 struct Verdict {
   std::string pass;
   double difference = 0;
-  double bound = 0;  // above it, the pass is wrong
+  double bound = 0; // above it, the pass is wrong
 };
 
-// Judges with the reference (backends/reference) on 16 tokens and a model cut down to one layer of each kind; the
-// judged module is its own copy. Only a pass declared as rounding (insert_kv_cache, when the cache is f16) may differ
-// by more than f64 arithmetic in another order does; what it gives is then the answer for the passes after it.
-// Judging ends where the graph leaves tensors for buffers, at stage `allocate`.
+// Judges with the reference (backends/reference) on 16 tokens and a model cut down to one layer of each kind;
+// the judged module is its own copy. Only a pass declared as rounding (insert_kv_cache, when the cache is
+// f16) may differ by more than f64 arithmetic in another order does; what it gives is then the answer for the
+// passes after it. Judging ends where the graph leaves tensors for buffers, at stage `allocate`.
 class PassJudge {
 public:
   // `imported` is the graph that the ladder starts from. Fails as its evaluation does.
@@ -47,12 +48,12 @@ private:
 
   mlir::OwningOpRef<mlir::ModuleOp> judged;
   reference::WeightProvider weights;
-  reference::Tensor expected;  // logits [16, V]
+  reference::Tensor expected; // logits [16, V]
   std::vector<Verdict> passed;
 };
 
-// Leaves only the first of all layers that are alike (in everything but the names of their weights) in `@main`.
-// Returns the number of calls it removed.
+// Leaves only the first of all layers that are alike (in everything but the names of their weights) in
+// `@main`. Returns the number of calls it removed.
 int64_t cutToOneLayerOfEachKind(mlir::ModuleOp module);
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

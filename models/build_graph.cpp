@@ -21,7 +21,8 @@ bool isKnownBuffer(std::string_view name) {
 }
 
 // A tensor that nothing reads means that the graph computes something else than the checkpoint's model does.
-Status checkAllUsed(const weights::WeightStore &store, const GraphBuilder &builder, const ModelConfig &config) {
+Status checkAllUsed(const weights::WeightStore &store, const GraphBuilder &builder,
+                    const ModelConfig &config) {
   constexpr size_t kMaxListed = 5;
   size_t numUnused = 0;
   std::string list;
@@ -37,12 +38,13 @@ Status checkAllUsed(const weights::WeightStore &store, const GraphBuilder &build
     visit(tensor.name);
   if (numUnused == 0)
     return {};
-  return unimplemented("the checkpoint holds " + std::to_string(numUnused) + " tensors that the graph of family " +
-                       config.family + " does not use: " + list + (numUnused > kMaxListed ? ", ..." : "") +
+  return unimplemented("the checkpoint holds " + std::to_string(numUnused) +
+                       " tensors that the graph of family " + config.family + " does not use: " + list +
+                       (numUnused > kMaxListed ? ", ..." : "") +
                        "; it may be a variant of the family that is not supported");
 }
 
-}  // namespace
+} // namespace
 
 Expected<ImportedModel> buildGraph(mlir::MLIRContext *context, const weights::WeightStore &store) {
   context->loadDialect<dialect::GirihDialect, mlir::arith::ArithDialect, mlir::func::FuncDialect,
@@ -64,4 +66,4 @@ Expected<ImportedModel> buildGraph(mlir::MLIRContext *context, const weights::We
   return model;
 }
 
-}  // namespace girih::models
+} // namespace girih::models

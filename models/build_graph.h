@@ -16,12 +16,13 @@ struct ImportedModel {
   GenerationDefaults generation;
 };
 
-// The module holds `func.func @main(%tokens: tensor<?xi32>, %positions: tensor<?xi32>) -> tensor<?xVxf32>` for one
-// sequence, with the attribute `girih.model`, and the private functions it calls: @embed, @rotary, @layer_0 ..,
-// @head. Weights are `girih.weight` ops that name tensors of `store`; no weight's bytes are in the IR. Loads the
-// dialects it needs into `context`.
-// Fails: as readConfig; NotFound (a tensor is missing), InvalidArgument (a tensor's shape), Unimplemented (the
-// checkpoint holds tensors that the family's graph has no use for: it is another model than it says).
+// The module holds `func.func @main(%tokens: tensor<?xi32>, %positions: tensor<?xi32>) -> tensor<?xVxf32>`
+// for one sequence, with the attribute `girih.model`, and the private functions it calls: @embed, @rotary,
+// @layer_0 ..,
+// @head. Weights are `girih.weight` ops that name tensors of `store`; no weight's bytes are in the IR. Loads
+// the dialects it needs into `context`. Fails: as readConfig; NotFound (a tensor is missing), InvalidArgument
+// (a tensor's shape), Unimplemented (the checkpoint holds tensors that the family's graph has no use for: it
+// is another model than it says).
 Expected<ImportedModel> buildGraph(mlir::MLIRContext *context, const weights::WeightStore &store);
 
-}  // namespace girih::models
+} // namespace girih::models

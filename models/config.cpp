@@ -53,13 +53,18 @@ struct Bound {
   int64_t highest;
 };
 
-// Far above any model, and low enough that products of any two fit an int64_t. Positions are exact in f32 below 2^24.
+// Far above any model, and low enough that products of any two fit an int64_t. Positions are exact in f32
+// below 2^24.
 Status checkExtents(const ModelConfig &c) {
   const Bound bounds[] = {
-      {"vocabulary size", c.vocabSize, 1 << 24}, {"hidden size", c.hiddenSize, 1 << 20},
-      {"intermediate size", c.intermediateSize, 1 << 22}, {"number of layers", c.numLayers, 4096},
-      {"number of heads", c.numHeads, 1 << 14}, {"number of kv heads", c.numKvHeads, 1 << 14},
-      {"head size", c.headDim, 1 << 14}, {"number of positions", c.maxPositions, 1 << 24},
+      {"vocabulary size", c.vocabSize, 1 << 24},
+      {"hidden size", c.hiddenSize, 1 << 20},
+      {"intermediate size", c.intermediateSize, 1 << 22},
+      {"number of layers", c.numLayers, 4096},
+      {"number of heads", c.numHeads, 1 << 14},
+      {"number of kv heads", c.numKvHeads, 1 << 14},
+      {"head size", c.headDim, 1 << 14},
+      {"number of positions", c.maxPositions, 1 << 24},
   };
   for (const Bound &bound : bounds)
     if (bound.value < 1 || bound.value > bound.highest)
@@ -71,10 +76,13 @@ Status checkExtents(const ModelConfig &c) {
 Status checkPositive(const char *name, double value) {
   if (std::isfinite(value) && value > 0)
     return {};
-  return invalidArgument(std::string("the ") + name + " is " + std::to_string(value) + "; must be finite and above 0");
+  return invalidArgument(std::string("the ") + name + " is " + std::to_string(value) +
+                         "; must be finite and above 0");
 }
 
-Status checkNotNegative(const char *name, double value) { return value == 0 ? Status() : checkPositive(name, value); }
+Status checkNotNegative(const char *name, double value) {
+  return value == 0 ? Status() : checkPositive(name, value);
+}
 
 Status checkRope(const ModelConfig &c) {
   const RopeScaling &scaling = c.ropeScaling;
@@ -83,7 +91,8 @@ Status checkRope(const ModelConfig &c) {
   GIRIH_TRY(checkPositive("rope attention factor", scaling.attentionFactor));
   using Kind = RopeScaling::Kind;
   if (scaling.kind == Kind::Llama3 || scaling.kind == Kind::Yarn)
-    GIRIH_TRY(checkPositive("original number of positions of the rope scaling", scaling.originalMaxPositions));
+    GIRIH_TRY(
+        checkPositive("original number of positions of the rope scaling", scaling.originalMaxPositions));
   if (scaling.kind == Kind::Llama3) {
     GIRIH_TRY(checkPositive("low frequency factor of the rope scaling", scaling.lowFrequencyFactor));
     if (!(scaling.highFrequencyFactor > scaling.lowFrequencyFactor))
@@ -100,22 +109,25 @@ Status checkRope(const ModelConfig &c) {
   if (scaling.kind != Kind::PerChannel)
     return {};
   if (static_cast<int64_t>(scaling.frequencyFactors.size()) != c.headDim / 2)
-    return invalidArgument("the table of rope frequency factors has " + std::to_string(scaling.frequencyFactors.size()) +
+    return invalidArgument("the table of rope frequency factors has " +
+                           std::to_string(scaling.frequencyFactors.size()) +
                            " entries; half the head size is " + std::to_string(c.headDim / 2));
   for (float factor : scaling.frequencyFactors)
     GIRIH_TRY(checkPositive("rope frequency factor", factor));
   return {};
 }
 
-}  // namespace
+} // namespace
 
 Status validateConfig(const ModelConfig &c) {
   GIRIH_TRY(checkExtents(c));
   if (c.numHeads % c.numKvHeads != 0)
-    return invalidArgument("the model has " + std::to_string(c.numHeads) + " heads and " + std::to_string(c.numKvHeads) +
+    return invalidArgument("the model has " + std::to_string(c.numHeads) + " heads and " +
+                           std::to_string(c.numKvHeads) +
                            " kv heads; the number of kv heads must divide the number of heads");
   if (c.headDim % 2 != 0)
-    return invalidArgument("the head size is " + std::to_string(c.headDim) + "; rotary embedding needs an even one");
+    return invalidArgument("the head size is " + std::to_string(c.headDim) +
+                           "; rotary embedding needs an even one");
   GIRIH_TRY(checkPositive("norm epsilon", c.normEpsilon));
   GIRIH_TRY(checkPositive("embedding scale", c.embeddingScale));
   GIRIH_TRY(checkPositive("attention scale", c.attentionScale));
@@ -124,8 +136,9 @@ Status validateConfig(const ModelConfig &c) {
   GIRIH_CHECK(static_cast<int64_t>(c.slidingWindow.size()) == c.numLayers);
   for (int64_t window : c.slidingWindow)
     if (window < 0)
-      return invalidArgument("the sliding window is " + std::to_string(window) + "; must be at least 1, or absent");
+      return invalidArgument("the sliding window is " + std::to_string(window) +
+                             "; must be at least 1, or absent");
   return checkRope(c);
 }
 
-}  // namespace girih::models
+} // namespace girih::models

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Typed reading of a checkpoint's fields, where absent is a normal answer: GGUF metadata and config.json alike.
+// Typed reading of a checkpoint's fields, where absent is a normal answer: GGUF metadata and config.json
+// alike.
 #include "models/config_fields.h"
 
 #include <simdjson.h>
@@ -26,7 +27,7 @@ Field<T> optionalOf(const weights::Metadata &metadata, const std::string &key, E
   return std::move(value).status();
 }
 
-}  // namespace
+} // namespace
 
 Field<int64_t> GgufFields::integer(std::string_view key) const {
   std::string full = fullKey(key);
@@ -72,14 +73,15 @@ Expected<JsonFields> JsonFields::open(const weights::WeightStore &store, std::st
 namespace {
 
 // False when there is no such key.
-bool findElement(dom::element root, const std::vector<std::string> &path, std::string_view key, dom::element &found) {
+bool findElement(dom::element root, const std::vector<std::string> &path, std::string_view key,
+                 dom::element &found) {
   for (const std::string &name : path)
     if (root[name].get(root))
       return false;
   return !root[key].get(found);
 }
 
-}  // namespace
+} // namespace
 
 bool JsonFields::isNull(std::string_view key) const {
   dom::element element;
@@ -93,8 +95,8 @@ Field<T> JsonFields::read(std::string_view key, std::string_view expected, Get g
     return std::optional<T>();
   std::optional<T> value = get(element);
   if (!value)
-    return invalidArgument(where + ": \"" + std::string(key) + "\" is " + simdjson::minify(element).substr(0, 60) +
-                           "; expected " + std::string(expected));
+    return invalidArgument(where + ": \"" + std::string(key) + "\" is " +
+                           simdjson::minify(element).substr(0, 60) + "; expected " + std::string(expected));
   return value;
 }
 
@@ -103,8 +105,8 @@ Field<int64_t> JsonFields::integer(std::string_view key) const {
     int64_t value;
     if (!e.get_int64().get(value))
       return value;
-    double real;  // some writers print 4096.0
-    constexpr double kMostExact = 9007199254740992;  // 2^53
+    double real;                                    // some writers print 4096.0
+    constexpr double kMostExact = 9007199254740992; // 2^53
     if (!e.get_double().get(real) && std::abs(real) <= kMostExact && real == std::trunc(real))
       return static_cast<int64_t>(real);
     return std::nullopt;
@@ -173,4 +175,4 @@ Field<std::vector<int64_t>> JsonFields::integers(std::string_view key) const {
   });
 }
 
-}  // namespace girih::models
+} // namespace girih::models

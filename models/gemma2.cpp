@@ -39,8 +39,8 @@ void alternateWindows(ModelConfig &config, int64_t window) {
 
 Status finishGguf(const GgufFields &fields, const weights::WeightStore &store, ModelConfig &config) {
   setCommon(config);
-  // The writers of GGUF store 1 + w. They leave the query scale out: it is the head's, but for the one size of 46
-  // layers, whose queries are scaled by hiddenSize / numHeads.
+  // The writers of GGUF store 1 + w. They leave the query scale out: it is the head's, but for the one size
+  // of 46 layers, whose queries are scaled by hiddenSize / numHeads.
   if (config.numLayers == 46)
     config.attentionScale = 1 / std::sqrt(static_cast<double>(config.hiddenSize) / config.numHeads);
   GIRIH_READ_OPTIONAL(config.attentionScale, fields.number("attention.scale"));
@@ -61,7 +61,8 @@ Status finishHuggingFace(const JsonFields &fields, ModelConfig &config) {
   double queryScalar = 256;
   GIRIH_READ_OPTIONAL(queryScalar, fields.number("query_pre_attn_scalar"));
   if (!(queryScalar > 0))
-    return invalidArgument("\"query_pre_attn_scalar\" is " + std::to_string(queryScalar) + "; must be above 0");
+    return invalidArgument("\"query_pre_attn_scalar\" is " + std::to_string(queryScalar) +
+                           "; must be above 0");
   config.attentionScale = 1 / std::sqrt(queryScalar);
   if (fields.isNull("attn_logit_softcapping"))
     config.attentionSoftCap = 0;
@@ -83,7 +84,7 @@ Status finishHuggingFace(const JsonFields &fields, ModelConfig &config) {
   return {};
 }
 
-}  // namespace
+} // namespace
 
 FamilyRow gemma2Family() {
   return {.name = "gemma2",
@@ -99,4 +100,4 @@ FamilyRow gemma2Family() {
           .build = build};
 }
 
-}  // namespace girih::models
+} // namespace girih::models

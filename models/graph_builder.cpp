@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// GraphBuilder: writes the textbook graph of a model, one function a layer, in linalg, tensor, arith and math.
+// GraphBuilder: writes the textbook graph of a model, one function a layer, in linalg, tensor, arith and
+// math.
 #include "models/graph_builder.h"
 
 #include "dialects/girih/dialect.h"
@@ -31,7 +32,7 @@ AffineMap loopMap(int64_t numLoops, llvm::ArrayRef<int64_t> loops, MLIRContext *
 
 SmallVector<int64_t> allLoops(int64_t numLoops) { return llvm::to_vector(llvm::seq<int64_t>(0, numLoops)); }
 
-}  // namespace
+} // namespace
 
 GraphBuilder::GraphBuilder(MLIRContext *context, const weights::WeightStore &store, const ModelConfig &config)
     : builder(context), store(store), modelConfig(config) {
@@ -69,18 +70,20 @@ void GraphBuilder::buildMain(int64_t numLayers) {
   auto main = func::FuncOp::create(builder, location(), "main",
                                    builder.getFunctionType({indices, indices}, {logits}));
   auto number = [&](int64_t value) { return builder.getI64IntegerAttr(value); };
-  main->setAttr("girih.model", builder.getDictionaryAttr({
-      builder.getNamedAttr("family", builder.getStringAttr(c.family)),
-      builder.getNamedAttr("headDim", number(c.headDim)),
-      builder.getNamedAttr("hiddenSize", number(c.hiddenSize)),
-      builder.getNamedAttr("intermediateSize", number(c.intermediateSize)),
-      builder.getNamedAttr("maxPositions", number(c.maxPositions)),
-      builder.getNamedAttr("numHeads", number(c.numHeads)),
-      builder.getNamedAttr("numKvHeads", number(c.numKvHeads)),
-      builder.getNamedAttr("numLayers", number(c.numLayers)),
-      builder.getNamedAttr("ropeConvention", builder.getStringAttr(ropeConventionName(c.ropeConvention))),
-      builder.getNamedAttr("vocabSize", number(c.vocabSize)),
-  }));
+  main->setAttr(
+      "girih.model",
+      builder.getDictionaryAttr({
+          builder.getNamedAttr("family", builder.getStringAttr(c.family)),
+          builder.getNamedAttr("headDim", number(c.headDim)),
+          builder.getNamedAttr("hiddenSize", number(c.hiddenSize)),
+          builder.getNamedAttr("intermediateSize", number(c.intermediateSize)),
+          builder.getNamedAttr("maxPositions", number(c.maxPositions)),
+          builder.getNamedAttr("numHeads", number(c.numHeads)),
+          builder.getNamedAttr("numKvHeads", number(c.numKvHeads)),
+          builder.getNamedAttr("numLayers", number(c.numLayers)),
+          builder.getNamedAttr("ropeConvention", builder.getStringAttr(ropeConventionName(c.ropeConvention))),
+          builder.getNamedAttr("vocabSize", number(c.vocabSize)),
+      }));
   Block *entry = main.addEntryBlock();
   builder.setInsertionPointToStart(entry);
   Type hidden = f32Tensor({kT, c.hiddenSize});
@@ -91,7 +94,8 @@ void GraphBuilder::buildMain(int64_t numLayers) {
   Value x = call("embed", hidden, entry->getArgument(0)).getResult(0);
   auto rotary = call("rotary", {angles, angles}, entry->getArgument(1));
   for (int64_t layer = 0; layer < numLayers; ++layer)
-    x = call("layer_" + std::to_string(layer), hidden, {x, rotary.getResult(0), rotary.getResult(1)}).getResult(0);
+    x = call("layer_" + std::to_string(layer), hidden, {x, rotary.getResult(0), rotary.getResult(1)})
+            .getResult(0);
   Value result = call("head", logits, x).getResult(0);
   func::ReturnOp::create(builder, location(), result);
 }
@@ -149,7 +153,8 @@ Value GraphBuilder::filled(llvm::ArrayRef<int64_t> shape, float value) {
   return linalg::FillOp::create(builder, location(), scalar, emptyTensor(shape)).getResult(0);
 }
 
-Value GraphBuilder::expand(Value source, llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<ReassociationIndices> groups) {
+Value GraphBuilder::expand(Value source, llvm::ArrayRef<int64_t> shape,
+                           llvm::ArrayRef<ReassociationIndices> groups) {
   SmallVector<OpFoldResult> extents;
   for (int64_t extent : shape)
     extents.push_back(extent == kT ? OpFoldResult(tokenCount) : OpFoldResult(builder.getIndexAttr(extent)));
@@ -165,11 +170,14 @@ Value GraphBuilder::transpose(Value source, llvm::ArrayRef<int64_t> permutation)
   SmallVector<int64_t> shape;
   for (int64_t axis : permutation)
     shape.push_back(type.getDimSize(axis));
-  return linalg::TransposeOp::create(builder, location(), source, emptyTensor(shape), permutation)->getResult(0);
+  return linalg::TransposeOp::create(builder, location(), source, emptyTensor(shape), permutation)
+      ->getResult(0);
 }
 
-Value GraphBuilder::broadcast(Value source, llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<int64_t> addedAxes) {
-  return linalg::BroadcastOp::create(builder, location(), source, emptyTensor(shape), addedAxes)->getResult(0);
+Value GraphBuilder::broadcast(Value source, llvm::ArrayRef<int64_t> shape,
+                              llvm::ArrayRef<int64_t> addedAxes) {
+  return linalg::BroadcastOp::create(builder, location(), source, emptyTensor(shape), addedAxes)
+      ->getResult(0);
 }
 
 namespace {
@@ -186,17 +194,19 @@ AxisSlice axisSlice(OpBuilder &b, RankedTensorType type, Value tokenCount, int64
   for (int64_t i = 0; i < type.getRank(); ++i) {
     int64_t whole = i == axis ? extent : type.getDimSize(i);
     slice.offsets.push_back(b.getIndexAttr(i == axis ? begin : 0));
-    slice.extents.push_back(whole == ShapedType::kDynamic ? OpFoldResult(tokenCount) : OpFoldResult(b.getIndexAttr(whole)));
+    slice.extents.push_back(whole == ShapedType::kDynamic ? OpFoldResult(tokenCount)
+                                                          : OpFoldResult(b.getIndexAttr(whole)));
     slice.strides.push_back(b.getIndexAttr(1));
     slice.shape.push_back(whole);
   }
   return slice;
 }
 
-}  // namespace
+} // namespace
 
 Value GraphBuilder::sliceAxis(Value source, int64_t axis, int64_t begin, int64_t extent, bool dropAxis) {
-  AxisSlice slice = axisSlice(builder, cast<RankedTensorType>(source.getType()), tokenCount, axis, begin, extent);
+  AxisSlice slice =
+      axisSlice(builder, cast<RankedTensorType>(source.getType()), tokenCount, axis, begin, extent);
   if (dropAxis)
     slice.shape.erase(slice.shape.begin() + axis);
   return tensor::ExtractSliceOp::create(builder, location(), f32Tensor(slice.shape), source, slice.offsets,
@@ -204,7 +214,8 @@ Value GraphBuilder::sliceAxis(Value source, int64_t axis, int64_t begin, int64_t
 }
 
 Value GraphBuilder::insertAxis(Value part, Value target, int64_t axis, int64_t begin, int64_t extent) {
-  AxisSlice slice = axisSlice(builder, cast<RankedTensorType>(target.getType()), tokenCount, axis, begin, extent);
+  AxisSlice slice =
+      axisSlice(builder, cast<RankedTensorType>(target.getType()), tokenCount, axis, begin, extent);
   return tensor::InsertSliceOp::create(builder, location(), part, target, slice.offsets, slice.extents,
                                        slice.strides);
 }
@@ -229,11 +240,12 @@ SmallVector<Value> GraphBuilder::mapMany(llvm::ArrayRef<Operand> operands, llvm:
     maps.push_back(builder.getMultiDimIdentityMap(numLoops));
   }
   SmallVector<utils::IteratorType> loops(numLoops, utils::IteratorType::parallel);
-  auto generic = linalg::GenericOp::create(builder, location(), TypeRange(ValueRange(inits)), inputs, inits, maps,
-                                           loops, [&](OpBuilder &nested, Location loc, ValueRange arguments) {
-                                             ImplicitLocOpBuilder b(loc, nested);
-                                             linalg::YieldOp::create(b, body(b, arguments.drop_back(numResults)));
-                                           });
+  auto generic =
+      linalg::GenericOp::create(builder, location(), TypeRange(ValueRange(inits)), inputs, inits, maps, loops,
+                                [&](OpBuilder &nested, Location loc, ValueRange arguments) {
+                                  ImplicitLocOpBuilder b(loc, nested);
+                                  linalg::YieldOp::create(b, body(b, arguments.drop_back(numResults)));
+                                });
   return llvm::to_vector_of<Value>(generic.getResults());
 }
 
@@ -243,8 +255,8 @@ Value GraphBuilder::map(llvm::ArrayRef<Operand> operands, llvm::ArrayRef<int64_t
   })[0];
 }
 
-Value GraphBuilder::buildGeneric(llvm::ArrayRef<Operand> operands, llvm::ArrayRef<int64_t> resultLoops, Value init,
-                                 int64_t numLoops, Body body) {
+Value GraphBuilder::buildGeneric(llvm::ArrayRef<Operand> operands, llvm::ArrayRef<int64_t> resultLoops,
+                                 Value init, int64_t numLoops, Body body) {
   SmallVector<Value> inputs;
   SmallVector<AffineMap> maps;
   for (const Operand &operand : operands) {
@@ -267,7 +279,8 @@ Value GraphBuilder::reduceInnermost(Value source, float initial, Body body) {
   auto type = cast<RankedTensorType>(source.getType());
   int64_t rank = type.getRank();
   Value init = filled(type.getShape().drop_back(), initial);
-  return buildGeneric({{source, SmallVector<int64_t, 4>(allLoops(rank))}}, allLoops(rank - 1), init, rank, body);
+  return buildGeneric({{source, SmallVector<int64_t, 4>(allLoops(rank))}}, allLoops(rank - 1), init, rank,
+                      body);
 }
 
 Value GraphBuilder::contract(const Operand &a, const Operand &b, llvm::ArrayRef<int64_t> resultLoops,
@@ -279,4 +292,4 @@ Value GraphBuilder::contract(const Operand &a, const Operand &b, llvm::ArrayRef<
                       });
 }
 
-}  // namespace girih::models
+} // namespace girih::models

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// GraphBuilder: writes the textbook graph of a model, one function a layer, in linalg, tensor, arith and math.
+// GraphBuilder: writes the textbook graph of a model, one function a layer, in linalg, tensor, arith and
+// math.
 #pragma once
 
 #include "models/config.h"
@@ -25,9 +26,9 @@ struct Operand {
   llvm::SmallVector<int64_t, 4> loops;
 };
 
-// Builds one module. Not thread-safe. A weight that is missing or has another shape does not stop the building: the
-// first such failure is kept in status(), so that families read like the paper.
-// Invariant: the only dynamic extent of any tensor is T, the tokens of the sequence, always outermost unless said.
+// Builds one module. Not thread-safe. A weight that is missing or has another shape does not stop the
+// building: the first such failure is kept in status(), so that families read like the paper. Invariant: the
+// only dynamic extent of any tensor is T, the tokens of the sequence, always outermost unless said.
 class GraphBuilder {
 public:
   GraphBuilder(mlir::MLIRContext *context, const weights::WeightStore &store, const ModelConfig &config);
@@ -36,7 +37,8 @@ public:
   // Starts `func.func private @name`; T is read from the first argument's outermost axis. `modulePath` is the
   // checkpoint's name of what the function computes, in Hugging Face's words: "model.layers.3".
   llvm::SmallVector<Value> beginFunction(llvm::StringRef name, llvm::StringRef modulePath,
-                                         llvm::ArrayRef<mlir::Type> arguments, llvm::ArrayRef<mlir::Type> results);
+                                         llvm::ArrayRef<mlir::Type> arguments,
+                                         llvm::ArrayRef<mlir::Type> results);
   void endFunction(mlir::ValueRange results);
   // Adds the public @main that calls all others: tokens[T], positions[T] -> logits[T, V].
   void buildMain(int64_t numLayers);
@@ -65,7 +67,8 @@ public:
   Value emptyTensor(llvm::ArrayRef<int64_t> shape);
   Value filled(llvm::ArrayRef<int64_t> shape, float value);
   // Splits or joins axes: `groups[i]` are the axes of the larger shape that make axis i of the smaller one.
-  Value expand(Value source, llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<mlir::ReassociationIndices> groups);
+  Value expand(Value source, llvm::ArrayRef<int64_t> shape,
+               llvm::ArrayRef<mlir::ReassociationIndices> groups);
   Value collapse(Value source, llvm::ArrayRef<mlir::ReassociationIndices> groups);
   Value transpose(Value source, llvm::ArrayRef<int64_t> permutation);
   Value broadcast(Value source, llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<int64_t> addedAxes);
@@ -80,14 +83,14 @@ public:
   // One result element for each point of `shape`, all loops parallel.
   Value map(llvm::ArrayRef<Operand> operands, llvm::ArrayRef<int64_t> shape, Body body);
   // Several results of one shape from one body.
-  llvm::SmallVector<Value> mapMany(llvm::ArrayRef<Operand> operands, llvm::ArrayRef<int64_t> shape, size_t numResults,
-                                   Bodies body);
+  llvm::SmallVector<Value> mapMany(llvm::ArrayRef<Operand> operands, llvm::ArrayRef<int64_t> shape,
+                                   size_t numResults, Bodies body);
   // Combines over the innermost axis from `initial`; the body gets (element, accumulated).
   Value reduceInnermost(Value source, float initial, Body body);
   // out = sum over the loops absent from `resultLoops` of a * b.
   Value contract(const Operand &a, const Operand &b, llvm::ArrayRef<int64_t> resultLoops,
                  llvm::ArrayRef<int64_t> resultShape, int64_t numLoops);
-  static Value constant(mlir::ImplicitLocOpBuilder &b, double value);  // f32, rounded once
+  static Value constant(mlir::ImplicitLocOpBuilder &b, double value); // f32, rounded once
 
   const ModelConfig &config() const { return modelConfig; }
   mlir::OpBuilder &ops() { return builder; }
@@ -107,10 +110,10 @@ private:
   const weights::WeightStore &store;
   const ModelConfig &modelConfig;
   mlir::OwningOpRef<mlir::ModuleOp> moduleOp;
-  std::string path;  // of the current scope
+  std::string path; // of the current scope
   Value tokenCount;
   std::unordered_set<std::string> used;
   Status firstFailure;
 };
 
-}  // namespace girih::models
+} // namespace girih::models

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Llama and Mistral: pre-norm decoder with rotary grouped-query attention and a SiLU-gated feed-forward block.
-// Touvron et al., "LLaMA" (2023) and "Llama 2" (2023); Jiang et al., "Mistral 7B" (2023) adds the sliding window.
+// Llama and Mistral: pre-norm decoder with rotary grouped-query attention and a SiLU-gated feed-forward
+// block. Touvron et al., "LLaMA" (2023) and "Llama 2" (2023); Jiang et al., "Mistral 7B" (2023) adds the
+// sliding window.
 #include "models/layers/attention.h"
 #include "models/layers/decoder.h"
 #include "models/layers/mlp.h"
@@ -24,7 +25,7 @@ Status finishGguf(const GgufFields &fields, const weights::WeightStore &store, M
   config.hasQkvBias = store.find("blk.0.attn_q.bias");
   config.hasOutputBias = store.find("blk.0.attn_output.bias");
   config.hasMlpBias = store.find("blk.0.ffn_down.bias");
-  int64_t window = 0;  // Mistral's files are of this architecture too
+  int64_t window = 0; // Mistral's files are of this architecture too
   GIRIH_READ_OPTIONAL(window, fields.integer("attention.sliding_window"));
   config.slidingWindow.assign(config.numLayers, window);
   return {};
@@ -38,13 +39,13 @@ Status finishLlama(const JsonFields &fields, ModelConfig &config) {
 }
 
 Status finishMistral(const JsonFields &fields, ModelConfig &config) {
-  int64_t window = 0;  // null: none
+  int64_t window = 0; // null: none
   GIRIH_READ_OPTIONAL(window, fields.integer("sliding_window"));
   config.slidingWindow.assign(config.numLayers, window);
   return {};
 }
 
-}  // namespace
+} // namespace
 
 FamilyRow llamaFamily() {
   return {.name = "llama",
@@ -68,4 +69,4 @@ FamilyRow mistralFamily() {
   return row;
 }
 
-}  // namespace girih::models
+} // namespace girih::models

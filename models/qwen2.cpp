@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Qwen2 and Qwen2.5: llama's layer with biases on query, key and value. Yang et al., "Qwen2 Technical Report" (2024).
+// Qwen2 and Qwen2.5: llama's layer with biases on query, key and value. Yang et al., "Qwen2 Technical Report"
+// (2024).
 #include "models/layers/attention.h"
 #include "models/layers/decoder.h"
 #include "models/layers/mlp.h"
@@ -22,7 +23,7 @@ void build(GraphBuilder &g) { buildDecoder(g, buildLayer); }
 
 Status finishGguf(const GgufFields &fields, const weights::WeightStore &store, ModelConfig &config) {
   config.hasQkvBias = true;
-  return {};  // no window in these files
+  return {}; // no window in these files
 }
 
 Status finishHuggingFace(const JsonFields &fields, ModelConfig &config) {
@@ -30,7 +31,7 @@ Status finishHuggingFace(const JsonFields &fields, ModelConfig &config) {
   return readQwenWindows(fields, config);
 }
 
-}  // namespace
+} // namespace
 
 FamilyRow qwen2Family() {
   return {.name = "qwen2",
@@ -46,4 +47,4 @@ FamilyRow qwen2Family() {
           .build = build};
 }
 
-}  // namespace girih::models
+} // namespace girih::models

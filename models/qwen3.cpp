@@ -33,7 +33,7 @@ Status finishHuggingFace(const JsonFields &fields, ModelConfig &config) {
   return readQwenWindows(fields, config);
 }
 
-}  // namespace
+} // namespace
 
 FamilyRow qwen3Family() {
   return {.name = "qwen3",
@@ -49,4 +49,4 @@ FamilyRow qwen3Family() {
           .build = build};
 }
 
-}  // namespace girih::models
+} // namespace girih::models

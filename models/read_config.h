@@ -16,4 +16,4 @@ Expected<Activation> parseActivation(std::string_view name);
 // `0.1 ln(factor) + 1`: what YaRN multiplies cos and sin by when a checkpoint does not say.
 double yarnAttentionFactor(double factor);
 
-}  // namespace girih::models
+} // namespace girih::models

@@ -20,10 +20,12 @@ Expected<const FamilyRow *> findFamily(const weights::WeightStore &store) {
   std::string list;
   for (const std::string &name : supported)
     list += (list.empty() ? "" : ", ") + name;
-  return unimplemented("the file's architecture is \"" + std::string(architecture) + "\"; supported are " + list);
+  return unimplemented("the file's architecture is \"" + std::string(architecture) + "\"; supported are " +
+                       list);
 }
 
-Expected<int64_t> requireInteger(const weights::WeightStore &store, const FamilyRow &family, std::string_view key) {
+Expected<int64_t> requireInteger(const weights::WeightStore &store, const FamilyRow &family,
+                                 std::string_view key) {
   return store.metadata().integer(std::string(family.ggufArchitecture) + "." + std::string(key));
 }
 
@@ -45,10 +47,11 @@ Status readExtents(const weights::WeightStore &store, const FamilyRow &family, M
   config.vocabSize = numRows(store, "token_embd.weight");
   GIRIH_READ_OPTIONAL(config.vocabSize, fields.integer("vocab_size"));
   if (config.numLayers < 1 || config.numLayers > 4096 || config.numHeads < 1)
-    return validateConfig(config);  // names the field
+    return validateConfig(config); // names the field
   config.slidingWindow.assign(config.numLayers, 0);
 
-  // Not every writer says the head size where it is not hiddenSize / numHeads; the query projection always shows it.
+  // Not every writer says the head size where it is not hiddenSize / numHeads; the query projection always
+  // shows it.
   int64_t queryRows = numRows(store, "blk.0.attn_q.weight");
   config.headDim = (queryRows ? queryRows : config.hiddenSize) / config.numHeads;
   GIRIH_READ_OPTIONAL(config.headDim, fields.integer("attention.key_length"));
@@ -56,8 +59,8 @@ Status readExtents(const weights::WeightStore &store, const FamilyRow &family, M
   GIRIH_READ_OPTIONAL(valueDim, fields.integer("attention.value_length"));
   GIRIH_READ_OPTIONAL(rotaryDim, fields.integer("rope.dimension_count"));
   if (valueDim != config.headDim || rotaryDim != config.headDim)
-    return unimplemented("keys have " + std::to_string(config.headDim) + " channels, values " + std::to_string(valueDim) +
-                         ", and " + std::to_string(rotaryDim) +
+    return unimplemented("keys have " + std::to_string(config.headDim) + " channels, values " +
+                         std::to_string(valueDim) + ", and " + std::to_string(rotaryDim) +
                          " are rotated; only equal numbers are supported");
   return {};
 }
@@ -81,7 +84,8 @@ Status readFrequencyFactors(const weights::StoredTensor &table, ModelConfig &con
                            " elements; half the head size is " + std::to_string(config.headDim / 2));
   if (config.ropeScaling.kind != RopeScaling::Kind::None)
     return unimplemented("the file has both the table \"" + table.name + "\" and rope scaling of type " +
-                         std::string(ropeScalingName(config.ropeScaling.kind)) + "; one of the two is supported");
+                         std::string(ropeScalingName(config.ropeScaling.kind)) +
+                         "; one of the two is supported");
   config.ropeScaling.kind = RopeScaling::Kind::PerChannel;
   config.ropeScaling.frequencyFactors.resize(table.numElements);
   weights::dequantize(table, config.ropeScaling.frequencyFactors.data());
@@ -92,7 +96,7 @@ Status readRope(const GgufFields &fields, const weights::WeightStore &store, Mod
   RopeScaling &scaling = config.ropeScaling;
   GIRIH_READ_OPTIONAL(config.ropeTheta, fields.number("rope.freq_base"));
   std::string type = "none";
-  GIRIH_READ_OPTIONAL(scaling.factor, fields.number("rope.scale_linear"));  // older writers
+  GIRIH_READ_OPTIONAL(scaling.factor, fields.number("rope.scale_linear")); // older writers
   if (scaling.factor != 1)
     type = "linear";
   GIRIH_READ_OPTIONAL(type, fields.string("rope.scaling.type"));
@@ -123,7 +127,7 @@ Expected<std::optional<int32_t>> tokenField(const GgufFields &fields, const char
   return std::optional<int32_t>(static_cast<int32_t>(*token));
 }
 
-}  // namespace
+} // namespace
 
 Expected<ModelConfig> readGgufConfig(const weights::WeightStore &store) {
   GIRIH_ASSIGN(const FamilyRow *family, findFamily(store));
@@ -133,8 +137,8 @@ Expected<ModelConfig> readGgufConfig(const weights::WeightStore &store) {
   config.source = weights::CheckpointKind::Gguf;
   GIRIH_TRY(readExtents(store, *family, config));
   config.attentionScale = 1 / std::sqrt(static_cast<double>(config.headDim));
-  GIRIH_ASSIGN(config.normEpsilon,
-               store.metadata().number(std::string(family->ggufArchitecture) + ".attention.layer_norm_rms_epsilon"));
+  GIRIH_ASSIGN(config.normEpsilon, store.metadata().number(std::string(family->ggufArchitecture) +
+                                                           ".attention.layer_norm_rms_epsilon"));
   GIRIH_TRY(readRope(fields, store, config));
   config.ropeConvention = family->ggufRopeConvention;
   GIRIH_ASSIGN(config.activation, parseActivation(family->defaultActivation));
@@ -163,4 +167,4 @@ Expected<GenerationDefaults> readGgufGenerationDefaults(const weights::WeightSto
   return defaults;
 }
 
-}  // namespace girih::models
+} // namespace girih::models

@@ -39,7 +39,7 @@ Status readExtents(const JsonFields &fields, const FamilyRow &family, ModelConfi
   config.maxPositions = family.defaultMaxPositions;
   GIRIH_READ_OPTIONAL(config.maxPositions, fields.integer("max_position_embeddings"));
   if (config.numLayers < 1 || config.numLayers > 4096 || config.numHeads < 1)
-    return validateConfig(config);  // names the field
+    return validateConfig(config); // names the field
   config.slidingWindow.assign(config.numLayers, 0);
   config.headDim = family.defaultHeadDim ? family.defaultHeadDim : config.hiddenSize / config.numHeads;
   GIRIH_READ_OPTIONAL(config.headDim, fields.integer("head_dim"));
@@ -75,7 +75,7 @@ Status readYarn(const JsonFields &rope, RopeScaling &scaling) {
 Status readRopeScaling(const JsonFields &rope, const JsonFields &fields, ModelConfig &config) {
   RopeScaling &scaling = config.ropeScaling;
   std::string type = "default";
-  GIRIH_READ_OPTIONAL(type, rope.string("type"));  // older spelling
+  GIRIH_READ_OPTIONAL(type, rope.string("type")); // older spelling
   GIRIH_READ_OPTIONAL(type, rope.string("rope_type"));
   double rotatedPart = 1;
   GIRIH_READ_OPTIONAL(rotatedPart, rope.number("partial_rotary_factor"));
@@ -130,7 +130,7 @@ Status readRope(const JsonFields &fields, ModelConfig &config) {
 
 Expected<std::optional<int32_t>> tokenField(const JsonFields &fields, const char *key) {
   GIRIH_ASSIGN(auto token, fields.integer(key));
-  if (!token || *token < 0 || *token > 1 << 24)  // some files write -1 for none
+  if (!token || *token < 0 || *token > 1 << 24) // some files write -1 for none
     return std::optional<int32_t>();
   return std::optional<int32_t>(static_cast<int32_t>(*token));
 }
@@ -152,7 +152,7 @@ Status readTokens(const JsonFields &fields, GenerationDefaults &defaults) {
   return {};
 }
 
-}  // namespace
+} // namespace
 
 double yarnAttentionFactor(double factor) { return factor <= 1 ? 1 : 0.1 * std::log(factor) + 1; }
 
@@ -175,7 +175,7 @@ Expected<ModelConfig> readHuggingFaceConfig(const weights::WeightStore &store) {
   config.attentionScale = 1 / std::sqrt(static_cast<double>(config.headDim));
   GIRIH_READ_OPTIONAL(config.normEpsilon, fields.number("rms_norm_eps"));
   GIRIH_TRY(readRope(fields, config));
-  config.ropeConvention = RopeConvention::Half;  // of every safetensors checkpoint of these families
+  config.ropeConvention = RopeConvention::Half; // of every safetensors checkpoint of these families
   std::string activation(family->defaultActivation);
   GIRIH_READ_OPTIONAL(activation, fields.string(family->activationKey));
   GIRIH_ASSIGN(config.activation, parseActivation(activation));
@@ -190,7 +190,7 @@ Expected<ModelConfig> readHuggingFaceConfig(const weights::WeightStore &store) {
 
 Expected<GenerationDefaults> readHuggingFaceGenerationDefaults(const weights::WeightStore &store) {
   GenerationDefaults defaults;
-  for (const char *file : {"config.json", "generation_config.json"}) {  // the later one wins
+  for (const char *file : {"config.json", "generation_config.json"}) { // the later one wins
     if (!store.text(file))
       continue;
     GIRIH_ASSIGN(JsonFields fields, JsonFields::open(store, file));
@@ -207,4 +207,4 @@ Expected<GenerationDefaults> readHuggingFaceGenerationDefaults(const weights::We
   return defaults;
 }
 
-}  // namespace girih::models
+} // namespace girih::models

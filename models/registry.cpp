@@ -6,7 +6,8 @@ namespace girih::models {
 
 std::span<const FamilyRow> families() {
   // Where GGUF has one architecture for several families, the more general one comes first.
-  static const FamilyRow rows[] = {llamaFamily(), mistralFamily(), qwen2Family(), qwen3Family(), gemma2Family()};
+  static const FamilyRow rows[] = {llamaFamily(), mistralFamily(), qwen2Family(), qwen3Family(),
+                                   gemma2Family()};
   return rows;
 }
 
@@ -24,4 +25,4 @@ const FamilyRow *findFamilyByGgufArchitecture(std::string_view architecture) {
   return nullptr;
 }
 
-}  // namespace girih::models
+} // namespace girih::models

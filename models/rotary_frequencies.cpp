@@ -9,7 +9,8 @@
 namespace girih::models {
 namespace {
 
-// Low frequencies / factor, high ones kept, between the two a ramp over the wave's length ("Llama 3.1", 2024).
+// Low frequencies / factor, high ones kept, between the two a ramp over the wave's length ("Llama 3.1",
+// 2024).
 void scaleLlama3(const RopeScaling &s, std::vector<float> &frequencies) {
   float lowWavelength = static_cast<float>(s.originalMaxPositions / s.lowFrequencyFactor);
   float highWavelength = static_cast<float>(s.originalMaxPositions / s.highFrequencyFactor);
@@ -19,15 +20,16 @@ void scaleLlama3(const RopeScaling &s, std::vector<float> &frequencies) {
     if (wavelength > lowWavelength) {
       frequency /= factor;
     } else if (!(wavelength < highWavelength)) {
-      float smooth = (static_cast<float>(s.originalMaxPositions) / wavelength - static_cast<float>(s.lowFrequencyFactor)) /
+      float smooth = (static_cast<float>(s.originalMaxPositions) / wavelength -
+                      static_cast<float>(s.lowFrequencyFactor)) /
                      static_cast<float>(s.highFrequencyFactor - s.lowFrequencyFactor);
       frequency = (1 - smooth) * frequency / factor + smooth * frequency;
     }
   }
 }
 
-// Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models" (2023): a ramp over channels
-// between those that turn betaFast and betaSlow times in the trained context.
+// Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models" (2023): a ramp over
+// channels between those that turn betaFast and betaSlow times in the trained context.
 void scaleYarn(const ModelConfig &c, std::vector<float> &frequencies) {
   const RopeScaling &s = c.ropeScaling;
   auto channelOf = [&](double numRotations) {
@@ -51,7 +53,7 @@ void scaleYarn(const ModelConfig &c, std::vector<float> &frequencies) {
   }
 }
 
-}  // namespace
+} // namespace
 
 std::vector<float> rotaryFrequencies(const ModelConfig &c) {
   std::vector<float> frequencies(c.headDim / 2);
@@ -82,4 +84,4 @@ std::vector<float> rotaryFrequencies(const ModelConfig &c) {
   return frequencies;
 }
 
-}  // namespace girih::models
+} // namespace girih::models

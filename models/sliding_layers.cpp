@@ -9,8 +9,8 @@ Expected<bool> readLayerTypes(const JsonFields &fields, int64_t window, ModelCon
   if (!types)
     return false;
   if (static_cast<int64_t>(types->size()) != config.numLayers)
-    return invalidArgument("\"layer_types\" names " + std::to_string(types->size()) + " layers; the model has " +
-                           std::to_string(config.numLayers));
+    return invalidArgument("\"layer_types\" names " + std::to_string(types->size()) +
+                           " layers; the model has " + std::to_string(config.numLayers));
   for (int64_t layer = 0; layer < config.numLayers; ++layer) {
     const std::string &type = (*types)[layer];
     if (type == "sliding_attention")
@@ -37,4 +37,4 @@ Status readQwenWindows(const JsonFields &fields, ModelConfig &config) {
   return {};
 }
 
-}  // namespace girih::models
+} // namespace girih::models

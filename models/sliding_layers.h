@@ -7,11 +7,11 @@
 
 namespace girih::models {
 
-// Gives `window` to the layers that `layer_types` calls "sliding_attention"; false when there is no such field.
-// Fails: InvalidArgument (wrong number of layers), Unimplemented (another type of layer).
+// Gives `window` to the layers that `layer_types` calls "sliding_attention"; false when there is no such
+// field. Fails: InvalidArgument (wrong number of layers), Unimplemented (another type of layer).
 Expected<bool> readLayerTypes(const JsonFields &fields, int64_t window, ModelConfig &config);
 
 // Qwen's older spelling besides: `use_sliding_window`, and `max_window_layers` first layers without one.
 Status readQwenWindows(const JsonFields &fields, ModelConfig &config);
 
-}  // namespace girih::models
+} // namespace girih::models

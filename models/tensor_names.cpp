@@ -19,20 +19,15 @@ constexpr NameRow kModelNames[] = {
 };
 
 constexpr NameRow kLayerNames[] = {
-    {"input_layernorm", "attn_norm"},
-    {"self_attn.q_proj", "attn_q"},
-    {"self_attn.k_proj", "attn_k"},
-    {"self_attn.v_proj", "attn_v"},
-    {"self_attn.o_proj", "attn_output"},
-    {"self_attn.q_norm", "attn_q_norm"},
-    {"self_attn.k_norm", "attn_k_norm"},
-    {"mlp.gate_proj", "ffn_gate"},
-    {"mlp.up_proj", "ffn_up"},
-    {"mlp.down_proj", "ffn_down"},
+    {"input_layernorm", "attn_norm"},    {"self_attn.q_proj", "attn_q"},
+    {"self_attn.k_proj", "attn_k"},      {"self_attn.v_proj", "attn_v"},
+    {"self_attn.o_proj", "attn_output"}, {"self_attn.q_norm", "attn_q_norm"},
+    {"self_attn.k_norm", "attn_k_norm"}, {"mlp.gate_proj", "ffn_gate"},
+    {"mlp.up_proj", "ffn_up"},           {"mlp.down_proj", "ffn_down"},
 };
 
-// The norm before the feed-forward block is `post_attention_layernorm` in most families; where there are norms after
-// the blocks too, that name means the one after attention.
+// The norm before the feed-forward block is `post_attention_layernorm` in most families; where there are
+// norms after the blocks too, that name means the one after attention.
 constexpr NameRow kPreNormNames[] = {{"post_attention_layernorm", "ffn_norm"}};
 constexpr NameRow kPrePostNormNames[] = {
     {"post_attention_layernorm", "post_attention_norm"},
@@ -40,15 +35,14 @@ constexpr NameRow kPrePostNormNames[] = {
     {"post_feedforward_layernorm", "post_ffw_norm"},
 };
 
-template <size_t N>
-const NameRow *findRow(const NameRow (&rows)[N], std::string_view name) {
+template <size_t N> const NameRow *findRow(const NameRow (&rows)[N], std::string_view name) {
   for (const NameRow &row : rows)
     if (row.huggingFace == name)
       return &row;
   return nullptr;
 }
 
-}  // namespace
+} // namespace
 
 std::string checkpointTensorName(const ModelConfig &config, const std::string &huggingFaceName) {
   if (config.source == weights::CheckpointKind::HuggingFace)
@@ -57,7 +51,7 @@ std::string checkpointTensorName(const ModelConfig &config, const std::string &h
   size_t suffixStart = name.rfind('.');
   if (suffixStart == std::string_view::npos)
     return huggingFaceName;
-  std::string_view suffix = name.substr(suffixStart);  // ".weight"
+  std::string_view suffix = name.substr(suffixStart); // ".weight"
   name = name.substr(0, suffixStart);
   if (const NameRow *row = findRow(kModelNames, name))
     return std::string(row->gguf) + std::string(suffix);
@@ -79,4 +73,4 @@ std::string checkpointTensorName(const ModelConfig &config, const std::string &h
   return "blk." + std::string(number) + "." + std::string(row->gguf) + std::string(suffix);
 }
 
-}  // namespace girih::models
+} // namespace girih::models

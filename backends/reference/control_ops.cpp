@@ -51,7 +51,8 @@ Status evaluateIf(Frame &frame, Operation &operation) {
   return {};
 }
 
-// Points run one after the other, each seeing what the ones before it inserted: a correct program cannot tell.
+// Points run one after the other, each seeing what the ones before it inserted: a correct program cannot
+// tell.
 Status evaluateForall(Frame &frame, Operation &operation) {
   auto op = cast<scf::ForallOp>(operation);
   std::vector<int64_t> begin, end, step;
@@ -96,8 +97,7 @@ Status evaluateForall(Frame &frame, Operation &operation) {
 // ---- affine.apply, min, max ----
 
 // The map's results at the op's operands.
-template <typename AffineOp>
-Expected<std::vector<int64_t>> applyMap(Frame &frame, AffineOp op) {
+template <typename AffineOp> Expected<std::vector<int64_t>> applyMap(Frame &frame, AffineOp op) {
   MLIRContext *context = op->getContext();
   SmallVector<Attribute> operands, results;
   for (Value operand : op->getOperands())
@@ -139,7 +139,7 @@ constexpr Row kRows[] = {
     {"scf.if", evaluateIf},
 };
 
-}  // namespace
+} // namespace
 
 Handler findControlHandler(llvm::StringRef opName) {
   for (const Row &row : kRows)
@@ -148,4 +148,4 @@ Handler findControlHandler(llvm::StringRef opName) {
   return nullptr;
 }
 
-}  // namespace girih::reference
+} // namespace girih::reference

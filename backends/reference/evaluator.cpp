@@ -21,7 +21,7 @@ std::string describe(Operation &op) {
   return text;
 }
 
-}  // namespace
+} // namespace
 
 WeightProvider weightsOf(const weights::WeightStore &store) {
   return [&store](const std::string &name) -> Expected<Tensor> {
@@ -35,7 +35,7 @@ WeightProvider weightsOf(const weights::WeightStore &store) {
 // ---- Frame ----
 
 Expected<Tensor> Frame::Shared::stackedWeights(const std::vector<std::string> &names, int64_t interleave) {
-  constexpr int64_t kMostKeptElements = int64_t(64) << 20;  // half a gigabyte
+  constexpr int64_t kMostKeptElements = int64_t(64) << 20; // half a gigabyte
   std::string key = std::to_string(interleave);
   for (const std::string &name : names)
     key += "\n" + name;
@@ -76,7 +76,7 @@ Expected<std::vector<Datum>> Frame::run(Block &block, std::vector<Datum> argumen
   GIRIH_CHECK(block.getNumArguments() == arguments.size());
   for (auto [argument, datum] : llvm::zip_equal(block.getArguments(), arguments))
     set(argument, std::move(datum));
-  arguments.clear();  // so that no second owner makes writers copy
+  arguments.clear(); // so that no second owner makes writers copy
   for (Operation &op : block.without_terminator()) {
     Handler handler = findHandler(op);
     if (!handler)
@@ -92,7 +92,8 @@ Expected<std::vector<Datum>> Frame::call(llvm::StringRef name, std::vector<Datum
   if (!function || function.isDeclaration())
     return notFound("the module has no function @" + name.str());
   if (!function.getBody().hasOneBlock())
-    return unimplemented("@" + name.str() + " has branches between blocks; the reference runs structured ones");
+    return unimplemented("@" + name.str() +
+                         " has branches between blocks; the reference runs structured ones");
   if (function.getNumArguments() != arguments.size())
     return invalidArgument("@" + name.str() + " takes " + std::to_string(function.getNumArguments()) +
                            " arguments; there are " + std::to_string(arguments.size()));
@@ -112,8 +113,8 @@ Handler findHandler(Operation &op) {
 
 // ---- The door ----
 
-Expected<std::vector<Tensor>> evaluate(ModuleOp module, llvm::StringRef function, std::vector<Tensor> arguments,
-                                       const WeightProvider &weights) {
+Expected<std::vector<Tensor>> evaluate(ModuleOp module, llvm::StringRef function,
+                                       std::vector<Tensor> arguments, const WeightProvider &weights) {
   Frame::Shared shared(module, weights);
   Frame frame(shared);
   auto target = SymbolTable(module).lookup<func::FuncOp>(function);
@@ -127,7 +128,8 @@ Expected<std::vector<Tensor>> evaluate(ModuleOp module, llvm::StringRef function
       continue;
     }
     if (next == arguments.size())
-      return invalidArgument("@" + function.str() + " takes more than the " + std::to_string(next) + " arguments given");
+      return invalidArgument("@" + function.str() + " takes more than the " + std::to_string(next) +
+                             " arguments given");
     Tensor argument = std::move(arguments[next++]);
     if (isa<ShapedType>(type))
       data.emplace_back(std::move(argument));
@@ -135,8 +137,8 @@ Expected<std::vector<Tensor>> evaluate(ModuleOp module, llvm::StringRef function
       data.emplace_back(argument.elements()[0]);
   }
   if (next != arguments.size())
-    return invalidArgument("@" + function.str() + " takes " + std::to_string(next) + " arguments; there are " +
-                           std::to_string(arguments.size()));
+    return invalidArgument("@" + function.str() + " takes " + std::to_string(next) +
+                           " arguments; there are " + std::to_string(arguments.size()));
   GIRIH_ASSIGN(std::vector<Datum> results, frame.call(function, std::move(data)));
   std::vector<Tensor> tensors;
   for (Datum &result : results) {
@@ -148,4 +150,4 @@ Expected<std::vector<Tensor>> evaluate(ModuleOp module, llvm::StringRef function
   return tensors;
 }
 
-}  // namespace girih::reference
+} // namespace girih::reference

@@ -11,7 +11,8 @@
 
 namespace girih::reference {
 
-// Not thread-safe. Regions of the function's ops run in the same frame: their values are overwritten each time.
+// Not thread-safe. Regions of the function's ops run in the same frame: their values are overwritten each
+// time.
 class Frame {
 public:
   // What all functions of one evaluation share.
@@ -19,10 +20,10 @@ public:
     Shared(mlir::ModuleOp module, const WeightProvider &weights) : module(module), weights(weights) {}
     mlir::ModuleOp module;
     const WeightProvider &weights;
-    std::map<int64_t, KvState> caches;  // by layer
+    std::map<int64_t, KvState> caches; // by layer
 
-    // Rows of the named weights stacked, `interleave` of each in turn (0: all). Kept while they are few enough:
-    // tiles ask for the same weight again and again.
+    // Rows of the named weights stacked, `interleave` of each in turn (0: all). Kept while they are few
+    // enough: tiles ask for the same weight again and again.
     Expected<Tensor> stackedWeights(const std::vector<std::string> &names, int64_t interleave);
 
   private:
@@ -39,7 +40,8 @@ public:
   void set(mlir::Value value, Datum datum) { values.insert_or_assign(value, std::move(datum)); }
   std::vector<Datum> take(mlir::ValueRange range) const;
 
-  // Runs a block to its terminator, whose operands are the answer. Requires: as many arguments as the block has.
+  // Runs a block to its terminator, whose operands are the answer. Requires: as many arguments as the block
+  // has.
   Expected<std::vector<Datum>> run(mlir::Block &block, std::vector<Datum> arguments);
   // Runs a function of the module in a frame of its own.
   Expected<std::vector<Datum>> call(llvm::StringRef function, std::vector<Datum> arguments);
@@ -67,4 +69,4 @@ Handler findLinalgHandler(mlir::Operation &op);
 // One arith or math op, on scalars or element by element.
 Handler findScalarHandler(mlir::Operation &op);
 
-}  // namespace girih::reference
+} // namespace girih::reference

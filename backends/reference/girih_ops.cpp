@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dialect girih: stored weights, products with them, attention with given keys or with a cache of the whole prefix.
+// Dialect girih: stored weights, products with them, attention with given keys or with a cache of the whole
+// prefix.
 #include "backends/reference/frame.h"
 #include "backends/reference/scalar_ops.h"
 
@@ -62,7 +63,8 @@ Status evaluateLayerWeight(Frame &frame, Operation &operation) {
   auto op = cast<LayerWeightOp>(operation);
   int64_t layer = frame.index(op.getLayer());
   if (layer < 0 || layer >= static_cast<int64_t>(op.getNames().size()))
-    return invalidArgument("layer " + std::to_string(layer) + "; there are names for " + std::to_string(op.getNames().size()));
+    return invalidArgument("layer " + std::to_string(layer) + "; there are names for " +
+                           std::to_string(op.getNames().size()));
   std::vector<std::string> names;
   for (Attribute name : cast<ArrayAttr>(op.getNames()[layer]))
     names.push_back(cast<StringAttr>(name).str());
@@ -83,7 +85,8 @@ Status evaluateQMatmul(Frame &frame, Operation &operation) {
   Tensor out = frame.tensor(op.getInit());
   int64_t firstColumn = op.getColumnOffset() ? frame.index(op.getColumnOffset()) : 0;
   int64_t numRows = out.shape()[0], numColumns = out.shape()[1], depth = x.shape()[1];
-  if (x.shape()[0] != numRows || w.shape()[1] != depth || firstColumn < 0 || firstColumn + numColumns > w.shape()[0])
+  if (x.shape()[0] != numRows || w.shape()[1] != depth || firstColumn < 0 ||
+      firstColumn + numColumns > w.shape()[0])
     return invalidArgument("x, w and out have extents that do not fit");
   double *result = out.mutableElements();
   for (int64_t column = 0; column < numColumns; ++column) {
@@ -109,7 +112,8 @@ Status evaluateGatherRows(Frame &frame, Operation &operation) {
   for (int64_t i = 0; i < indices.numElements(); ++i) {
     auto row = static_cast<int64_t>(indices.elements()[i]);
     if (row < 0 || row >= source.shape()[0])
-      return invalidArgument("row " + std::to_string(row) + "; the source has " + std::to_string(source.shape()[0]));
+      return invalidArgument("row " + std::to_string(row) + "; the source has " +
+                             std::to_string(source.shape()[0]));
     std::copy_n(source.elements() + row * depth, depth, result + i * depth);
   }
   frame.set(op.getResult(), std::move(out));
@@ -120,8 +124,8 @@ Status evaluateGatherRows(Frame &frame, Operation &operation) {
 
 struct Scoring {
   double scale;
-  double softCap;  // 0: none
-  int64_t window;  // 0: none
+  double softCap; // 0: none
+  int64_t window; // 0: none
 };
 
 // One query [D] at `position` over keys [T, G, D] and values [T, G, Dv] of kv head `group` -> out [Dv].
@@ -164,7 +168,8 @@ Expected<int64_t> headsPerGroupOf(AttentionOp op, int64_t numHeads, int64_t numG
   if (ShapedType::isDynamic(allHeads))
     allHeads = numHeads;
   if (numGroups < 1 || allHeads % numGroups != 0)
-    return invalidArgument(std::to_string(allHeads) + " heads share " + std::to_string(numGroups) + " kv heads");
+    return invalidArgument(std::to_string(allHeads) + " heads share " + std::to_string(numGroups) +
+                           " kv heads");
   return allHeads / numGroups;
 }
 
@@ -201,8 +206,8 @@ Status evaluateAttention(Frame &frame, Operation &operation) {
   for (int64_t token = 0; token < numTokens; ++token)
     for (int64_t head = 0; head < numHeads; ++head) {
       int64_t row = token * numHeads + head;
-      attendOne(q.elements() + row * depth, firstToken + token, firstGroup + head / headsPerGroup, keys, values, scoring,
-                result + row * valueDepth);
+      attendOne(q.elements() + row * depth, firstToken + token, firstGroup + head / headsPerGroup, keys,
+                values, scoring, result + row * valueDepth);
     }
   frame.set(op.getResult(), std::move(out));
   return {};
@@ -250,13 +255,18 @@ struct Row {
 };
 
 constexpr Row kRows[] = {
-    {"girih.attention", evaluateAttention}, {"girih.concat_rows", evaluateConcatRows},
-    {"girih.gather_rows", evaluateGatherRows}, {"girih.kv_append", evaluateKvAppend},
-    {"girih.kv_layer", evaluateKvLayer}, {"girih.layer_weight", evaluateLayerWeight},
-    {"girih.pack", evaluatePack}, {"girih.qmatmul", evaluateQMatmul}, {"girih.weight", evaluateWeight},
+    {"girih.attention", evaluateAttention},
+    {"girih.concat_rows", evaluateConcatRows},
+    {"girih.gather_rows", evaluateGatherRows},
+    {"girih.kv_append", evaluateKvAppend},
+    {"girih.kv_layer", evaluateKvLayer},
+    {"girih.layer_weight", evaluateLayerWeight},
+    {"girih.pack", evaluatePack},
+    {"girih.qmatmul", evaluateQMatmul},
+    {"girih.weight", evaluateWeight},
 };
 
-}  // namespace
+} // namespace
 
 Handler findGirihHandler(llvm::StringRef opName) {
   for (const Row &row : kRows)
@@ -265,4 +275,4 @@ Handler findGirihHandler(llvm::StringRef opName) {
   return nullptr;
 }
 
-}  // namespace girih::reference
+} // namespace girih::reference

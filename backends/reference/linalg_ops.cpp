@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linalg: nested loops over a region, interpreted. Contractions, whose body is known, run as plain loops of their own.
+// Linalg: nested loops over a region, interpreted. Contractions, whose body is known, run as plain loops of
+// their own.
 #include "backends/reference/frame.h"
 #include "backends/reference/scalar_ops.h"
 #include "backends/reference/tensor_ops.h"
@@ -46,17 +47,18 @@ bool addLinear(AffineExpr expr, int64_t scale, LinearAccess &access) {
 // The loops of one op with its operands' elements.
 struct LoopNest {
   std::vector<int64_t> extents;
-  std::vector<LinearAccess> accesses;       // one an operand
-  std::vector<const double *> inputs;       // null for a scalar operand: its value is in `scalars`
+  std::vector<LinearAccess> accesses; // one an operand
+  std::vector<const double *> inputs; // null for a scalar operand: its value is in `scalars`
   std::vector<double> scalars;
-  std::vector<Tensor> results;              // start as the inits
+  std::vector<Tensor> results; // start as the inits
   size_t numInputs = 0;
 };
 
 Status setExtent(LoopNest &nest, unsigned loop, int64_t extent) {
   if (nest.extents[loop] >= 0 && nest.extents[loop] != extent)
-    return invalidArgument("loop " + std::to_string(loop) + " has extents " + std::to_string(nest.extents[loop]) +
-                           " and " + std::to_string(extent) + "; operands must agree");
+    return invalidArgument("loop " + std::to_string(loop) + " has extents " +
+                           std::to_string(nest.extents[loop]) + " and " + std::to_string(extent) +
+                           "; operands must agree");
   nest.extents[loop] = extent;
   return {};
 }
@@ -107,9 +109,9 @@ Expected<LoopNest> makeNest(Frame &frame, linalg::LinalgOp op) {
 // ---- The body as a list of steps over numbered registers ----
 
 struct Step {
-  ScalarFunction function = nullptr;  // null: linalg.index (loop) or tensor.extract (source)
+  ScalarFunction function = nullptr; // null: linalg.index (loop) or tensor.extract (source)
   int target = 0;
-  int operands[3] = {0, 0, 0};  // register 0 is always 0
+  int operands[3] = {0, 0, 0}; // register 0 is always 0
   int loop = -1;
   Tensor source;
   std::vector<int> indices;
@@ -118,7 +120,7 @@ struct Step {
 struct Program {
   std::vector<double> registers = {0};
   std::vector<Step> steps;
-  std::vector<int> arguments;  // registers of the block's arguments
+  std::vector<int> arguments; // registers of the block's arguments
   std::vector<int> yields;
 };
 
@@ -169,7 +171,8 @@ Status ProgramBuilder::addStep(Operation &op) {
   } else {
     step.function = findScalarFunction(op);
     if (!step.function)
-      return unimplemented("the reference does not know '" + op.getName().getStringRef().str() + "' in a body");
+      return unimplemented("the reference does not know '" + op.getName().getStringRef().str() +
+                           "' in a body");
     for (auto [position, operand] : llvm::enumerate(op.getOperands()))
       step.operands[position] = registerOf(operand);
   }
@@ -218,15 +221,15 @@ Status interpret(LoopNest &nest, Program &program) {
   do {
     for (size_t i = 0; i < nest.accesses.size(); ++i) {
       offsets[i] = offsetOf(nest.accesses[i], point);
-      double value = i >= nest.numInputs  ? results[i - nest.numInputs][offsets[i]]
-                     : nest.inputs[i] ? nest.inputs[i][offsets[i]]
-                                      : nest.scalars[i];
+      double value = i >= nest.numInputs ? results[i - nest.numInputs][offsets[i]]
+                     : nest.inputs[i]    ? nest.inputs[i][offsets[i]]
+                                         : nest.scalars[i];
       registers[program.arguments[i]] = value;
     }
     for (const Step &step : program.steps) {
       if (step.function) {
-        registers[step.target] =
-            step.function(registers[step.operands[0]], registers[step.operands[1]], registers[step.operands[2]]);
+        registers[step.target] = step.function(registers[step.operands[0]], registers[step.operands[1]],
+                                               registers[step.operands[2]]);
       } else if (step.loop >= 0) {
         registers[step.target] = static_cast<double>(point[step.loop]);
       } else {
@@ -249,7 +252,8 @@ bool isMultiplyAdd(Block &body) {
   auto sum = dyn_cast<arith::AddFOp>(body.front().getNextNode());
   Value a = body.getArgument(0), b = body.getArgument(1), out = body.getArgument(2);
   auto pairs = [](Operation *op, Value x, Value y) {
-    return (op->getOperand(0) == x && op->getOperand(1) == y) || (op->getOperand(0) == y && op->getOperand(1) == x);
+    return (op->getOperand(0) == x && op->getOperand(1) == y) ||
+           (op->getOperand(0) == y && op->getOperand(1) == x);
   };
   return product && sum && pairs(product, a, b) && pairs(sum, out, product) &&
          body.getTerminator()->getOperand(0) == sum.getResult();
@@ -262,7 +266,8 @@ void contract(LoopNest &nest) {
   int64_t depth = nest.extents[numLoops - 1], width = nest.extents[numLoops - 2];
   auto stride = [&](size_t operand, size_t loop) { return nest.accesses[operand].strides[loop]; };
   int64_t aDepth = stride(0, numLoops - 1), bDepth = stride(1, numLoops - 1);
-  int64_t aWidth = stride(0, numLoops - 2), bWidth = stride(1, numLoops - 2), outWidth = stride(2, numLoops - 2);
+  int64_t aWidth = stride(0, numLoops - 2), bWidth = stride(1, numLoops - 2),
+          outWidth = stride(2, numLoops - 2);
   double *out = nest.results[0].mutableElements();
   std::vector<int64_t> outer(nest.extents.begin(), nest.extents.end() - 2);
   std::vector<int64_t> point(numLoops);
@@ -276,7 +281,7 @@ void contract(LoopNest &nest) {
       int64_t lanes = std::min(kLanes, width - first);
       double sums[kLanes] = {};
       const double *laneA[kLanes], *laneB[kLanes];
-      for (int64_t lane = 0; lane < kLanes; ++lane) {  // lanes beyond the last repeat it
+      for (int64_t lane = 0; lane < kLanes; ++lane) { // lanes beyond the last repeat it
         int64_t column = first + std::min(lane, lanes - 1);
         laneA[lane] = a + column * aWidth;
         laneB[lane] = b + column * bWidth;
@@ -338,7 +343,7 @@ Status evaluateSoftmax(Frame &frame, Operation &operation) {
   return {};
 }
 
-}  // namespace
+} // namespace
 
 Handler findLinalgHandler(Operation &op) {
   if (isa<linalg::SoftmaxOp>(op))
@@ -346,4 +351,4 @@ Handler findLinalgHandler(Operation &op) {
   return isa<linalg::LinalgOp>(op) ? evaluateStructured : nullptr;
 }
 
-}  // namespace girih::reference
+} // namespace girih::reference

@@ -67,9 +67,12 @@ constexpr Row kRows[] = {
     {"arith.muli", [](double a, double b, double) { return a * b; }},
     {"arith.divsi", [](double a, double b, double) { return std::trunc(a / b); }},
     {"arith.divui", [](double a, double b, double) { return std::trunc(a / b); }},
-    {"arith.floordivsi", [](double a, double b, double) { return double(floorDivide(integer(a), integer(b))); }},
-    {"arith.ceildivsi", [](double a, double b, double) { return double(-floorDivide(-integer(a), integer(b))); }},
-    {"arith.ceildivui", [](double a, double b, double) { return double(-floorDivide(-integer(a), integer(b))); }},
+    {"arith.floordivsi",
+     [](double a, double b, double) { return double(floorDivide(integer(a), integer(b))); }},
+    {"arith.ceildivsi",
+     [](double a, double b, double) { return double(-floorDivide(-integer(a), integer(b))); }},
+    {"arith.ceildivui",
+     [](double a, double b, double) { return double(-floorDivide(-integer(a), integer(b))); }},
     {"arith.remsi", [](double a, double b, double) { return std::fmod(a, b); }},
     {"arith.remui", [](double a, double b, double) { return std::fmod(a, b); }},
     {"arith.maxsi", [](double a, double b, double) { return a > b ? a : b; }},
@@ -99,16 +102,26 @@ constexpr Row kRows[] = {
 ScalarFunction comparison(arith::CmpIPredicate predicate) {
   using P = arith::CmpIPredicate;
   switch (predicate) {
-  case P::eq: return [](double a, double b, double) { return double(a == b); };
-  case P::ne: return [](double a, double b, double) { return double(a != b); };
-  case P::slt: return [](double a, double b, double) { return double(a < b); };
-  case P::sle: return [](double a, double b, double) { return double(a <= b); };
-  case P::sgt: return [](double a, double b, double) { return double(a > b); };
-  case P::sge: return [](double a, double b, double) { return double(a >= b); };
-  case P::ult: return [](double a, double b, double) { return double(bits(a) < bits(b)); };
-  case P::ule: return [](double a, double b, double) { return double(bits(a) <= bits(b)); };
-  case P::ugt: return [](double a, double b, double) { return double(bits(a) > bits(b)); };
-  case P::uge: return [](double a, double b, double) { return double(bits(a) >= bits(b)); };
+  case P::eq:
+    return [](double a, double b, double) { return double(a == b); };
+  case P::ne:
+    return [](double a, double b, double) { return double(a != b); };
+  case P::slt:
+    return [](double a, double b, double) { return double(a < b); };
+  case P::sle:
+    return [](double a, double b, double) { return double(a <= b); };
+  case P::sgt:
+    return [](double a, double b, double) { return double(a > b); };
+  case P::sge:
+    return [](double a, double b, double) { return double(a >= b); };
+  case P::ult:
+    return [](double a, double b, double) { return double(bits(a) < bits(b)); };
+  case P::ule:
+    return [](double a, double b, double) { return double(bits(a) <= bits(b)); };
+  case P::ugt:
+    return [](double a, double b, double) { return double(bits(a) > bits(b)); };
+  case P::uge:
+    return [](double a, double b, double) { return double(bits(a) >= bits(b)); };
   }
   return nullptr;
 }
@@ -116,21 +129,36 @@ ScalarFunction comparison(arith::CmpIPredicate predicate) {
 ScalarFunction comparison(arith::CmpFPredicate predicate) {
   using P = arith::CmpFPredicate;
   switch (predicate) {
-  case P::OEQ: return [](double a, double b, double) { return double(a == b); };
-  case P::OLT: return [](double a, double b, double) { return double(a < b); };
-  case P::OLE: return [](double a, double b, double) { return double(a <= b); };
-  case P::OGT: return [](double a, double b, double) { return double(a > b); };
-  case P::OGE: return [](double a, double b, double) { return double(a >= b); };
-  case P::ONE: return [](double a, double b, double) { return double(a < b || a > b); };
-  case P::UEQ: return [](double a, double b, double) { return double(!(a < b || a > b)); };
-  case P::ULT: return [](double a, double b, double) { return double(!(a >= b)); };
-  case P::ULE: return [](double a, double b, double) { return double(!(a > b)); };
-  case P::UGT: return [](double a, double b, double) { return double(!(a <= b)); };
-  case P::UGE: return [](double a, double b, double) { return double(!(a < b)); };
-  case P::UNE: return [](double a, double b, double) { return double(a != b); };
-  case P::ORD: return [](double a, double b, double) { return double(!std::isnan(a) && !std::isnan(b)); };
-  case P::UNO: return [](double a, double b, double) { return double(std::isnan(a) || std::isnan(b)); };
-  default: return nullptr;
+  case P::OEQ:
+    return [](double a, double b, double) { return double(a == b); };
+  case P::OLT:
+    return [](double a, double b, double) { return double(a < b); };
+  case P::OLE:
+    return [](double a, double b, double) { return double(a <= b); };
+  case P::OGT:
+    return [](double a, double b, double) { return double(a > b); };
+  case P::OGE:
+    return [](double a, double b, double) { return double(a >= b); };
+  case P::ONE:
+    return [](double a, double b, double) { return double(a < b || a > b); };
+  case P::UEQ:
+    return [](double a, double b, double) { return double(!(a < b || a > b)); };
+  case P::ULT:
+    return [](double a, double b, double) { return double(!(a >= b)); };
+  case P::ULE:
+    return [](double a, double b, double) { return double(!(a > b)); };
+  case P::UGT:
+    return [](double a, double b, double) { return double(!(a <= b)); };
+  case P::UGE:
+    return [](double a, double b, double) { return double(!(a < b)); };
+  case P::UNE:
+    return [](double a, double b, double) { return double(a != b); };
+  case P::ORD:
+    return [](double a, double b, double) { return double(!std::isnan(a) && !std::isnan(b)); };
+  case P::UNO:
+    return [](double a, double b, double) { return double(std::isnan(a) || std::isnan(b)); };
+  default:
+    return nullptr;
   }
 }
 
@@ -160,7 +188,7 @@ Status evaluateElementwise(Frame &frame, Operation &op) {
   return {};
 }
 
-}  // namespace
+} // namespace
 
 double roundToF16(double value) { return roundTo(llvm::APFloat::IEEEhalf(), value); }
 double roundToBf16(double value) { return roundTo(llvm::APFloat::BFloat(), value); }
@@ -178,7 +206,7 @@ ScalarFunction findScalarFunction(Operation &op) {
       return [](double a, double, double) { return roundToBf16(a); };
     return type.isF32() ? identity : nullptr;
   }
-  if (isa<arith::ExtUIOp>(op))  // an i1 is 0 or 1 here
+  if (isa<arith::ExtUIOp>(op)) // an i1 is 0 or 1 here
     return getElementTypeOrSelf(op.getOperand(0)).isInteger(1) ? identity : nullptr;
   llvm::StringRef name = op.getName().getStringRef();
   for (const Row &row : kRows)
@@ -189,4 +217,4 @@ ScalarFunction findScalarFunction(Operation &op) {
 
 Handler findScalarHandler(Operation &op) { return findScalarFunction(op) ? evaluateElementwise : nullptr; }
 
-}  // namespace girih::reference
+} // namespace girih::reference

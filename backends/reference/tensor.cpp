@@ -14,7 +14,8 @@ int64_t countElements(const std::vector<int64_t> &shape) {
 }
 
 Tensor::Tensor(std::vector<int64_t> shape, double fill)
-    : extents(std::move(shape)), values(std::make_shared<std::vector<double>>(countElements(extents), fill)) {}
+    : extents(std::move(shape)), values(std::make_shared<std::vector<double>>(countElements(extents), fill)) {
+}
 
 Tensor::Tensor(std::vector<int64_t> shape, std::vector<double> elements)
     : extents(std::move(shape)), values(std::make_shared<std::vector<double>>(std::move(elements))) {
@@ -44,4 +45,4 @@ Tensor Tensor::reshaped(std::vector<int64_t> shape) const {
   return result;
 }
 
-}  // namespace girih::reference
+} // namespace girih::reference

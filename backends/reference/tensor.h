@@ -32,8 +32,9 @@ private:
   std::shared_ptr<std::vector<double>> values = std::make_shared<std::vector<double>>(1);
 };
 
-// One layer's cache of one sequence whose step is its entire prefix: what was appended, [T, G, D] and [T, G, Dv].
-// A value of it is a state that ops pass on, so copies share the rows: a loop's tiles all append to the same ones.
+// One layer's cache of one sequence whose step is its entire prefix: what was appended, [T, G, D] and [T, G,
+// Dv]. A value of it is a state that ops pass on, so copies share the rows: a loop's tiles all append to the
+// same ones.
 struct KvState {
   struct Rows {
     Tensor keys;
@@ -47,4 +48,4 @@ using Datum = std::variant<double, Tensor, KvState>;
 // Product of the extents.
 int64_t countElements(const std::vector<int64_t> &shape);
 
-}  // namespace girih::reference
+} // namespace girih::reference

@@ -54,7 +54,8 @@ Status checkShape(const std::vector<int64_t> &shape) {
   int64_t count = 1;
   for (int64_t extent : shape) {
     if (extent < 0 || (extent > 0 && count > kMaxElements / extent))
-      return invalidArgument("a tensor has extent " + std::to_string(extent) + " and more than 2^32 elements, or less than none");
+      return invalidArgument("a tensor has extent " + std::to_string(extent) +
+                             " and more than 2^32 elements, or less than none");
     count *= extent;
   }
   return {};
@@ -74,7 +75,8 @@ Status evaluateConstant(Frame &frame, Operation &operation) {
       elements.push_back(FloatAttr::get(dense.getElementType(), value).getValueAsDouble());
   else
     for (const APInt &value : dense.getValues<APInt>())
-      elements.push_back(value.getBitWidth() == 1 ? double(value.getZExtValue()) : double(value.getSExtValue()));
+      elements.push_back(value.getBitWidth() == 1 ? double(value.getZExtValue())
+                                                  : double(value.getSExtValue()));
   frame.set(op.getResult(), Tensor(dense.getType().getShape().vec(), std::move(elements)));
   return {};
 }
@@ -93,7 +95,8 @@ Status evaluateDim(Frame &frame, Operation &operation) {
   const Tensor &source = frame.tensor(op.getSource());
   int64_t axis = frame.index(op.getIndex());
   if (axis < 0 || axis >= source.rank())
-    return invalidArgument("axis " + std::to_string(axis) + " of a tensor of rank " + std::to_string(source.rank()));
+    return invalidArgument("axis " + std::to_string(axis) + " of a tensor of rank " +
+                           std::to_string(source.rank()));
   frame.set(op.getResult(), static_cast<double>(source.shape()[axis]));
   return {};
 }
@@ -135,8 +138,7 @@ struct Slice {
   std::vector<int64_t> offsets, extents, strides;
 };
 
-template <typename SliceOp>
-Expected<Slice> sliceOf(const Frame &frame, SliceOp op, const Tensor &whole) {
+template <typename SliceOp> Expected<Slice> sliceOf(const Frame &frame, SliceOp op, const Tensor &whole) {
   Slice slice{extentsOf(frame, op.getMixedOffsets()), extentsOf(frame, op.getMixedSizes()),
               extentsOf(frame, op.getMixedStrides())};
   for (int64_t axis = 0; axis < whole.rank(); ++axis) {
@@ -144,16 +146,15 @@ Expected<Slice> sliceOf(const Frame &frame, SliceOp op, const Tensor &whole) {
     int64_t last = first + (extent - 1) * slice.strides[axis];
     bool isInside = extent == 0 || (first >= 0 && last >= 0 && std::max(first, last) < whole.shape()[axis]);
     if (extent < 0 || !isInside)
-      return invalidArgument("a slice takes " + std::to_string(extent) + " elements from " + std::to_string(first) +
-                             " on axis " + std::to_string(axis) + "; the tensor has " +
-                             std::to_string(whole.shape()[axis]));
+      return invalidArgument("a slice takes " + std::to_string(extent) + " elements from " +
+                             std::to_string(first) + " on axis " + std::to_string(axis) +
+                             "; the tensor has " + std::to_string(whole.shape()[axis]));
   }
   return slice;
 }
 
 // Calls visit(offset in the whole, position in the slice) in row-major order of the slice.
-template <typename Visit>
-void visitSlice(const Slice &slice, const Tensor &whole, Visit visit) {
+template <typename Visit> void visitSlice(const Slice &slice, const Tensor &whole, Visit visit) {
   std::vector<int64_t> strides = whole.strides();
   std::vector<int64_t> point(slice.extents.size());
   int64_t count = countElements(slice.extents);
@@ -180,21 +181,22 @@ Status evaluateExtractSlice(Frame &frame, Operation &operation) {
     if (!dropped[axis])
       shape.push_back(slice.extents[axis]);
   std::vector<double> elements(countElements(slice.extents));
-  visitSlice(slice, source, [&](int64_t offset, int64_t position) { elements[position] = source.elements()[offset]; });
+  visitSlice(slice, source,
+             [&](int64_t offset, int64_t position) { elements[position] = source.elements()[offset]; });
   frame.set(op.getResult(), Tensor(std::move(shape), std::move(elements)));
   return {};
 }
 
-template <typename InsertOp>
-Expected<Tensor> insertSlice(Frame &frame, InsertOp op) {
+template <typename InsertOp> Expected<Tensor> insertSlice(Frame &frame, InsertOp op) {
   const Tensor &part = frame.tensor(op.getSource());
   Tensor whole = frame.tensor(op.getDest());
   GIRIH_ASSIGN(Slice slice, sliceOf(frame, op, whole));
   if (countElements(slice.extents) != part.numElements())
-    return invalidArgument("a slice of " + std::to_string(countElements(slice.extents)) + " elements is written from " +
-                           std::to_string(part.numElements()));
+    return invalidArgument("a slice of " + std::to_string(countElements(slice.extents)) +
+                           " elements is written from " + std::to_string(part.numElements()));
   double *out = whole.mutableElements();
-  visitSlice(slice, whole, [&](int64_t offset, int64_t position) { out[offset] = part.elements()[position]; });
+  visitSlice(slice, whole,
+             [&](int64_t offset, int64_t position) { out[offset] = part.elements()[position]; });
   return whole;
 }
 
@@ -219,7 +221,8 @@ Status evaluateConcat(Frame &frame, Operation &operation) {
     const Tensor &part = frame.tensor(input);
     Slice slice{std::vector<int64_t>(shape.size()), part.shape(), std::vector<int64_t>(shape.size(), 1)};
     slice.offsets[axis] = begin;
-    visitSlice(slice, result, [&](int64_t offset, int64_t position) { out[offset] = part.elements()[position]; });
+    visitSlice(slice, result,
+               [&](int64_t offset, int64_t position) { out[offset] = part.elements()[position]; });
     begin += part.shape()[axis];
   }
   frame.set(op.getResult(), std::move(result));
@@ -259,7 +262,8 @@ Status evaluateInsert(Frame &frame, Operation &operation) {
 
 Status evaluateSplat(Frame &frame, Operation &operation) {
   auto op = cast<tensor::SplatOp>(operation);
-  frame.set(op.getResult(), Tensor(shapeOf(frame, op.getType(), op.getDynamicSizes()), frame.scalar(op.getInput())));
+  frame.set(op.getResult(),
+            Tensor(shapeOf(frame, op.getType(), op.getDynamicSizes()), frame.scalar(op.getInput())));
   return {};
 }
 
@@ -293,7 +297,7 @@ constexpr Row kRows[] = {
     {"tensor.splat", evaluateSplat},
 };
 
-}  // namespace
+} // namespace
 
 Expected<Tensor> insertParallelSlice(Frame &frame, Operation &operation) {
   return insertSlice(frame, cast<tensor::ParallelInsertSliceOp>(operation));
@@ -306,4 +310,4 @@ Handler findTensorHandler(llvm::StringRef opName) {
   return nullptr;
 }
 
-}  // namespace girih::reference
+} // namespace girih::reference

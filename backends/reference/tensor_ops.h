@@ -15,4 +15,4 @@ int64_t extentOf(const Frame &frame, mlir::OpFoldResult extent);
 // The destination of a `tensor.parallel_insert_slice` after it.
 Expected<Tensor> insertParallelSlice(Frame &frame, mlir::Operation &op);
 
-}  // namespace girih::reference
+} // namespace girih::reference

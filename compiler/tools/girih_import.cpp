@@ -11,10 +11,13 @@ namespace cl = llvm::cl;
 
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
-  cl::opt<std::string> input(cl::Positional, cl::Required, cl::desc("<a .gguf file or a Hugging Face folder>"));
-  cl::opt<std::string> output("o", cl::init("-"), cl::desc("where the graph is written"), cl::value_desc("file"));
+  cl::opt<std::string> input(cl::Positional, cl::Required,
+                             cl::desc("<a .gguf file or a Hugging Face folder>"));
+  cl::opt<std::string> output("o", cl::init("-"), cl::desc("where the graph is written"),
+                              cl::value_desc("file"));
   cl::opt<bool> locations("locations", cl::desc("print each op's location, which names the layer"));
-  cl::ParseCommandLineOptions(argc, argv, "Girih's importer: from a checkpoint to the graph that is compiled\n");
+  cl::ParseCommandLineOptions(argc, argv,
+                              "Girih's importer: from a checkpoint to the graph that is compiled\n");
 
   auto fail = [](std::string_view message) {
     llvm::errs() << "girih-import: " << message << "\n";

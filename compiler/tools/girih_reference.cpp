@@ -36,7 +36,8 @@ Expected<std::vector<double>> parseTokens(llvm::StringRef text) {
 
 // NumPy's format 1.0: f32, or f64 when asked.
 Status writeNpy(const std::string &path, const Tensor &tensor, bool asF64) {
-  std::string header = std::string("{'descr': '") + (asF64 ? "<f8" : "<f4") + "', 'fortran_order': False, 'shape': (";
+  std::string header =
+      std::string("{'descr': '") + (asF64 ? "<f8" : "<f4") + "', 'fortran_order': False, 'shape': (";
   for (int64_t extent : tensor.shape())
     header += std::to_string(extent) + ", ";
   header += "), }";
@@ -55,7 +56,8 @@ Status writeNpy(const std::string &path, const Tensor &tensor, bool asF64) {
     file.write(asF64 ? reinterpret_cast<char *>(&wide) : reinterpret_cast<char *>(&narrow), asF64 ? 8 : 4);
   }
   file.close();
-  return file.has_error() ? girih::unavailable("cannot write \"" + path + "\": " + file.error().message()) : Status();
+  return file.has_error() ? girih::unavailable("cannot write \"" + path + "\": " + file.error().message())
+                          : Status();
 }
 
 struct Options {
@@ -88,7 +90,8 @@ Expected<mlir::func::FuncOp> entryOf(mlir::ModuleOp module, int64_t numTokens) {
     if (limitOf(function) >= numTokens && (!best || limitOf(function) < limitOf(best)))
       best = function;
   if (!best)
-    return girih::notFound("the graph has neither @main nor a step function for " + std::to_string(numTokens) + " tokens");
+    return girih::notFound("the graph has neither @main nor a step function for " +
+                           std::to_string(numTokens) + " tokens");
   return best;
 }
 
@@ -105,10 +108,10 @@ Status run(const Options &options) {
     positions[i] = static_cast<double>(i);
   GIRIH_ASSIGN(mlir::func::FuncOp entry, entryOf(*module, numTokens));
   std::vector<Tensor> arguments = {Tensor({numTokens}, tokens), Tensor({numTokens}, positions)};
-  if (entry.getNumArguments() == 3)  // the rows whose logits are wanted: all
+  if (entry.getNumArguments() == 3) // the rows whose logits are wanted: all
     arguments.emplace_back(std::vector<int64_t>{numTokens}, positions);
-  GIRIH_ASSIGN(auto results,
-               girih::reference::evaluate(*module, entry.getName(), arguments, girih::reference::weightsOf(store)));
+  GIRIH_ASSIGN(auto results, girih::reference::evaluate(*module, entry.getName(), arguments,
+                                                        girih::reference::weightsOf(store)));
   const Tensor &logits = results.at(0);
   int64_t vocabSize = logits.shape()[1];
   for (int64_t row = 0; row < logits.shape()[0]; ++row) {
@@ -119,16 +122,21 @@ Status run(const Options &options) {
   return options.logits.empty() ? Status() : writeNpy(options.logits, logits, options.asF64);
 }
 
-}  // namespace
+} // namespace
 
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
-  cl::opt<std::string> input(cl::Positional, cl::Required, cl::desc("<a .gguf file or a Hugging Face folder>"));
-  cl::opt<std::string> graph("graph", cl::desc("evaluate this graph with the checkpoint's weights"), cl::value_desc("file.mlir"));
-  cl::opt<std::string> tokens("tokens", cl::Required, cl::desc("the prompt's token ids"), cl::value_desc("1,2,3"));
-  cl::opt<std::string> logits("dump-logits", cl::desc("where all logits are written, f32 [T, V]"), cl::value_desc("out.npy"));
+  cl::opt<std::string> input(cl::Positional, cl::Required,
+                             cl::desc("<a .gguf file or a Hugging Face folder>"));
+  cl::opt<std::string> graph("graph", cl::desc("evaluate this graph with the checkpoint's weights"),
+                             cl::value_desc("file.mlir"));
+  cl::opt<std::string> tokens("tokens", cl::Required, cl::desc("the prompt's token ids"),
+                              cl::value_desc("1,2,3"));
+  cl::opt<std::string> logits("dump-logits", cl::desc("where all logits are written, f32 [T, V]"),
+                              cl::value_desc("out.npy"));
   cl::opt<bool> wide("f64", cl::desc("write the logits as f64"));
-  cl::ParseCommandLineOptions(argc, argv, "Girih's reference: evaluates a model's graph in f64 by plain loops\n");
+  cl::ParseCommandLineOptions(argc, argv,
+                              "Girih's reference: evaluates a model's graph in f64 by plain loops\n");
   Status status = run({input, graph, tokens, logits, wide});
   if (status.isOk())
     return 0;

@@ -53,34 +53,36 @@ Value maskScores(GraphBuilder &g, Value scores, int64_t window) {
 // Over the innermost axis of [H, T, T]: exp(s - max) / sum.
 Value softmax(GraphBuilder &g, Value scores) {
   SmallVector<int64_t> shape = {g.config().numHeads, g.kT, g.kT};
-  Value highest = g.reduceInnermost(scores, kMinusInfinity, [](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
-    return arith::MaximumFOp::create(b, v[1], v[0]);
-  });
-  Value shifted = g.map({{scores, {0, 1, 2}}, {highest, {0, 1}}}, shape, [](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
-    return arith::SubFOp::create(b, v[0], v[1]);
-  });
+  Value highest =
+      g.reduceInnermost(scores, kMinusInfinity, [](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
+        return arith::MaximumFOp::create(b, v[1], v[0]);
+      });
+  Value shifted = g.map(
+      {{scores, {0, 1, 2}}, {highest, {0, 1}}}, shape,
+      [](ImplicitLocOpBuilder &b, ValueRange v) -> Value { return arith::SubFOp::create(b, v[0], v[1]); });
   Value powers = g.map({{shifted, {0, 1, 2}}}, shape, [](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
     return math::ExpOp::create(b, v[0]);
   });
   Value sum = g.reduceInnermost(powers, 0.0f, [](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
     return arith::AddFOp::create(b, v[1], v[0]);
   });
-  return g.map({{powers, {0, 1, 2}}, {sum, {0, 1}}}, shape, [](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
-    return arith::DivFOp::create(b, v[0], v[1]);
-  });
+  return g.map(
+      {{powers, {0, 1, 2}}, {sum, {0, 1}}}, shape,
+      [](ImplicitLocOpBuilder &b, ValueRange v) -> Value { return arith::DivFOp::create(b, v[0], v[1]); });
 }
 
 // q [T, H, D], k and v [T, G, D] -> [T, H, D]
 Value attend(GraphBuilder &g, int64_t layer, Value q, Value k, Value v) {
   const ModelConfig &c = g.config();
-  q = g.transpose(q, {1, 0, 2});                    // [H, T, D]
-  k = g.transpose(repeatKvHeads(g, k), {1, 0, 2});  // [H, T, D]
-  v = g.transpose(repeatKvHeads(g, v), {1, 0, 2});  // [H, T, D]
+  q = g.transpose(q, {1, 0, 2});                   // [H, T, D]
+  k = g.transpose(repeatKvHeads(g, k), {1, 0, 2}); // [H, T, D]
+  v = g.transpose(repeatKvHeads(g, v), {1, 0, 2}); // [H, T, D]
   // loops h, t, u, d
   Value scores = g.contract({q, {0, 1, 3}}, {k, {0, 2, 3}}, {0, 1, 2}, {c.numHeads, g.kT, g.kT}, 4);
-  scores = g.map({{scores, {0, 1, 2}}}, {c.numHeads, g.kT, g.kT}, [&](ImplicitLocOpBuilder &b, ValueRange s) -> Value {
-    return arith::MulFOp::create(b, s[0], g.constant(b, c.attentionScale));
-  });
+  scores = g.map({{scores, {0, 1, 2}}}, {c.numHeads, g.kT, g.kT},
+                 [&](ImplicitLocOpBuilder &b, ValueRange s) -> Value {
+                   return arith::MulFOp::create(b, s[0], g.constant(b, c.attentionScale));
+                 });
   scores = softCap(g, scores, c.attentionSoftCap);
   Value weights = softmax(g, maskScores(g, scores, c.slidingWindow[layer]));
   // loops h, t, d, u
@@ -88,7 +90,7 @@ Value attend(GraphBuilder &g, int64_t layer, Value q, Value k, Value v) {
   return g.transpose(mixed, {1, 0, 2});
 }
 
-}  // namespace
+} // namespace
 
 Value selfAttention(GraphBuilder &g, int64_t layer, Value x, Value cos, Value sin, AttentionOptions options) {
   GraphBuilder::Scope scope(g, "self_attn");
@@ -102,8 +104,8 @@ Value selfAttention(GraphBuilder &g, int64_t layer, Value x, Value cos, Value si
   }
   q = applyRotary(g, q, cos, sin);
   k = applyRotary(g, k, cos, sin);
-  Value mixed = g.collapse(attend(g, layer, q, k, v), {{0}, {1, 2}});  // [T, H * D]
+  Value mixed = g.collapse(attend(g, layer, q, k, v), {{0}, {1, 2}}); // [T, H * D]
   return project(g, "o_proj", mixed, c.hiddenSize, c.hasOutputBias);
 }
 
-}  // namespace girih::models
+} // namespace girih::models

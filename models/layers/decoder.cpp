@@ -15,10 +15,11 @@ void buildDecoder(GraphBuilder &g, LayerBuilder buildLayer) {
   buildRotary(g);
   for (int64_t layer = 0; layer < c.numLayers; ++layer) {
     std::string number = std::to_string(layer);
-    auto arguments = g.beginFunction("layer_" + number, "model.layers." + number, {hidden, angles, angles}, hidden);
+    auto arguments =
+        g.beginFunction("layer_" + number, "model.layers." + number, {hidden, angles, angles}, hidden);
     g.endFunction(buildLayer(g, layer, arguments[0], arguments[1], arguments[2]));
   }
   buildHead(g);
 }
 
-}  // namespace girih::models
+} // namespace girih::models

@@ -12,4 +12,4 @@ using LayerBuilder = llvm::function_ref<Value(GraphBuilder &g, int64_t layer, Va
 // Adds @embed, @rotary, @layer_0 .. and @head.
 void buildDecoder(GraphBuilder &g, LayerBuilder buildLayer);
 
-}  // namespace girih::models
+} // namespace girih::models

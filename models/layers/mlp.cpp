@@ -27,26 +27,28 @@ Value geluTanh(ImplicitLocOpBuilder &b, Value x) {
   auto constant = [&](double value) { return GraphBuilder::constant(b, value); };
   Value cube = arith::MulFOp::create(b, arith::MulFOp::create(b, x, x), x);
   Value inner = arith::AddFOp::create(b, x, arith::MulFOp::create(b, cube, constant(0.044715)));
-  Value curve = math::TanhOp::create(b, arith::MulFOp::create(b, inner, constant(std::sqrt(2 / std::numbers::pi))));
+  Value curve =
+      math::TanhOp::create(b, arith::MulFOp::create(b, inner, constant(std::sqrt(2 / std::numbers::pi))));
   Value half = arith::MulFOp::create(b, x, constant(0.5));
   return arith::MulFOp::create(b, half, arith::AddFOp::create(b, curve, constant(1.0)));
 }
 
-}  // namespace
+} // namespace
 
 Value gatedMlp(GraphBuilder &g, Value x) {
   GraphBuilder::Scope scope(g, "mlp");
   const ModelConfig &c = g.config();
   llvm::SmallVector<int64_t> shape = {g.kT, c.intermediateSize};
-  Value gate = project(g, "gate_proj", x, c.intermediateSize, c.hasMlpBias);  // [T, F]
-  Value up = project(g, "up_proj", x, c.intermediateSize, c.hasMlpBias);      // [T, F]
+  Value gate = project(g, "gate_proj", x, c.intermediateSize, c.hasMlpBias); // [T, F]
+  Value up = project(g, "up_proj", x, c.intermediateSize, c.hasMlpBias);     // [T, F]
   Value active = g.map({{gate, {0, 1}}}, shape, [&](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
     return c.activation == Activation::Silu ? silu(b, v[0]) : geluTanh(b, v[0]);
   });
-  Value product = g.map({{active, {0, 1}}, {up, {0, 1}}}, shape, [](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
-    return arith::MulFOp::create(b, v[0], v[1]);
-  });
+  Value product =
+      g.map({{active, {0, 1}}, {up, {0, 1}}}, shape, [](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
+        return arith::MulFOp::create(b, v[0], v[1]);
+      });
   return project(g, "down_proj", product, c.hiddenSize, c.hasMlpBias);
 }
 
-}  // namespace girih::models
+} // namespace girih::models

@@ -9,4 +9,4 @@ namespace girih::models {
 // down(activation(gate(x)) * up(x)), x [T, E] -> [T, E]; the weights are those of `mlp` in the current scope.
 Value gatedMlp(GraphBuilder &g, Value x);
 
-}  // namespace girih::models
+} // namespace girih::models

@@ -16,7 +16,7 @@ Value rmsNorm(GraphBuilder &g, llvm::StringRef part, Value x) {
   llvm::ArrayRef<int64_t> shape = cast<RankedTensorType>(x.getType()).getShape();
   SmallVector<int64_t, 4> all = llvm::to_vector<4>(llvm::seq<int64_t>(0, shape.size()));
   SmallVector<int64_t, 4> outer(all.begin(), all.end() - 1);
-  Value weight = g.weight("weight", shape.back());  // [E] or [D]
+  Value weight = g.weight("weight", shape.back()); // [E] or [D]
 
   Value squares = g.map({{x, all}}, shape, [](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
     return arith::MulFOp::create(b, v[0], v[0]);
@@ -24,10 +24,11 @@ Value rmsNorm(GraphBuilder &g, llvm::StringRef part, Value x) {
   Value sum = g.reduceInnermost(squares, 0.0f, [](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
     return arith::AddFOp::create(b, v[1], v[0]);
   });
-  Value inverse = g.map({{sum, outer}}, shape.drop_back(), [&](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
-    Value mean = arith::DivFOp::create(b, v[0], g.constant(b, shape.back()));
-    return math::RsqrtOp::create(b, arith::AddFOp::create(b, mean, g.constant(b, c.normEpsilon)));
-  });
+  Value inverse =
+      g.map({{sum, outer}}, shape.drop_back(), [&](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
+        Value mean = arith::DivFOp::create(b, v[0], g.constant(b, shape.back()));
+        return math::RsqrtOp::create(b, arith::AddFOp::create(b, mean, g.constant(b, c.normEpsilon)));
+      });
   return g.map({{x, all}, {inverse, outer}, {weight, {all.back()}}}, shape,
                [&](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
                  Value scale = v[2];
@@ -37,4 +38,4 @@ Value rmsNorm(GraphBuilder &g, llvm::StringRef part, Value x) {
                });
 }
 
-}  // namespace girih::models
+} // namespace girih::models

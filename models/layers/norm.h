@@ -6,8 +6,8 @@
 
 namespace girih::models {
 
-// x * rsqrt(mean(x^2) + eps) * w, w being the weight of `part` in the current scope, or 1 + w where the config says
-// so. x: [T, E] or [T, H, D]; the weight is as long as the innermost axis.
+// x * rsqrt(mean(x^2) + eps) * w, w being the weight of `part` in the current scope, or 1 + w where the
+// config says so. x: [T, E] or [T, H, D]; the weight is as long as the innermost axis.
 Value rmsNorm(GraphBuilder &g, llvm::StringRef part, Value x);
 
-}  // namespace girih::models
+} // namespace girih::models

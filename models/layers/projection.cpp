@@ -22,7 +22,7 @@ Value multiply(GraphBuilder &g, Value x, Value w) {
   return g.contract({x, {0, 2}}, {w, {1, 2}}, {0, 1}, {g.kT, numOutputs}, 3);
 }
 
-}  // namespace
+} // namespace
 
 Value project(GraphBuilder &g, llvm::StringRef part, Value x, int64_t numOutputs, bool hasBias) {
   GraphBuilder::Scope scope(g, part);
@@ -31,9 +31,9 @@ Value project(GraphBuilder &g, llvm::StringRef part, Value x, int64_t numOutputs
   if (!hasBias)
     return y;
   Value bias = g.weight("bias", numOutputs);
-  return g.map({{y, {0, 1}}, {bias, {1}}}, {g.kT, numOutputs}, [](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
-    return arith::AddFOp::create(b, v[0], v[1]);
-  });
+  return g.map(
+      {{y, {0, 1}}, {bias, {1}}}, {g.kT, numOutputs},
+      [](ImplicitLocOpBuilder &b, ValueRange v) -> Value { return arith::AddFOp::create(b, v[0], v[1]); });
 }
 
 Value addResidual(GraphBuilder &g, Value a, Value b) {
@@ -59,11 +59,12 @@ void buildEmbedding(GraphBuilder &g) {
   Type tokens = RankedTensorType::get({g.kT}, g.ops().getI32Type());
   auto arguments = g.beginFunction("embed", "model.embed_tokens", tokens, g.f32Tensor({g.kT, c.hiddenSize}));
   Value table = g.weightNamed(kEmbeddingWeight, {c.vocabSize, c.hiddenSize});
-  Value x = g.map({{arguments[0], {0}}}, {g.kT, c.hiddenSize}, [&](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
-    Value row = arith::IndexCastOp::create(b, b.getIndexType(), v[0]);
-    Value column = linalg::IndexOp::create(b, 1);
-    return tensor::ExtractOp::create(b, table, ValueRange{row, column});
-  });
+  Value x =
+      g.map({{arguments[0], {0}}}, {g.kT, c.hiddenSize}, [&](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
+        Value row = arith::IndexCastOp::create(b, b.getIndexType(), v[0]);
+        Value column = linalg::IndexOp::create(b, 1);
+        return tensor::ExtractOp::create(b, table, ValueRange{row, column});
+      });
   if (c.embeddingScale != 1)
     x = g.map({{x, {0, 1}}}, {g.kT, c.hiddenSize}, [&](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
       return arith::MulFOp::create(b, v[0], g.constant(b, c.embeddingScale));
@@ -73,11 +74,12 @@ void buildEmbedding(GraphBuilder &g) {
 
 void buildHead(GraphBuilder &g) {
   const ModelConfig &c = g.config();
-  auto arguments = g.beginFunction("head", "model", g.f32Tensor({g.kT, c.hiddenSize}), g.f32Tensor({g.kT, c.vocabSize}));
+  auto arguments =
+      g.beginFunction("head", "model", g.f32Tensor({g.kT, c.hiddenSize}), g.f32Tensor({g.kT, c.vocabSize}));
   Value x = rmsNorm(g, "norm", arguments[0]);
   GraphBuilder::Scope scope(g, "lm_head");
   Value w = g.weightNamed(c.isTied ? kEmbeddingWeight : "lm_head.weight", {c.vocabSize, c.hiddenSize});
   g.endFunction(softCap(g, multiply(g, x, w), c.finalSoftCap));
 }
 
-}  // namespace girih::models
+} // namespace girih::models

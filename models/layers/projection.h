@@ -15,7 +15,8 @@ Value softCap(GraphBuilder &g, Value x, double cap);
 
 // Adds `@embed`: tokens[T] -> [T, E], scaled where the config says so.
 void buildEmbedding(GraphBuilder &g);
-// Adds `@head`: [T, E] -> logits[T, V]: last norm, projection by the head's (or the embedding's) weight, soft cap.
+// Adds `@head`: [T, E] -> logits[T, V]: last norm, projection by the head's (or the embedding's) weight, soft
+// cap.
 void buildHead(GraphBuilder &g);
 
-}  // namespace girih::models
+} // namespace girih::models

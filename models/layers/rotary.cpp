@@ -18,9 +18,11 @@ void buildRotary(GraphBuilder &g) {
   auto arguments = g.beginFunction("rotary", "model.rotary_emb", positions, {table, table});
   std::vector<float> frequencies = rotaryFrequencies(c);
   Value inverse = arith::ConstantOp::create(
-      g.ops(), g.location(), DenseElementsAttr::get(g.f32Tensor(numPairs), llvm::ArrayRef<float>(frequencies)));
+      g.ops(), g.location(),
+      DenseElementsAttr::get(g.f32Tensor(numPairs), llvm::ArrayRef<float>(frequencies)));
 
-  // The angle is rounded to f32, as checkpoints were trained: at position 600 that is worth 3e-5 in the angle.
+  // The angle is rounded to f32, as checkpoints were trained: at position 600 that is worth 3e-5 in the
+  // angle.
   Value angle = g.map({{arguments[0], {0}}, {inverse, {1}}}, {g.kT, numPairs},
                       [](ImplicitLocOpBuilder &b, ValueRange v) -> Value {
                         Value position = arith::SIToFPOp::create(b, b.getF32Type(), v[0]);
@@ -54,20 +56,22 @@ Value applyRotary(GraphBuilder &g, Value x, Value cos, Value sin) {
   Value first = g.sliceAxis(x, axis, 0, extent, !isHalf);
   Value second = g.sliceAxis(x, axis, extent, extent, !isHalf);
 
-  SmallVector<Value> rotated = g.mapMany(
-      {{first, {0, 1, 2}}, {second, {0, 1, 2}}, {cos, {0, 2}}, {sin, {0, 2}}}, {g.kT, numHeads, numPairs}, 2,
-      [](ImplicitLocOpBuilder &b, ValueRange v) {
-        Value real = arith::SubFOp::create(b, arith::MulFOp::create(b, v[0], v[2]), arith::MulFOp::create(b, v[1], v[3]));
-        Value imaginary =
-            arith::AddFOp::create(b, arith::MulFOp::create(b, v[1], v[2]), arith::MulFOp::create(b, v[0], v[3]));
-        return SmallVector<Value>{real, imaginary};
-      });
+  SmallVector<Value> rotated =
+      g.mapMany({{first, {0, 1, 2}}, {second, {0, 1, 2}}, {cos, {0, 2}}, {sin, {0, 2}}},
+                {g.kT, numHeads, numPairs}, 2, [](ImplicitLocOpBuilder &b, ValueRange v) {
+                  Value real = arith::SubFOp::create(b, arith::MulFOp::create(b, v[0], v[2]),
+                                                     arith::MulFOp::create(b, v[1], v[3]));
+                  Value imaginary = arith::AddFOp::create(b, arith::MulFOp::create(b, v[1], v[2]),
+                                                          arith::MulFOp::create(b, v[0], v[3]));
+                  return SmallVector<Value>{real, imaginary};
+                });
   rotated[0].getDefiningOp()->setAttr("girih.rope", g.ops().getStringAttr(ropeConventionName(convention)));
 
-  Value result = isHalf ? g.emptyTensor({g.kT, numHeads, headDim}) : g.emptyTensor({g.kT, numHeads, numPairs, 2});
+  Value result =
+      isHalf ? g.emptyTensor({g.kT, numHeads, headDim}) : g.emptyTensor({g.kT, numHeads, numPairs, 2});
   result = g.insertAxis(rotated[0], result, axis, 0, extent);
   result = g.insertAxis(rotated[1], result, axis, extent, extent);
   return isHalf ? result : g.collapse(result, pairs);
 }
 
-}  // namespace girih::models
+} // namespace girih::models

@@ -82,7 +82,8 @@ struct BreakMaskPass : mlir::PassWrapper<BreakMaskPass, mlir::OperationPass<mlir
   llvm::StringRef getArgument() const override { return "break-mask"; }
 
   void runOnOperation() override {
-    getOperation().walk([](mlir::arith::CmpIOp comparison) { comparison->setOperand(1, comparison.getLhs()); });
+    getOperation().walk(
+        [](mlir::arith::CmpIOp comparison) { comparison->setOperand(1, comparison.getLhs()); });
   }
 };
 
@@ -109,7 +110,8 @@ TEST_F(JudgePasses, NamesAPassThatChangesAnEpsilon) {
   ASSERT_FALSE(status.isOk());
   EXPECT_EQ(status.code(), StatusCode::Internal);
   EXPECT_THAT(std::string(status.message()),
-              AllOf(HasSubstr("pass break-constant changed the answer of @main: logit "), HasSubstr("the bound is 1.00e-07")));
+              AllOf(HasSubstr("pass break-constant changed the answer of @main: logit "),
+                    HasSubstr("the bound is 1.00e-07")));
   ASSERT_EQ(judged.verdicts().size(), 1u);
   EXPECT_EQ(judged.verdicts()[0].pass, "canonicalize");
 }
@@ -129,10 +131,10 @@ TEST_F(JudgePasses, LetsAPassThatChangesNothingPass) {
 }
 
 TEST_F(JudgePasses, KeepsOneLayerOfEachKind) {
-  EXPECT_EQ(cutToOneLayerOfEachKind(*model.module), 1);  // both layers of the small model are alike
+  EXPECT_EQ(cutToOneLayerOfEachKind(*model.module), 1); // both layers of the small model are alike
   EXPECT_FALSE(model.module->lookupSymbol("layer_1"));
   EXPECT_TRUE(model.module->lookupSymbol("layer_0"));
 }
 
-}  // namespace
-}  // namespace girih::compiler
+} // namespace
+} // namespace girih::compiler

@@ -51,7 +51,8 @@ TEST(BuildGraph, KeepsNamesAndStorageOfTheCheckpoint) {
   auto model = buildGraph(&context, store);
   ASSERT_TRUE(model.isOk()) << model.status().message();
   mlir::Operation *layer = mlir::SymbolTable(*model->module).lookup("layer_1");
-  EXPECT_THAT(printed(layer), HasSubstr(R"(girih.weight "blk.1.attn_q.weight" : tensor<8x8xf32, #girih.storage<"f32">>)"));
+  EXPECT_THAT(printed(layer),
+              HasSubstr(R"(girih.weight "blk.1.attn_q.weight" : tensor<8x8xf32, #girih.storage<"f32">>)"));
   EXPECT_THAT(printed(layer), HasSubstr(R"(girih.rope = "interleaved")"));
   EXPECT_THAT(printed(layer, true), HasSubstr(R"("model.layers.1.self_attn.q_proj")"));
 }
@@ -73,7 +74,8 @@ TEST(BuildGraph, ReadsTheEmbeddingTwiceWhenTied) {
 TEST(BuildGraph, NamesAMissingTensor) {
   TemporaryFolder folder;
   SmallLlama llama;
-  std::erase_if(llama.tensors, [](const SmallTensor &tensor) { return tensor.name == "model.layers.1.mlp.up_proj.weight"; });
+  std::erase_if(llama.tensors,
+                [](const SmallTensor &tensor) { return tensor.name == "model.layers.1.mlp.up_proj.weight"; });
   EXPECT_THAT(refusal(llama.open(folder)), HasSubstr("model.layers.1.mlp.up_proj.weight"));
 }
 
@@ -81,18 +83,19 @@ TEST(BuildGraph, NamesATensorOfAnotherShape) {
   TemporaryFolder folder;
   SmallLlama llama;
   llama.tensor("model.layers.0.self_attn.k_proj.weight").shape = {8, 8};
-  EXPECT_THAT(refusal(llama.open(folder)),
-              HasSubstr("\"model.layers.0.self_attn.k_proj.weight\" has shape [8, 8]; the config asks for [4, 8]"));
+  EXPECT_THAT(
+      refusal(llama.open(folder)),
+      HasSubstr("\"model.layers.0.self_attn.k_proj.weight\" has shape [8, 8]; the config asks for [4, 8]"));
 }
 
 TEST(BuildGraph, RefusesTensorsThatNothingReads) {
   TemporaryFolder folder;
   SmallLlama llama;
   llama.tensor("model.layers.0.self_attn.q_norm.weight").shape = {2};
-  llama.tensor("model.layers.0.self_attn.rotary_emb.inv_freq").shape = {1};  // a buffer older writers store
-  EXPECT_THAT(refusal(llama.open(folder)),
-              HasSubstr("1 tensors that the graph of family llama does not use: \"model.layers.0.self_attn.q_norm.weight\""));
+  llama.tensor("model.layers.0.self_attn.rotary_emb.inv_freq").shape = {1}; // a buffer older writers store
+  EXPECT_THAT(refusal(llama.open(folder)), HasSubstr("1 tensors that the graph of family llama does not use: "
+                                                     "\"model.layers.0.self_attn.q_norm.weight\""));
 }
 
-}  // namespace
-}  // namespace girih::models
+} // namespace
+} // namespace girih::models

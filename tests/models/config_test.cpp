@@ -52,39 +52,55 @@ TEST(HuggingFaceConfig, ReadsTheFieldsOfLlama) {
 
 TEST(HuggingFaceConfig, ReadsRopeParametersInBothSpellings) {
   for (const char *key : {"rope_scaling", "rope_parameters"}) {
-    ModelConfig config = configOf({{key, R"({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16})"}});
+    ModelConfig config =
+        configOf({{key, R"({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16})"}});
     EXPECT_EQ(config.ropeScaling.kind, RopeScaling::Kind::Yarn);
     EXPECT_EQ(config.ropeScaling.originalMaxPositions, 16);
     EXPECT_DOUBLE_EQ(config.ropeScaling.attentionFactor, 0.1 * std::log(4.0) + 1);
   }
-  EXPECT_EQ(configOf({{"rope_scaling", R"({"type": "linear", "factor": 2})"}}).ropeScaling.kind, RopeScaling::Kind::Linear);
-  EXPECT_EQ(configOf({{"rope_parameters", R"({"rope_theta": 5000.0, "rope_type": "default"})"}}).ropeTheta, 5000);
+  EXPECT_EQ(configOf({{"rope_scaling", R"({"type": "linear", "factor": 2})"}}).ropeScaling.kind,
+            RopeScaling::Kind::Linear);
+  EXPECT_EQ(configOf({{"rope_parameters", R"({"rope_theta": 5000.0, "rope_type": "default"})"}}).ropeTheta,
+            5000);
 }
 
 TEST(HuggingFaceConfig, ReadsWindowsByFamily) {
-  EXPECT_THAT(configOf({{"model_type", "\"mistral\""}, {"sliding_window", "7"}}).slidingWindow, ElementsAre(7, 7));
-  EXPECT_THAT(configOf({{"model_type", "\"mistral\""}, {"sliding_window", "null"}}).slidingWindow, ElementsAre(0, 0));
-  EXPECT_THAT(configOf({{"model_type", "\"qwen2\""}, {"use_sliding_window", "true"}, {"sliding_window", "7"},
-                        {"max_window_layers", "1"}}).slidingWindow, ElementsAre(0, 7));
-  EXPECT_THAT(configOf({{"model_type", "\"qwen2\""}, {"sliding_window", "7"}, {"max_window_layers", "1"}}).slidingWindow,
+  EXPECT_THAT(configOf({{"model_type", "\"mistral\""}, {"sliding_window", "7"}}).slidingWindow,
+              ElementsAre(7, 7));
+  EXPECT_THAT(configOf({{"model_type", "\"mistral\""}, {"sliding_window", "null"}}).slidingWindow,
               ElementsAre(0, 0));
-  EXPECT_THAT(configOf({{"model_type", "\"gemma2\""}, {"sliding_window", "7"}}).slidingWindow, ElementsAre(7, 0));
+  EXPECT_THAT(configOf({{"model_type", "\"qwen2\""},
+                        {"use_sliding_window", "true"},
+                        {"sliding_window", "7"},
+                        {"max_window_layers", "1"}})
+                  .slidingWindow,
+              ElementsAre(0, 7));
+  EXPECT_THAT(configOf({{"model_type", "\"qwen2\""}, {"sliding_window", "7"}, {"max_window_layers", "1"}})
+                  .slidingWindow,
+              ElementsAre(0, 0));
+  EXPECT_THAT(configOf({{"model_type", "\"gemma2\""}, {"sliding_window", "7"}}).slidingWindow,
+              ElementsAre(7, 0));
 }
 
 TEST(HuggingFaceConfig, NamesWhatIsSupported) {
-  EXPECT_THAT(refusal({{"model_type", "\"mamba\""}}), HasSubstr("\"mamba\"; supported are llama, mistral, qwen2, qwen3, gemma2"));
+  EXPECT_THAT(refusal({{"model_type", "\"mamba\""}}),
+              HasSubstr("\"mamba\"; supported are llama, mistral, qwen2, qwen3, gemma2"));
   EXPECT_THAT(refusal({{"rope_scaling", R"({"rope_type": "longrope", "factor": 2})"}}),
               HasSubstr("\"longrope\"; supported are default, linear, llama3, yarn"));
-  EXPECT_THAT(refusal({{"hidden_act", "\"relu\""}}), HasSubstr("\"relu\"; supported are silu, swish, gelu_pytorch_tanh, gelu_new"));
+  EXPECT_THAT(refusal({{"hidden_act", "\"relu\""}}),
+              HasSubstr("\"relu\"; supported are silu, swish, gelu_pytorch_tanh, gelu_new"));
   EXPECT_THAT(refusal({{"partial_rotary_factor", "0.5"}}), HasSubstr("only 1 is supported"));
-  EXPECT_THAT(refusal({{"model_type", "\"qwen3\""}, {"use_sliding_window", "true"},
+  EXPECT_THAT(refusal({{"model_type", "\"qwen3\""},
+                       {"use_sliding_window", "true"},
                        {"layer_types", R"(["linear_attention", "full_attention"])"}}),
               HasSubstr("\"linear_attention\"; supported are full_attention, sliding_attention"));
 }
 
 TEST(HuggingFaceConfig, RefusesWhatIsOutOfBounds) {
-  EXPECT_THAT(refusal({{"num_hidden_layers", "0"}}), HasSubstr("number of layers is 0; must lie between 1 and 4096"));
-  EXPECT_THAT(refusal({{"num_hidden_layers", "9223372036854775807"}}), HasSubstr("must lie between 1 and 4096"));
+  EXPECT_THAT(refusal({{"num_hidden_layers", "0"}}),
+              HasSubstr("number of layers is 0; must lie between 1 and 4096"));
+  EXPECT_THAT(refusal({{"num_hidden_layers", "9223372036854775807"}}),
+              HasSubstr("must lie between 1 and 4096"));
   EXPECT_THAT(refusal({{"num_attention_heads", "0"}}), HasSubstr("number of heads is 0"));
   EXPECT_THAT(refusal({{"num_attention_heads", "-4"}}), HasSubstr("number of heads is -4"));
   EXPECT_THAT(refusal({{"num_key_value_heads", "0"}}), HasSubstr("number of kv heads is 0"));
@@ -94,13 +110,16 @@ TEST(HuggingFaceConfig, RefusesWhatIsOutOfBounds) {
   EXPECT_THAT(refusal({{"head_dim", "3"}}), HasSubstr("head size is 3; rotary embedding needs an even one"));
   EXPECT_THAT(refusal({{"rms_norm_eps", "0"}}), HasSubstr("norm epsilon"));
   EXPECT_THAT(refusal({{"rope_theta", "-1"}}), HasSubstr("rope base"));
-  EXPECT_THAT(refusal({{"rope_scaling", R"({"rope_type": "linear", "factor": 0})"}}), HasSubstr("rope scaling factor is 0"));
-  EXPECT_THAT(refusal({{"model_type", "\"mistral\""}, {"sliding_window", "-5"}}), HasSubstr("sliding window is -5"));
+  EXPECT_THAT(refusal({{"rope_scaling", R"({"rope_type": "linear", "factor": 0})"}}),
+              HasSubstr("rope scaling factor is 0"));
+  EXPECT_THAT(refusal({{"model_type", "\"mistral\""}, {"sliding_window", "-5"}}),
+              HasSubstr("sliding window is -5"));
 }
 
 TEST(HuggingFaceConfig, RefusesFieldsThatAreAbsentOrOfAnotherType) {
   EXPECT_THAT(refusal({{"hidden_size", ""}}), HasSubstr("config.json has no \"hidden_size\""));
-  EXPECT_THAT(refusal({{"hidden_size", "\"big\""}}), HasSubstr("\"hidden_size\" is \"big\"; expected an integer"));
+  EXPECT_THAT(refusal({{"hidden_size", "\"big\""}}),
+              HasSubstr("\"hidden_size\" is \"big\"; expected an integer"));
   EXPECT_THAT(refusal({{"tie_word_embeddings", "1"}}), HasSubstr("expected true or false"));
   EXPECT_THAT(refusal({{"rope_scaling", "3"}}), HasSubstr("expected an object"));
   EXPECT_THAT(refusal({{"rope_scaling", R"({"rope_type": "llama3"})"}}), HasSubstr("has no \"factor\""));
@@ -110,12 +129,13 @@ TEST(HuggingFaceConfig, ReadsGenerationDefaults) {
   TemporaryFolder folder;
   SmallLlama llama;
   llama.fields["eos_token_id"] = "2";
-  llama.generation = R"({"eos_token_id": [7, 8], "temperature": 0.6, "top_k": 0, "top_p": 0.9, "do_sample": true})";
+  llama.generation =
+      R"({"eos_token_id": [7, 8], "temperature": 0.6, "top_k": 0, "top_p": 0.9, "do_sample": true})";
   auto defaults = readGenerationDefaults(llama.open(folder));
   ASSERT_TRUE(defaults.isOk());
   EXPECT_THAT(defaults->eosTokens, ElementsAre(7, 8));
   EXPECT_EQ(defaults->temperature, 0.6);
-  EXPECT_EQ(defaults->topK, std::nullopt);  // 0 means off
+  EXPECT_EQ(defaults->topK, std::nullopt); // 0 means off
   EXPECT_EQ(defaults->doSample, true);
 }
 
@@ -154,7 +174,8 @@ TEST(GgufConfig, RefusesWhatItDoesNotKnow) {
   TemporaryFolder folder;
   SmallGguf other;
   other.architecture = "mamba";
-  EXPECT_THAT(messageOf(other.open(folder)), HasSubstr("\"mamba\"; supported are gemma2, llama, qwen2, qwen3"));
+  EXPECT_THAT(messageOf(other.open(folder)),
+              HasSubstr("\"mamba\"; supported are gemma2, llama, qwen2, qwen3"));
   SmallGguf scaled;
   scaled.strings["llama.rope.scaling.type"] = "longrope";
   EXPECT_THAT(messageOf(scaled.open(folder)), HasSubstr("\"longrope\"; supported are none, linear, yarn"));
@@ -179,8 +200,8 @@ TEST(RotaryFrequencies, ScaleAsEachKindSays) {
   config.ropeScaling = {.kind = RopeScaling::Kind::Linear, .factor = 4};
   EXPECT_EQ(rotaryFrequencies(config)[16], plain[16] / 4);
 
-  // High frequencies are kept, low ones divided, with a ramp between: at 8192 trained positions and factors 1 and 4
-  // the ramp lies between wavelengths of 2048 and 8192.
+  // High frequencies are kept, low ones divided, with a ramp between: at 8192 trained positions and factors 1
+  // and 4 the ramp lies between wavelengths of 2048 and 8192.
   config.ropeScaling = {.kind = RopeScaling::Kind::Llama3, .factor = 8, .originalMaxPositions = 8192};
   std::vector<float> scaled = rotaryFrequencies(config);
   for (size_t channel = 0; channel < plain.size(); ++channel) {
@@ -200,5 +221,5 @@ TEST(RotaryFrequencies, ScaleAsEachKindSays) {
   EXPECT_FLOAT_EQ(scaled[31], plain[31] / 4);
 }
 
-}  // namespace
-}  // namespace girih::models
+} // namespace
+} // namespace girih::models

@@ -22,22 +22,29 @@ struct SmallTensor {
 struct SmallLlama {
   // Hugging Face: JSON text a field. An empty text leaves the field out.
   std::map<std::string, std::string> fields = {
-      {"model_type", "\"llama\""}, {"vocab_size", "12"}, {"hidden_size", "8"}, {"intermediate_size", "16"},
-      {"num_hidden_layers", "2"}, {"num_attention_heads", "4"}, {"num_key_value_heads", "2"},
-      {"max_position_embeddings", "64"}, {"rms_norm_eps", "1e-05"}, {"tie_word_embeddings", "false"},
+      {"model_type", "\"llama\""},  {"vocab_size", "12"},
+      {"hidden_size", "8"},         {"intermediate_size", "16"},
+      {"num_hidden_layers", "2"},   {"num_attention_heads", "4"},
+      {"num_key_value_heads", "2"}, {"max_position_embeddings", "64"},
+      {"rms_norm_eps", "1e-05"},    {"tie_word_embeddings", "false"},
       {"rope_theta", "10000.0"},
   };
-  std::string generation;  // text of generation_config.json
+  std::string generation; // text of generation_config.json
   std::vector<SmallTensor> tensors;
 
   SmallLlama() {
-    tensors = {{"model.embed_tokens.weight", {12, 8}}, {"model.norm.weight", {8}}, {"lm_head.weight", {12, 8}}};
+    tensors = {
+        {"model.embed_tokens.weight", {12, 8}}, {"model.norm.weight", {8}}, {"lm_head.weight", {12, 8}}};
     for (std::string layer : {"model.layers.0.", "model.layers.1."})
-      for (SmallTensor tensor : std::vector<SmallTensor>{
-               {"input_layernorm.weight", {8}}, {"post_attention_layernorm.weight", {8}},
-               {"self_attn.q_proj.weight", {8, 8}}, {"self_attn.k_proj.weight", {4, 8}},
-               {"self_attn.v_proj.weight", {4, 8}}, {"self_attn.o_proj.weight", {8, 8}},
-               {"mlp.gate_proj.weight", {16, 8}}, {"mlp.up_proj.weight", {16, 8}}, {"mlp.down_proj.weight", {8, 16}}})
+      for (SmallTensor tensor : std::vector<SmallTensor>{{"input_layernorm.weight", {8}},
+                                                         {"post_attention_layernorm.weight", {8}},
+                                                         {"self_attn.q_proj.weight", {8, 8}},
+                                                         {"self_attn.k_proj.weight", {4, 8}},
+                                                         {"self_attn.v_proj.weight", {4, 8}},
+                                                         {"self_attn.o_proj.weight", {8, 8}},
+                                                         {"mlp.gate_proj.weight", {16, 8}},
+                                                         {"mlp.up_proj.weight", {16, 8}},
+                                                         {"mlp.down_proj.weight", {8, 16}}})
         tensors.push_back({layer + tensor.name, tensor.shape});
   }
 
@@ -68,7 +75,8 @@ struct SmallLlama {
         shape += (shape.empty() ? "" : ",") + std::to_string(extent);
       }
       header += (header.empty() ? "{\"" : ",\"") + each.name + "\":{\"dtype\":\"F32\",\"shape\":[" + shape +
-                "],\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(offset + 4 * numElements) + "]}";
+                "],\"data_offsets\":[" + std::to_string(offset) + "," +
+                std::to_string(offset + 4 * numElements) + "]}";
       offset += 4 * numElements;
     }
     folder.write("model.safetensors", weights::safetensorsBytes(header + "}", offset));
@@ -88,20 +96,27 @@ struct SmallLlama {
 struct SmallGguf {
   std::string architecture = "llama";
   std::map<std::string, uint32_t> integers = {
-      {"llama.block_count", 2}, {"llama.context_length", 64}, {"llama.embedding_length", 8},
-      {"llama.feed_forward_length", 16}, {"llama.attention.head_count", 4}, {"llama.attention.head_count_kv", 2},
+      {"llama.block_count", 2},          {"llama.context_length", 64},
+      {"llama.embedding_length", 8},     {"llama.feed_forward_length", 16},
+      {"llama.attention.head_count", 4}, {"llama.attention.head_count_kv", 2},
   };
-  std::map<std::string, float> numbers = {{"llama.attention.layer_norm_rms_epsilon", 1e-5f}, {"llama.rope.freq_base", 1e4f}};
+  std::map<std::string, float> numbers = {{"llama.attention.layer_norm_rms_epsilon", 1e-5f},
+                                          {"llama.rope.freq_base", 1e4f}};
   std::map<std::string, std::string> strings;
   std::vector<SmallTensor> tensors;
 
   SmallGguf() {
     tensors = {{"token_embd.weight", {12, 8}}, {"output_norm.weight", {8}}, {"output.weight", {12, 8}}};
     for (std::string layer : {"blk.0.", "blk.1."})
-      for (SmallTensor tensor : std::vector<SmallTensor>{
-               {"attn_norm.weight", {8}}, {"ffn_norm.weight", {8}}, {"attn_q.weight", {8, 8}}, {"attn_k.weight", {4, 8}},
-               {"attn_v.weight", {4, 8}}, {"attn_output.weight", {8, 8}}, {"ffn_gate.weight", {16, 8}},
-               {"ffn_up.weight", {16, 8}}, {"ffn_down.weight", {8, 16}}})
+      for (SmallTensor tensor : std::vector<SmallTensor>{{"attn_norm.weight", {8}},
+                                                         {"ffn_norm.weight", {8}},
+                                                         {"attn_q.weight", {8, 8}},
+                                                         {"attn_k.weight", {4, 8}},
+                                                         {"attn_v.weight", {4, 8}},
+                                                         {"attn_output.weight", {8, 8}},
+                                                         {"ffn_gate.weight", {16, 8}},
+                                                         {"ffn_up.weight", {16, 8}},
+                                                         {"ffn_down.weight", {8, 16}}})
         tensors.push_back({layer + tensor.name, tensor.shape});
   }
 
@@ -126,4 +141,4 @@ struct SmallGguf {
   }
 };
 
-}  // namespace girih::models
+} // namespace girih::models

@@ -80,7 +80,9 @@ TEST_F(Evaluator, RunsElementwiseGenericsWithIndicesAndSelects) {
         linalg.yield %s : f32
       } -> tensor<?xf32>
       return %r : tensor<?xf32>
-    })", {vector({5, 6, 7})}), ElementsAre(5, 6, 0));
+    })",
+                     {vector({5, 6, 7})}),
+              ElementsAre(5, 6, 0));
 }
 
 constexpr char kProduct[] = R"(
@@ -109,8 +111,9 @@ TEST_F(Evaluator, GivesTheSameBitsForAContractionAndItsInterpretedBody) {
   std::vector<Tensor> arguments = {numbers({3, 19}, 1), numbers({21, 19}, 2)};
   std::vector<double> fast = values(withBody("%s = arith.addf %o, %p : f32"), arguments);
   // The negations cancel, but the body is none that the contraction's loops know.
-  std::vector<double> slow = values(
-      withBody("%m = arith.negf %p : f32\n %q = arith.negf %m : f32\n %s = arith.addf %o, %q : f32"), arguments);
+  std::vector<double> slow =
+      values(withBody("%m = arith.negf %p : f32\n %q = arith.negf %m : f32\n %s = arith.addf %o, %q : f32"),
+             arguments);
   EXPECT_EQ(fast, slow);
   EXPECT_EQ(fast.size(), 63u);
 }
@@ -120,7 +123,8 @@ TEST_F(Evaluator, FindsReadsOfWhatNobodyWrote) {
     func.func @f() -> tensor<1xf32> {
       %e = tensor.empty() : tensor<1xf32>
       return %e : tensor<1xf32>
-    })", {})[0]));
+    })",
+                                {})[0]));
 }
 
 TEST_F(Evaluator, SlicesAndInserts) {
@@ -129,7 +133,9 @@ TEST_F(Evaluator, SlicesAndInserts) {
       %a = tensor.extract_slice %x[0, 1] [2, 1] [1, 1] : tensor<2x3xf32> to tensor<2xf32>
       %r = tensor.insert_slice %a into %x[0, 0] [2, 1] [1, 1] : tensor<2xf32> into tensor<2x3xf32>
       return %r : tensor<2x3xf32>
-    })", {Tensor({2, 3}, {1, 2, 3, 4, 5, 6})}), ElementsAre(2, 2, 3, 5, 5, 6));
+    })",
+                     {Tensor({2, 3}, {1, 2, 3, 4, 5, 6})}),
+              ElementsAre(2, 2, 3, 5, 5, 6));
 }
 
 TEST_F(Evaluator, RunsLoopsAndParallelInserts) {
@@ -150,7 +156,9 @@ TEST_F(Evaluator, RunsLoopsAndParallelInserts) {
       }
       %r = arith.addf %y, %z : tensor<4xf32>
       return %r : tensor<4xf32>
-    })", {vector({1, 2, 3, 4})}), ElementsAre(6, 10, 10, 14));
+    })",
+                     {vector({1, 2, 3, 4})}),
+              ElementsAre(6, 10, 10, 14));
 }
 
 TEST_F(Evaluator, RoundsAnglesToF32) {
@@ -159,7 +167,9 @@ TEST_F(Evaluator, RoundsAnglesToF32) {
     func.func @f(%x: tensor<1xf32>) -> tensor<1xf32> {
       %r = math.sin %x : tensor<1xf32>
       return %r : tensor<1xf32>
-    })", {vector({angle})})[0], std::sin(static_cast<double>(static_cast<float>(angle))));
+    })",
+                   {vector({angle})})[0],
+            std::sin(static_cast<double>(static_cast<float>(angle))));
 }
 
 TEST_F(Evaluator, MultipliesByRowsOfStoredWeights) {
@@ -171,18 +181,22 @@ TEST_F(Evaluator, MultipliesByRowsOfStoredWeights) {
       %y = girih.qmatmul ins(%x, %c : tensor<1x2xf32>, tensor<8x2xf32, #girih.storage<"f32">>)
           outs(%init : tensor<1x8xf32>) -> tensor<1x8xf32>
       return %y : tensor<1x8xf32>
-    })", {Tensor({1, 2}, {1, 10}), Tensor({1, 8})}), ElementsAre(21, 43, 21, 43, 65, 87, 65, 87));
+    })",
+                     {Tensor({1, 2}, {1, 10}), Tensor({1, 8})}),
+              ElementsAre(21, 43, 21, 43, 65, 87, 65, 87));
 }
 
 TEST_F(Evaluator, AttendsThroughTheCacheAsWithGivenKeys) {
-  std::vector<Tensor> arguments = {numbers({5, 4, 2}, 1), numbers({5, 2, 2}, 2), numbers({5, 2, 2}, 3), Tensor({5, 4, 2})};
+  std::vector<Tensor> arguments = {numbers({5, 4, 2}, 1), numbers({5, 2, 2}, 2), numbers({5, 2, 2}, 3),
+                                   Tensor({5, 4, 2})};
   std::vector<double> given = values(R"(
     func.func @f(%q: tensor<5x4x2xf32>, %k: tensor<5x2x2xf32>, %v: tensor<5x2x2xf32>, %i: tensor<5x4x2xf32>)
         -> tensor<5x4x2xf32> {
       %o = girih.attention ins(%q : tensor<5x4x2xf32>) keys(%k, %v : tensor<5x2x2xf32>, tensor<5x2x2xf32>)
           outs(%i : tensor<5x4x2xf32>) {scale = 0.5 : f32, window = 3 : i64, soft_cap = 2.0 : f32} -> tensor<5x4x2xf32>
       return %o : tensor<5x4x2xf32>
-    })", arguments);
+    })",
+                                     arguments);
   std::vector<double> cached = values(R"(
     func.func @f(%q: tensor<5x4x2xf32>, %k: tensor<5x2x2xf32>, %v: tensor<5x2x2xf32>, %i: tensor<5x4x2xf32>)
         -> tensor<5x4x2xf32> {
@@ -191,7 +205,8 @@ TEST_F(Evaluator, AttendsThroughTheCacheAsWithGivenKeys) {
       %o = girih.attention ins(%q : tensor<5x4x2xf32>) cache(%next : !girih.kv<2, 2, 2, f32>)
           outs(%i : tensor<5x4x2xf32>) {scale = 0.5 : f32, window = 3 : i64, soft_cap = 2.0 : f32} -> tensor<5x4x2xf32>
       return %o : tensor<5x4x2xf32>
-    })", arguments);
+    })",
+                                      arguments);
   EXPECT_EQ(given, cached);
   // The first token sees itself only, so that its answer is its own value: head 0 has kv head 0.
   EXPECT_EQ(given[0], arguments[2].elements()[0]);
@@ -200,7 +215,8 @@ TEST_F(Evaluator, AttendsThroughTheCacheAsWithGivenKeys) {
 
 // A tiled step appends and attends inside loops over tiles, whose bodies each name the layer's cache.
 TEST_F(Evaluator, SharesACacheBetweenTiles) {
-  EXPECT_THAT(values(R"(
+  EXPECT_THAT(
+      values(R"(
     func.func @f(%q: tensor<4x2x1xf32>, %k: tensor<4x1x1xf32>, %v: tensor<4x1x1xf32>, %i: tensor<4x2x1xf32>)
         -> tensor<4x2x1xf32> {
       %c0 = arith.constant 0 : index
@@ -223,8 +239,9 @@ TEST_F(Evaluator, SharesACacheBetweenTiles) {
         }
       }
       return %o : tensor<4x2x1xf32>
-    })", {Tensor({4, 2, 1}), numbers({4, 1, 1}, 1), Tensor({4, 1, 1}, {3, 5, 7, 9}), Tensor({4, 2, 1})}),
-              ElementsAre(3, 3, 4, 4, 5, 5, 6, 6));  // queries of 0: the mean of the values so far
+    })",
+             {Tensor({4, 2, 1}), numbers({4, 1, 1}, 1), Tensor({4, 1, 1}, {3, 5, 7, 9}), Tensor({4, 2, 1})}),
+      ElementsAre(3, 3, 4, 4, 5, 5, 6, 6)); // queries of 0: the mean of the values so far
 }
 
 TEST_F(Evaluator, StacksTheWeightsOfALayer) {
@@ -232,7 +249,9 @@ TEST_F(Evaluator, StacksTheWeightsOfALayer) {
     func.func @f(%layer: index) -> tensor<8x2xf32> {
       %w = girih.layer_weight %layer [["none"], ["w", "w"]] {interleave = 2 : i64} : tensor<8x2xf32>
       return %w : tensor<8x2xf32>
-    })", {Tensor({}, {1})}), ElementsAre(1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8, 5, 6, 7, 8));
+    })",
+                     {Tensor({}, {1})}),
+              ElementsAre(1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8, 5, 6, 7, 8));
 }
 
 TEST_F(Evaluator, NamesAnOpItDoesNotKnow) {
@@ -240,7 +259,8 @@ TEST_F(Evaluator, NamesAnOpItDoesNotKnow) {
     func.func @f(%x: tensor<2xf32>) -> tensor<2xf32> {
       %r = math.atan %x : tensor<2xf32>
       return %r : tensor<2xf32>
-    })", {vector({1, 2})});
+    })",
+                    {vector({1, 2})});
   ASSERT_FALSE(result.isOk());
   EXPECT_EQ(result.status().code(), StatusCode::Unimplemented);
   EXPECT_THAT(std::string(result.status().message()), HasSubstr("'math.atan'"));
@@ -255,7 +275,8 @@ TEST_F(Evaluator, RefusesExtentsThatContradictEachOther) {
         linalg.yield %a : f32
       } -> tensor<?xf32>
       return %r : tensor<?xf32>
-    })", {vector({1, 2}), vector({1, 2, 3})});
+    })",
+                    {vector({1, 2}), vector({1, 2, 3})});
   ASSERT_FALSE(result.isOk());
   EXPECT_THAT(std::string(result.status().message()), HasSubstr("loop 0 has extents 2 and 3"));
 }
@@ -265,10 +286,11 @@ TEST_F(Evaluator, RefusesRowsBeyondTheTable) {
     func.func @f(%t: tensor<1xi32>, %s: tensor<3x2xf32>, %i: tensor<1x2xf32>) -> tensor<1x2xf32> {
       %x = girih.gather_rows ins(%t, %s : tensor<1xi32>, tensor<3x2xf32>) outs(%i : tensor<1x2xf32>) -> tensor<1x2xf32>
       return %x : tensor<1x2xf32>
-    })", {vector({3}), Tensor({3, 2}), Tensor({1, 2})});
+    })",
+                    {vector({3}), Tensor({3, 2}), Tensor({1, 2})});
   ASSERT_FALSE(result.isOk());
   EXPECT_THAT(std::string(result.status().message()), HasSubstr("row 3; the source has 3"));
 }
 
-}  // namespace
-}  // namespace girih::reference
+} // namespace
+} // namespace girih::reference
