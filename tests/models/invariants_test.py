@@ -55,7 +55,10 @@ def check_program(name, program, prompt, folder, report):
     _, at_once = girih_cli.run_tokens(program, list(prompt[:1]) + decoded[:-1], 1, folder)
     count = len(decoded)
     report(f"{name}: {count} single decodes = one prefill", same_bits(at_once[:count], one_by_one[:count]))
-    variants = [dict(threads=1), dict(threads=2)] + [dict(isa=isa) for isa in available_isas(program)]
+    isas = available_isas(program)
+    wanted = ["avx2", "avx512"] if "avx512vnni" in pathlib.Path("/proc/cpuinfo").read_text().replace("_", "") else ["avx2"]
+    report(f"{name}: variants that run here: {isas}", isas == wanted)
+    variants = [dict(threads=1), dict(threads=2)] + [dict(isa=isa) for isa in isas]
     for variant in variants:
         _, again = girih_cli.run_tokens(program, prompt, DECODED, folder, **variant)
         report(f"{name}: {variant}", same_bits(again, logits))
