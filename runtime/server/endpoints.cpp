@@ -98,6 +98,7 @@ HttpHandlers makeHandlers(Service &service) {
     findRoute(exchange->request().path)->answer(service, std::move(exchange));  // screen() let it pass
   };
   handlers.refuse = refusalOf;
+  handlers.drainBegins = [&service] { service.isDraining = true; };
   return handlers;
 }
 

@@ -168,6 +168,8 @@ void HttpServer::Listener::waitForSignal() {
 void HttpServer::Listener::drain() {
   if (draining.exchange(true))
     return;
+  if (handlers.drainBegins)
+    handlers.drainBegins();
   ErrorCode ignored;
   acceptor.close(ignored);
   for (Connection &connection : connections)

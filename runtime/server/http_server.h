@@ -75,7 +75,7 @@ struct HttpServerOptions {
   bool drainOnSignals = false;  // SIGTERM and SIGINT drain; a second one stops at once
 };
 
-// Both run on the server's thread and must not block it.
+// All run on the server's thread and must not block it.
 struct HttpHandlers {
   // Sees method, path and headers before the body is read; an answer here refuses the request unread.
   std::function<std::optional<HttpResponse>(const HttpRequest &)> screen;
@@ -83,6 +83,8 @@ struct HttpHandlers {
   std::function<void(std::shared_ptr<Exchange>)> handle;
   // The body of an error that the server itself finds: too large, malformed, too many connections.
   std::function<HttpResponse(int status, std::string_view message)> refuse;
+  // Optional: called once when draining begins.
+  std::function<void()> drainBegins;
 };
 
 // Thread safety: drain() and stop() from any thread; run() from one. Exchanges must not be used after destruction.

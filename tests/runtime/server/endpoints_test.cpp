@@ -270,7 +270,7 @@ TEST_F(EndpointsTest, RefusesUnknownRoutesAndMethods) {
 }
 
 TEST_F(EndpointsTest, SaysWhenItDrains) {
-  service->isDraining = true;
+  handlers.drainBegins();
   EXPECT_EQ(answer("GET", "/health").status, 503);
 }
 

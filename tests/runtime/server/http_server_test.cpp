@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
 #include <mutex>
 #include <thread>
@@ -37,6 +38,7 @@ protected:
       exchange->respond({200, "text/plain", {{"x-size", std::to_string(exchange->request().body.size())}}, exchange->request().body});
     };
     handlers.refuse = [](int status, std::string_view message) { return HttpResponse{status, "text/plain", {}, std::string(message)}; };
+    handlers.drainBegins = [this] { ++numDrains; };
     auto created = HttpServer::create(options, handlers);
     ASSERT_TRUE(created.isOk()) << created.status().message();
     server = std::move(created).value();
@@ -63,6 +65,7 @@ protected:
   std::thread thread;
   std::promise<std::shared_ptr<Exchange>> heldExchange;
   uint16_t port = 0;
+  std::atomic<int> numDrains = 0;
 };
 
 std::string post(std::string_view path, std::string_view body, std::string_view headers = "") {
@@ -253,6 +256,7 @@ TEST_F(HttpServerTest, DrainFinishesAnswersAndClosesTheRest) {
   exchange->respond({200, "text/plain", {}, "late"});
   EXPECT_THAT(busy.readAll(), HasSubstr("late"));
   thread.join();  // run() returned by itself
+  EXPECT_EQ(numDrains, 1);
   EXPECT_FALSE(HttpClient(port).connected());
 }
 
