@@ -19,6 +19,18 @@ constexpr int64_t kLineBytes = 64;
 // k steps in one iteration of the panel strategy's inner loop.
 constexpr int64_t kUnroll = 4;
 
+// The next smaller size of a row group: 12, 8, 6, 4, 3, 2, 1. A rest of 3 or 6 rows, common in batched decoding, then
+// reads the weights once.
+int64_t smallerGroup(int64_t rows) {
+  auto isPower = [](int64_t value) { return std::has_single_bit(static_cast<uint64_t>(value)); };
+  if (rows <= 3)
+    return rows - 1;
+  if (isPower(rows))
+    return rows / 4 * 3;
+  bool isThreeTimesPower = rows % 3 == 0 && isPower(rows / 3);
+  return isThreeTimesPower ? rows / 3 * 2 : static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(rows)));
+}
+
 }  // namespace
 
 // ---- The space of tiles ----
@@ -41,12 +53,12 @@ void TileGenerator::forColumns(const TileOperands &tile, llvm::function_ref<void
   body({k.index(first), (left + kPanelColumns - 1) / kPanelColumns, mask});
 }
 
-// Groups of shape.rows rows, then the rest by powers of two: 12, 8, 4, 2, 1. No row is computed twice.
+// Groups of shape.rows rows, then what is left in ever smaller ones. No row is computed twice.
 void TileGenerator::forRows(Value numRows, llvm::function_ref<void(Value, int64_t)> body) {
   auto fixed = getConstantIntValue(numRows);
   Value next = k.index(0);
   for (int64_t rows = fixed ? std::min(shape.rows, std::max<int64_t>(*fixed, 1)) : shape.rows; rows >= 1;
-       rows = rows == 1 ? 0 : std::bit_floor(static_cast<uint64_t>(rows - 1))) {
+       rows = smallerGroup(rows)) {
     Value end = k.add(next, k.mul(k.div(k.sub(numRows, next), rows), rows));
     k.loop(next, end, rows, [&](Value firstRow) { body(firstRow, rows); });
     next = end;
