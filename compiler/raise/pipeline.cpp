@@ -14,6 +14,7 @@ namespace girih::compiler {
 void buildRaisePipeline(mlir::OpPassManager &pipeline) {
   // While the graph is as the importer wrote it: merged projections would hide whose heads are whose.
   pipeline.addPass(createRaiseAttention());
+  pipeline.addPass(createMergeProjections());
   // The reshapes that attention's operands were given fold with those that were there.
   pipeline.addPass(mlir::createCanonicalizerPass());
   pipeline.addPass(mlir::createCSEPass());
