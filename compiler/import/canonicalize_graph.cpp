@@ -6,6 +6,7 @@
 #include "compiler/import/passes.h"
 
 #include "mlir/Dialect/Linalg/Transforms/Transforms.h"
+#include "mlir/Dialect/Tensor/IR/TensorInferTypeOpInterfaceImpl.h"
 #include "mlir/Dialect/Tensor/Transforms/Transforms.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/Passes.h"
@@ -65,6 +66,12 @@ struct FoldTransposeIntoContraction : OpInterfaceRewritePattern<linalg::LinalgOp
 };
 
 struct CanonicalizeGraphPass : impl::CanonicalizeGraphBase<CanonicalizeGraphPass> {
+  void getDependentDialects(DialectRegistry &registry) const override {
+    CanonicalizeGraphBase::getDependentDialects(registry);
+    // An extent of a reshaped tensor is told by what was reshaped.
+    tensor::registerInferTypeOpInterfaceExternalModels(registry);
+  }
+
   void runOnOperation() override {
     if (dropBatch(getOperation())) {
       // Casts travel from the ends inwards first, so that the batch is seen to be 1 everywhere.

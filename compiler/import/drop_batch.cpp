@@ -9,6 +9,7 @@
 #include "mlir/Dialect/MemRef/Transforms/Transforms.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Tensor/Transforms/Transforms.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 
 namespace girih::compiler {
@@ -45,6 +46,37 @@ Value widen(OpBuilder &builder, Location loc, Value ids, RankedTensorType type) 
   Value batch = tensor::ExpandShapeOp::create(builder, loc, batchType, ids, groups, sizes);
   return batchType == type ? batch : Value(tensor::CastOp::create(builder, loc, type, batch));
 }
+
+// A reshape to extents that are constants has a static shape.
+struct FoldConstantExtents : OpRewritePattern<tensor::ExpandShapeOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(tensor::ExpandShapeOp op, PatternRewriter &rewriter) const override {
+    SmallVector<OpFoldResult> sizes = op.getMixedOutputShape();
+    SmallVector<int64_t> shape(op.getResultType().getShape());
+    bool isChanged = false;
+    for (auto [extent, size] : llvm::zip_equal(shape, sizes)) {
+      std::optional<int64_t> fixed = getConstantIntValue(size);
+      if (!ShapedType::isDynamic(extent) || !fixed)
+        continue;
+      extent = *fixed;
+      size = rewriter.getIndexAttr(*fixed);
+      isChanged = true;
+    }
+    // A group of constants only would contradict a dynamic source; that is the canonicalizer's to see.
+    for (auto [dim, group] : llvm::enumerate(op.getReassociationIndices()))
+      if (op.getSrcType().isDynamicDim(dim) &&
+          llvm::none_of(group, [&](int64_t inner) { return ShapedType::isDynamic(shape[inner]); }))
+        isChanged = false;
+    if (!isChanged)
+      return rewriter.notifyMatchFailure(op, "no extent is a constant that the type does not know");
+    auto type = RankedTensorType::get(shape, op.getResultType().getElementType());
+    Value expanded = tensor::ExpandShapeOp::create(rewriter, op.getLoc(), type, op.getSrc(),
+                                                   op.getReassociationIndices(), sizes);
+    rewriter.replaceOpWithNewOp<tensor::CastOp>(op, op.getType(), expanded);
+    return success();
+  }
+};
 
 }  // namespace
 
@@ -84,6 +116,7 @@ bool dropBatch(ModuleOp module) {
 
 LogicalResult foldUnitExtents(ModuleOp module) {
   RewritePatternSet patterns(module.getContext());
+  patterns.add<FoldConstantExtents>(module.getContext());
   // Named operations have no unit-extent patterns of their own.
   linalg::populateLinalgNamedOpsGeneralizationPatterns(patterns);
   linalg::ControlDropUnitDims options;

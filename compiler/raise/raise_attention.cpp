@@ -119,14 +119,15 @@ unsigned tokenDimOf(const Source &source, unsigned token) {
   llvm_unreachable("a source has its token");
 }
 
-// The extent `dim` of `tensor`, where possible the very number that its destination was made with.
-OpFoldResult extentOf(OpBuilder &builder, Location loc, Value tensor, int64_t dim) {
+// The extent `dim` of `tensor`: where possible the very number that its destination was made with, else that of
+// `other`, which is as large. Not an extent of `tensor` itself, which is about to go.
+OpFoldResult extentOf(OpBuilder &builder, Location loc, Value tensor, int64_t dim, Value other, int64_t otherDim) {
   Value made = tensor;
   while (auto structured = made.getDefiningOp<DestinationStyleOpInterface>())
     made = structured.getTiedOpOperand(cast<OpResult>(made))->get();
   if (auto empty = made.getDefiningOp<tensor::EmptyOp>())
     return empty.getMixedSizes()[dim];
-  return tensor::getMixedSize(builder, loc, tensor, dim);
+  return tensor::getMixedSize(builder, loc, other, otherDim);
 }
 
 struct RaiseAttentionPass : impl::RaiseAttentionBase<RaiseAttentionPass> {
@@ -179,7 +180,7 @@ struct RaiseAttentionPass : impl::RaiseAttentionBase<RaiseAttentionPass> {
       return product;
     };
     int64_t tokenDim = llvm::find_if(match.result, [&](auto &group) { return group.size() == 1 && group[0] == match.queryToken; }) - match.result.begin();
-    SmallVector<OpFoldResult> sizes = {extentOf(builder, loc, mix->getResult(0), tokenDim),
+    SmallVector<OpFoldResult> sizes = {extentOf(builder, loc, mix->getResult(0), tokenDim, query, 0),
                                        builder.getIndexAttr(extent(match.heads())),
                                        builder.getIndexAttr(extent(match.valueChannels))};
     Value init = tensor::EmptyOp::create(builder, loc, sizes, builder.getF32Type());

@@ -150,12 +150,12 @@ class Spelling:
         self.k_transposed = rng.choice([True, False])
         self.sharing = rng.choice(["broadcast", "repeat", "reshape"]) if self.group > 1 else "none"
         self.batch = rng.choice([False, True])
-        self.v_scaled = False
+        self.entry = rng.choice(["sequence", "batch"])
         self.scale = 1 / math.sqrt(NUM_CHANNELS)
 
     def __str__(self):
         keys = ("num_kv_heads", "group", "window", "cap", "scale_at", "mask", "compare", "softmax", "layout",
-                "k_transposed", "sharing", "batch", "mutation")
+                "k_transposed", "sharing", "batch", "entry", "mutation")
         return " ".join(f"{key}={getattr(self, key)}" for key in keys)
 
     # ---- the parts ----
@@ -406,8 +406,9 @@ class Spelling:
                  "o": (HIDDEN_SIZE, self.num_heads * NUM_CHANNELS), "head": (VOCAB_SIZE, HIDDEN_SIZE)}
         return {name: (shape, [rng.gauss(0, 0.7) for _ in range(shape[0] * shape[1])]) for name, shape in sizes.items()}
 
-    def text(self):
-        g = Graph(self.rng)
+    def text(self, entry="sequence"):
+        """The whole graph; with the entry "batch", of i64 tokens [B, S] that it flattens itself."""
+        g = Graph(random.Random(str(self)))
         stored = '#girih.storage<"f32">'
         weights = self.weights_of_model()
         for name, (shape, _) in weights.items():
@@ -434,6 +435,17 @@ class Spelling:
             results += f", {self.weights[0]}"
             types = f"({types}, {g.type_of(self.weights[1])})"
         body = "\n".join(g.lines)
+        if entry == "batch":
+            wide = f"tensor<?x?x{VOCAB_SIZE}xf32>"
+            return (f"func.func @main(%batch: tensor<?x?xi64>, %batch_positions: tensor<?x?xi64>) -> {wide} {{\n"
+                    "  %c0 = arith.constant 0 : index\n  %c1 = arith.constant 1 : index\n"
+                    "  %b = tensor.dim %batch, %c0 : tensor<?x?xi64>\n  %s = tensor.dim %batch, %c1 : tensor<?x?xi64>\n"
+                    "  %ids = tensor.collapse_shape %batch [[0, 1]] : tensor<?x?xi64> into tensor<?xi64>\n"
+                    "  %tokens = arith.trunci %ids : tensor<?xi64> to tensor<?xi32>\n"
+                    "  %t = tensor.dim %ids, %c0 : tensor<?xi64>\n"
+                    f"{body}\n"
+                    f"  %wide = tensor.expand_shape {results} [[0, 1], [2]] output_shape [%b, %s, {VOCAB_SIZE}] : "
+                    f"{types} into {wide}\n  return %wide : {wide}\n}}\n")
         return (f"func.func @main(%tokens: tensor<?xi32>, %positions: tensor<?xi32>) -> {types} {{\n"
                 f"  %c0 = arith.constant 0 : index\n  %t = tensor.dim %tokens, %c0 : tensor<?xi32>\n{body}\n"
                 f"  return {results} : {types.strip('()')}\n}}\n")
@@ -488,7 +500,9 @@ def check_spelling(seed, folder):
     spelling = Spelling(seed)
     source, raised, cached = folder / "source.mlir", folder / "raised.mlir", folder / "cached.mlir"
     source.write_text(spelling.text())
-    code, _, errors = run(GIRIH_OPT, source, "-girih-import", "-girih-raise", "-o", raised)
+    entered = folder / "entered.mlir"
+    entered.write_text(spelling.text(spelling.entry))
+    code, _, errors = run(GIRIH_OPT, entered, "-girih-import", "-girih-raise", "-o", raised)
     if code or "not raised" in errors:
         return f"raise: {errors}"
     text = raised.read_text()
