@@ -101,6 +101,9 @@ int main(int argc, char **argv) {
                          cl::value_desc("n"), cl::cat(category));
   cl::opt<int> threads("threads", cl::init(0), cl::desc("threads that pack weights (default: all)"),
                        cl::value_desc("n"), cl::cat(category));
+  cl::opt<bool> noGolden("no-golden",
+                         cl::desc("do not ask the f64 reference for the answer that `girih verify` compares with"),
+                         cl::cat(category));
   cl::opt<bool> quiet("quiet", cl::desc("no progress"), cl::cat(category));
   cl::opt<std::string> printMachine("print-machine", cl::desc("print this machine as JSON, seen through avx2 or avx512"),
                                     cl::value_desc("isa"), cl::cat(category));
@@ -145,6 +148,7 @@ int main(int argc, char **argv) {
   options.reportPath = report;
   options.dumpFolder = dump;
   options.judgesPasses = judge;
+  options.hasGolden = !noGolden;
   options.maxTokensPerStep = maxTokens;
   options.numThreads = threads;
   options.progress = Progress(quiet);

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// A golden answer for the program file: what the f64 reference says of the imported graph.
+#pragma once
+
+#include "runtime/program/tables.h"
+#include "runtime/weights/weight_store.h"
+
+#include "mlir/IR/BuiltinOps.h"
+
+namespace girih::compiler {
+
+// Evaluates @main of the textbook graph, before any pass has seen it, for a few token ids spread over the
+// vocabulary; keeps the largest logits of the last position and some others. `tolerance` is what the program may
+// differ by, absolute. Fails as the reference does.
+Expected<program::Golden> referenceGolden(mlir::ModuleOp graph, const weights::WeightStore &store, int64_t vocabSize,
+                                          float tolerance);
+
+}  // namespace girih::compiler
