@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Folds the layout games of importers away.
 //
-// Recognition reads meaning through any layout; what is folded here is what later stages would otherwise have to copy.
+// Recognition reads meaning through any layout; what is folded here is what later stages would otherwise have
+// to copy.
 #include "compiler/import/drop_batch.h"
 #include "compiler/import/passes.h"
 
@@ -22,7 +23,8 @@ using namespace mlir;
 
 // The permutation that `op` applies to its one input, or null when it does anything else.
 std::optional<AffineMap> inputMapOfTranspose(linalg::LinalgOp op) {
-  if (op.getNumDpsInputs() != 1 || op.getNumDpsInits() != 1 || op.getNumReductionLoops() || !op.hasPureTensorSemantics())
+  if (op.getNumDpsInputs() != 1 || op.getNumDpsInits() != 1 || op.getNumReductionLoops() ||
+      !op.hasPureTensorSemantics())
     return std::nullopt;
   auto yield = cast<linalg::YieldOp>(op.getBlock()->getTerminator());
   if (yield.getOperand(0) != op.getBlock()->getArgument(0))
@@ -94,5 +96,5 @@ struct CanonicalizeGraphPass : impl::CanonicalizeGraphBase<CanonicalizeGraphPass
   }
 };
 
-}  // namespace
-}  // namespace girih::compiler
+} // namespace
+} // namespace girih::compiler

@@ -78,7 +78,7 @@ struct FoldConstantExtents : OpRewritePattern<tensor::ExpandShapeOp> {
   }
 };
 
-}  // namespace
+} // namespace
 
 bool dropBatch(ModuleOp module) {
   auto main = module.lookupSymbol<func::FuncOp>("main");
@@ -93,7 +93,8 @@ bool dropBatch(ModuleOp module) {
       continue;
     argument.setType(idsType);
     // Before `widen` reads the ids themselves.
-    SmallVector<OpOperand *> uses = llvm::map_to_vector(argument.getUses(), [](OpOperand &use) { return &use; });
+    SmallVector<OpOperand *> uses =
+        llvm::map_to_vector(argument.getUses(), [](OpOperand &use) { return &use; });
     Value wide = widen(builder, loc, argument, type);
     for (OpOperand *use : uses)
       use->set(wide);
@@ -106,11 +107,13 @@ bool dropBatch(ModuleOp module) {
       continue;
     SmallVector<int64_t> shape(type.getShape());
     shape[0] = 1;
-    Value one = tensor::CastOp::create(builder, loc, RankedTensorType::get(shape, type.getElementType()), result.get());
+    Value one = tensor::CastOp::create(builder, loc, RankedTensorType::get(shape, type.getElementType()),
+                                       result.get());
     SmallVector<ReassociationIndices> groups = {{0, 1}, {2}};
     result.set(tensor::CollapseShapeOp::create(builder, loc, one, groups));
   }
-  main.setType(FunctionType::get(module.getContext(), main.front().getArgumentTypes(), ret->getOperandTypes()));
+  main.setType(
+      FunctionType::get(module.getContext(), main.front().getArgumentTypes(), ret->getOperandTypes()));
   return true;
 }
 
@@ -129,4 +132,4 @@ LogicalResult foldUnitExtents(ModuleOp module) {
   return applyPatternsGreedily(module, std::move(patterns));
 }
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes one function of all layers that are alike.
 //
-// Weights move out of the functions first, callees before callers; what differed between two layers only by weight
-// names is then the same text, and equality of regions is all that is left to ask.
+// Weights move out of the functions first, callees before callers; what differed between two layers only by
+// weight names is then the same text, and equality of regions is all that is left to ask.
 #include "compiler/import/passes.h"
 
 #include "dialects/girih/dialect.h"
@@ -130,5 +130,5 @@ struct OutlineBlocksPass : impl::OutlineBlocksBase<OutlineBlocksPass> {
   }
 };
 
-}  // namespace
-}  // namespace girih::compiler
+} // namespace
+} // namespace girih::compiler

@@ -15,4 +15,4 @@ void buildImportPipeline(mlir::OpPassManager &pipeline);
 // Makes the stage's passes and its pipeline `girih-import` known by name.
 void registerImportStage();
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

@@ -24,4 +24,4 @@ void registerImportStage() {
                                    [](mlir::OpPassManager &pipeline) { buildImportPipeline(pipeline); });
 }
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

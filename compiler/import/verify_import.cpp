@@ -15,7 +15,8 @@ namespace {
 
 using namespace mlir;
 
-// A float constant of more elements is a weight that an importer left in the IR (a mask or a small table is less).
+// A float constant of more elements is a weight that an importer left in the IR (a mask or a small table is
+// less).
 constexpr int64_t kMaxConstantElements = 65536;
 
 LogicalResult verifyMain(ModuleOp module) {
@@ -29,7 +30,8 @@ LogicalResult verifyMain(ModuleOp module) {
            << type << "; its first argument is the tokens, an integer tensor of rank 1, or 2 with a batch";
   auto logits = type.getNumResults() ? dyn_cast<RankedTensorType>(type.getResult(0)) : RankedTensorType();
   if (!logits || !logits.getElementType().isF32())
-    return main.emitError("`main` gives ") << type.getResults() << "; its first result is the logits, an f32 tensor";
+    return main.emitError("`main` gives ")
+           << type.getResults() << "; its first result is the logits, an f32 tensor";
   return success();
 }
 
@@ -40,20 +42,22 @@ LogicalResult verifyOp(Operation *op, llvm::StringMap<dialect::WeightOp> &weight
       return success();
     InFlightDiagnostic diagnostic = weight.emitOpError("weight ")
                                     << weight.getNameAttr() << " has type " << weight.getType()
-                                    << " here and " << first->second.getType() << " elsewhere; a weight has one type";
+                                    << " here and " << first->second.getType()
+                                    << " elsewhere; a weight has one type";
     diagnostic.attachNote(first->second.getLoc()) << "the other type";
     return diagnostic;
   }
   Dialect *home = op->getDialect();
   if (!isa_and_nonnull<BuiltinDialect, func::FuncDialect, arith::ArithDialect, math::MathDialect,
                        tensor::TensorDialect, linalg::LinalgDialect>(home))
-    return op->emitOpError(
-        "is not part of an imported graph; it holds func, arith, math, tensor and linalg operations and girih.weight");
+    return op->emitOpError("is not part of an imported graph; it holds func, arith, math, tensor and linalg "
+                           "operations and girih.weight");
   if (auto constant = dyn_cast<arith::ConstantOp>(op))
     if (auto dense = dyn_cast<DenseElementsAttr>(constant.getValue()))
-      if (!dense.isSplat() && isa<FloatType>(dense.getElementType()) && dense.getNumElements() > kMaxConstantElements)
-        return op->emitOpError("holds ") << dense.getNumElements() << " floats; more than " << kMaxConstantElements
-                                         << " are a weight, which is a girih.weight";
+      if (!dense.isSplat() && isa<FloatType>(dense.getElementType()) &&
+          dense.getNumElements() > kMaxConstantElements)
+        return op->emitOpError("holds ") << dense.getNumElements() << " floats; more than "
+                                         << kMaxConstantElements << " are a weight, which is a girih.weight";
   return success();
 }
 
@@ -63,15 +67,17 @@ LogicalResult verifyNoRecursion(ModuleOp module, func::FuncOp function, llvm::Se
   if (checked.contains(function))
     return success();
   if (!path.insert(function))
-    return function.emitError("function `") << function.getName() << "` calls itself; a graph has no recursion";
+    return function.emitError("function `")
+           << function.getName() << "` calls itself; a graph has no recursion";
   WalkResult result = function.walk([&](func::CallOp call) {
     auto callee = module.lookupSymbol<func::FuncOp>(call.getCallee());
     if (!callee || callee.isExternal()) {
-      call.emitOpError("calls `") << call.getCallee() << "`, which has no body; the whole graph is in one module";
+      call.emitOpError("calls `") << call.getCallee()
+                                  << "`, which has no body; the whole graph is in one module";
       return WalkResult::interrupt();
     }
     return succeeded(verifyNoRecursion(module, callee, path, checked)) ? WalkResult::advance()
-                                                                         : WalkResult::interrupt();
+                                                                       : WalkResult::interrupt();
   });
   path.remove(function);
   checked.insert(function);
@@ -97,5 +103,5 @@ struct VerifyImportPass : impl::VerifyImportBase<VerifyImportPass> {
   }
 };
 
-}  // namespace
-}  // namespace girih::compiler
+} // namespace
+} // namespace girih::compiler

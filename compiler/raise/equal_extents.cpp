@@ -61,8 +61,10 @@ EqualExtents::EqualExtents(func::FuncOp function) {
           joinSize(slice, resultDim++, size);
     } else if (isa<tensor::ExpandShapeOp, tensor::CollapseShapeOp>(op)) {
       auto expand = dyn_cast<tensor::ExpandShapeOp>(op);
-      auto groups = expand ? expand.getReassociationIndices() : cast<tensor::CollapseShapeOp>(op).getReassociationIndices();
-      Value narrow = expand ? op->getOperand(0) : op->getResult(0), wide = expand ? op->getResult(0) : op->getOperand(0);
+      auto groups = expand ? expand.getReassociationIndices()
+                           : cast<tensor::CollapseShapeOp>(op).getReassociationIndices();
+      Value narrow = expand ? op->getOperand(0) : op->getResult(0),
+            wide = expand ? op->getResult(0) : op->getOperand(0);
       ArrayRef<int64_t> shape = cast<RankedTensorType>(wide.getType()).getShape();
       for (auto [dim, group] : llvm::enumerate(groups)) {
         // A group of one extent other than 1 keeps it.
@@ -84,4 +86,4 @@ bool EqualExtents::areEqual(Value left, unsigned leftDim, Value right, unsigned 
   return leftExtent == rightExtent || classes.isEquivalent(leftExtent, rightExtent);
 }
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

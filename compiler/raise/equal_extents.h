@@ -7,8 +7,9 @@
 
 namespace girih::compiler {
 
-// Extents that every run of the function makes equal: those that share a loop of a linalg operation, a view's and
-// its source's, an empty tensor's and the number that it was made with. A snapshot; valid until the function changes.
+// Extents that every run of the function makes equal: those that share a loop of a linalg operation, a view's
+// and its source's, an empty tensor's and the number that it was made with. A snapshot; valid until the
+// function changes.
 class EqualExtents {
 public:
   explicit EqualExtents(mlir::func::FuncOp function);
@@ -24,4 +25,4 @@ private:
   llvm::EquivalenceClasses<Extent> classes;
 };
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

@@ -18,9 +18,10 @@ SmallVector<unsigned> flatten(const Layout &layout) {
   return all;
 }
 
-// The variables of `position` = constant + sum of stride * variable, outermost first, when their strides are those of
-// a dense box; `offset` is the constant.
-std::optional<SmallVector<unsigned, 2>> denseVariables(const PullBack &pullBack, AffineExpr position, int64_t &offset) {
+// The variables of `position` = constant + sum of stride * variable, outermost first, when their strides are
+// those of a dense box; `offset` is the constant.
+std::optional<SmallVector<unsigned, 2>> denseVariables(const PullBack &pullBack, AffineExpr position,
+                                                       int64_t &offset) {
   SmallVector<std::pair<int64_t, unsigned>> terms;
   offset = 0;
   std::function<bool(AffineExpr, int64_t)> collect = [&](AffineExpr expr, int64_t factor) {
@@ -70,7 +71,8 @@ SmallVector<int64_t> shapeOf(const PullBack &pullBack, const Layout &layout) {
   return shape;
 }
 
-// `tensor`, of one dimension per variable in `variables`, collapsed or expanded to `layout` of the same order.
+// `tensor`, of one dimension per variable in `variables`, collapsed or expanded to `layout` of the same
+// order.
 Value reshapeFromVariables(OpBuilder &builder, Location loc, const PullBack &pullBack, Value tensor,
                            const Layout &layout) {
   SmallVector<ReassociationIndices> groups;
@@ -107,7 +109,8 @@ Value reshapeFromVariables(OpBuilder &builder, Location loc, const PullBack &pul
       sizes.push_back(builder.getIndexAttr(shape[position]));
   }
   Type element = cast<RankedTensorType>(tensor.getType()).getElementType();
-  return tensor::ExpandShapeOp::create(builder, loc, RankedTensorType::get(shape, element), tensor, expanded, sizes);
+  return tensor::ExpandShapeOp::create(builder, loc, RankedTensorType::get(shape, element), tensor, expanded,
+                                       sizes);
 }
 
 // `tensor` of layout `layout` with one dimension for each variable.
@@ -118,9 +121,9 @@ Value reshapeToVariables(OpBuilder &builder, Location loc, const PullBack &pullB
   bool hasUnit = false;
   for (auto [position, group] : llvm::enumerate(layout)) {
     hasUnit |= group.empty();
-    bool startsDim = kept.empty() || (!group.empty() && llvm::any_of(kept.back(), [&](int64_t dim) {
-                       return !layout[dim].empty();
-                     }));
+    bool startsDim =
+        kept.empty() ||
+        (!group.empty() && llvm::any_of(kept.back(), [&](int64_t dim) { return !layout[dim].empty(); }));
     if (startsDim)
       kept.emplace_back();
     kept.back().push_back(position);
@@ -159,14 +162,16 @@ Value reshapeToVariables(OpBuilder &builder, Location loc, const PullBack &pullB
   if (!isExpanded)
     return tensor;
   Type element = cast<RankedTensorType>(tensor.getType()).getElementType();
-  return tensor::ExpandShapeOp::create(builder, loc, RankedTensorType::get(shape, element), tensor, groups, sizes);
+  return tensor::ExpandShapeOp::create(builder, loc, RankedTensorType::get(shape, element), tensor, groups,
+                                       sizes);
 }
 
-}  // namespace
+} // namespace
 
 bool Source::isWhole() const {
   ArrayRef<int64_t> shape = cast<RankedTensorType>(tensor.getType()).getShape();
-  return ArrayRef<int64_t>(sizes) == shape && llvm::all_of(offsets, [](int64_t offset) { return offset == 0; });
+  return ArrayRef<int64_t>(sizes) == shape &&
+         llvm::all_of(offsets, [](int64_t offset) { return offset == 0; });
 }
 
 std::optional<Source> sourceOf(const PullBack &pullBack, const Expr *access) {
@@ -187,7 +192,8 @@ std::optional<Source> sourceOf(const PullBack &pullBack, const Expr *access) {
       size = ShapedType::isDynamic(size) || ShapedType::isDynamic(each) ? ShapedType::kDynamic : size * each;
     }
     bool isDynamic = ShapedType::isDynamic(extent);
-    if (isDynamic != ShapedType::isDynamic(size) || (isDynamic && offset != 0) || (!isDynamic && offset + size > extent))
+    if (isDynamic != ShapedType::isDynamic(size) || (isDynamic && offset != 0) ||
+        (!isDynamic && offset + size > extent))
       return std::nullopt;
     source.offsets.push_back(offset);
     source.sizes.push_back(size);
@@ -198,7 +204,8 @@ std::optional<Source> sourceOf(const PullBack &pullBack, const Expr *access) {
 
 bool isReshape(const Layout &from, const Layout &to) { return flatten(from) == flatten(to); }
 
-Value relayout(OpBuilder &builder, Location loc, const PullBack &pullBack, const Source &source, const Layout &to) {
+Value relayout(OpBuilder &builder, Location loc, const PullBack &pullBack, const Source &source,
+               const Layout &to) {
   Value tensor = source.tensor;
   if (!source.isWhole()) {
     SmallVector<OpFoldResult> offsets, sizes, strides;
@@ -229,4 +236,4 @@ Value relayout(OpBuilder &builder, Location loc, const PullBack &pullBack, const
   return reshapeFromVariables(builder, loc, pullBack, tensor, to);
 }
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Proof that an attention mask is the causal one, with or without a window.
 //
-// A mask is a piecewise constant function of query t and key u. Its pieces are integer sets (Presburger), so "these
-// are the same positions" is decided for all lengths at once. A mask read from a constant tensor is compared
-// position by position over the constant's extent instead.
+// A mask is a piecewise constant function of query t and key u. Its pieces are integer sets (Presburger), so
+// "these are the same positions" is decided for all lengths at once. A mask read from a constant tensor is
+// compared position by position over the constant's extent instead.
 #include "compiler/raise/mask_proof.h"
 
 #include "mlir/Analysis/Presburger/IntegerRelation.h"
@@ -41,15 +41,22 @@ public:
   MaskReader(PullBack &pullBack, unsigned query, unsigned key, std::string &reason)
       : pullBack(pullBack), query(query), key(key), reason(reason), space(PresburgerSpace::getSetSpace(2)) {}
 
-  // The pieces of `expr`, disjoint and together everything; empty (with a reason) when it is not piecewise constant.
+  // The pieces of `expr`, disjoint and together everything; empty (with a reason) when it is not piecewise
+  // constant.
   Pieces read(const Expr *expr) {
     expr = pullBack.resolve(expr);
     switch (expr->kind) {
-    case Expr::Kind::Constant: return {Piece{PresburgerSet::getUniverse(space), expr->constant}};
-    case Expr::Kind::Compare: return readCompare(expr);
-    case Expr::Kind::Select: return readSelect(expr);
-    case Expr::Kind::Apply: return readApply(expr);
-    default: reason = "the mask reads values that are not known when compiling"; return {};
+    case Expr::Kind::Constant:
+      return {Piece{PresburgerSet::getUniverse(space), expr->constant}};
+    case Expr::Kind::Compare:
+      return readCompare(expr);
+    case Expr::Kind::Select:
+      return readSelect(expr);
+    case Expr::Kind::Apply:
+      return readApply(expr);
+    default:
+      reason = "the mask reads values that are not known when compiling";
+      return {};
     }
   }
 
@@ -77,7 +84,8 @@ private:
     if (!left || !right)
       return std::nullopt;
     if (binary.getKind() == AffineExprKind::Add)
-      return std::array<int64_t, 3>{(*left)[0] + (*right)[0], (*left)[1] + (*right)[1], (*left)[2] + (*right)[2]};
+      return std::array<int64_t, 3>{(*left)[0] + (*right)[0], (*left)[1] + (*right)[1],
+                                    (*left)[2] + (*right)[2]};
     if (binary.getKind() == AffineExprKind::Mul && isa<AffineConstantExpr>(binary.getRHS())) {
       int64_t factor = (*right)[2];
       return std::array<int64_t, 3>{(*left)[0] * factor, (*left)[1] * factor, (*left)[2] * factor};
@@ -88,7 +96,8 @@ private:
   std::optional<std::array<int64_t, 3>> linear(const Expr *expr) {
     if (expr->kind == Expr::Kind::Index)
       return linear(expr->index);
-    if (expr->isConstant() && std::floor(expr->constant) == expr->constant && std::fabs(expr->constant) < 1e15)
+    if (expr->isConstant() && std::floor(expr->constant) == expr->constant &&
+        std::fabs(expr->constant) < 1e15)
       return std::array<int64_t, 3>{0, 0, static_cast<int64_t>(expr->constant)};
     return std::nullopt;
   }
@@ -103,12 +112,24 @@ private:
     int64_t t = (*left)[0] - (*right)[0], u = (*left)[1] - (*right)[1], c = (*left)[2] - (*right)[2];
     PresburgerSet isTrue = PresburgerSet::getEmpty(space);
     switch (expr->comparison) {
-    case Comparison::GreaterOrEqual: isTrue = halfPlane(t, u, c); break;
-    case Comparison::Greater: isTrue = halfPlane(t, u, c - 1); break;
-    case Comparison::LessOrEqual: isTrue = halfPlane(-t, -u, -c); break;
-    case Comparison::Less: isTrue = halfPlane(-t, -u, -c - 1); break;
-    case Comparison::Equal: isTrue = halfPlane(t, u, c).intersect(halfPlane(-t, -u, -c)); break;
-    case Comparison::NotEqual: isTrue = halfPlane(t, u, c).intersect(halfPlane(-t, -u, -c)).complement(); break;
+    case Comparison::GreaterOrEqual:
+      isTrue = halfPlane(t, u, c);
+      break;
+    case Comparison::Greater:
+      isTrue = halfPlane(t, u, c - 1);
+      break;
+    case Comparison::LessOrEqual:
+      isTrue = halfPlane(-t, -u, -c);
+      break;
+    case Comparison::Less:
+      isTrue = halfPlane(-t, -u, -c - 1);
+      break;
+    case Comparison::Equal:
+      isTrue = halfPlane(t, u, c).intersect(halfPlane(-t, -u, -c));
+      break;
+    case Comparison::NotEqual:
+      isTrue = halfPlane(t, u, c).intersect(halfPlane(-t, -u, -c)).complement();
+      break;
     }
     return {Piece{isTrue, 1}, Piece{isTrue.complement(), 0}};
   }
@@ -122,14 +143,13 @@ private:
     std::vector<Pieces> args;
     for (const Expr *arg : expr->args)
       args.push_back(read(arg));
-    return combine(args, [&](ArrayRef<double> v) -> std::optional<double> {
-      return foldScalar(expr->op, v);
-    });
+    return combine(args,
+                   [&](ArrayRef<double> v) -> std::optional<double> { return foldScalar(expr->op, v); });
   }
 
   // The pieces of a function of several piecewise constant arguments.
   Pieces combine(const std::vector<Pieces> &args,
-                             llvm::function_ref<std::optional<double>(ArrayRef<double>)> function) {
+                 llvm::function_ref<std::optional<double>(ArrayRef<double>)> function) {
     using Row = std::pair<PresburgerSet, SmallVector<double>>;
     std::vector<Row> product = {{PresburgerSet::getUniverse(space), {}}};
     for (const Pieces &pieces : args) {
@@ -168,7 +188,8 @@ private:
   PresburgerSpace space;
 };
 
-// Whether the number that a term has somewhere leaves the score alone; null when it does neither that nor hide it.
+// Whether the number that a term has somewhere leaves the score alone; null when it does neither that nor
+// hide it.
 std::optional<bool> isSeen(const MaskTerm &term, double value) {
   if (!term.isAdded)
     return (value != 0) == term.seenWhen;
@@ -195,20 +216,25 @@ DenseElementsAttr tableIn(PullBack &pullBack, const Expr *expr, const Expr *&at)
 
 class PointwiseMask {
 public:
-  PointwiseMask(PullBack &pullBack, unsigned query, unsigned key) : pullBack(pullBack), query(query), key(key) {}
+  PointwiseMask(PullBack &pullBack, unsigned query, unsigned key)
+      : pullBack(pullBack), query(query), key(key) {}
 
   std::optional<double> evaluate(const Expr *expr, int64_t t, int64_t u) {
     switch (expr->kind) {
-    case Expr::Kind::Constant: return expr->constant;
+    case Expr::Kind::Constant:
+      return expr->constant;
     case Expr::Kind::Index: {
       std::optional<int64_t> position = at(expr->index, t, u);
       return position ? std::optional<double>(*position) : std::nullopt;
     }
-    case Expr::Kind::Access: return evaluateAccess(expr, t, u);
+    case Expr::Kind::Access:
+      return evaluateAccess(expr, t, u);
     case Expr::Kind::Apply:
     case Expr::Kind::Compare:
-    case Expr::Kind::Select: break;
-    default: return std::nullopt;
+    case Expr::Kind::Select:
+      break;
+    default:
+      return std::nullopt;
     }
     SmallVector<double> args;
     for (const Expr *arg : expr->args) {
@@ -265,8 +291,8 @@ private:
 };
 
 // Requires: `term` reads the constant `table`, whose last two extents are queries and keys.
-std::optional<CausalMask> compareTable(PullBack &pullBack, const MaskTerm &term, const Expr *at, unsigned query,
-                                       unsigned key, std::string &reason) {
+std::optional<CausalMask> compareTable(PullBack &pullBack, const MaskTerm &term, const Expr *at,
+                                       unsigned query, unsigned key, std::string &reason) {
   ArrayRef<int64_t> shape = cast<RankedTensorType>(at->tensor.getType()).getShape();
   if (shape.size() < 2) {
     reason = "the mask is a constant of less than two dimensions";
@@ -302,17 +328,18 @@ std::optional<CausalMask> compareTable(PullBack &pullBack, const MaskTerm &term,
       numSeen += *seen;
     }
     if (numSeen != std::min(t + 1, window.value_or(t + 1))) {
-      reason = llvm::formatv("the constant mask lets query {0} see {1} keys, which is not causal", t, numSeen);
+      reason =
+          llvm::formatv("the constant mask lets query {0} see {1} keys, which is not causal", t, numSeen);
       return std::nullopt;
     }
   }
   return CausalMask{window};
 }
 
-}  // namespace
+} // namespace
 
-std::optional<CausalMask> proveCausal(PullBack &pullBack, ArrayRef<MaskTerm> terms, unsigned query, unsigned key,
-                                      std::string &reason) {
+std::optional<CausalMask> proveCausal(PullBack &pullBack, ArrayRef<MaskTerm> terms, unsigned query,
+                                      unsigned key, std::string &reason) {
   if (terms.empty()) {
     reason = "no mask hides later keys, so it is not causal";
     return std::nullopt;
@@ -336,14 +363,17 @@ std::optional<CausalMask> proveCausal(PullBack &pullBack, ArrayRef<MaskTerm> ter
       if (leavesScore && *leavesScore)
         continue;
       if (!leavesScore && !piece.where.intersect(domain).isIntegerEmpty()) {
-        reason = llvm::formatv("the mask adds {0} to some scores; only 0 and at most {1:e0} are a mask", piece.value, kHidden);
+        reason = llvm::formatv("the mask adds {0} to some scores; only 0 and at most {1:e0} are a mask",
+                               piece.value, kHidden);
         return std::nullopt;
       }
       seen = seen.subtract(piece.where);
     }
   }
   // How far back does a late query see? The answer is only a guess until the sets are proved equal.
-  auto sees = [&](int64_t distance) { return seen.containsPoint(ArrayRef<int64_t>{kFarQuery, kFarQuery - distance}); };
+  auto sees = [&](int64_t distance) {
+    return seen.containsPoint(ArrayRef<int64_t>{kFarQuery, kFarQuery - distance});
+  };
   std::optional<int64_t> window;
   if (!sees(kFarQuery)) {
     int64_t low = 0, high = kFarQuery;
@@ -362,4 +392,4 @@ std::optional<CausalMask> proveCausal(PullBack &pullBack, ArrayRef<MaskTerm> ter
   return std::nullopt;
 }
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

@@ -14,7 +14,7 @@ struct MaskTerm {
   const Expr *expr = nullptr;
   // Added to the score (0: seen; at most kHidden: hidden), or a truth value that selects.
   bool isAdded = false;
-  bool seenWhen = true;  // for a truth value: which one leaves the score as it is
+  bool seenWhen = true; // for a truth value: which one leaves the score as it is
 };
 
 // Scores that are this low have a weight of 0 in f32 after softmax, whatever the others are.
@@ -24,8 +24,9 @@ struct CausalMask {
   std::optional<int64_t> window;
 };
 
-// Proves that query `query` sees exactly the keys u <= t, or t - window < u <= t. `reason` tells why it could not.
-std::optional<CausalMask> proveCausal(PullBack &pullBack, llvm::ArrayRef<MaskTerm> terms, unsigned query, unsigned key,
-                                      std::string &reason);
+// Proves that query `query` sees exactly the keys u <= t, or t - window < u <= t. `reason` tells why it could
+// not.
+std::optional<CausalMask> proveCausal(PullBack &pullBack, llvm::ArrayRef<MaskTerm> terms, unsigned query,
+                                      unsigned key, std::string &reason);
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

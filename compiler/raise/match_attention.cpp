@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recognition of attention in the meaning of a contraction.
 //
-// One element of the result is taken apart from the outside in: sum over keys of weight * value, weight = softmax of
-// the score, score = masked, capped, scaled sum over channels of query * key. No step looks at which operations the
-// graph used, so their number, order and layout do not matter.
+// One element of the result is taken apart from the outside in: sum over keys of weight * value, weight =
+// softmax of the score, score = masked, capped, scaled sum over channels of query * key. No step looks at
+// which operations the graph used, so their number, order and layout do not matter.
 #include "compiler/raise/match_attention.h"
 
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
@@ -24,7 +24,7 @@ struct Operand {
 
 // A score taken apart.
 struct Score {
-  const Expr *dot = nullptr;  // the sum over channels
+  const Expr *dot = nullptr; // the sum over channels
   double scale = 1;
   std::optional<double> softCap;
   SmallVector<MaskTerm> masks;
@@ -57,8 +57,8 @@ private:
 
   PullBack &pullBack;
   std::string &reason;
-  SmallVector<unsigned> outputs;  // variables of the result's dimensions, split where kv heads are shared
-  Layout resultDims;              // the result's dimensions in those variables
+  SmallVector<unsigned> outputs; // variables of the result's dimensions, split where kv heads are shared
+  Layout resultDims;             // the result's dimensions in those variables
   SmallVector<std::pair<unsigned, AffineExpr>> splits;
 };
 
@@ -91,8 +91,8 @@ bool Matcher::flattenProduct(const Expr *expr, double &factor, SmallVectorImpl<c
   return factors.size() <= 2;
 }
 
-// The score whose softmax over `key` is `weight`, or null. Whatever is subtracted before exp, if only it is the same
-// for all keys, falls out of the quotient.
+// The score whose softmax over `key` is `weight`, or null. Whatever is subtracted before exp, if only it is
+// the same for all keys, falls out of the quotient.
 const Expr *Matcher::matchSoftmax(const Expr *weight, unsigned key) {
   const Expr *quotient = pullBack.resolve(weight);
   const Expr *power = nullptr, *sum = nullptr;
@@ -134,7 +134,8 @@ const Expr *Matcher::matchSoftmax(const Expr *weight, unsigned key) {
   const Expr *difference = pullBack.resolve(score);
   if (difference->isApply(ScalarOp::Sub) && !PullBack::dependsOn(difference->args[1], key))
     score = difference->args[0];
-  return isBase2 ? pullBack.apply(ScalarOp::Mul, {score, pullBack.constant(base)}, exponential->source) : score;
+  return isBase2 ? pullBack.apply(ScalarOp::Mul, {score, pullBack.constant(base)}, exponential->source)
+                 : score;
 }
 
 bool Matcher::addMask(const Expr *left, const Expr *right, Score &score) {
@@ -232,7 +233,8 @@ Operand Matcher::pullOperand(const Expr *expr, double &scale) {
   }
 }
 
-bool Matcher::matchDot(const Score &score, AttentionMatch &match, double &scale, Operand &query, Operand &key) {
+bool Matcher::matchDot(const Score &score, AttentionMatch &match, double &scale, Operand &query,
+                       Operand &key) {
   SmallVector<const Expr *> factors;
   double factor = 1;
   if (!flattenProduct(score.dot->args[0], factor, factors) || factors.size() != 2) {
@@ -256,13 +258,15 @@ bool Matcher::matchDot(const Score &score, AttentionMatch &match, double &scale,
   return true;
 }
 
-// Splits head variables h into (h floordiv c, h mod c) where a spelling reads them so: kv heads are shared there.
+// Splits head variables h into (h floordiv c, h mod c) where a spelling reads them so: kv heads are shared
+// there.
 void Matcher::splitHeads(ArrayRef<const Expr *> spellings) {
   for (const Expr *spelling : spellings)
     for (AffineExpr position : spelling->indices)
       position.walk([&](AffineExpr part) {
         auto binary = dyn_cast<AffineBinaryOpExpr>(part);
-        if (!binary || (binary.getKind() != AffineExprKind::FloorDiv && binary.getKind() != AffineExprKind::Mod))
+        if (!binary ||
+            (binary.getKind() != AffineExprKind::FloorDiv && binary.getKind() != AffineExprKind::Mod))
           return;
         auto dim = dyn_cast<AffineDimExpr>(binary.getLHS());
         auto divisor = dyn_cast<AffineConstantExpr>(binary.getRHS());
@@ -312,9 +316,10 @@ std::optional<Source> Matcher::chooseSource(const Operand &operand, const Layout
   return best;
 }
 
-// Of the result's variables that are neither the query's token nor a value channel: which ones do keys and values
-// depend on (kv heads), and which only queries (the heads that share one)?
-bool Matcher::findHeads(AttentionMatch &match, const Operand &query, const Operand &key, const Operand &value) {
+// Of the result's variables that are neither the query's token nor a value channel: which ones do keys and
+// values depend on (kv heads), and which only queries (the heads that share one)?
+bool Matcher::findHeads(AttentionMatch &match, const Operand &query, const Operand &key,
+                        const Operand &value) {
   // The deepest spelling has shed every repeat that a view made.
   const Expr *deepKey = key.spellings.back(), *deepValue = value.spellings.back();
   for (unsigned variable : outputs) {
@@ -391,11 +396,13 @@ std::optional<AttentionMatch> Matcher::match(linalg::LinalgOp mix) {
       return fail("values are computed where they are summed");
   }
 
-  // The query's token is the result's variable that no key and no value knows and that a mask compares keys with.
+  // The query's token is the result's variable that no key and no value knows and that a mask compares keys
+  // with.
   std::string maskReason = "no mask hides later keys, so it is not causal";
   std::optional<CausalMask> mask;
   for (unsigned variable : outputs) {
-    if (PullBack::dependsOn(value.spellings.back(), variable) || PullBack::dependsOn(key.spellings.back(), variable))
+    if (PullBack::dependsOn(value.spellings.back(), variable) ||
+        PullBack::dependsOn(key.spellings.back(), variable))
       continue;
     bool isKeyLike = pullBack.extentOf(variable) == pullBack.extentOf(match.keyToken);
     if (!isKeyLike)
@@ -431,10 +438,10 @@ std::optional<AttentionMatch> Matcher::match(linalg::LinalgOp mix) {
   return match;
 }
 
-}  // namespace
+} // namespace
 
 std::optional<AttentionMatch> matchAttention(PullBack &pullBack, linalg::LinalgOp mix, std::string &reason) {
   return Matcher(pullBack, reason).match(mix);
 }
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

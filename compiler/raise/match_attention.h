@@ -18,7 +18,7 @@ struct AttentionMatch {
   llvm::SmallVector<unsigned, 2> kvHeads;       // variables that tell kv heads apart
   llvm::SmallVector<unsigned, 2> headsOfGroup;  // variables that tell the query heads of one kv head apart
   Layout result;                                // of the contraction's result
-  llvm::SmallVector<mlir::Operation *, 1> dotProducers;  // what computes the products of queries and keys
+  llvm::SmallVector<mlir::Operation *, 1> dotProducers; // what computes the products of queries and keys
   double scale = 1;
   std::optional<double> softCap;
   std::optional<int64_t> window;
@@ -34,8 +34,9 @@ struct AttentionMatch {
   }
 };
 
-// Matches `mix` as the sum over keys of weights times values. Null with an empty `reason` when it has nothing of
-// attention, with a reason when a softmax is there and something else is not as it should be.
-std::optional<AttentionMatch> matchAttention(PullBack &pullBack, mlir::linalg::LinalgOp mix, std::string &reason);
+// Matches `mix` as the sum over keys of weights times values. Null with an empty `reason` when it has nothing
+// of attention, with a reason when a softmax is there and something else is not as it should be.
+std::optional<AttentionMatch> matchAttention(PullBack &pullBack, mlir::linalg::LinalgOp mix,
+                                             std::string &reason);
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes one contraction of the projections of one input.
 //
-// One reading of the activations and one parallel loop serve q, k and v, or gate and up; what each was is a view of
-// the columns of the result.
+// One reading of the activations and one parallel loop serve q, k and v, or gate and up; what each was is a
+// view of the columns of the result.
 #include "compiler/raise/passes.h"
 
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
@@ -53,7 +53,8 @@ struct MergeProjectionsPass : impl::MergeProjectionsBase<MergeProjectionsPass> {
         if (isProjection(op))
           groups[{op->getOperand(0), dialect::storageFormat(op->getOperand(1).getType())}].push_back(op);
       for (auto &[key, group] : groups) {
-        llvm::erase_if(group, [&](linalg::LinalgOp op) { return !isThereAt(op->getOperand(1), group.front()); });
+        llvm::erase_if(group,
+                       [&](linalg::LinalgOp op) { return !isThereAt(op->getOperand(1), group.front()); });
         if (group.size() > 1)
           merge(group);
       }
@@ -64,17 +65,20 @@ struct MergeProjectionsPass : impl::MergeProjectionsBase<MergeProjectionsPass> {
     linalg::LinalgOp first = group.front();
     LDBG() << group.size() << " projections at " << first.getLoc();
     OpBuilder builder(first);
-    SmallVector<Location> locations = llvm::map_to_vector(group, [](linalg::LinalgOp op) { return op.getLoc(); });
+    SmallVector<Location> locations =
+        llvm::map_to_vector(group, [](linalg::LinalgOp op) { return op.getLoc(); });
     Location loc = builder.getFusedLoc(locations);
-    SmallVector<Value> weights = llvm::map_to_vector(group, [](linalg::LinalgOp op) { return op->getOperand(1); });
+    SmallVector<Value> weights =
+        llvm::map_to_vector(group, [](linalg::LinalgOp op) { return op->getOperand(1); });
     auto weightType = cast<RankedTensorType>(weights[0].getType());
     int64_t numColumns = 0;
     for (Value weight : weights)
       numColumns += cast<RankedTensorType>(weight.getType()).getDimSize(0);
-    auto stackedType = RankedTensorType::get({numColumns, weightType.getDimSize(1)}, weightType.getElementType(),
-                                             weightType.getEncoding());
+    auto stackedType = RankedTensorType::get({numColumns, weightType.getDimSize(1)},
+                                             weightType.getElementType(), weightType.getEncoding());
     Value stacked =
-        dialect::ConcatRowsOp::create(builder, loc, stackedType, weights, builder.getI64IntegerAttr(0)).getResult();
+        dialect::ConcatRowsOp::create(builder, loc, stackedType, weights, builder.getI64IntegerAttr(0))
+            .getResult();
 
     Value zero = first.getDpsInits()[0].getDefiningOp<linalg::FillOp>().getInputs()[0];
     OpFoldResult numTokens = tensor::getMixedSize(builder, loc, first->getOperand(0), 0);
@@ -91,7 +95,8 @@ struct MergeProjectionsPass : impl::MergeProjectionsBase<MergeProjectionsPass> {
       SmallVector<OpFoldResult> offsets = {builder.getIndexAttr(0), builder.getIndexAttr(offset)};
       SmallVector<OpFoldResult> sizes = {numTokens, builder.getIndexAttr(width)};
       SmallVector<OpFoldResult> strides(2, builder.getIndexAttr(1));
-      Value columns = tensor::ExtractSliceOp::create(builder, op.getLoc(), cast<RankedTensorType>(op->getResult(0).getType()),
+      Value columns = tensor::ExtractSliceOp::create(builder, op.getLoc(),
+                                                     cast<RankedTensorType>(op->getResult(0).getType()),
                                                      merged->getResult(0), offsets, sizes, strides);
       op->getResult(0).replaceAllUsesWith(columns);
       offset += width;
@@ -101,5 +106,5 @@ struct MergeProjectionsPass : impl::MergeProjectionsBase<MergeProjectionsPass> {
   }
 };
 
-}  // namespace
-}  // namespace girih::compiler
+} // namespace
+} // namespace girih::compiler

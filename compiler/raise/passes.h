@@ -17,4 +17,4 @@ void buildRaisePipeline(mlir::OpPassManager &pipeline);
 // Makes the stage's passes and its pipeline `girih-raise` known by name.
 void registerRaiseStage();
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

@@ -26,4 +26,4 @@ void registerRaiseStage() {
                                    [](mlir::OpPassManager &pipeline) { buildRaisePipeline(pipeline); });
 }
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

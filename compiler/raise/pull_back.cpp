@@ -62,35 +62,58 @@ const Expr *PullBack::reduce(ScalarOp op, unsigned variable, const Expr *body, O
 
 bool compareNumbers(Comparison comparison, double left, double right) {
   switch (comparison) {
-  case Comparison::Equal: return left == right;
-  case Comparison::NotEqual: return left != right;
-  case Comparison::Less: return left < right;
-  case Comparison::LessOrEqual: return left <= right;
-  case Comparison::Greater: return left > right;
-  case Comparison::GreaterOrEqual: return left >= right;
+  case Comparison::Equal:
+    return left == right;
+  case Comparison::NotEqual:
+    return left != right;
+  case Comparison::Less:
+    return left < right;
+  case Comparison::LessOrEqual:
+    return left <= right;
+  case Comparison::Greater:
+    return left > right;
+  case Comparison::GreaterOrEqual:
+    return left >= right;
   }
   return false;
 }
 
 std::optional<double> foldScalar(ScalarOp op, ArrayRef<double> v) {
   switch (op) {
-  case ScalarOp::Add: return v[0] + v[1];
-  case ScalarOp::Sub: return v[0] - v[1];
-  case ScalarOp::Mul: return v[0] * v[1];
-  case ScalarOp::Div: return v[0] / v[1];
-  case ScalarOp::Max: return std::fmax(v[0], v[1]);
-  case ScalarOp::Min: return std::fmin(v[0], v[1]);
-  case ScalarOp::Exp: return std::exp(v[0]);
-  case ScalarOp::Exp2: return std::exp2(v[0]);
-  case ScalarOp::Tanh: return std::tanh(v[0]);
-  case ScalarOp::Sqrt: return std::sqrt(v[0]);
-  case ScalarOp::Rsqrt: return 1 / std::sqrt(v[0]);
-  case ScalarOp::Neg: return -v[0];
-  case ScalarOp::Pow: return std::pow(v[0], v[1]);
-  case ScalarOp::And: return v[0] != 0 && v[1] != 0;
-  case ScalarOp::Or: return v[0] != 0 || v[1] != 0;
-  case ScalarOp::Xor: return (v[0] != 0) != (v[1] != 0);
-  case ScalarOp::Other: return std::nullopt;
+  case ScalarOp::Add:
+    return v[0] + v[1];
+  case ScalarOp::Sub:
+    return v[0] - v[1];
+  case ScalarOp::Mul:
+    return v[0] * v[1];
+  case ScalarOp::Div:
+    return v[0] / v[1];
+  case ScalarOp::Max:
+    return std::fmax(v[0], v[1]);
+  case ScalarOp::Min:
+    return std::fmin(v[0], v[1]);
+  case ScalarOp::Exp:
+    return std::exp(v[0]);
+  case ScalarOp::Exp2:
+    return std::exp2(v[0]);
+  case ScalarOp::Tanh:
+    return std::tanh(v[0]);
+  case ScalarOp::Sqrt:
+    return std::sqrt(v[0]);
+  case ScalarOp::Rsqrt:
+    return 1 / std::sqrt(v[0]);
+  case ScalarOp::Neg:
+    return -v[0];
+  case ScalarOp::Pow:
+    return std::pow(v[0], v[1]);
+  case ScalarOp::And:
+    return v[0] != 0 && v[1] != 0;
+  case ScalarOp::Or:
+    return v[0] != 0 || v[1] != 0;
+  case ScalarOp::Xor:
+    return (v[0] != 0) != (v[1] != 0);
+  case ScalarOp::Other:
+    return std::nullopt;
   }
   return std::nullopt;
 }
@@ -105,7 +128,8 @@ const Expr *PullBack::apply(ScalarOp op, ArrayRef<const Expr *> args, Operation 
   auto affine = [&](const Expr *arg) -> AffineExpr {
     if (arg->kind == Expr::Kind::Index)
       return arg->index;
-    bool isWhole = arg->isConstant() && std::fabs(arg->constant) < (int64_t(1) << 40) && std::floor(arg->constant) == arg->constant;
+    bool isWhole = arg->isConstant() && std::fabs(arg->constant) < (int64_t(1) << 40) &&
+                   std::floor(arg->constant) == arg->constant;
     return isWhole ? getAffineConstantExpr(static_cast<int64_t>(arg->constant), context) : AffineExpr();
   };
   if (args.size() == 2 && (op == ScalarOp::Add || op == ScalarOp::Sub || op == ScalarOp::Mul)) {
@@ -160,7 +184,8 @@ bool PullBack::dependsOn(const Expr *expr, unsigned variable) {
 bool PullBack::isEqual(const Expr *left, const Expr *right) {
   if (left == right)
     return true;
-  if (left->isAccess() && right->isAccess() && left->tensor == right->tensor && left->indices == right->indices)
+  if (left->isAccess() && right->isAccess() && left->tensor == right->tensor &&
+      left->indices == right->indices)
     return true;
   // Two spellings of one value meet at a common producer: pull the later one back first.
   if (left->isAccess() || right->isAccess()) {
@@ -176,10 +201,14 @@ bool PullBack::isEqual(const Expr *left, const Expr *right) {
   if (left->kind != right->kind || left->op != right->op || left->args.size() != right->args.size())
     return false;
   switch (left->kind) {
-  case Expr::Kind::Constant: return left->constant == right->constant;
-  case Expr::Kind::Index: return left->index == right->index;
-  case Expr::Kind::Scalar: return left->tensor == right->tensor;
-  case Expr::Kind::Access: return false;
+  case Expr::Kind::Constant:
+    return left->constant == right->constant;
+  case Expr::Kind::Index:
+    return left->index == right->index;
+  case Expr::Kind::Scalar:
+    return left->tensor == right->tensor;
+  case Expr::Kind::Access:
+    return false;
   case Expr::Kind::Compare:
     if (left->comparison != right->comparison)
       return false;
@@ -191,10 +220,12 @@ bool PullBack::isEqual(const Expr *left, const Expr *right) {
                    substitute(right->args[0], right->variable, getAffineDimExpr(left->variable, context)));
   case Expr::Kind::Apply:
     // Operations that are not told apart may be equal only as the same operation, which `source` decides.
-    if (left->op == ScalarOp::Other && (!left->source || !right->source || left->source->getName() != right->source->getName()))
+    if (left->op == ScalarOp::Other &&
+        (!left->source || !right->source || left->source->getName() != right->source->getName()))
       return false;
     break;
-  case Expr::Kind::Select: break;
+  case Expr::Kind::Select:
+    break;
   }
   return llvm::all_of(llvm::zip_equal(left->args, right->args),
                       [&](auto pair) { return isEqual(std::get<0>(pair), std::get<1>(pair)); });
@@ -217,7 +248,8 @@ std::optional<std::pair<int64_t, int64_t>> PullBack::boundsOf(AffineExpr expr) c
     return std::nullopt;
   if (binary.getKind() == AffineExprKind::Add) {
     std::optional<Bounds> other = boundsOf(binary.getRHS());
-    return other ? std::optional<Bounds>({left->first + other->first, left->second + other->second}) : std::nullopt;
+    return other ? std::optional<Bounds>({left->first + other->first, left->second + other->second})
+                 : std::nullopt;
   }
   if (!right)
     return std::nullopt;
@@ -288,7 +320,8 @@ struct LinearSum {
     // One order for equal sums, so that equality of expressions is equality of pointers.
     llvm::sort(terms, [](auto &a, auto &b) {
       auto key = [](AffineExpr e) {
-        return std::pair(isa<AffineDimExpr>(e) ? cast<AffineDimExpr>(e).getPosition() : ~0u, e.getAsOpaquePointer());
+        return std::pair(isa<AffineDimExpr>(e) ? cast<AffineDimExpr>(e).getPosition() : ~0u,
+                         e.getAsOpaquePointer());
       };
       return key(a.second) < key(b.second);
     });
@@ -299,7 +332,7 @@ struct LinearSum {
   }
 };
 
-}  // namespace
+} // namespace
 
 AffineExpr PullBack::simplify(AffineExpr expr) const {
   auto binary = dyn_cast<AffineBinaryOpExpr>(expr);
@@ -337,4 +370,4 @@ AffineExpr PullBack::simplify(AffineExpr expr) const {
   return quotient + remainder.floorDiv(c);
 }
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

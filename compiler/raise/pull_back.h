@@ -13,7 +13,25 @@
 namespace girih::compiler {
 
 // The scalar operations that recognition has to tell apart; all others are `Other`.
-enum class ScalarOp { Add, Sub, Mul, Div, Max, Min, Exp, Exp2, Tanh, Sqrt, Rsqrt, Neg, And, Or, Xor, Pow, Other };
+enum class ScalarOp {
+  Add,
+  Sub,
+  Mul,
+  Div,
+  Max,
+  Min,
+  Exp,
+  Exp2,
+  Tanh,
+  Sqrt,
+  Rsqrt,
+  Neg,
+  And,
+  Or,
+  Xor,
+  Pow,
+  Other
+};
 
 enum class Comparison { Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual };
 
@@ -25,14 +43,14 @@ std::optional<double> foldScalar(ScalarOp op, llvm::ArrayRef<double> values);
 // A node of an expression. Owned by the PullBack that made it, and never changed after.
 struct Expr {
   enum class Kind {
-    Constant,  // `constant`; booleans are 0 and 1
-    Index,     // the number `index`, affine in the variables
-    Access,    // the element of `tensor` at `indices`
-    Scalar,    // the scalar SSA value `tensor`, of which nothing more is known
-    Apply,     // `op` of `args`
-    Compare,   // `comparison` of two `args`
-    Select,    // `args[0]` ? `args[1]` : `args[2]`
-    Reduce,    // `op` (Add, Max, Min, Mul) of `args[0]` over all values of `variable`
+    Constant, // `constant`; booleans are 0 and 1
+    Index,    // the number `index`, affine in the variables
+    Access,   // the element of `tensor` at `indices`
+    Scalar,   // the scalar SSA value `tensor`, of which nothing more is known
+    Apply,    // `op` of `args`
+    Compare,  // `comparison` of two `args`
+    Select,   // `args[0]` ? `args[1]` : `args[2]`
+    Reduce,   // `op` (Add, Max, Min, Mul) of `args[0]` over all values of `variable`
   };
   Kind kind = Kind::Constant;
   ScalarOp op = ScalarOp::Other;
@@ -43,7 +61,7 @@ struct Expr {
   llvm::SmallVector<mlir::AffineExpr, 4> indices;
   llvm::SmallVector<const Expr *, 3> args;
   unsigned variable = 0;
-  mlir::Operation *source = nullptr;  // an op this came from, for messages
+  mlir::Operation *source = nullptr; // an op this came from, for messages
 
   bool isConstant() const { return kind == Kind::Constant; }
   bool isAccess() const { return kind == Kind::Access; }
@@ -52,9 +70,9 @@ struct Expr {
 };
 
 // Pulls tensors back through the operations that produce them, one step at a time and only when asked: views
-// (reshapes, slices, casts), fills, constants, linalg operations of any spelling, and softmax. Anything else is a leaf.
-// Variables are affine dimensions, numbered as they are made; every index expression is kept simplified under the
-// variables' extents, so `(h * 64 + d) floordiv 64` is `h`. Not thread-safe.
+// (reshapes, slices, casts), fills, constants, linalg operations of any spelling, and softmax. Anything else
+// is a leaf. Variables are affine dimensions, numbered as they are made; every index expression is kept
+// simplified under the variables' extents, so `(h * 64 + d) floordiv 64` is `h`. Not thread-safe.
 class PullBack {
 public:
   explicit PullBack(mlir::MLIRContext *context) : context(context) {}
@@ -114,4 +132,4 @@ private:
   llvm::SetVector<mlir::Operation *> steppedThrough;
 };
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

@@ -39,33 +39,55 @@ ScalarOp kindOf(Operation *op) {
         // Bits of wider integers are no truth values.
         if (!getElementTypeOrSelf(bitwise->getResult(0)).isInteger(1))
           return ScalarOp::Other;
-        return isa<arith::AndIOp>(bitwise) ? ScalarOp::And : isa<arith::OrIOp>(bitwise) ? ScalarOp::Or : ScalarOp::Xor;
+        return isa<arith::AndIOp>(bitwise)  ? ScalarOp::And
+               : isa<arith::OrIOp>(bitwise) ? ScalarOp::Or
+                                            : ScalarOp::Xor;
       })
       .Default([](auto) { return ScalarOp::Other; });
 }
 
 std::optional<Comparison> comparisonOf(arith::CmpIPredicate predicate) {
   switch (predicate) {
-  case arith::CmpIPredicate::eq: return Comparison::Equal;
-  case arith::CmpIPredicate::ne: return Comparison::NotEqual;
-  case arith::CmpIPredicate::slt: return Comparison::Less;
-  case arith::CmpIPredicate::sle: return Comparison::LessOrEqual;
-  case arith::CmpIPredicate::sgt: return Comparison::Greater;
-  case arith::CmpIPredicate::sge: return Comparison::GreaterOrEqual;
+  case arith::CmpIPredicate::eq:
+    return Comparison::Equal;
+  case arith::CmpIPredicate::ne:
+    return Comparison::NotEqual;
+  case arith::CmpIPredicate::slt:
+    return Comparison::Less;
+  case arith::CmpIPredicate::sle:
+    return Comparison::LessOrEqual;
+  case arith::CmpIPredicate::sgt:
+    return Comparison::Greater;
+  case arith::CmpIPredicate::sge:
+    return Comparison::GreaterOrEqual;
   // Unsigned compares differ from signed ones for differences of indices, which may be negative.
-  default: return std::nullopt;
+  default:
+    return std::nullopt;
   }
 }
 
 std::optional<Comparison> comparisonOf(arith::CmpFPredicate predicate) {
   switch (predicate) {
-  case arith::CmpFPredicate::OEQ: case arith::CmpFPredicate::UEQ: return Comparison::Equal;
-  case arith::CmpFPredicate::ONE: case arith::CmpFPredicate::UNE: return Comparison::NotEqual;
-  case arith::CmpFPredicate::OLT: case arith::CmpFPredicate::ULT: return Comparison::Less;
-  case arith::CmpFPredicate::OLE: case arith::CmpFPredicate::ULE: return Comparison::LessOrEqual;
-  case arith::CmpFPredicate::OGT: case arith::CmpFPredicate::UGT: return Comparison::Greater;
-  case arith::CmpFPredicate::OGE: case arith::CmpFPredicate::UGE: return Comparison::GreaterOrEqual;
-  default: return std::nullopt;
+  case arith::CmpFPredicate::OEQ:
+  case arith::CmpFPredicate::UEQ:
+    return Comparison::Equal;
+  case arith::CmpFPredicate::ONE:
+  case arith::CmpFPredicate::UNE:
+    return Comparison::NotEqual;
+  case arith::CmpFPredicate::OLT:
+  case arith::CmpFPredicate::ULT:
+    return Comparison::Less;
+  case arith::CmpFPredicate::OLE:
+  case arith::CmpFPredicate::ULE:
+    return Comparison::LessOrEqual;
+  case arith::CmpFPredicate::OGT:
+  case arith::CmpFPredicate::UGT:
+    return Comparison::Greater;
+  case arith::CmpFPredicate::OGE:
+  case arith::CmpFPredicate::UGE:
+    return Comparison::GreaterOrEqual;
+  default:
+    return std::nullopt;
   }
 }
 
@@ -77,7 +99,7 @@ std::optional<double> numberOf(Attribute attribute) {
   return std::nullopt;
 }
 
-}  // namespace
+} // namespace
 
 const Expr *PullBack::scalarOp(Operation *op, ArrayRef<const Expr *> args) {
   // Changes of type keep the number: indices are far below 2^24, and widening a float is exact.
@@ -86,7 +108,8 @@ const Expr *PullBack::scalarOp(Operation *op, ArrayRef<const Expr *> args) {
   // Of unsigned ones only truth values are known to be non-negative.
   if (isa<arith::UIToFPOp, arith::ExtUIOp>(op) && getElementTypeOrSelf(op->getOperand(0)).isInteger(1))
     return args[0];
-  if (isa<arith::TruncIOp>(op) && args[0]->kind == Expr::Kind::Index && !getElementTypeOrSelf(op->getResult(0)).isInteger(1))
+  if (isa<arith::TruncIOp>(op) && args[0]->kind == Expr::Kind::Index &&
+      !getElementTypeOrSelf(op->getResult(0)).isInteger(1))
     return args[0];
   if (isa<arith::SelectOp>(op)) {
     if (args[0]->isConstant())
@@ -126,10 +149,12 @@ const Expr *PullBack::scalar(Value value) {
     if (indices.size() == extract.getIndices().size())
       return access(extract.getTensor(), indices);
   }
-  bool isScalarMath = op && op->getNumRegions() == 0 && op->getNumResults() == 1 && op->getNumOperands() > 0 &&
+  bool isScalarMath = op && op->getNumRegions() == 0 && op->getNumResults() == 1 &&
+                      op->getNumOperands() > 0 &&
                       isa<arith::ArithDialect, math::MathDialect>(op->getDialect());
   if (isScalarMath) {
-    SmallVector<const Expr *> args = llvm::map_to_vector(op->getOperands(), [&](Value v) { return scalar(v); });
+    SmallVector<const Expr *> args =
+        llvm::map_to_vector(op->getOperands(), [&](Value v) { return scalar(v); });
     return scalarOp(op, args);
   }
   Expr expr;
@@ -143,17 +168,18 @@ const Expr *PullBack::step(const Expr *access) {
   Operation *op = access->tensor.getDefiningOp();
   if (!op)
     return nullptr;
-  const Expr *next =
-      llvm::TypeSwitch<Operation *, const Expr *>(op)
-          .Case([&](tensor::CastOp cast) -> const Expr * { return this->access(cast.getSource(), access->indices); })
-          .Case([&](tensor::ExpandShapeOp) { return stepExpandShape(op, access); })
-          .Case([&](tensor::CollapseShapeOp) { return stepCollapseShape(op, access); })
-          .Case([&](tensor::ExtractSliceOp) { return stepExtractSlice(op, access); })
-          .Case([&](tensor::ConcatOp) { return stepConcat(op, access); })
-          .Case([&](arith::ConstantOp) { return stepConstant(op, access); })
-          .Case([&](linalg::SoftmaxOp) { return stepSoftmax(op, access); })
-          .Case([&](linalg::LinalgOp) { return stepLinalg(op, access); })
-          .Default([&](Operation *) { return stepElementwise(op, access); });
+  const Expr *next = llvm::TypeSwitch<Operation *, const Expr *>(op)
+                         .Case([&](tensor::CastOp cast) -> const Expr * {
+                           return this->access(cast.getSource(), access->indices);
+                         })
+                         .Case([&](tensor::ExpandShapeOp) { return stepExpandShape(op, access); })
+                         .Case([&](tensor::CollapseShapeOp) { return stepCollapseShape(op, access); })
+                         .Case([&](tensor::ExtractSliceOp) { return stepExtractSlice(op, access); })
+                         .Case([&](tensor::ConcatOp) { return stepConcat(op, access); })
+                         .Case([&](arith::ConstantOp) { return stepConstant(op, access); })
+                         .Case([&](linalg::SoftmaxOp) { return stepSoftmax(op, access); })
+                         .Case([&](linalg::LinalgOp) { return stepLinalg(op, access); })
+                         .Default([&](Operation *) { return stepElementwise(op, access); });
   if (next)
     steppedThrough.insert(op);
   return next;
@@ -220,7 +246,8 @@ const Expr *PullBack::stepExtractSlice(Operation *op, const Expr *access) {
     std::optional<int64_t> start = getConstantIntValue(offset), step = getConstantIntValue(stride);
     if (!start || !step)
       return nullptr;
-    AffineExpr position = dropped.test(dim) ? getAffineConstantExpr(0, context) : access->indices[resultDim++];
+    AffineExpr position =
+        dropped.test(dim) ? getAffineConstantExpr(0, context) : access->indices[resultDim++];
     indices.push_back(position * *step + *start);
   }
   return this->access(slice.getSource(), indices);
@@ -283,7 +310,8 @@ const Expr *PullBack::stepElementwise(Operation *op, const Expr *access) {
     return nullptr;
   SmallVector<const Expr *> args;
   for (Value operand : op->getOperands())
-    args.push_back(isa<RankedTensorType>(operand.getType()) ? this->access(operand, access->indices) : scalar(operand));
+    args.push_back(isa<RankedTensorType>(operand.getType()) ? this->access(operand, access->indices)
+                                                            : scalar(operand));
   return scalarOp(op, args);
 }
 
@@ -312,8 +340,8 @@ const Expr *PullBack::stepLinalg(Operation *op, const Expr *access) {
     }
   bool isReduction = linalgOp.getNumReductionLoops() > 0;
 
-  // A body that computes with what no expression can say (a gather, say) makes the operation a leaf: its value
-  // depends on the loops in a way that is not seen.
+  // A body that computes with what no expression can say (a gather, say) makes the operation a leaf: its
+  // value depends on the loops in a way that is not seen.
   bool isUnderstood = true;
   Block *body = linalgOp.getBlock();
   llvm::DenseMap<Value, const Expr *> meaning;
@@ -324,8 +352,8 @@ const Expr *PullBack::stepLinalg(Operation *op, const Expr *access) {
       continue;
     }
     AffineMap map = linalgOp.getMatchingIndexingMap(&operand);
-    SmallVector<AffineExpr> indices = llvm::map_to_vector(
-        map.getResults(), [&](AffineExpr affine) { return affine.replaceDims(loops); });
+    SmallVector<AffineExpr> indices =
+        llvm::map_to_vector(map.getResults(), [&](AffineExpr affine) { return affine.replaceDims(loops); });
     meaning[argument] = this->access(operand.get(), indices);
   }
   std::function<const Expr *(Value)> meaningOf = [&](Value value) -> const Expr * {
@@ -371,7 +399,8 @@ const Expr *PullBack::stepLinalg(Operation *op, const Expr *access) {
   // A reduction: one operation joins the accumulator with a number that does not read it.
   Operation *combiner = yielded.getDefiningOp();
   BlockArgument accumulator = linalgOp.getMatchingBlockArgument(init);
-  if (!combiner || combiner->getBlock() != body || combiner->getNumOperands() != 2 || !accumulator.hasOneUse())
+  if (!combiner || combiner->getBlock() != body || combiner->getNumOperands() != 2 ||
+      !accumulator.hasOneUse())
     return nullptr;
   bool isFirst = combiner->getOperand(0) == accumulator;
   if (!isFirst && combiner->getOperand(1) != accumulator)
@@ -385,8 +414,9 @@ const Expr *PullBack::stepLinalg(Operation *op, const Expr *access) {
   for (unsigned variable : llvm::reverse(bound))
     total = reduce(kind, variable, total, op);
   const Expr *start = resolve(meaning[accumulator]);
-  bool isNeutral = start->isConstant() && (kind == ScalarOp::Add ? start->constant == 0 : start->constant <= kLowest);
+  bool isNeutral =
+      start->isConstant() && (kind == ScalarOp::Add ? start->constant == 0 : start->constant <= kLowest);
   return isNeutral ? total : apply(kind, {start, total}, op);
 }
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recognises causal attention by its meaning.
 //
-// Each contraction is asked what it means (match_attention); where the answer is attention, the result is replaced at
-// the first view of it that costs no copy, and the scores, then without users, vanish.
+// Each contraction is asked what it means (match_attention); where the answer is attention, the result is
+// replaced at the first view of it that costs no copy, and the scores, then without users, vanish.
 #include "compiler/raise/equal_extents.h"
 #include "compiler/raise/match_attention.h"
 #include "compiler/raise/passes.h"
@@ -71,7 +71,8 @@ std::optional<Layout> layoutOfView(PullBack &pullBack, Operation *view, const La
   return result;
 }
 
-// Where to put attention's result: the first view that is a mere reshape of it, else the contraction's own result.
+// Where to put attention's result: the first view that is a mere reshape of it, else the contraction's own
+// result.
 Target chooseTarget(PullBack &pullBack, Value mixed, const AttentionMatch &match) {
   Target first{mixed, match.result};
   Target current = first;
@@ -119,9 +120,10 @@ unsigned tokenDimOf(const Source &source, unsigned token) {
   llvm_unreachable("a source has its token");
 }
 
-// The extent `dim` of `tensor`: where possible the very number that its destination was made with, else that of
-// `other`, which is as large. Not an extent of `tensor` itself, which is about to go.
-OpFoldResult extentOf(OpBuilder &builder, Location loc, Value tensor, int64_t dim, Value other, int64_t otherDim) {
+// The extent `dim` of `tensor`: where possible the very number that its destination was made with, else that
+// of `other`, which is as large. Not an extent of `tensor` itself, which is about to go.
+OpFoldResult extentOf(OpBuilder &builder, Location loc, Value tensor, int64_t dim, Value other,
+                      int64_t otherDim) {
   Value made = tensor;
   while (auto structured = made.getDefiningOp<DestinationStyleOpInterface>())
     made = structured.getTiedOpOperand(cast<OpResult>(made))->get();
@@ -157,8 +159,10 @@ struct RaiseAttentionPass : impl::RaiseAttentionBase<RaiseAttentionPass> {
     }
     EqualExtents extents(mix->getParentOfType<func::FuncOp>());
     unsigned keyDim = tokenDimOf(match->key, match->keyToken);
-    if (!extents.areEqual(match->key.tensor, keyDim, match->value.tensor, tokenDimOf(match->value, match->keyToken)) ||
-        !extents.areEqual(match->key.tensor, keyDim, match->query.tensor, tokenDimOf(match->query, match->queryToken))) {
+    if (!extents.areEqual(match->key.tensor, keyDim, match->value.tensor,
+                          tokenDimOf(match->value, match->keyToken)) ||
+        !extents.areEqual(match->key.tensor, keyDim, match->query.tensor,
+                          tokenDimOf(match->query, match->queryToken))) {
       reason = "queries, keys and values are not seen to be of the same tokens";
       return failure();
     }
@@ -170,16 +174,19 @@ struct RaiseAttentionPass : impl::RaiseAttentionBase<RaiseAttentionPass> {
   void rewrite(PullBack &pullBack, const AttentionMatch &match, linalg::LinalgOp mix) {
     OpBuilder builder(mix);
     Location loc = mix.getLoc();
-    Value query = relayout(builder, loc, pullBack, match.query, match.queryLayout());  // [T, H, D]
-    Value key = relayout(builder, loc, pullBack, match.key, match.keyLayout());        // [T, G, D]
-    Value value = relayout(builder, loc, pullBack, match.value, match.valueLayout());  // [T, G, Dv]
+    Value query = relayout(builder, loc, pullBack, match.query, match.queryLayout()); // [T, H, D]
+    Value key = relayout(builder, loc, pullBack, match.key, match.keyLayout());       // [T, G, D]
+    Value value = relayout(builder, loc, pullBack, match.value, match.valueLayout()); // [T, G, Dv]
     auto extent = [&](ArrayRef<unsigned> variables) {
       int64_t product = 1;
       for (unsigned variable : variables)
         product *= pullBack.extentOf(variable);
       return product;
     };
-    int64_t tokenDim = llvm::find_if(match.result, [&](auto &group) { return group.size() == 1 && group[0] == match.queryToken; }) - match.result.begin();
+    int64_t tokenDim =
+        llvm::find_if(match.result,
+                      [&](auto &group) { return group.size() == 1 && group[0] == match.queryToken; }) -
+        match.result.begin();
     SmallVector<OpFoldResult> sizes = {extentOf(builder, loc, mix->getResult(0), tokenDim, query, 0),
                                        builder.getIndexAttr(extent(match.heads())),
                                        builder.getIndexAttr(extent(match.valueChannels))};
@@ -190,7 +197,7 @@ struct RaiseAttentionPass : impl::RaiseAttentionBase<RaiseAttentionPass> {
         match.window ? builder.getI64IntegerAttr(*match.window) : IntegerAttr(),
         match.softCap ? builder.getF32FloatAttr(static_cast<float>(*match.softCap)) : FloatAttr(),
         /*query_tile=*/IntegerAttr());
-    Value result = attention.getResult();  // [T, H, Dv]
+    Value result = attention.getResult(); // [T, H, Dv]
 
     Target target = chooseTarget(pullBack, mix->getResult(0), match);
     Source source;
@@ -243,5 +250,5 @@ struct RaiseAttentionPass : impl::RaiseAttentionBase<RaiseAttentionPass> {
   }
 };
 
-}  // namespace
-}  // namespace girih::compiler
+} // namespace
+} // namespace girih::compiler

@@ -41,7 +41,8 @@ struct ContractionToQMatmul : OpInterfaceRewritePattern<linalg::LinalgOp> {
     AffineMap outMap = op.getMatchingIndexingMap(op.getDpsInitOperand(0));
     if (weightMap.getNumResults() != 2 || xMap.getNumResults() != 2 || outMap.getNumResults() != 2)
       return rewriter.notifyMatchFailure(op, "an operand is no matrix");
-    bool isProjection = outMap.getResult(0) == xMap.getResult(0) && outMap.getResult(1) == weightMap.getResult(0) &&
+    bool isProjection = outMap.getResult(0) == xMap.getResult(0) &&
+                        outMap.getResult(1) == weightMap.getResult(0) &&
                         xMap.getResult(1) == weightMap.getResult(1);
     if (!isProjection)
       return rewriter.notifyMatchFailure(op, "not x[t, k] * w[n, k]");
@@ -56,8 +57,8 @@ struct ContractionToQMatmul : OpInterfaceRewritePattern<linalg::LinalgOp> {
     Value product = multiply(rewriter, loc, x, weight, init);
     auto map = rewriter.getMultiDimIdentityMap(2);
     SmallVector<utils::IteratorType> loops(2, utils::IteratorType::parallel);
-    auto sum = linalg::GenericOp::create(rewriter, loc, product.getType(), ValueRange{product, init}, ValueRange{init},
-                                         ArrayRef<AffineMap>{map, map, map}, loops,
+    auto sum = linalg::GenericOp::create(rewriter, loc, product.getType(), ValueRange{product, init},
+                                         ValueRange{init}, ArrayRef<AffineMap>{map, map, map}, loops,
                                          [](OpBuilder &builder, Location bodyLoc, ValueRange v) {
                                            Value added = arith::AddFOp::create(builder, bodyLoc, v[0], v[1]);
                                            linalg::YieldOp::create(builder, bodyLoc, added);
@@ -67,7 +68,8 @@ struct ContractionToQMatmul : OpInterfaceRewritePattern<linalg::LinalgOp> {
   }
 
   Value multiply(PatternRewriter &rewriter, Location loc, Value x, Value weight, Value init) const {
-    return dialect::QMatmulOp::create(rewriter, loc, init.getType(), x, weight, /*column_offset=*/Value(), init,
+    return dialect::QMatmulOp::create(rewriter, loc, init.getType(), x, weight, /*column_offset=*/Value(),
+                                      init,
                                       /*strategy=*/StringAttr(), /*row_tile=*/IntegerAttr(),
                                       /*column_tile=*/IntegerAttr(), /*k_tile=*/IntegerAttr())
         .getResult();
@@ -79,10 +81,12 @@ struct LookupToGatherRows : OpRewritePattern<linalg::GenericOp> {
   using OpRewritePattern::OpRewritePattern;
 
   LogicalResult matchAndRewrite(linalg::GenericOp op, PatternRewriter &rewriter) const override {
-    if (op.getNumLoops() != 2 || op.getNumReductionLoops() || op.getNumDpsInputs() != 1 || op->getNumResults() != 1)
+    if (op.getNumLoops() != 2 || op.getNumReductionLoops() || op.getNumDpsInputs() != 1 ||
+        op->getNumResults() != 1)
       return rewriter.notifyMatchFailure(op, "no lookup of rows");
     AffineMap indexMap = op.getIndexingMapsArray()[0], outMap = op.getIndexingMapsArray()[1];
-    if (indexMap.getNumResults() != 1 || indexMap.getResult(0) != rewriter.getAffineDimExpr(0) || !outMap.isIdentity())
+    if (indexMap.getNumResults() != 1 || indexMap.getResult(0) != rewriter.getAffineDimExpr(0) ||
+        !outMap.isIdentity())
       return rewriter.notifyMatchFailure(op, "indices are not one for each row");
     auto extract =
         cast<linalg::YieldOp>(op.getBody()->getTerminator()).getOperand(0).getDefiningOp<tensor::ExtractOp>();
@@ -96,8 +100,8 @@ struct LookupToGatherRows : OpRewritePattern<linalg::GenericOp> {
     if (cast<RankedTensorType>(op->getResult(0).getType()).getDimSize(1) != width)
       return rewriter.notifyMatchFailure(op, "reads a part of each row");
     Value init = op.getDpsInits()[0];
-    rewriter.replaceOpWithNewOp<dialect::GatherRowsOp>(op, init.getType(), op.getDpsInputs()[0], extract.getTensor(),
-                                                       init);
+    rewriter.replaceOpWithNewOp<dialect::GatherRowsOp>(op, init.getType(), op.getDpsInputs()[0],
+                                                       extract.getTensor(), init);
     return success();
   }
 };
@@ -111,5 +115,5 @@ struct AssignFormatsPass : impl::AssignFormatsBase<AssignFormatsPass> {
   }
 };
 
-}  // namespace
-}  // namespace girih::compiler
+} // namespace
+} // namespace girih::compiler

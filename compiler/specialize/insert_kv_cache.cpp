@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gives every attention its cache, after proving that nothing else mixes tokens.
 //
-// Causality needs no proof here: `girih.attention` is causal by definition, and raise proved it of what it made one.
+// Causality needs no proof here: `girih.attention` is causal by definition, and raise proved it of what it
+// made one.
 #include "compiler/specialize/passes.h"
 #include "compiler/specialize/token_analysis.h"
 
@@ -28,14 +29,16 @@ Value appendArgument(func::FuncOp function, Type type) {
   return function.front().addArgument(type, function.getLoc());
 }
 
-void appendOperand(func::CallOp call, Value operand) { call->insertOperands(call->getNumOperands(), operand); }
+void appendOperand(func::CallOp call, Value operand) {
+  call->insertOperands(call->getNumOperands(), operand);
+}
 
 class CacheInserter {
 public:
   CacheInserter(ModuleOp module, Type element) : module(module), element(element) {}
 
-  // Gives the attentions of `function`, and of what it calls, their caches; each is a new argument, or in `@main` a
-  // layer of the cache. Returns the types of the new arguments.
+  // Gives the attentions of `function`, and of what it calls, their caches; each is a new argument, or in
+  // `@main` a layer of the cache. Returns the types of the new arguments.
   SmallVector<Type> insert(func::FuncOp function) {
     auto known = cachesOf.find(function);
     if (known != cachesOf.end())
@@ -61,8 +64,9 @@ public:
         continue;
       }
       auto attention = cast<dialect::AttentionOp>(user);
-      Value key = attention.getKey(), value = attention.getValue();  // [T, G, D], [T, G, Dv]
-      auto keyType = cast<RankedTensorType>(key.getType()), valueType = cast<RankedTensorType>(value.getType());
+      Value key = attention.getKey(), value = attention.getValue(); // [T, G, D], [T, G, Dv]
+      auto keyType = cast<RankedTensorType>(key.getType()),
+           valueType = cast<RankedTensorType>(value.getType());
       auto type = dialect::KvType::get(module.getContext(), keyType.getDimSize(1), keyType.getDimSize(2),
                                        valueType.getDimSize(2), element);
       Value cache = nextCache(user, type);
@@ -100,8 +104,9 @@ public:
     assert(generic && "only generic operations read loop indices");
     SmallVector<AffineMap> maps = generic.getIndexingMapsArray();
     unsigned numInputs = generic.getNumDpsInputs();
-    maps.insert(maps.begin() + numInputs, AffineMap::get(generic.getNumLoops(), 0,
-                                                         {builder.getAffineDimExpr(read.getDim())}, module.getContext()));
+    maps.insert(maps.begin() + numInputs,
+                AffineMap::get(generic.getNumLoops(), 0, {builder.getAffineDimExpr(read.getDim())},
+                               module.getContext()));
     Type elementType = cast<RankedTensorType>(source.getType()).getElementType();
     Value element = generic.getBody()->insertArgument(numInputs, elementType, read.getLoc());
     generic.getInputsMutable().append(source);
@@ -158,7 +163,8 @@ struct InsertKvCachePass : impl::InsertKvCacheBase<InsertKvCachePass> {
     for (linalg::IndexOp read : analysis.positionReads())
       reader.replace(read);
     Builder builder(&getContext());
-    CacheInserter inserter(module, kvElement == "f16" ? Type(builder.getF16Type()) : Type(builder.getF32Type()));
+    CacheInserter inserter(module,
+                           kvElement == "f16" ? Type(builder.getF16Type()) : Type(builder.getF32Type()));
     inserter.insert(main);
     LDBG() << inserter.numLayers << " layers have a cache";
   }
@@ -167,7 +173,8 @@ struct InsertKvCachePass : impl::InsertKvCacheBase<InsertKvCachePass> {
   Value positionsOf(func::FuncOp main) {
     auto isPositions = [](Type type) {
       auto tensor = dyn_cast<RankedTensorType>(type);
-      return tensor && tensor.getRank() == 1 && tensor.isDynamicDim(0) && tensor.getElementType().isInteger(32);
+      return tensor && tensor.getRank() == 1 && tensor.isDynamicDim(0) &&
+             tensor.getElementType().isInteger(32);
     };
     if (main.getNumArguments() > 1 && isPositions(main.getArgumentTypes()[1]))
       return main.getArgument(1);
@@ -196,5 +203,5 @@ struct InsertKvCachePass : impl::InsertKvCacheBase<InsertKvCachePass> {
   }
 };
 
-}  // namespace
-}  // namespace girih::compiler
+} // namespace
+} // namespace girih::compiler

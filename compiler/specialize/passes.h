@@ -16,8 +16,8 @@ namespace girih::compiler {
 #include "compiler/specialize/passes.h.inc"
 
 struct SpecializeOptions {
-  std::string kvElement = "f16";              // how the cache stores K and V: f16 or f32
-  std::vector<int64_t> maxTokens = {1, 8, 512};  // a step function for each
+  std::string kvElement = "f16";                // how the cache stores K and V: f16 or f32
+  std::vector<int64_t> maxTokens = {1, 8, 512}; // a step function for each
 };
 
 // Makes the raised graph of one sequence the step functions.
@@ -26,4 +26,4 @@ void buildSpecializePipeline(mlir::OpPassManager &pipeline, const SpecializeOpti
 // Makes the stage's passes and its pipeline `girih-specialize` known by name.
 void registerSpecializeStage();
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

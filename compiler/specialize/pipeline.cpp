@@ -37,7 +37,7 @@ struct TextOptions : mlir::PassPipelineOptions<TextOptions> {
   ListOption<int64_t> maxTokens{*this, "max-tokens", llvm::cl::desc("most tokens of each step function")};
 };
 
-}  // namespace
+} // namespace
 
 void registerSpecializeStage() {
   registerGirih_specializePasses();
@@ -52,4 +52,4 @@ void registerSpecializeStage() {
       });
 }
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

@@ -45,7 +45,8 @@ struct SelectLogitRowsPass : impl::SelectLogitRowsBase<SelectLogitRowsPass> {
       return logits;
     auto callee = module.lookupSymbol<func::FuncOp>(call.getCallee());
     bool hasCache = false;
-    callee.walk([&](Operation *op) { hasCache |= isa<dialect::AttentionOp, dialect::KvAppendOp, func::CallOp>(op); });
+    callee.walk(
+        [&](Operation *op) { hasCache |= isa<dialect::AttentionOp, dialect::KvAppendOp, func::CallOp>(op); });
     OpOperand *perToken = nullptr;
     for (OpOperand &operand : call->getOpOperands()) {
       auto tensor = dyn_cast<RankedTensorType>(operand.get().getType());
@@ -61,12 +62,12 @@ struct SelectLogitRowsPass : impl::SelectLogitRowsBase<SelectLogitRowsPass> {
   Value gather(OpOperand &operand, Value rows) {
     OpBuilder builder(operand.getOwner());
     Location loc = operand.getOwner()->getLoc();
-    auto type = cast<RankedTensorType>(operand.get().getType());  // [T, E]
+    auto type = cast<RankedTensorType>(operand.get().getType()); // [T, E]
     Value numRows = tensor::DimOp::create(builder, loc, rows, 0);
     Value init = tensor::EmptyOp::create(builder, loc, type.getShape(), type.getElementType(), numRows);
     return dialect::GatherRowsOp::create(builder, loc, init.getType(), rows, operand.get(), init).getResult();
   }
 };
 
-}  // namespace
-}  // namespace girih::compiler
+} // namespace
+} // namespace girih::compiler

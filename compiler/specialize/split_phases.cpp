@@ -57,5 +57,5 @@ struct SplitPhasesPass : impl::SplitPhasesBase<SplitPhasesPass> {
   }
 };
 
-}  // namespace
-}  // namespace girih::compiler
+} // namespace
+} // namespace girih::compiler

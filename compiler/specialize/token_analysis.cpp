@@ -24,7 +24,8 @@ TokenAnalysis::TokenAnalysis(ModuleOp module) : module(module) {
   SmallVector<State> arguments;
   for (Type type : main.getArgumentTypes()) {
     auto tensor = dyn_cast<RankedTensorType>(type);
-    bool isPerToken = tensor && tensor.getRank() >= 1 && tensor.isDynamicDim(0) && tensor.getNumDynamicDims() == 1;
+    bool isPerToken =
+        tensor && tensor.getRank() >= 1 && tensor.isDynamicDim(0) && tensor.getNumDynamicDims() == 1;
     arguments.push_back(isPerToken ? State{Kind::Along, 0} : State{});
   }
   visitFunction(main, arguments);
@@ -43,7 +44,8 @@ void TokenAnalysis::visitFunction(func::FuncOp function, ArrayRef<State> argumen
   auto [known, isNew] = visitedWith.try_emplace(function, arguments.begin(), arguments.end());
   if (!isNew) {
     if (ArrayRef<State>(known->second) != arguments)
-      refuse(function, "function `" + function.getName().str() + "` is called with tokens in different dimensions");
+      refuse(function,
+             "function `" + function.getName().str() + "` is called with tokens in different dimensions");
     return;
   }
   for (auto [argument, state] : llvm::zip_equal(function.getArguments(), arguments))
@@ -75,7 +77,8 @@ void TokenAnalysis::visit(Operation *op) {
           return refuse(op, "rows of other tokens are read");
         set(gather.getResult(), stateOf(gather.getIndices()));
       })
-      .Case<dialect::QMatmulOp>([&](dialect::QMatmulOp matmul) { set(matmul.getResult(), stateOf(matmul.getX())); })
+      .Case<dialect::QMatmulOp>(
+          [&](dialect::QMatmulOp matmul) { set(matmul.getResult(), stateOf(matmul.getX())); })
       .Default([&](Operation *other) {
         if (isMixed) {
           for (Value result : op->getResults())
@@ -130,7 +133,8 @@ void TokenAnalysis::visitLinalg(linalg::LinalgOp op) {
     if (op.getIteratorTypesArray()[*tokenLoop] == utils::IteratorType::reduction)
       return refuse(op, "reduces over the tokens");
     for (OpOperand &operand : op->getOpOperands()) {
-      // An operand of no token must not be walked along the tokens: it would be of as many rows as one sequence has.
+      // An operand of no token must not be walked along the tokens: it would be of as many rows as one
+      // sequence has.
       if (!isa<RankedTensorType>(operand.get().getType()) || stateOf(operand.get()).kind == Kind::Along)
         continue;
       if (op.getMatchingIndexingMap(&operand).isFunctionOfDim(*tokenLoop))
@@ -155,7 +159,8 @@ void TokenAnalysis::visitBody(linalg::LinalgOp op, std::optional<unsigned> token
   op->walk([&](Operation *inner) {
     if (inner == op.getOperation())
       return;
-    if (auto extract = dyn_cast<tensor::ExtractOp>(inner); extract && stateOf(extract.getTensor()).kind != Kind::None)
+    if (auto extract = dyn_cast<tensor::ExtractOp>(inner);
+        extract && stateOf(extract.getTensor()).kind != Kind::None)
       return refuse(op, "reads elements of tokens at a computed index");
     if (auto index = dyn_cast<linalg::IndexOp>(inner); index && tokenLoop && index.getDim() == *tokenLoop)
       reads.push_back(index);
@@ -178,7 +183,8 @@ void TokenAnalysis::visitReshape(Operation *op) {
       continue;
     // Only extents of 1 may share a group with the tokens.
     SmallVector<int64_t> large;
-    llvm::copy_if(group, std::back_inserter(large), [&](int64_t dim) { return wideType.getDimSize(dim) != 1; });
+    llvm::copy_if(group, std::back_inserter(large),
+                  [&](int64_t dim) { return wideType.getDimSize(dim) != 1; });
     if (large.size() != 1)
       return refuse(op, "a reshape merges tokens with something else or splits them");
     unsigned dim = expand ? static_cast<unsigned>(large[0]) : static_cast<unsigned>(narrowDim);
@@ -233,7 +239,7 @@ void TokenAnalysis::visitElementwise(Operation *op) {
   for (Value operand : op->getOperands()) {
     State state = stateOf(operand);
     if (state.kind == Kind::Count && op->getNumResults() == 1 && op->getResult(0).getType().isIndex())
-      continue;  // arithmetic on the number of tokens gives a number that nothing is known of
+      continue; // arithmetic on the number of tokens gives a number that nothing is known of
     if (state.kind != Kind::Along)
       continue;
     if (all.kind == Kind::Along && all != state)
@@ -250,4 +256,4 @@ void TokenAnalysis::visitElementwise(Operation *op) {
     set(result, isa<RankedTensorType>(result.getType()) ? all : State{});
 }
 
-}  // namespace girih::compiler
+} // namespace girih::compiler

@@ -8,8 +8,9 @@
 
 namespace girih::compiler {
 
-// Follows the token dimension from the arguments of `@main` through all operations and calls. Every operation but
-// `girih.attention` must compute the elements of a token from elements of the same token. A snapshot of the module.
+// Follows the token dimension from the arguments of `@main` through all operations and calls. Every operation
+// but `girih.attention` must compute the elements of a token from elements of the same token. A snapshot of
+// the module.
 class TokenAnalysis {
 public:
   struct Refusal {
@@ -20,10 +21,10 @@ public:
   // What is known of a value.
   struct State {
     enum class Kind {
-      None,   // holds nothing of any token
-      Along,  // tokens are enumerated by dimension `dim`
-      Count,  // the number of tokens, an index
-      Mixed,  // tokens are mixed, or enumerated twice; was refused where it came to be
+      None,  // holds nothing of any token
+      Along, // tokens are enumerated by dimension `dim`
+      Count, // the number of tokens, an index
+      Mixed, // tokens are mixed, or enumerated twice; was refused where it came to be
     };
     Kind kind = Kind::None;
     unsigned dim = 0;
@@ -63,4 +64,4 @@ private:
   llvm::SmallVector<mlir::linalg::IndexOp> reads;
 };
 
-}  // namespace girih::compiler
+} // namespace girih::compiler
