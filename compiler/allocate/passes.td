@@ -41,12 +41,25 @@ def BufferizeStep : Pass<"girih-bufferize-step", "::mlir::ModuleOp"> {
 
     Example:
     ```mlir
-    func.func @step_t1(%args: !llvm.ptr, %thread: index, %threads: index)
-        attributes {girih.max_tokens = 1 : i64} {
+    func.func @step_t1(%args: !llvm.ptr, %thread: index, %threads: index) attributes {girih.max_tokens = 1 : i64} {
+      %c0 = arith.constant 0 : index
+      %zero = arith.constant 0.0 : f32
+      %n = girih.step_extent "num_logit_rows"
+      %logits = girih.buffer_at "logits"[%c0] rows %n : memref<?x8xf32>
+      %e = tensor.empty(%n) : tensor<?x8xf32>
+      %r = scf.forall (%i) in (%n) shared_outs(%o = %e) -> tensor<?x8xf32> {
+        %s = tensor.extract_slice %o[%i, 0] [1, 8] [1, 1] : tensor<?x8xf32> to tensor<1x8xf32>
+        %f = linalg.fill ins(%zero : f32) outs(%s : tensor<1x8xf32>) -> tensor<1x8xf32>
+        scf.forall.in_parallel {
+          tensor.parallel_insert_slice %f into %o[%i, 0] [1, 8] [1, 1] : tensor<1x8xf32> into tensor<?x8xf32>
+        }
+      }
+      bufferization.materialize_in_destination %r in restrict writable %logits
+          : (tensor<?x8xf32>, memref<?x8xf32>) -> ()
       return
     }
     ```
-    is left alone; ops on tensors become ops on memrefs.
+    fills rows of `%logits` in place.
   }];
   let dependentDialects = ["::mlir::bufferization::BufferizationDialect", "::mlir::memref::MemRefDialect"];
 }

@@ -34,8 +34,12 @@ struct Budget {
   int64_t farBytes;   // the next one
 };
 
-// How many multiply-adds a loaded vector feeds: rows * panels / (rows + panels), the larger the better.
-double reuse(RegisterTile tile) { return double(tile.rows * tile.panels) / double(tile.rows + tile.panels); }
+// How many multiply-adds a load feeds, the larger the better: a panel's weights take a load for each register, a
+// broadcast activation one for all of them.
+double reuse(RegisterTile tile, const Budget &budget) {
+  double weights = double(tile.panels * budget.registersPerVector);
+  return double(tile.rows) * weights / (double(tile.rows) + weights);
+}
 
 int64_t registersOf(RegisterTile tile, const Budget &budget, int64_t temporaries) {
   return (tile.rows * tile.panels + tile.panels + temporaries) * budget.registersPerVector;
@@ -53,7 +57,7 @@ RegisterTile bestTile(int64_t maxRows, int64_t numPanels, const Budget &budget, 
       RegisterTile tile{rows, panels};
       if (registersOf(tile, budget, temporaries) > budget.registers)
         break;
-      bool isBetter = direct && tile.rows != best.rows ? tile.rows > best.rows : reuse(tile) > reuse(best);
+      bool isBetter = direct && tile.rows != best.rows ? tile.rows > best.rows : reuse(tile, budget) > reuse(best, budget);
       if (isBetter)
         best = tile;
     }

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tiles follow from the machine: registers bound the register tile, the second level the panel's depth.
+// RUN: girih-opt %s -girih-select-strategy -split-input-file -verify-diagnostics | FileCheck %s
+
+#l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">
+#l2 = #machine.level<name = "L2", size_bytes = 2097152, bytes_per_cycle = 48, latency_cycles = 15, shared_by = 1, source = "test">
+#wide = #machine.unit<name = "fma", element = "f32", lanes = 16, per_cycle = 2, latency_cycles = 4, registers = 32, source = "test">
+!w = !girih.packed<64 x 1024, "p16:u4,f16,f16,32">
+module attributes {girih.machine = #machine.description<name = "wide", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1, #l2], units = [#wide]>} {
+  // One row: codes are unpacked in registers.
+  // CHECK-LABEL: func.func @step_t1
+  // CHECK: girih.qmatmul {{.*}}k_tile = 1024 : i64, row_tile = 1 : i64, strategy = "direct"
+  func.func @step_t1(%x: tensor<?x1024xf32>, %w: !w, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 1 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x1024xf32>, !w) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y : tensor<?x64xf32>
+  }
+  // Many rows: a panel is dequantised once for all of them.
+  // CHECK-LABEL: func.func @step_t512
+  // CHECK: girih.qmatmul {{.*}}k_tile = 1024 : i64{{.*}}strategy = "panel"
+  func.func @step_t512(%x: tensor<?x1024xf32>, %w: !w, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 512 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x1024xf32>, !w) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y : tensor<?x64xf32>
+  }
+}
+
+// -----
+
+#l1 = #machine.level<name = "L1", size_bytes = 16384, bytes_per_cycle = 64, latency_cycles = 5, shared_by = 1, source = "test">
+#l2 = #machine.level<name = "L2", size_bytes = 65536, bytes_per_cycle = 32, latency_cycles = 15, shared_by = 1, source = "test">
+#narrow = #machine.unit<name = "fma", element = "f32", lanes = 8, per_cycle = 2, latency_cycles = 4, registers = 16, source = "test">
+!w = !girih.packed<64 x 1024, "p16:u4,f16,f16,32">
+module attributes {girih.machine = #machine.description<name = "narrow", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1, #l2], units = [#narrow]>} {
+  // Half the vector, half the registers, a small second level: fewer accumulators, a shallower panel.
+  // CHECK-LABEL: func.func @step_t512
+  // CHECK: girih.qmatmul {{.*}}column_tile = 16 : i64, k_tile = 512 : i64, row_tile = 6 : i64, strategy = "panel"
+  func.func @step_t512(%x: tensor<?x1024xf32>, %w: !w, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 512 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x1024xf32>, !w) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y : tensor<?x64xf32>
+  }
+}
+
+// -----
+
+// expected-error@+1 {{module has no `girih.machine` with an f32 unit and a memory level}}
+module {
+  func.func @step_t1() attributes {girih.max_tokens = 1 : i64} {
+    return
+  }
+}
