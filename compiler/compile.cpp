@@ -150,7 +150,20 @@ private:
     addDumps(pipeline, "");
     if (failed(pipeline.run(*model.module)))
       return log.failure("raising the graph of \"" + options.inputPath + "\"");
-    return {};
+    return refuseRecompute();
+  }
+
+  // A graph that keeps its stateless form would have to recompute its prefix in every step; nothing runs that yet.
+  Status refuseRecompute() const {
+    ModuleOp module = *model.module;
+    if (!module->hasAttr("girih.recompute"))
+      return {};
+    std::string reasons;
+    if (auto notes = module->getAttrOfType<ArrayAttr>("girih.notes"))
+      for (auto note : notes.getAsRange<StringAttr>())
+        reasons += "; " + note.str();
+    return unimplemented("the graph cannot be given a KV cache, and running it by recomputing its prefix is not built "
+                         "yet" + reasons);
   }
 
   std::vector<int64_t> rowCounts() const {
