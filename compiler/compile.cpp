@@ -7,11 +7,11 @@
 #include "compiler/emit/read_text_assets.h"
 #include "compiler/golden.h"
 #include "compiler/judge_passes.h"
+#include "compiler/open_graph.h"
 #include "compiler/pipeline.h"
 #include "compiler/report.h"
 #include "dialects/machine/json.h"
 #include "dialects/register.h"
-#include "models/build_graph.h"
 #include "runtime/base/sha256.h"
 #include "runtime/weights/packed_layout.h"
 
@@ -82,7 +82,7 @@ public:
     step("reading the checkpoint", 0.0);
     GIRIH_ASSIGN(auto opened, weights::WeightStore::open(options.inputPath));
     store = std::make_unique<weights::WeightStore>(std::move(opened));
-    GIRIH_ASSIGN(model, models::buildGraph(&context, *store));
+    GIRIH_ASSIGN(model, openGraph(&context, options.graphPath, *store));
     GIRIH_ASSIGN(auto loaded, CompilingBackend::create(options.backend));
     if (options.judgesPasses)
       GIRIH_TRY(judgePasses(loaded));
@@ -271,7 +271,7 @@ private:
     m.numerics = options.numerics;
     m.kvType = kvType;
     m.vocabSize = uint32_t(config.vocabSize);
-    m.numLayers = uint32_t(config.numLayers);
+    m.numLayers = uint32_t(config.numLayers ? config.numLayers : integer(module, "girih.kv_layers"));
     m.maxPositions = uint32_t(config.maxPositions);
     m.maxTokensPerStep = uint32_t(options.maxTokensPerStep);
     m.maxLogitRows = uint32_t(options.maxTokensPerStep);

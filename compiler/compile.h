@@ -15,6 +15,7 @@ namespace girih::compiler {
 struct CompileOptions {
   std::string inputPath;   // a .gguf file or a Hugging Face folder
   std::string outputPath;  // the .girih file
+  std::string graphPath;   // MLIR: a graph of the checkpoint's weights; empty: the one that its config describes
   girih_backend_query_fn backend = nullptr;  // whose compile table makes the executables
   std::vector<std::string> isas = {"avx2", "avx512"};
   std::string numerics = "fast";  // "exact", "fast"

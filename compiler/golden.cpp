@@ -4,6 +4,8 @@
 
 #include "backends/reference/evaluator.h"
 
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
 #include <algorithm>
 #include <numeric>
 
@@ -13,6 +15,62 @@ namespace {
 constexpr int64_t kPromptTokens = 6;   // a few positions attend to each other; more cost seconds on large models
 constexpr int64_t kLargest = 16;       // the logits that decide the next token
 constexpr int64_t kSpread = 48;        // and some from all over the vocabulary: a wrong panel shows
+constexpr size_t kOutputTokens = 4;    // the greedy continuation, where another evaluation is cheap
+constexpr int64_t kCheapElements = int64_t{1} << 24;  // weights that one more evaluation in f64 may read, about 0.1 s
+
+class Asker {
+public:
+  Asker(mlir::ModuleOp graph, const weights::WeightStore &store, int64_t vocabSize)
+      : graph(graph), weights(reference::weightsOf(store)), vocabSize(vocabSize) {}
+
+  // [V], the logits after the last token.
+  Expected<std::vector<double>> logitsAfter(const std::vector<int32_t> &ids) {
+    auto numTokens = static_cast<int64_t>(ids.size());
+    std::vector<double> tokens(ids.begin(), ids.end()), positions(ids.size());
+    std::iota(positions.begin(), positions.end(), 0.0);
+    auto main = graph.lookupSymbol<mlir::func::FuncOp>("main");
+    std::vector<reference::Tensor> arguments;
+    // A graph from another importer may take a batch, which here is one.
+    for (mlir::Type type : main.getArgumentTypes()) {
+      std::vector<int64_t> shape(mlir::cast<mlir::ShapedType>(type).getRank(), 1);
+      shape.back() = numTokens;
+      arguments.emplace_back(shape, arguments.empty() ? tokens : positions);
+    }
+    GIRIH_ASSIGN(auto results, reference::evaluate(graph, "main", std::move(arguments), weights));
+    if (results.empty() || results[0].numElements() != numTokens * vocabSize)
+      return internalError("the reference's logits do not fill " + std::to_string(numTokens) + " x " +
+                           std::to_string(vocabSize));
+    const double *last = results[0].elements() + (numTokens - 1) * vocabSize;
+    return std::vector<double>(last, last + vocabSize);
+  }
+
+private:
+  mlir::ModuleOp graph;
+  reference::WeightProvider weights;
+  int64_t vocabSize;
+};
+
+// The most likely token; -1 when `tolerance` could make it another.
+int32_t certainToken(const std::vector<double> &logits, float tolerance) {
+  auto best = std::max_element(logits.begin(), logits.end());
+  bool isCertain = std::all_of(logits.begin(), logits.end(),
+                               [&](const double &other) { return &other == &*best || other < *best - 2 * tolerance; });
+  return isCertain ? static_cast<int32_t>(best - logits.begin()) : -1;
+}
+
+void keepLogits(const std::vector<double> &logits, program::Golden &golden) {
+  auto vocabSize = static_cast<int64_t>(logits.size());
+  std::vector<int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  int64_t numLargest = std::min(kLargest, vocabSize);
+  std::partial_sort(order.begin(), order.begin() + numLargest, order.end(),
+                    [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+  golden.logitsIndex.assign(order.begin(), order.begin() + numLargest);
+  for (int64_t index = 0; index < kSpread; ++index)
+    golden.logitsIndex.push_back(static_cast<int32_t>(index * vocabSize / kSpread));
+  for (int32_t token : golden.logitsIndex)
+    golden.logits.push_back(static_cast<float>(logits[token]));
+}
 
 }  // namespace
 
@@ -21,30 +79,27 @@ Expected<program::Golden> referenceGolden(mlir::ModuleOp graph, const weights::W
   program::Golden golden;
   golden.tolerance = tolerance;
   golden.source = "reference f64";
-  std::vector<double> tokens, positions;
-  for (int64_t position = 0; position < kPromptTokens; ++position) {
+  for (int64_t position = 0; position < kPromptTokens; ++position)
     // Steps of about 0.618 of the vocabulary visit it evenly and repeat nothing.
     golden.promptTokens.push_back(static_cast<int32_t>((position + 1) * (vocabSize * 618 / 1000 + 1) % vocabSize));
-    tokens.push_back(golden.promptTokens.back());
-    positions.push_back(static_cast<double>(position));
+  Asker asker(graph, store, vocabSize);
+  GIRIH_ASSIGN(std::vector<double> logits, asker.logitsAfter(golden.promptTokens));
+  keepLogits(logits, golden);
+  int64_t numElements = 0;
+  for (const weights::StoredTensor &tensor : store.tensors())
+    numElements += tensor.numElements;
+  size_t numOutputs = numElements <= kCheapElements ? kOutputTokens : 1;
+  std::vector<int32_t> sequence = golden.promptTokens;
+  while (true) {
+    int32_t token = certainToken(logits, tolerance);
+    if (token < 0)
+      break;
+    golden.outputTokens.push_back(token);
+    sequence.push_back(token);
+    if (golden.outputTokens.size() == numOutputs)
+      break;
+    GIRIH_ASSIGN(logits, asker.logitsAfter(sequence));
   }
-  std::vector<reference::Tensor> arguments = {reference::Tensor({kPromptTokens}, tokens),
-                                              reference::Tensor({kPromptTokens}, positions)};
-  GIRIH_ASSIGN(auto results, reference::evaluate(graph, "main", std::move(arguments), reference::weightsOf(store)));
-  if (results.size() != 1 || results[0].numElements() != kPromptTokens * vocabSize)
-    return internalError("the reference's logits do not fill " + std::to_string(kPromptTokens) + " x " +
-                         std::to_string(vocabSize));
-  const double *last = results[0].elements() + (kPromptTokens - 1) * vocabSize;
-  std::vector<int32_t> order(vocabSize);
-  std::iota(order.begin(), order.end(), 0);
-  int64_t numLargest = std::min(kLargest, vocabSize);
-  std::partial_sort(order.begin(), order.begin() + numLargest, order.end(),
-                    [&](int32_t a, int32_t b) { return last[a] > last[b]; });
-  golden.logitsIndex.assign(order.begin(), order.begin() + numLargest);
-  for (int64_t index = 0; index < kSpread; ++index)
-    golden.logitsIndex.push_back(static_cast<int32_t>(index * vocabSize / kSpread));
-  for (int32_t token : golden.logitsIndex)
-    golden.logits.push_back(static_cast<float>(last[token]));
   return golden;
 }
 

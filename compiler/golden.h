@@ -10,8 +10,9 @@
 namespace girih::compiler {
 
 // Evaluates @main of the textbook graph, before any pass has seen it, for a few token ids spread over the
-// vocabulary; keeps the largest logits of the last position and some others. `tolerance` is what the program may
-// differ by, absolute. Fails as the reference does.
+// vocabulary; keeps the largest logits of the last position and some others, and the greedy continuation as far as
+// rounding cannot change it (one token where the model is large). `tolerance` is what the program's logits may differ
+// by, absolute. Fails as the reference does.
 Expected<program::Golden> referenceGolden(mlir::ModuleOp graph, const weights::WeightStore &store, int64_t vocabSize,
                                           float tolerance);
 

@@ -228,6 +228,7 @@ struct BindMemoryPass : girih::compiler::impl::BindMemoryBase<BindMemoryPass> {
     Builder b(module.getContext());
     module->setAttr("girih.weights", weights.plan());
     module->setAttr("girih.weight_bytes", b.getI64IntegerAttr(weights.totalBytes()));
+    module->setAttr("girih.kv_layers", b.getI64IntegerAttr(int64_t(cacheOffsets.size())));
     module->setAttr("girih.kv_block_bytes", b.getI64IntegerAttr(*blockBytes));
   }
 

@@ -67,6 +67,28 @@ struct FoldTransposeIntoContraction : OpInterfaceRewritePattern<linalg::LinalgOp
   }
 };
 
+// A fill that was generalised is a fill again: later stages look for the zero that a sum starts from.
+struct NameFill : OpRewritePattern<linalg::GenericOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(linalg::GenericOp op, PatternRewriter &rewriter) const override {
+    std::optional<Value> number = linalg::isaFillOpInterface(op);
+    if (!number || !op.hasPureTensorSemantics())
+      return rewriter.notifyMatchFailure(op, "does not write one number everywhere");
+    rewriter.replaceOpWithNewOp<linalg::FillOp>(op, *number, op.getDpsInits()[0]);
+    return success();
+  }
+};
+
+// Whether `op` only changes the type of whole numbers.
+bool isIntegerCast(Operation *op) {
+  auto generic = dyn_cast_or_null<linalg::GenericOp>(op);
+  return generic && generic.getNumDpsInputs() == 1 && generic.getNumReductionLoops() == 0 &&
+         llvm::all_of(generic.getBody()->without_terminator(), [](Operation &inner) {
+           return isa<arith::ExtSIOp, arith::ExtUIOp, arith::TruncIOp, arith::IndexCastOp>(inner);
+         });
+}
+
 struct CanonicalizeGraphPass : impl::CanonicalizeGraphBase<CanonicalizeGraphPass> {
   void getDependentDialects(DialectRegistry &registry) const override {
     CanonicalizeGraphBase::getDependentDialects(registry);
@@ -81,7 +103,13 @@ struct CanonicalizeGraphPass : impl::CanonicalizeGraphBase<CanonicalizeGraphPass
         return signalPassFailure();
     }
     RewritePatternSet patterns(&getContext());
-    patterns.add<FoldTransposeIntoContraction>(&getContext());
+    patterns.add<FoldTransposeIntoContraction, NameFill>(&getContext());
+    // Arithmetic on whole tensors has no destination; its general form does.
+    linalg::populateElementwiseToLinalgConversionPatterns(patterns);
+    // Token ids come in many widths: whoever reads them casts them himself.
+    linalg::populateElementwiseOpsFusionPatterns(
+        patterns, [](OpOperand *operand) { return isIntegerCast(operand->get().getDefiningOp()); });
+    linalg::GenericOp::getCanonicalizationPatterns(patterns, &getContext());
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       return signalPassFailure();
     if (failed(clean()))

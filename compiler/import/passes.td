@@ -34,7 +34,8 @@ def CanonicalizeGraph : Pass<"girih-canonicalize-graph", "::mlir::ModuleOp"> {
   let description = [{
     Before: any imported graph. After: a dynamic batch of `@main` is 1 (the step serves many sequences by itself, and
     a graph that is right for every batch is right for a batch of one); transposes of a contraction's operands are in
-    its indexing maps; extents of 1 are gone from elementwise operations; constants, dead code and common
+    its indexing maps; extents of 1 are gone from elementwise operations; arithmetic on whole tensors is
+    `linalg.generic`, with casts of whole numbers in the body of who reads them; constants, dead code and common
     subexpressions are folded. Leaves reductions, softmax and anything that computes as it was.
 
     Example:

@@ -90,6 +90,8 @@ int main(int argc, char **argv) {
                           cl::cat(category));
   cl::opt<std::string> report("report", cl::desc("write what became of each tensor and dispatch, as JSON"),
                               cl::value_desc("file"), cl::cat(category));
+  cl::opt<std::string> graph("graph", cl::desc("compile this graph (MLIR) with the checkpoint's weights"),
+                             cl::value_desc("file.mlir"), cl::cat(category));
   cl::opt<std::string> machine("machine", cl::desc("tile for the machine that this JSON describes, not for this one"),
                                cl::value_desc("file"), cl::cat(category));
   cl::opt<std::string> dump("dump-ir", cl::desc("write the IR after each pass into this folder"),
@@ -142,6 +144,7 @@ int main(int argc, char **argv) {
   std::string targetError;
   if (!parseTarget(target, options.isas, targetError))
     return usageError(targetError);
+  options.graphPath = graph;
   options.backend = girih_cpu_compile_query;
   options.numerics = numerics;
   options.kvType = kv;

@@ -3,7 +3,7 @@
 // RUN: girih-opt %s -girih-bind-memory | FileCheck %s
 
 // The tied weight is stored once, the second one behind it at a multiple of 64 bytes.
-// CHECK: module attributes {girih.kv_block_bytes = 2048 : i64, girih.weight_bytes = 2304 : i64
+// CHECK: module attributes {girih.kv_block_bytes = 2048 : i64, girih.kv_layers = 1 : i64, girih.weight_bytes = 2304 : i64
 // CHECK-LABEL: func.func @step_t1(%{{.+}}: !llvm.ptr, %{{.+}}: index, %{{.+}}: index)
 // CHECK-SAME: girih.entry
 // CHECK-DAG: %[[T:.+]] = girih.step_extent "num_tokens"

@@ -27,12 +27,12 @@ func.func @transpose_returned(%w: tensor<64x32xf32>) -> tensor<32x64xf32> {
 
 // -----
 
-// A dynamic batch is one sequence, ids are i32, and no operation keeps the extent of 1.
+// A dynamic batch is one sequence, ids are i32 and widened by who reads them, and no operation keeps the extent of 1.
 // CHECK-LABEL: func.func @main
 // CHECK-SAME: (%[[TOKENS:.*]]: tensor<?xi32>) -> tensor<?x8xf32>
 // CHECK-NOT: tensor<1x
+// CHECK: linalg.generic {{.*}} ins(%[[TOKENS]] : tensor<?xi32>) outs(%{{.*}} : tensor<?x8xf32>)
 // CHECK: arith.extsi %{{.*}} : i32 to i64
-// CHECK: linalg.generic {{.*}} outs(%{{.*}} : tensor<?x8xf32>)
 // CHECK-NOT: tensor<1x
 func.func @main(%tokens: tensor<?x?xi64>) -> tensor<?x?x8xf32> {
   %c0 = arith.constant 0 : index
@@ -48,4 +48,29 @@ func.func @main(%tokens: tensor<?x?xi64>) -> tensor<?x?x8xf32> {
     linalg.yield %number : f32
   } -> tensor<?x?x8xf32>
   return %y : tensor<?x?x8xf32>
+}
+
+// -----
+
+// Arithmetic on whole tensors gets a destination.
+// CHECK-LABEL: func.func @arithmetic_on_tensors
+// CHECK: linalg.generic {{.*}} ins(%arg0, %arg1 :
+// CHECK-NEXT: ^bb0
+// CHECK-NEXT: arith.mulf
+func.func @arithmetic_on_tensors(%x: tensor<?xf32>, %y: tensor<?xf32>) -> tensor<?xf32> {
+  %z = arith.mulf %x, %y : tensor<?xf32>
+  return %z : tensor<?xf32>
+}
+
+// A number written everywhere is a fill, however it was spelled: later stages look for the zero that a sum starts from.
+// CHECK-LABEL: func.func @fill_as_generic
+// CHECK: linalg.fill
+func.func @fill_as_generic(%init: tensor<?xf32>) -> tensor<?xf32> {
+  %zero = arith.constant 0.0 : f32
+  %zeros = linalg.generic {indexing_maps = [affine_map<(d) -> ()>, affine_map<(d) -> (d)>], iterator_types = ["parallel"]}
+      ins(%zero : f32) outs(%init : tensor<?xf32>) {
+  ^bb0(%number: f32, %out: f32):
+    linalg.yield %number : f32
+  } -> tensor<?xf32>
+  return %zeros : tensor<?xf32>
 }

@@ -229,7 +229,7 @@ class Spelling:
 
     def constant_mask(self, g):
         """A table of a fixed extent, of which the step's part is sliced."""
-        extent = 12
+        extent = 32
         def number(t, u):
             seen = {"future": u >= t, "off_by_one": u - 1 <= t}.get(self.mutation, u <= t)
             return "0.0" if seen and (self.window is None or t - u < self.window) else "-1.0e30"
