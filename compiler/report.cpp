@@ -38,6 +38,13 @@ std::string strategyOf(scf::ForallOp loop) {
   return strategy;
 }
 
+// Loops over layers have constant bounds.
+uint32_t tripsOf(scf::ForOp loop) {
+  auto begin = getConstantIntValue(loop.getLowerBound()), end = getConstantIntValue(loop.getUpperBound());
+  auto step = getConstantIntValue(loop.getStep());
+  return begin && end && step && *step > 0 && *end > *begin ? uint32_t((*end - *begin + *step - 1) / *step) : 1;
+}
+
 }  // namespace
 
 void appendDispatches(ModuleOp module, std::string_view isa, std::vector<program::DispatchReport> &rows) {
@@ -46,6 +53,7 @@ void appendDispatches(ModuleOp module, std::string_view isa, std::vector<program
     auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens");
     if (!maxTokens)
       continue;
+    llvm::DenseMap<Operation *, uint32_t> loops;
     function.walk([&](scf::ForallOp loop) {
       auto name = loop->getAttrOfType<StringAttr>("girih.dispatch");
       if (!name)
@@ -63,6 +71,10 @@ void appendDispatches(ModuleOp module, std::string_view isa, std::vector<program
       row.bound = cost.isMemoryBound ? "memory" : "compute";
       row.footprintBytes = uint64_t(cost.footprintBytes);
       row.level = cost.level;
+      if (auto layers = loop->getParentOfType<scf::ForOp>()) {
+        row.repetitions = tripsOf(layers);
+        row.loop = loops.try_emplace(layers, loops.size() + 1).first->second;
+      }
       rows.push_back(std::move(row));
     });
   }
@@ -95,6 +107,8 @@ Status writeReport(const std::string &path, const program::Tables &tables,
         .member("bound", row.bound)
         .member("footprint_bytes", row.footprintBytes)
         .member("level", row.level)
+        .member("repetitions", row.repetitions)
+        .member("loop", row.loop)
         .endObject();
   json.endArray().key("notes").beginArray();
   for (const program::Note &note : tables.notes)

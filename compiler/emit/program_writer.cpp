@@ -296,7 +296,8 @@ flatbuffers::Offset<fb::DispatchReport> TableBuilder::dispatch(const program::Di
   auto tiles = optionalText(from.tiles), strategy = optionalText(from.strategy);
   auto bound = optionalText(from.bound), level = optionalText(from.level);
   return fb::CreateDispatchReport(builder, name, isa, entry, tiles, strategy, from.predictedSeconds,
-                                  from.numBytes, from.numOperations, bound, from.footprintBytes, level);
+                                  from.numBytes, from.numOperations, bound, from.footprintBytes, level,
+                                  from.repetitions, from.loop);
 }
 
 void TableBuilder::finish(const program::Tables &tables, const std::vector<program::Tensor> &tensors,

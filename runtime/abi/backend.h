@@ -79,6 +79,15 @@ typedef struct girih_image {
 #define GIRIH_STEP_BINDING_LOGITS 3
 #define GIRIH_STEP_NUM_BINDINGS 4
 
+/* When a step's threads met, for whoever measures its dispatches: each ends with one meeting. The device writes the
+ * first `capacity` times and counts all meetings, so that `num_meetings` > `capacity` means that some are missing. */
+typedef struct girih_step_times {
+  uint64_t struct_size;
+  int64_t *nanoseconds; /* out: since the step began, on the thread that submitted it */
+  uint64_t capacity;
+  uint64_t num_meetings; /* out */
+} girih_step_times;
+
 typedef struct girih_submission {
   uint64_t struct_size;
   girih_executable *executable;
@@ -87,6 +96,8 @@ typedef struct girih_submission {
   uint64_t arguments_bytes;
   const girih_buffer_view *bindings;
   uint64_t num_bindings;
+  /* Optional; null: nothing is timed. A device that cannot tell leaves it untouched. */
+  girih_step_times *times;
 } girih_submission;
 
 typedef struct girih_run_table {

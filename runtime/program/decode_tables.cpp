@@ -180,6 +180,8 @@ void Decoder::decodeReport(const fb::Program &root) {
     to.bound = text(from.bound());
     to.footprintBytes = from.footprint_bytes();
     to.level = text(from.level());
+    to.repetitions = from.repetitions();
+    to.loop = from.loop();
     result.tables.dispatches.push_back(std::move(to));
   }
   for (uint32_t index = 0, end = count(root.notes()); index < end; ++index) {

@@ -149,7 +149,7 @@ Status Executor::checkBatch(const StepBatch &batch) const {
                  : internalError("a step holds a token, position or block out of range; please report this");
 }
 
-Status Executor::run(const StepBatch &batch) {
+Status Executor::run(const StepBatch &batch, StepTimes *times) {
   GIRIH_TRY(checkBatch(batch));
   girih_step_args args = {};
   args.struct_size = sizeof args;
@@ -171,8 +171,16 @@ Status Executor::run(const StepBatch &batch) {
   bindings[GIRIH_STEP_BINDING_ARENA] = arena.view();
   bindings[GIRIH_STEP_BINDING_LOGITS] = logitRows.view();
   girih_submission submission = {sizeof submission, code.handle(), entryFor(batch.numTokens()), &args,
-                                 sizeof args,       bindings,      GIRIH_STEP_NUM_BINDINGS};
+                                 sizeof args,       bindings,      GIRIH_STEP_NUM_BINDINGS,   nullptr};
+  girih_step_times meetings = {sizeof meetings, nullptr, 0, 0};
+  if (times) {
+    meetings.nanoseconds = times->endNanoseconds.data();
+    meetings.capacity = times->endNanoseconds.size();
+    submission.times = &meetings;
+  }
   GIRIH_TRY(device->submitAndWait(submission));
+  if (times)
+    times->numDispatches = meetings.num_meetings;
   if (!readBack.empty()) {
     uint64_t numBytes = uint64_t{batch.numLogitRows()} * vocabSize * sizeof(float);
     return logitRows.read(0, {reinterpret_cast<uint8_t *>(readBack.data()), numBytes});

@@ -46,6 +46,12 @@ private:
   std::vector<int32_t> logitRows;                                  // [Q]
 };
 
+// When the dispatches of one step ended. A step that has more of them than there is room for tells how many.
+struct StepTimes {
+  std::vector<int64_t> endNanoseconds; // since the step began; as long as there is room for
+  uint64_t numDispatches = 0;          // of the last run
+};
+
 struct ExecutorOptions {
   int64_t numThreads = 0; // 0: as many as the machine grants
   std::string isa;        // "": the best granted variant
@@ -61,7 +67,10 @@ public:
 
   // Runs the smallest entry that holds the batch. Fails: Internal for a batch beyond the program's bounds
   // (our bug: generated code would trust it), or as the device fails.
-  Status run(const StepBatch &batch);
+  // With `times`, also when each dispatch ended.
+  Status run(const StepBatch &batch, StepTimes *times = nullptr);
+  // The entry that run would call for so many tokens.
+  const Entry &entryOf(uint32_t numTokens) const { return variant->entries[entryFor(numTokens)]; }
   // [V] of the row that was wanted as number `rowIndex` in the last run; the caller may change it until the
   // next.
   std::span<float> logits(uint32_t rowIndex) {

@@ -100,6 +100,8 @@ struct DispatchReport {
   std::string bound; // "memory" or "compute"
   uint64_t footprintBytes = 0;
   std::string level; // the memory level that the footprint fits
+  uint32_t repetitions = 1; // how often a step runs it: layers
+  uint32_t loop = 0;        // rows of one entry with the same number repeat together; 0: runs once
 };
 
 struct Note {

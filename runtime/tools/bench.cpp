@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih bench: prefill and decode speed, medians with spread, beside what reading memory allows.
 #include "runtime/base/json.h"
+#include "runtime/engine/kernel_bench.h"
 #include "runtime/tools/commands.h"
+#include "runtime/tools/kernel_table.h"
 #include "runtime/tools/loaded_model.h"
 #include "runtime/tools/memory_roofline.h"
 
@@ -18,6 +20,7 @@ struct BenchFlags {
   int64_t numSequences = 1;
   int64_t contextTokens = 0;
   int64_t repetitions = 5;
+  bool kernels = false;
   std::string format = "text";
   ExecutionFlags execution;
 };
@@ -29,9 +32,11 @@ void declare(CommandLine &line, BenchFlags &flags) {
   line.integer("--sequences", flags.numSequences, 1, 4096, "Sequences that share every step");
   line.integer("--context", flags.contextTokens, 0, 1 << 24, "Positions that are in the cache already");
   line.integer("--repetitions", flags.repetitions, 1, 1000, "Timed repetitions, after one that is not timed");
+  line.flag("--kernels", flags.kernels, "Times every kernel of the program instead, beside the compiler's prediction");
   flags.execution.declare(line);
   line.choice("--format", flags.format, {"text", "json"}, "How to print the figures");
-  line.examples("Examples:\n  girih bench smollm2\n  girih bench model.girih --sequences 8 --context 1024 --format json\n\n"
+  line.examples("Examples:\n  girih bench smollm2\n  girih bench model.girih --sequences 8 --context 1024 --format json\n"
+                "  girih bench model.girih --kernels --threads 1\n\n"
                 "JSON: prefill_tokens_per_second and decode_tokens_per_second (medians over all sequences together), each\n"
                 "with _min and _max; steps, shared_steps (with more than one sequence in them); roofline: bytes that one\n"
                 "decode step must read, bandwidth measured in the same run on the same bytes, tokens a second of the two.");
@@ -73,6 +78,13 @@ void printTable(const BenchFlags &flags, const engine::BenchResult &result, cons
               static_cast<unsigned long long>(result.numSharedSteps));
 }
 
+Expected<int> benchTheKernels(const LoadedModel &model, const BenchFlags &flags) {
+  engine::KernelBenchOptions options{static_cast<uint32_t>(flags.contextTokens), static_cast<uint32_t>(flags.repetitions)};
+  GIRIH_ASSIGN(auto result, engine::benchKernels(model.program, flags.execution.engineOptions(), options));
+  std::cout << (flags.format == "json" ? kernelTableJson(result) + "\n" : kernelTableText(result)) << std::flush;
+  return 0;
+}
+
 }  // namespace
 
 Expected<int> benchCommand(const Arguments &arguments) {
@@ -82,6 +94,8 @@ Expected<int> benchCommand(const Arguments &arguments) {
   if (auto exitStatus = line.parse(arguments))
     return *exitStatus;
   GIRIH_ASSIGN(LoadedModel model, loadModel(flags.file, /*needsText=*/false));
+  if (flags.kernels)
+    return benchTheKernels(model, flags);
   engine::BenchOptions options;
   options.promptTokens = static_cast<uint32_t>(flags.promptTokens);
   options.generateTokens = static_cast<uint32_t>(flags.generateTokens);

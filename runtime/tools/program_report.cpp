@@ -186,7 +186,8 @@ void writeDispatches(JsonWriter &writer, const program::Tables &tables) {
     writer.beginObject().member("name", dispatch.name).member("isa", dispatch.isa).member("entry", dispatch.entry)
         .member("tiles", dispatch.tiles).member("strategy", dispatch.strategy).member("predicted_seconds", dispatch.predictedSeconds)
         .member("bytes", dispatch.numBytes).member("operations", dispatch.numOperations).member("bound", dispatch.bound)
-        .member("footprint_bytes", dispatch.footprintBytes).member("level", dispatch.level).endObject();
+        .member("footprint_bytes", dispatch.footprintBytes).member("level", dispatch.level)
+        .member("repetitions", dispatch.repetitions).member("loop", dispatch.loop).endObject();
   writer.endArray();
 }
 

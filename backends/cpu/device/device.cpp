@@ -6,6 +6,8 @@
 #include "backends/cpu/device/team.h"
 #include "runtime/abi/backend.h"
 
+#include <chrono>
+#include <cstddef>
 #include <cstring>
 #include <new>
 #include <sys/mman.h>
@@ -182,6 +184,30 @@ struct StepCall {
   girih_step_args args;
 };
 
+// Stands in for the team in the arguments of a step that is timed, so that one that is not pays nothing.
+struct TimedTeam {
+  Team *team;
+  girih_step_times *times;
+  std::chrono::steady_clock::time_point begin;
+
+  static void barrier(void *timed, int64_t memberIndex) {
+    auto &self = *static_cast<TimedTeam *>(timed);
+    Team::barrier(self.team, memberIndex);
+    if (memberIndex != 0)
+      return;
+    if (self.times->num_meetings < self.times->capacity)
+      self.times->nanoseconds[self.times->num_meetings] =
+          std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - self.begin).count();
+    ++self.times->num_meetings;
+  }
+};
+
+// The caller's place for times, if it has one and knows of such places.
+girih_step_times *timesOf(const girih_submission &submission) {
+  constexpr uint64_t kEnd = offsetof(girih_submission, times) + sizeof submission.times;
+  return submission.struct_size >= kEnd ? submission.times : nullptr;
+}
+
 girih_code submit(girih_device *device, const girih_submission *submission, uint64_t *ticket,
                   girih_message *message) {
   if (submission->entry_index >= submission->executable->entries.size() ||
@@ -208,6 +234,12 @@ girih_code submit(girih_device *device, const girih_submission *submission, uint
   call.args.logits = reinterpret_cast<float *>(addresses[GIRIH_STEP_BINDING_LOGITS]);
   call.args.barrier = Team::barrier;
   call.args.team = device->team.get();
+  TimedTeam timed = {device->team.get(), timesOf(*submission), std::chrono::steady_clock::now()};
+  if (timed.times) {
+    timed.times->num_meetings = 0;
+    call.args.barrier = TimedTeam::barrier;
+    call.args.team = &timed;
+  }
   device->team->run(
       [](void *context, int64_t memberIndex, int64_t numMembers) {
         const StepCall &step = *static_cast<const StepCall *>(context);

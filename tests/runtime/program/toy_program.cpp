@@ -67,6 +67,7 @@ program::Tables toyTables(const ToyOptions &options, const std::vector<uint8_t> 
   executable.scratchBytesPerThread = 64;
   executable.layoutIds = {program::layoutIdOf("dense:f32"), program::layoutIdOf("toy:raw")};
   tables.executables.push_back(executable);
+  tables.dispatches = options.dispatches;
   if (options.hasOtherVariant) {
     executable.isa = "other";
     executable.image = otherImage;

@@ -22,6 +22,7 @@ struct ToyOptions {
   std::string imagePath = TOY_IMAGE;      // another shared object instead of the toy
   std::vector<std::string> extraFeatures; // required of the second variant, "other"
   bool hasOtherVariant = false;           // of higher preference, answers differently
+  std::vector<program::DispatchReport> dispatches;
 };
 
 // A folder of its own for each object, removed with everything in it.

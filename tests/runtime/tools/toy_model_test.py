@@ -142,6 +142,12 @@ class Others(Toy):
         self.assertEqual(alone["shared_steps"], 0)
         self.assertIn("tokens/s", girih("bench", self.toy, "--prompt-tokens", 8, "--generate", 8, "--repetitions", 1).stdout)
 
+    def test_bench_of_kernels_wants_a_report_of_this_code(self):
+        # The toy names one dispatch, its step runs two.
+        done = girih("bench", self.toy, "--kernels", "--repetitions", 1)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("the file states 1", done.stderr)
+
     def test_inspect_shows_everything(self):
         report = self.answer("inspect", self.toy)
         self.assertEqual(report["model"]["numerics"], "exact")
