@@ -146,6 +146,7 @@ private:
     DiagnosticLog log(&context);
     PassManager pipeline(&context);
     LadderOptions ladder{.kvElement = kvType, .maxTokens = rowCounts()};
+    (*model.module)->setAttr("girih.numerics", StringAttr::get(&context, options.numerics));
     buildMachineFreeLadder(pipeline, ladder);
     addDumps(pipeline, "");
     if (failed(pipeline.run(*model.module)))

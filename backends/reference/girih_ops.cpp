@@ -4,9 +4,11 @@
 #include "backends/reference/frame.h"
 #include "backends/reference/scalar_ops.h"
 
+#include "dialects/girih/activation_block.h"
 #include "dialects/girih/dialect.h"
 
 #include <cmath>
+#include <cstring>
 
 using namespace mlir;
 using namespace girih::dialect;
@@ -79,9 +81,65 @@ Status evaluatePack(Frame &frame, Operation &op) {
   return {};
 }
 
+// ---- Quantised rows ----
+
+// One block of activation_block.h; elements of the tensor are its bytes, signed.
+void quantizeBlock(const double *values, int64_t count, double *block) {
+  float largest = 0;
+  for (int64_t k = 0; k < count; ++k)
+    largest = std::max(largest, std::fabs(static_cast<float>(values[k])));
+  bool isZero = !(largest >= kActivationLeast);
+  float scale = isZero ? 0 : largest / 127, inverse = isZero ? 0 : 127 / largest;
+  int8_t bytes[kActivationBytes] = {};
+  int32_t halves[2] = {0, 0};
+  for (int64_t k = 0; k < count; ++k) {
+    bytes[kActivationCodes + k] = static_cast<int8_t>(std::nearbyint(static_cast<float>(values[k]) * inverse));
+    halves[k / 16] += bytes[kActivationCodes + k];
+  }
+  int32_t sum = halves[0] + halves[1];
+  float floats[] = {scale, scale * float(sum), scale * float(halves[0]), scale * float(halves[1])};
+  int32_t integers[] = {-sum, -halves[0], -halves[1]};
+  std::memcpy(bytes + kActivationScale, floats, sizeof(floats));
+  std::memcpy(bytes + kActivationMinusSum, integers, sizeof(integers));
+  std::copy_n(bytes, kActivationBytes, block);
+}
+
+Status evaluateQuantizeRows(Frame &frame, Operation &operation) {
+  auto op = cast<QuantizeRowsOp>(operation);
+  const Tensor &x = frame.tensor(op.getX());
+  int64_t numRows = x.shape()[0], depth = x.shape()[1], rowBytes = activationRowBytes(depth);
+  Tensor out({numRows, rowBytes});
+  double *blocks = out.mutableElements();
+  for (int64_t row = 0; row < numRows; ++row)
+    for (int64_t k = 0; k < depth; k += kActivationDepth)
+      quantizeBlock(x.elements() + row * depth + k, std::min(kActivationDepth, depth - k),
+                    blocks + row * rowBytes + k / kActivationDepth * kActivationBytes);
+  frame.set(op.getResult(), std::move(out));
+  return {};
+}
+
+// The values that the blocks of `x` stand for, [T, K].
+Tensor dequantizedRows(const Tensor &x, int64_t depth) {
+  int64_t numRows = x.shape()[0], rowBytes = x.shape()[1];
+  Tensor out({numRows, depth});
+  double *values = out.mutableElements();
+  for (int64_t row = 0; row < numRows; ++row)
+    for (int64_t k = 0; k < depth; ++k) {
+      const double *block = x.elements() + row * rowBytes + k / kActivationDepth * kActivationBytes;
+      int8_t bytes[4];
+      std::copy_n(block + kActivationScale, 4, bytes);
+      float scale;
+      std::memcpy(&scale, bytes, sizeof(scale));
+      values[row * depth + k] = double(scale) * block[kActivationCodes + k % kActivationDepth];
+    }
+  return out;
+}
+
 Status evaluateQMatmul(Frame &frame, Operation &operation) {
   auto op = cast<QMatmulOp>(operation);
-  const Tensor &x = frame.tensor(op.getX()), &w = frame.tensor(op.getW());
+  const Tensor &w = frame.tensor(op.getW());
+  bool isQuantized = getElementTypeOrSelf(op.getX().getType()).isInteger(8);
+  Tensor x = isQuantized ? dequantizedRows(frame.tensor(op.getX()), w.shape()[1]) : frame.tensor(op.getX());
   Tensor out = frame.tensor(op.getInit());
   int64_t firstColumn = op.getColumnOffset() ? frame.index(op.getColumnOffset()) : 0;
   int64_t numRows = out.shape()[0], numColumns = out.shape()[1], depth = x.shape()[1];
@@ -263,6 +321,7 @@ constexpr Row kRows[] = {
     {"girih.layer_weight", evaluateLayerWeight},
     {"girih.pack", evaluatePack},
     {"girih.qmatmul", evaluateQMatmul},
+    {"girih.quantize_rows", evaluateQuantizeRows},
     {"girih.weight", evaluateWeight},
 };
 

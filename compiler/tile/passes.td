@@ -5,6 +5,34 @@
 
 include "mlir/Pass/PassBase.td"
 
+def ChooseArithmetic : Pass<"girih-choose-arithmetic", "::mlir::ModuleOp"> {
+  let summary = "says for each matmul in which arithmetic it multiplies";
+  let description = [{
+    Reads the module's `girih.numerics` ("exact", "invariant" or "fast") and `girih.machine`, the weight's layout and the
+    function's `girih.max_tokens`. *exact*, or no numerics: f32, nothing changes. *invariant* and *fast*: where the
+    weight's codes are integers and the machine has an i8 unit, x becomes the codes of one `girih.quantize_rows`, which
+    all matmuls that read the same x share. The element type of x is the only trace of the choice.
+
+    Example:
+    ```mlir
+    module attributes {girih.numerics = "fast", girih.machine = #machine.description<name = "m", kind = "cpu",
+        cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#machine.level<name = "L1", size_bytes = 49152,
+        bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">], units = [#machine.unit<name = "dot",
+        element = "i8", lanes = 64, per_cycle = 2, latency_cycles = 5, registers = 32, source = "test">]>} {
+      func.func @step_t1(%x: tensor<?x32xf32>, %w: !girih.packed<64 x 32, "p16:u4,f16,f16,32">,
+          %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 1 : i64} {
+        %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !girih.packed<64 x 32, "p16:u4,f16,f16,32">)
+            outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+        return %y : tensor<?x64xf32>
+      }
+    }
+    // CHECK: girih.quantize_rows
+    // CHECK: girih.qmatmul ins({{.*}} : tensor<?x64xi8>
+    ```
+  }];
+  let dependentDialects = ["::mlir::tensor::TensorDialect"];
+}
+
 def SelectStrategy : Pass<"girih-select-strategy", "::mlir::ModuleOp"> {
   let summary = "chooses tile sizes from the machine's figures";
   let description = [{

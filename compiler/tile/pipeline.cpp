@@ -17,7 +17,8 @@ static const std::vector<std::string> kKeepDispatches = {
 #include "compiler/tile/passes.h.inc"
 
 void buildTilePipeline(mlir::OpPassManager &pipeline) {
-  // Sizes first: the loops are cut by them.
+  // Sizes follow from the arithmetic, and the loops are cut by them.
+  pipeline.addPass(createChooseArithmetic());
   pipeline.addPass(createSelectStrategy());
   pipeline.addPass(createTileDispatches());
   pipeline.addPass(mlir::createCanonicalizerPass({}, kKeepDispatches));

@@ -67,6 +67,7 @@ struct KvAppendModel : BufferizableOpInterface::ExternalModel<KvAppendModel, KvA
 
 void girih::dialect::registerBufferization(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, GirihDialect *) {
+    QuantizeRowsOp::attachInterface<StructuredModel<QuantizeRowsOp>>(*context);
     QMatmulOp::attachInterface<StructuredModel<QMatmulOp>>(*context);
     GatherRowsOp::attachInterface<StructuredModel<GatherRowsOp>>(*context);
     AttentionOp::attachInterface<StructuredModel<AttentionOp>>(*context);

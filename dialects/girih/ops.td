@@ -25,6 +25,9 @@ class Girih_StructuredOp<string opMnemonic, list<Trait> traits = []>
 
 def Girih_Shaped : AnyTypeOf<[AnyRankedTensor, AnyStridedMemRef]>;
 def Girih_Matrix : AnyTypeOf<[2DTensorOf<[F32]>, MemRefRankOf<[F32], [2]>]>;
+// Activations of a matmul: f32, or blocks of 8-bit codes as `girih.quantize_rows` writes them.
+def Girih_Activations : AnyTypeOf<[2DTensorOf<[F32, I8]>, MemRefRankOf<[F32, I8], [2]>]>;
+def Girih_CodeMatrix : AnyTypeOf<[2DTensorOf<[I8]>, MemRefRankOf<[I8], [2]>]>;
 def Girih_Heads : AnyTypeOf<[3DTensorOf<[F32]>, MemRefRankOf<[F32], [3]>]>;
 def Girih_Indices : AnyTypeOf<[1DTensorOf<[I32]>, MemRefRankOf<[I32], [1]>]>;
 def Girih_StoredMatrix : AnyTypeOf<[2DTensorOf<[F32]>, MemRefRankOf<[F32], [2]>, Girih_PackedType]>;
@@ -92,6 +95,34 @@ def Girih_PackOp : Girih_Op<"pack", [Pure]> {
   let hasVerifier = 1;
 }
 
+def Girih_QuantizeRowsOp : Girih_StructuredOp<"quantize_rows", [
+    DeclareOpInterfaceMethods<TilingInterface, ["getIterationDomain", "getLoopIteratorTypes",
+      "getTiledImplementation", "getResultTilePosition", "generateResultTileValue"]>]> {
+  let summary = "rows of f32 as 8-bit codes with a scale for each 32";
+  let description = [{
+    Each 32 consecutive elements of a row become one block of 64 bytes (`dialects/girih/activation_block.h`): 32 signed
+    codes, their scale `max |x| / 127`, and sums of codes that products with unsigned weight codes need. A row's rest
+    of less than 32 is filled with zeros. Tiled by rows and by multiples of 32 elements; a block depends on nothing
+    outside of it, so no tile changes a bit.
+    `quantize_rows_c1`: x has K elements a row, init ceil(K / 32) * 64 bytes.
+
+    Example:
+    ```mlir
+    func.func @codes(%x: tensor<?x576xf32>, %init: tensor<?x1152xi8>) -> tensor<?x1152xi8> {
+      %q = girih.quantize_rows ins(%x : tensor<?x576xf32>) outs(%init : tensor<?x1152xi8>) -> tensor<?x1152xi8>
+      return %q : tensor<?x1152xi8>
+    }
+    ```
+  }];
+  let arguments = (ins Girih_Matrix:$x, Girih_CodeMatrix:$init);
+  let results = (outs Optional<2DTensorOf<[I8]>>:$result);
+  let assemblyFormat = [{
+    `ins` `(` $x `:` type($x) `)` `outs` `(` $init `:` type($init) `)` attr-dict (`->` type($result)^)?
+  }];
+  let extraClassDeclaration = dpsDeclaration;
+  let hasVerifier = 1;
+}
+
 def Girih_QMatmulOp : Girih_StructuredOp<"qmatmul", [
     DeclareOpInterfaceMethods<TilingInterface, ["getIterationDomain", "getLoopIteratorTypes",
       "getTiledImplementation", "getResultTilePosition", "generateResultTileValue"]>]> {
@@ -101,7 +132,12 @@ def Girih_QMatmulOp : Girih_StructuredOp<"qmatmul", [
     chain of fused multiply-adds over ascending k from 0, so it does not depend on tiles. `init` gives the shape and
     is overwritten. The attributes are set by `select_strategy`: `strategy` "direct" dequantises in registers,
     "panel" dequantises `k_tile` x `column_tile` weights into thread scratch and reuses them for all rows.
-    `qmatmul_c1`: x and w agree in K. `qmatmul_c2`: with no column offset, out has N columns.
+    The element type of x says the arithmetic. *f32*: as above. *i8*, the blocks of `girih.quantize_rows`: for each
+    group of k that shares a weight's scale, `acc = fma(float(sum of (wcode - offset) * xcode), wscale * xscale, acc)`
+    with an exact integer sum, then `acc = fma(wmin, xscale * sum of xcode, acc)`, over ascending groups: the same
+    bits whatever the tiles and the instruction set.
+    `qmatmul_c1`: x and w agree in K; quantised x has ceil(K / 32) * 64 bytes a row. `qmatmul_c2`: with no column
+    offset, out has N columns. `qmatmul_c3`: quantised x meets a packed weight.
 
     Example:
     ```mlir
@@ -113,7 +149,7 @@ def Girih_QMatmulOp : Girih_StructuredOp<"qmatmul", [
     }
     ```
   }];
-  let arguments = (ins Girih_Matrix:$x, Girih_StoredMatrix:$w, Optional<Index>:$column_offset, Girih_Matrix:$init,
+  let arguments = (ins Girih_Activations:$x, Girih_StoredMatrix:$w, Optional<Index>:$column_offset, Girih_Matrix:$init,
     OptionalAttr<StrAttr>:$strategy, OptionalAttr<I64Attr>:$row_tile, OptionalAttr<I64Attr>:$column_tile,
     OptionalAttr<I64Attr>:$k_tile);
   let results = (outs Optional<2DTensorOf<[F32]>>:$result);

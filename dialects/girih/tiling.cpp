@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a tile of each structured op is made: TilingInterface for qmatmul, gather_rows and attention.
+// How a tile of each structured op is made: TilingInterface for quantize_rows, qmatmul, gather_rows and attention.
+#include "dialects/girih/activation_block.h"
 #include "dialects/girih/dialect.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
@@ -40,6 +41,53 @@ SmallVector<utils::IteratorType> parallel(unsigned rank) {
 }
 
 }  // namespace
+
+// ---- quantize_rows: (T, K), K in whole blocks ----
+SmallVector<utils::IteratorType> QuantizeRowsOp::getLoopIteratorTypes() { return parallel(2); }
+
+SmallVector<Range> QuantizeRowsOp::getIterationDomain(OpBuilder &b) {
+  return {wholeExtent(b, getLoc(), getX(), 0), wholeExtent(b, getLoc(), getX(), 1)};
+}
+
+// Bytes of `depth` elements, of which only the last tile of a row may be no multiple of 32.
+static OpFoldResult blockBytes(OpBuilder &b, Location loc, OpFoldResult depth) {
+  AffineExpr expr = b.getAffineDimExpr(0).ceilDiv(kActivationDepth) * kActivationBytes;
+  return affine::makeComposedFoldedAffineApply(b, loc, AffineMap::get(1, 0, expr), {depth});
+}
+
+FailureOr<TilingResult> QuantizeRowsOp::getTiledImplementation(OpBuilder &b, ArrayRef<OpFoldResult> offsets,
+                                                               ArrayRef<OpFoldResult> sizes) {
+  Location loc = getLoc();
+  std::optional<int64_t> depth = getConstantIntValue(sizes[1]);
+  bool isWhole = isZeroInteger(offsets[1]) && depth == cast<ShapedType>(getX().getType()).getDimSize(1);
+  if (!isWhole && depth && *depth % kActivationDepth != 0)
+    return emitOpError("is cut into tiles of ") << *depth << " elements; a block of codes has " << kActivationDepth;
+  auto x = sliceOf(b, loc, getX(), offsets, sizes);
+  auto init = sliceOf(b, loc, getInit(), {offsets[0], blockBytes(b, loc, offsets[1])},
+                      {sizes[0], blockBytes(b, loc, sizes[1])});
+  auto tiled = QuantizeRowsOp::create(b, loc, init.getType(), x, init);
+  return tileOf(tiled, {x, init});
+}
+
+LogicalResult QuantizeRowsOp::getResultTilePosition(OpBuilder &b, unsigned, ArrayRef<OpFoldResult> offsets,
+                                                    ArrayRef<OpFoldResult> sizes,
+                                                    SmallVector<OpFoldResult> &resultOffsets,
+                                                    SmallVector<OpFoldResult> &resultSizes) {
+  resultOffsets = {offsets[0], blockBytes(b, getLoc(), offsets[1])};
+  resultSizes = {sizes[0], blockBytes(b, getLoc(), sizes[1])};
+  return success();
+}
+
+// A consumer asks for whole rows: a matmul reads all of K.
+FailureOr<TilingResult> QuantizeRowsOp::generateResultTileValue(OpBuilder &b, unsigned,
+                                                                ArrayRef<OpFoldResult> offsets,
+                                                                ArrayRef<OpFoldResult> sizes) {
+  std::optional<int64_t> bytes = getConstantIntValue(sizes[1]);
+  if (!isZeroInteger(offsets[1]) || !bytes || *bytes != cast<ShapedType>(getInit().getType()).getDimSize(1))
+    return emitOpError("gives whole rows to a consumer's tile; part of a row was asked for");
+  return getTiledImplementation(b, {offsets[0], b.getIndexAttr(0)},
+                                {sizes[0], tensor::getMixedSize(b, getLoc(), getX(), 1)});
+}
 
 // ---- qmatmul: (T, N) ----
 SmallVector<utils::IteratorType> QMatmulOp::getLoopIteratorTypes() { return parallel(2); }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Verifiers of dialect `girih`: each message carries the numbers; keys such as qmatmul_c1 are those of ops.td.
+#include "dialects/girih/activation_block.h"
 #include "dialects/girih/dialect.h"
 
 using namespace mlir;
@@ -75,11 +76,28 @@ LogicalResult PackOp::verify() {
   return success();
 }
 
+LogicalResult QuantizeRowsOp::verify() {
+  auto x = cast<ShapedType>(getX().getType());
+  auto init = cast<ShapedType>(getInit().getType());
+  if (!x.isDynamicDim(1) && differ(init.getDimSize(1), activationRowBytes(x.getDimSize(1))))
+    return emitOpError("quantize_rows_c1: x has ") << x.getDimSize(1) << " elements a row, init " << init.getDimSize(1)
+                                                   << " bytes; 32 elements take 64 bytes";
+  if (differ(x.getDimSize(0), init.getDimSize(0)))
+    return emitOpError("x has ") << x.getDimSize(0) << " rows, init has " << init.getDimSize(0);
+  return verifyDestination(*this, getInit());
+}
+
 LogicalResult QMatmulOp::verify() {
   auto x = cast<ShapedType>(getX().getType());
   auto init = cast<ShapedType>(getInit().getType());
   auto [columns, depth] = matrixExtents(getW().getType());
-  if (differ(x.getDimSize(1), depth))
+  bool isQuantized = x.getElementType().isInteger(8);
+  if (isQuantized && !isa<PackedType>(getW().getType()))
+    return emitOpError("qmatmul_c3: x is quantised, w is ") << getW().getType() << "; integer kernels read packed codes";
+  if (isQuantized && differ(x.getDimSize(1), activationRowBytes(depth)))
+    return emitOpError("qmatmul_c1: rows of x have ") << x.getDimSize(1) << " bytes, K = " << depth << " of w needs "
+                                                      << activationRowBytes(depth);
+  if (!isQuantized && differ(x.getDimSize(1), depth))
     return emitOpError("qmatmul_c1: contracting dims differ: x has ") << x.getDimSize(1) << ", w has " << depth;
   if (!getColumnOffset() && differ(init.getDimSize(1), columns))
     return emitOpError("qmatmul_c2: out has ") << init.getDimSize(1) << " columns, w has " << columns;
@@ -120,6 +138,9 @@ LogicalResult KvAppendOp::verify() {
   return success();
 }
 
+void QuantizeRowsOp::getEffects(SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>> &effects) {
+  addBufferEffects(*this, getInit(), effects);
+}
 void QMatmulOp::getEffects(SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>> &effects) {
   addBufferEffects(*this, getInit(), effects);
 }

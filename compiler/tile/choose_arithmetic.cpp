@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// girih-choose-arithmetic: says for each matmul in which arithmetic it multiplies.
+//
+// The choice is a function of the program's numerics, the weight's layout, the machine's units and the step's bound on
+// tokens, and nothing else: what it says for one matmul of an entry it says for its like in every file.
+#include "compiler/tile/passes.h"
+
+#include "dialects/girih/activation_block.h"
+#include "dialects/girih/dialect.h"
+#include "dialects/machine/dialect.h"
+#include "runtime/weights/packed_layout.h"
+
+namespace girih::compiler {
+#define GEN_PASS_DEF_CHOOSEARITHMETIC
+#include "compiler/tile/passes.h.inc"
+}  // namespace girih::compiler
+
+using namespace mlir;
+using namespace girih::dialect;
+using girih::machine::DescriptionAttr;
+
+namespace {
+
+enum class Arithmetic { F32, I8 };
+
+struct Facts {
+  StringRef numerics;
+  DescriptionAttr machine;
+  int64_t maxTokens;
+};
+
+bool hasIntegerCodes(Type weight) {
+  auto packed = dyn_cast<PackedType>(weight);
+  if (!packed)
+    return false;
+  auto layout = girih::weights::PackedLayout::parse(std::string_view(packed.getLayout()));
+  return layout.isOk() && !layout->isDense && !layout->hasFloatCodes();
+}
+
+Arithmetic choose(QMatmulOp op, const Facts &facts) {
+  bool mayRound = facts.numerics == "invariant" || facts.numerics == "fast";
+  if (mayRound && hasIntegerCodes(op.getW().getType()) && facts.machine.unitFor("i8"))
+    return Arithmetic::I8;
+  return Arithmetic::F32;
+}
+
+// The codes of `x`, made where x is made, once for all matmuls that read it.
+Value quantized(Value x, DenseMap<Value, Value> &made) {
+  Value &codes = made[x];
+  if (codes)
+    return codes;
+  OpBuilder b(x.getContext());
+  b.setInsertionPointAfterValue(x);
+  Location loc = x.getLoc();
+  auto type = cast<RankedTensorType>(x.getType());
+  SmallVector<OpFoldResult> extents{tensor::getMixedSize(b, loc, x, 0),
+                                    b.getIndexAttr(activationRowBytes(type.getDimSize(1)))};
+  Value init = tensor::EmptyOp::create(b, loc, extents, b.getI8Type());
+  codes = QuantizeRowsOp::create(b, loc, init.getType(), x, init).getResult();
+  return codes;
+}
+
+struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<ChooseArithmeticPass> {
+  void runOnOperation() override {
+    auto numerics = getOperation()->getAttrOfType<StringAttr>("girih.numerics");
+    auto machine = getOperation()->getAttrOfType<DescriptionAttr>("girih.machine");
+    if (!numerics || !machine)
+      return;  // nothing may round, or no unit is known: f32 as written
+    for (auto function : getOperation().getOps<func::FuncOp>()) {
+      auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens");
+      if (!maxTokens)
+        continue;
+      Facts facts{numerics.getValue(), machine, maxTokens.getInt()};
+      DenseMap<Value, Value> codes;
+      function.walk([&](QMatmulOp op) {
+        if (choose(op, facts) == Arithmetic::I8)
+          op.getXMutable().assign(quantized(op.getX(), codes));
+      });
+    }
+  }
+};
+
+}  // namespace

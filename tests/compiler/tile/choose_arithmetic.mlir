@@ -1,0 +1,54 @@
+// Integer codes meet an i8 unit: x becomes codes once for all its readers. Anything else multiplies in f32.
+// RUN: girih-opt %s -girih-choose-arithmetic -split-input-file | FileCheck %s
+
+#l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">
+#dot = #machine.unit<name = "dot", element = "i8", lanes = 64, per_cycle = 2, latency_cycles = 5, registers = 32, source = "test">
+#fma = #machine.unit<name = "fma", element = "f32", lanes = 16, per_cycle = 2, latency_cycles = 4, registers = 32, source = "test">
+!codes = !girih.packed<64 x 75, "p16:u4,f16,f16,32">
+!halves = !girih.packed<64 x 75, "p16:f16,none,none,32">
+module attributes {girih.numerics = "invariant", girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1], units = [#fma, #dot]>} {
+  // CHECK-LABEL: func.func @shares_codes_of_one_x
+  // CHECK: %[[Q:.*]] = girih.quantize_rows ins({{.*}} : tensor<?x75xf32>) outs({{.*}} : tensor<?x192xi8>)
+  // CHECK-NOT: girih.quantize_rows
+  // CHECK: girih.qmatmul ins(%[[Q]], {{.*}} : tensor<?x192xi8>
+  // CHECK: girih.qmatmul ins(%[[Q]], {{.*}} : tensor<?x192xi8>
+  func.func @shares_codes_of_one_x(%x: tensor<?x75xf32>, %w: !codes, %init: tensor<?x64xf32>) -> (tensor<?x64xf32>, tensor<?x64xf32>) attributes {girih.max_tokens = 1 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x75xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    %z = girih.qmatmul ins(%x, %w : tensor<?x75xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y, %z : tensor<?x64xf32>, tensor<?x64xf32>
+  }
+  // CHECK-LABEL: func.func @keeps_f32_where_weights_are_floats
+  // CHECK-NOT: girih.quantize_rows
+  func.func @keeps_f32_where_weights_are_floats(%x: tensor<?x75xf32>, %w: !halves, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 1 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x75xf32>, !halves) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y : tensor<?x64xf32>
+  }
+}
+
+// -----
+
+#l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">
+#dot = #machine.unit<name = "dot", element = "i8", lanes = 64, per_cycle = 2, latency_cycles = 5, registers = 32, source = "test">
+!codes = !girih.packed<64 x 32, "p16:u4,f16,f16,32">
+module attributes {girih.numerics = "exact", girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1], units = [#dot]>} {
+  // CHECK-LABEL: func.func @exact_rounds_nothing
+  // CHECK-NOT: girih.quantize_rows
+  func.func @exact_rounds_nothing(%x: tensor<?x32xf32>, %w: !codes, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 1 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y : tensor<?x64xf32>
+  }
+}
+
+// -----
+
+#l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">
+#fma = #machine.unit<name = "fma", element = "f32", lanes = 16, per_cycle = 2, latency_cycles = 4, registers = 32, source = "test">
+!codes = !girih.packed<64 x 32, "p16:u4,f16,f16,32">
+module attributes {girih.numerics = "fast", girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1], units = [#fma]>} {
+  // CHECK-LABEL: func.func @no_integer_unit
+  // CHECK-NOT: girih.quantize_rows
+  func.func @no_integer_unit(%x: tensor<?x32xf32>, %w: !codes, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 1 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y : tensor<?x64xf32>
+  }
+}
