@@ -12,6 +12,7 @@
 #include "llvm/Support/MemoryBuffer.h"
 
 #include <chrono>
+#include <csignal>
 #include <unistd.h>
 
 namespace cl = llvm::cl;
@@ -74,6 +75,7 @@ bool parseTarget(llvm::StringRef target, std::vector<std::string> &isas, std::st
 
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error like a full disk, not a crash
   cl::ResetCommandLineParser();  // libLLVM's own options: their names are not ours to avoid
   cl::OptionCategory category("Options");
   cl::opt<std::string> input(cl::Positional, cl::desc("<checkpoint: a .gguf file or a Hugging Face folder>"),

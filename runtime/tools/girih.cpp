@@ -73,6 +73,7 @@ int main(int argc, char **argv) {
 int main(int argc, char **argv) {
   // A reader that goes away (`girih run ... | head -1`) ends us by a failed write, not by a signal in mid-step.
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // and a limit on file sizes is an error like a full disk
   try {
     return girih::tools::main(argc, argv);
   } catch (const std::bad_alloc &) {

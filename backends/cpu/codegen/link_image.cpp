@@ -73,12 +73,15 @@ Expected<std::vector<uint8_t>> linkImage(const std::vector<uint8_t> &object) {
                                                 llvm::StringRef(messages.path)};
   std::string error;
   int status = llvm::sys::ExecuteAndWait(linker, arguments, std::nullopt, redirects, 0, 0, &error);
+  // On a full disk the linker may not even be able to say so.
+  std::string said = error + readText(messages.path);
+  if (status != 0 && (said.empty() || said.find("No space left") != std::string::npos))
+    return resourceExhausted("linking the step into " + output.path.str().str() + " failed; is the disk full? " + said);
   if (status != 0)
-    return internalError("linking the step failed (" + linker + ", status " + std::to_string(status) + "): " + error +
-                         readText(messages.path));
+    return internalError("linking the step failed (" + linker + ", status " + std::to_string(status) + "): " + said);
   std::vector<uint8_t> bytes = readBytes(output.path);
   if (bytes.empty())
-    return internalError("the linker wrote no output; is the disk full?");
+    return resourceExhausted("the linker wrote nothing to " + output.path.str().str() + "; is the disk full?");
   return bytes;
 }
 
