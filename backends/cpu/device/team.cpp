@@ -19,13 +19,13 @@ namespace {
 
 // Most waits at a barrier last some microseconds: a pure spin sees the change soonest.
 constexpr int64_t kSpinNanoseconds = 10'000;
-// Then each look gives the processor away, which costs nothing when nobody else wants it.
-constexpr int64_t kYieldNanoseconds = 200'000;
+// Then a spin goes on only while the one waited for is on a processor, and no longer than this.
+constexpr int64_t kPatienceNanoseconds = 300'000;
+constexpr int kLooksPerRound = 64; // some 3 us; between rounds the time is asked
 
-int64_t now() {
+int64_t timeOf(clockid_t clock) {
   timespec time;
-  ::clock_gettime(CLOCK_MONOTONIC, &time);
-  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+  return ::clock_gettime(clock, &time) == 0 ? int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec : 0;
 }
 
 void relax() {
@@ -61,20 +61,45 @@ void stayOn(int32_t processor) {
 
 } // namespace
 
+void Team::watchClockOf(Seat &seat, pthread_t thread) {
+  clockid_t clock;
+  if (::pthread_getcpuclockid(thread, &clock) == 0)
+    seat.clock.store(clock, std::memory_order_relaxed);
+}
+
+// Whether the member that is waited for has used no processor time between two calls about it.
+bool Team::isAway(Watch &watch, int64_t memberIndex) const {
+  int64_t usedNanoseconds = timeOf(seats[static_cast<size_t>(memberIndex)].clock.load(std::memory_order_relaxed));
+  bool isStill = watch.memberIndex == memberIndex && watch.usedNanoseconds == usedNanoseconds;
+  watch = {memberIndex, usedNanoseconds};
+  return isStill;
+}
+
+// Who keeps `word` from changing: at a meeting the first that has not come, between runs the caller of run().
+int64_t Team::awaited(const Word &word, uint32_t seen) const {
+  for (int64_t index = 0; &word == &meeting && index < memberCount; ++index)
+    if (seats[static_cast<size_t>(index)].meetings.load(std::memory_order_relaxed) == seen)
+      return index;
+  return 0;
+}
+
+// Spins while that may be short, then sleeps. A member that has lost its processor to another process comes back
+// after milliseconds: whoever sleeps meanwhile leaves its own processor to others and has time to its credit when
+// they meet again, so that the team's members run together. Yielding instead would cost each of them a turn.
 void Team::waitWhile(Word &word, uint32_t seen) {
-  // The first looks, some microseconds of them, go without a clock.
+  Watch watch;
   int64_t start = 0, waited = 0;
-  while (waited < kYieldNanoseconds) {
-    for (int look = 0; look < 64; ++look) {
+  while (waited < kPatienceNanoseconds) {
+    for (int look = 0; look < kLooksPerRound; ++look) {
       if (word.value.load(std::memory_order_acquire) != seen)
         return;
       relax();
     }
-    int64_t time = now();
+    int64_t time = timeOf(CLOCK_MONOTONIC);
     start = start == 0 ? time : start;
     waited = time - start;
-    if (waited > kSpinNanoseconds)
-      ::sched_yield();
+    if (waited > kSpinNanoseconds && isAway(watch, awaited(word, seen)))
+      break;
   }
   // Announced before the kernel compares the word again: advance() either sees the sleeper or the kernel the
   // change.
@@ -90,9 +115,10 @@ void Team::advance(Word &word, uint32_t next) {
     ::syscall(SYS_futex, futexWord(word.value), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
 }
 
-void Team::meet() {
+void Team::meet(int64_t memberIndex) {
   // Read before arriving: it cannot change until this member has arrived.
   uint32_t seen = meeting.value.load(std::memory_order_relaxed);
+  seats[static_cast<size_t>(memberIndex)].meetings.store(seen + 1, std::memory_order_relaxed);
   if (numArrived.fetch_add(1, std::memory_order_acq_rel) + 1 < static_cast<uint32_t>(memberCount))
     return waitWhile(meeting, seen);
   numArrived.store(0, std::memory_order_relaxed); // visible with the meeting's release
@@ -102,7 +128,7 @@ void Team::meet() {
 void Team::barrier(void *team, int64_t memberIndex) {
   Team &self = *static_cast<Team *>(team);
   if (self.memberCount > 1)
-    self.meet();
+    self.meet(memberIndex);
 }
 
 void Team::run(Work newWork, void *newContext) {
@@ -114,11 +140,12 @@ void Team::run(Work newWork, void *newContext) {
     stayOn(ownProcessor);
     placedFor = this;
   }
+  watchClockOf(seats[0], ::pthread_self());
   work = newWork;
   context = newContext;
   advance(epoch, epoch.value.load(std::memory_order_relaxed) + 1);
   newWork(newContext, 0, memberCount);
-  meet();
+  meet(0);
 }
 
 void Team::serve(int64_t memberIndex) {
@@ -129,7 +156,7 @@ void Team::serve(int64_t memberIndex) {
     if (!work)
       return;
     work(context, memberIndex, memberCount);
-    meet();
+    meet(memberIndex);
   }
 }
 
@@ -158,7 +185,9 @@ std::unique_ptr<Team> Team::create(int64_t numMembers, const std::vector<int32_t
     team->members.push_back({team.get(), index, processor, {}});
     Member &member = team->members.back();
     isComplete = ::pthread_create(&member.thread, nullptr, begin, &member) == 0;
-    if (!isComplete)
+    if (isComplete)
+      watchClockOf(team->seats[static_cast<size_t>(index)], member.thread);
+    else
       team->members.pop_back();
   }
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);

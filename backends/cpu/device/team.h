@@ -4,15 +4,16 @@
 
 #include <atomic>
 #include <cstdint>
+#include <ctime>
 #include <memory>
 #include <pthread.h>
 #include <vector>
 
 namespace girih::cpu {
 
-// Member 0 is the thread that calls run(), the others belong to the team. Between runs they spin for a moment
-// and then sleep; in a barrier they spin, then yield, then sleep, so that two teams on the same processors
-// both move. run() is called by one thread at a time. Denormals are flushed to zero inside run(), in every
+// Member 0 is the thread that calls run(), the others belong to the team. Who waits, at a barrier or between
+// runs, spins for a moment, longer while the one waited for is on a processor, and then sleeps, so that two teams
+// on the same processors both move. run() is called by one thread at a time. Denormals are flushed to zero inside run(), in every
 // member; the caller's setting returns with run().
 class Team {
 public:
@@ -36,11 +37,24 @@ private:
     std::atomic<uint32_t> value{0};
     std::atomic<uint32_t> numSleepers{0};
   };
-  explicit Team(int64_t numMembers) : memberCount(numMembers) {}
-  void meet();
+  // What the others see of a member.
+  struct alignas(64) Seat {
+    std::atomic<uint32_t> meetings{0};        // that it has come to
+    std::atomic<clockid_t> clock{CLOCK_THREAD_CPUTIME_ID}; // its thread's processor time
+  };
+  // What a waiting member last saw of the one it waits for.
+  struct Watch {
+    int64_t memberIndex = -1, usedNanoseconds = 0;
+  };
+  explicit Team(int64_t numMembers)
+      : memberCount(numMembers), seats(static_cast<size_t>(numMembers)) {}
+  void meet(int64_t memberIndex);
   void serve(int64_t memberIndex);
+  static void watchClockOf(Seat &seat, pthread_t thread);
+  bool isAway(Watch &watch, int64_t memberIndex) const;
+  int64_t awaited(const Word &word, uint32_t seen) const;
   static void advance(Word &word, uint32_t next);
-  static void waitWhile(Word &word, uint32_t seen);
+  void waitWhile(Word &word, uint32_t seen);
 
   struct Member {
     Team *team;
@@ -51,6 +65,7 @@ private:
   static void *begin(void *member);
 
   const int64_t memberCount;
+  std::vector<Seat> seats;
   std::vector<Member> members; // without member 0
   int32_t ownProcessor = -1;   // of member 0
   Word epoch;                  // counts run()s
