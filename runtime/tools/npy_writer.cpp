@@ -56,7 +56,10 @@ Status NpyWriter::failure() {
 }
 
 Status NpyWriter::finish() {
-  if (firstError == 0 && std::fseek(file.get(), 0, SEEK_SET) == 0)
+  // Seeking writes what is buffered, and so meets a full disk as well.
+  if (firstError == 0 && std::fseek(file.get(), 0, SEEK_SET) != 0)
+    firstError = errno;
+  if (firstError == 0)
     writeHeader();
   if (firstError == 0 && std::fflush(file.get()) != 0)
     firstError = errno;

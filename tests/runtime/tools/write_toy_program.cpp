@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// girih-write-toy PATH [bare|untrue]: the toy model with a tokenizer of bytes and a template, for tests of the command line.
+// girih-write-toy PATH [bare|untrue|foreign]: the toy model with a tokenizer of bytes and a template, for tests of the command line.
 #include "compiler/emit/program_writer.h"
 #include "runtime/text/tokenizer.h"
 #include "tests/runtime/program/toy_program.h"
@@ -42,6 +42,12 @@ int main(int argc, char **argv) {
   tables.goldens.push_back(makeGolden(options, kind == "untrue"));
   tables.notes.push_back({"toy", "no layer here is real"});
   tables.dispatches.push_back({"toy_dispatch", "baseline", "girih_step_toy", "rows 1", "plain", 1e-6, 100, 200, "memory", 4096, "L1"});
+
+  if (kind == "foreign")
+    for (program::Executable &executable : tables.executables) {
+      executable.isa = "vax780";
+      executable.requiredFeatures = {"packed_decimal"};
+    }
 
   server::ServedModel fake = server::fakeModel({});
   auto stored = fake.tokenizer->serialize();
