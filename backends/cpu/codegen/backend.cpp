@@ -3,6 +3,7 @@
 #include "backends/cpu/codegen/backend.h"
 
 #include "backends/cpu/codegen/emit_object.h"
+#include "backends/cpu/codegen/microkernels/dot_generator.h"
 #include "backends/cpu/codegen/microkernels/isa_table.h"
 #include "backends/cpu/codegen/microkernels/tile_generator.h"
 #include "backends/cpu/codegen/passes.h"
@@ -37,8 +38,13 @@ int64_t kernelScratchBytes(Operation *module) {
   module->walk([&](dialect::QMatmulOp op) {
     if (op.getStrategy() != "panel")
       return;
-    int64_t columns = op.getColumnTile().value_or(32), depth = op.getKTile().value_or(128);
-    bytes = std::max(bytes, panelScratchBytes({1, columns / kLanes, depth}));
+    TileShape shape{1, int64_t(op.getColumnTile().value_or(32)) / kLanes, int64_t(op.getKTile().value_or(128))};
+    bytes = std::max(bytes, panelScratchBytes(shape));
+    // Codes taken apart: more than an f32 panel only for odd layouts, but as exact to say.
+    auto weight = dyn_cast<dialect::PackedType>(op.getW().getType());
+    auto layout = weights::PackedLayout::parse(weight ? std::string_view(weight.getLayout()) : std::string_view());
+    if (layout.isOk() && !layout->isDense && !layout->hasFloatCodes())
+      bytes = std::max(bytes, dotScratchBytes(*layout, shape));
   });
   return bytes;
 }

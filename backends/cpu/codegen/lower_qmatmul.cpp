@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih-cpu-lower-qmatmul: matmuls with stored weights, and lookups of their rows, become microkernels.
+#include "backends/cpu/codegen/microkernels/dot_generator.h"
 #include "backends/cpu/codegen/microkernels/tile_generator.h"
 #include "backends/cpu/codegen/microkernels/unpack_formats.h"
 #include "backends/cpu/codegen/passes.h"
@@ -42,6 +43,14 @@ FailureOr<PackedLayout> layoutOf(Operation *op, PackedType type) {
   return *layout;
 }
 
+bool isQuantized(QMatmulOp op) { return getElementTypeOrSelf(op.getX().getType()).isInteger(8); }
+
+int64_t lanesOf(QMatmulOp op, const TileShape &shape) {
+  if (!isQuantized(op))
+    return lanesNeeded(shape);
+  return op.getStrategy() == StringRef("panel") ? dotLanesPanel(shape) : dotLanesDirect(shape);
+}
+
 FailureOr<TileShape> shapeOf(QMatmulOp op, const IsaTraits &isa) {
   TileShape shape = kDefaultShape;
   shape.rows = op.getRowTile().value_or(shape.rows);
@@ -51,9 +60,9 @@ FailureOr<TileShape> shapeOf(QMatmulOp op, const IsaTraits &isa) {
   if (shape.rows < 1 || columns < 1 || columns % kPanelColumns != 0 || shape.depth < 1 || shape.depth % kBlockDepth != 0)
     return op.emitOpError("has row_tile ") << shape.rows << ", column_tile " << columns << ", k_tile " << shape.depth
                                            << "; columns come in panels of 16, k in blocks of 32";
-  if (lanesNeeded(shape) > isa.laneVectors)
+  if (lanesOf(op, shape) > isa.laneVectors)
     return op.emitOpError("tile of ") << shape.rows << " rows x " << shape.panels << " panels needs "
-                                      << lanesNeeded(shape) << " vectors of 16 lanes, " << isa.name << " holds "
+                                      << lanesOf(op, shape) << " vectors of 16 lanes, " << isa.name << " holds "
                                       << isa.laneVectors << "; reduce row_tile or column_tile";
   return shape;
 }
@@ -62,7 +71,7 @@ TileOperands operandsOf(KernelBuilder &k, QMatmulOp op, int64_t panelBytes) {
   TileOperands tile;
   tile.depth = cast<PackedType>(op.getW().getType()).getDepth();
   tile.x = k.addressOf(op.getX());
-  tile.xStride = k.mul(k.strideOf(op.getX(), 0), 4);
+  tile.xStride = k.mul(k.strideOf(op.getX(), 0), isQuantized(op) ? 1 : 4);
   tile.out = k.addressOf(op.getInit());
   tile.outStride = k.mul(k.strideOf(op.getInit(), 0), 4);
   tile.numRows = k.extentOf(op.getInit(), 0);
@@ -73,6 +82,34 @@ TileOperands operandsOf(KernelBuilder &k, QMatmulOp op, int64_t panelBytes) {
   return tile;
 }
 
+// The thread's scratch for a panel of `needed` bytes; null after an error.
+Value scratchFor(KernelBuilder &k, QMatmulOp op, const TileShape &shape, int64_t needed) {
+  int64_t available = scratchBytesOf(op);
+  if (needed <= available)
+    return k.at(threadScratch(k, op), available - needed);
+  op.emitOpError("panel of ") << shape.depth << " k x " << shape.panels * kPanelColumns << " columns needs " << needed
+                              << " bytes of scratch, the module has girih.scratch_bytes = " << available
+                              << "; reduce k_tile or column_tile";
+  return {};
+}
+
+template <typename Generator>
+LogicalResult emitWith(Generator &&generator, KernelBuilder &k, QMatmulOp op, const TileOperands &tile,
+                       const TileShape &shape, int64_t scratchBytes) {
+  StringRef strategy = op.getStrategy().value_or("direct");
+  if (strategy == "direct") {
+    generator.emitDirect(tile);
+    return success();
+  }
+  if (strategy != "panel")
+    return op.emitOpError("strategy \"") << strategy << "\" is not known; direct and panel are";
+  Value scratch = scratchFor(k, op, shape, scratchBytes);
+  if (!scratch)
+    return failure();
+  generator.emitPanel(tile, scratch);
+  return success();
+}
+
 LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa) {
   OpBuilder b(op);
   KernelBuilder k(b, op.getLoc());
@@ -80,23 +117,13 @@ LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa) {
   FailureOr<TileShape> shape = shapeOf(op, isa);
   if (failed(layout) || failed(shape))
     return failure();
-  StringRef strategy = op.getStrategy().value_or("direct");
   int64_t depth = cast<PackedType>(op.getW().getType()).getDepth();
   TileOperands tile = operandsOf(k, op, layout->panelBytes(depth));
-  TileGenerator generator(k, *layout, isa, *shape);
-  if (strategy == "direct") {
-    generator.emitDirect(tile);
-    return success();
-  }
-  if (strategy != "panel")
-    return op.emitOpError("strategy \"") << strategy << "\" is not known; direct and panel are";
-  int64_t available = scratchBytesOf(op), needed = panelScratchBytes(*shape);
-  if (needed > available)
-    return op.emitOpError("panel of ") << shape->depth << " k x " << shape->panels * kPanelColumns << " columns needs "
-                                       << needed << " bytes of scratch, the module has girih.scratch_bytes = "
-                                       << available << "; reduce k_tile or column_tile";
-  generator.emitPanel(tile, k.at(threadScratch(k, op), available - needed));
-  return success();
+  if (!isQuantized(op))
+    return emitWith(TileGenerator(k, *layout, isa, *shape), k, op, tile, *shape, panelScratchBytes(*shape));
+  if (layout->hasFloatCodes())
+    return op.emitOpError("x is quantised, codes of \"") << layout->print() << "\" are floats; multiply them in f32";
+  return emitWith(DotGenerator(k, *layout, isa, *shape), k, op, tile, *shape, dotScratchBytes(*layout, *shape));
 }
 
 // Plain f32 weights in row-major order: no kernel, only a meaning. One chain over k, as everywhere.

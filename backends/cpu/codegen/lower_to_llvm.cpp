@@ -33,6 +33,7 @@ namespace {
 }  // namespace
 
 void buildLoweringPipeline(OpPassManager &pipeline, llvm::StringRef isa) {
+  pipeline.addPass(createLowerQuantizeRows());
   pipeline.addPass(createLowerQMatmul({isa.str()}));
   pipeline.addPass(createLowerAttention({isa.str()}));
   pipeline.addPass(createLowerElementwise());

@@ -56,12 +56,32 @@ def ExpandMath : CpuKernelPass<"girih-cpu-expand-math"> {
   }];
 }
 
+def LowerQuantizeRows : CpuKernelPass<"girih-cpu-lower-quantize-rows"> {
+  let summary = "rows of f32 become blocks of 8-bit codes";
+  let description = [{
+    `girih.quantize_rows` on memrefs becomes a loop over rows and blocks of 32 elements: the largest absolute value by
+    integer maxima, codes rounded to nearest even, sums of codes by one fixed tree. A block that holds a NaN gets the
+    scale NaN.
+
+    Example:
+    ```mlir
+    func.func @codes(%x: memref<?x576xf32>, %q: memref<?x1152xi8>) {
+      girih.quantize_rows ins(%x : memref<?x576xf32>) outs(%q : memref<?x1152xi8>)
+      return
+    }
+    // CHECK: math.roundeven
+    // CHECK-NOT: girih.quantize_rows
+    ```
+  }];
+}
+
 def LowerQMatmul : CpuIsaPass<"girih-cpu-lower-qmatmul"> {
   let summary = "qmatmul and gather_rows become microkernels";
   let description = [{
     `girih.qmatmul` on memrefs becomes loops over tiles of `row_tile` rows x `column_tile`/16 panels: strategy "direct"
     dequantises in registers (few rows), "panel" dequantises `k_tile` x `column_tile` weights into the end of the
-    thread's scratch (many rows). Each element stays one chain of fused multiply-adds over ascending k.
+    thread's scratch (many rows). Each element stays one chain of fused multiply-adds over ascending k. Quantised activations (x of i8)
+    multiply with the codes themselves, in exact integer sums a group; "panel" then takes the codes apart into scratch.
     `girih.gather_rows` dequantises one column of a panel per row. Fails when a tile needs more registers than the ISA
     has, or more scratch than the module's `girih.scratch_bytes`.
 

@@ -13,6 +13,7 @@ struct IsaTraits {
   llvm::StringLiteral cpu;       // LLVM's name of the CPU whose scheduling model is used
   llvm::StringLiteral features;  // LLVM feature string, beside those of x86-64
   int64_t laneVectors;           // 16-lane f32 vectors that the registers hold: 32 zmm, or 16 ymm in pairs
+  bool hasByteDot;               // vpdpbusd zmm: products of 64 u8 and s8 added to 16 lanes, exactly
   bool hasLaneTable;             // one instruction looks 16 lanes up in a 16-entry table (vpermps zmm)
 };
 

@@ -4,8 +4,6 @@
 
 #include "backends/cpu/codegen/microkernels/unpack_formats.h"
 
-#include <bit>
-
 using namespace mlir;
 using namespace girih::weights;
 
@@ -13,74 +11,11 @@ namespace girih::cpu {
 
 namespace {
 
-// How far ahead of use a group of panels is fetched, in bytes over all its streams: DRAM latency at full bandwidth.
-constexpr int64_t kPrefetchBytes = 6144;
 constexpr int64_t kLineBytes = 64;
 // k steps in one iteration of the panel strategy's inner loop.
 constexpr int64_t kUnroll = 4;
 
-// The next smaller size of a row group: 12, 8, 6, 4, 3, 2, 1. A rest of 3 or 6 rows, common in batched decoding, then
-// reads the weights once.
-int64_t smallerGroup(int64_t rows) {
-  auto isPower = [](int64_t value) { return std::has_single_bit(static_cast<uint64_t>(value)); };
-  if (rows <= 3)
-    return rows - 1;
-  if (isPower(rows))
-    return rows / 4 * 3;
-  bool isThreeTimesPower = rows % 3 == 0 && isPower(rows / 3);
-  return isThreeTimesPower ? rows / 3 * 2 : static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(rows)));
-}
-
 }  // namespace
-
-// ---- The space of tiles ----
-void TileGenerator::forColumns(const TileOperands &tile, llvm::function_ref<void(const Columns &)> body) {
-  int64_t width = shape.panels * kPanelColumns;
-  Value fullEnd = k.mul(k.div(tile.numColumns, width), width);
-  auto fixed = getConstantIntValue(tile.numColumns);
-  if (!fixed || *fixed >= width)
-    k.loop(k.index(0), fullEnd, width, [&](Value first) { body({first, shape.panels, Value()}); });
-  if (!fixed) {
-    k.loop(fullEnd, tile.numColumns, kPanelColumns,
-           [&](Value first) { body({first, 1, k.maskOf(k.sub(tile.numColumns, first))}); });
-    return;
-  }
-  int64_t left = *fixed % width;
-  if (left == 0)
-    return;
-  int64_t first = *fixed - left;
-  Value mask = left % kPanelColumns == 0 ? Value() : k.maskOf(k.index(left % kPanelColumns));
-  body({k.index(first), (left + kPanelColumns - 1) / kPanelColumns, mask});
-}
-
-// Groups of shape.rows rows, then what is left in ever smaller ones. No row is computed twice.
-void TileGenerator::forRows(Value numRows, llvm::function_ref<void(Value, int64_t)> body) {
-  auto fixed = getConstantIntValue(numRows);
-  Value next = k.index(0);
-  for (int64_t rows = fixed ? std::min(shape.rows, std::max<int64_t>(*fixed, 1)) : shape.rows; rows >= 1;
-       rows = smallerGroup(rows)) {
-    Value end = k.add(next, k.mul(k.div(k.sub(numRows, next), rows), rows));
-    k.loop(next, end, rows, [&](Value firstRow) { body(firstRow, rows); });
-    next = end;
-  }
-}
-
-Value TileGenerator::panelAddress(const TileOperands &tile, const Columns &columns) {
-  return k.at(tile.weights, k.mul(k.div(columns.first, kPanelColumns), layout.panelBytes(tile.depth)));
-}
-
-Value TileGenerator::outAddress(const TileOperands &tile, const Columns &columns, Value row, int64_t panel) {
-  Value offset = k.add(k.mul(row, tile.outStride), k.mul(columns.first, 4));
-  return k.at(k.at(tile.out, offset), panel * kLanes * 4);
-}
-
-void TileGenerator::storeOut(const TileOperands &tile, const Columns &columns, Value row, int64_t panel, Value sum) {
-  Value address = outAddress(tile, columns, row, panel);
-  if (columns.lastMask && panel == columns.panels - 1)
-    k.storeMasked(sum, address, columns.lastMask);
-  else
-    k.store(sum, address);
-}
 
 // ---- Direct ----
 void TileGenerator::emitDirect(const TileOperands &tile) {
@@ -130,21 +65,6 @@ void TileGenerator::directTile(const TileOperands &tile, const Columns &columns,
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t panel = 0; panel < columns.panels; ++panel)
       storeOut(tile, columns, k.add(firstRow, row), panel, sums[row * columns.panels + panel]);
-}
-
-// Fetches every line of the block that each stream reaches a little later. Past its panel's end a stream goes on in
-// the same panel of the next group, which this thread reads next.
-void TileGenerator::prefetchAhead(Value weights, Value block, const Columns &columns, int64_t depth) {
-  int64_t panelBytes = layout.panelBytes(depth);
-  int64_t blockBytes = layout.blockBytes();
-  int64_t ahead = llvm::divideCeil(kPrefetchBytes / columns.panels, blockBytes) * blockBytes;
-  Value position = k.add(k.mul(block, blockBytes), ahead);
-  Value wraps = k.less(k.index(panelBytes - 1), position);
-  Value offset = k.select(wraps, k.add(position, (columns.panels - 1) * panelBytes), position);
-  Value target = k.at(weights, offset);
-  for (int64_t panel = 0; panel < columns.panels; ++panel)
-    for (int64_t line = 0; line < blockBytes; line += kLineBytes)
-      k.prefetch(k.at(target, panel * panelBytes + line));
 }
 
 // ---- Panel ----
@@ -207,14 +127,9 @@ void TileGenerator::panelTile(const TileOperands &tile, const Columns &columns, 
                               Value firstK, int64_t depth, Value scratch) {
   int64_t panels = columns.panels;
   Accumulators sums;
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      Value address = outAddress(tile, columns, k.add(firstRow, row), panel);
-      bool isPartial = columns.lastMask && panel == panels - 1;
-      sums.push_back(isPartial ? k.loadMasked(k.lanesF32(), address, columns.lastMask)
-                               : k.load(k.lanesF32(), address));
-    }
-  }
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t panel = 0; panel < panels; ++panel)
+      sums.push_back(loadOut(tile, columns, k.add(firstRow, row), panel));
   Value x = k.at(tile.x, k.add(k.mul(firstRow, tile.xStride), k.mul(firstK, 4)));
   auto run = [&](Value first, int64_t count, Accumulators &sums) {
     Value xHere = k.at(x, k.mul(first, 4));

@@ -70,9 +70,11 @@ Value PanelBlock::weights(int64_t depth) {
   return min ? k.fma(scale, code, min) : k.mulf(scale, code);
 }
 
-Value PanelBlock::perGroup(ScaleType type, int64_t offset) {
-  return loadFloat(k, asCodeType(type), k.at(block, offset), /*isVector=*/true);
+Value loadScales(KernelBuilder &k, ScaleType type, Value pointer) {
+  return loadFloat(k, asCodeType(type), pointer, /*isVector=*/true);
 }
+
+Value PanelBlock::perGroup(ScaleType type, int64_t offset) { return loadScales(k, type, k.at(block, offset)); }
 
 Value PanelBlock::codes(int64_t depth) { return layout.codes == CodeType::U4 ? nibbleCodes(depth) : byteCodes(depth); }
 

@@ -47,15 +47,15 @@ void measure(const MatmulCase &c, const std::string &isa, int numThreads) {
   data.numTokens = c.rows;
   for (int64_t layer = 0; layer < c.numLayers; ++layer)
     data.weights.insert(data.weights.end(), weight.bytes.begin(), weight.bytes.end());
-  data.arena.assign(bytesOfX(c) + bytesOfY(c) + 4 * (c.kTile * c.columnTile * 4 + 128), 0);
+  data.arena.assign(bytesOfArena(c), 0);
   std::mt19937 random(3);
   std::normal_distribution<float> normal;
   for (int64_t i = 0; i < c.rows * c.depth; ++i)
     data.arenaAt(0)[i] = normal(random);
   double seconds = medianSeconds(**step, data, numThreads, c.rows > 16 ? 7 : 31);
   double flops = 2.0 * c.rows * c.columns * c.depth * c.numLayers, bytes = double(data.weights.size());
-  std::printf("%-22s T=%-4ld N=%-5ld K=%-5ld %-6s MR=%-2ld NC=%-3ld KC=%-4ld unit=%-5ld %8.1f us %7.1f GF/s %6.1f GB/s\n",
-              c.layout, c.rows, c.columns, c.depth, c.strategy, c.rowTile, c.columnTile, c.kTile, c.unitColumns,
+  std::printf("%-22s T=%-4ld N=%-5ld K=%-5ld %-3s %-6s MR=%-2ld NC=%-3ld KC=%-4ld unit=%-5ld %8.1f us %7.1f GF/s %6.1f GB/s\n",
+              c.layout, c.rows, c.columns, c.depth, c.isQuantized ? "i8" : "f32", c.strategy, c.rowTile, c.columnTile, c.kTile, c.unitColumns,
               seconds * 1e6, flops / seconds * 1e-9, bytes / seconds * 1e-9);
 }
 
@@ -96,6 +96,9 @@ int main(int argc, char **argv) {
         cases.push_back({kQ41, 512, 576, 1536, "panel", mr, nc, kc, nc, 2});
       }
   }
+  if (std::getenv("GIRIH_BENCH_I8"))
+    for (MatmulCase &c : cases)
+      c.isQuantized = true;
   size_t only = argc > 4 ? std::atoi(argv[4]) : cases.size();
   for (const MatmulCase &c : only < cases.size() ? std::vector<MatmulCase>{cases[only]} : cases)
     girih::cpu::test::measure(c, isa, numThreads);

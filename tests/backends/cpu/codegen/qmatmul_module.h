@@ -23,11 +23,17 @@ struct MatmulCase {
   int64_t rowTile, columnTile, kTile;
   int64_t unitColumns;  // columns of one forall unit
   int64_t numLayers = 1;  // the step does it with as many weights, one after the other
+  bool isQuantized = false;  // x becomes 8-bit codes first
 };
+
+inline MatmulCase quantized(MatmulCase c) {
+  c.isQuantized = true;
+  return c;
+}
 
 inline void PrintTo(const MatmulCase &c, std::ostream *out) {
   *out << c.layout << " T=" << c.rows << " N=" << c.columns << " K=" << c.depth << " " << c.strategy << " MR="
-       << c.rowTile << " NC=" << c.columnTile << " KC=" << c.kTile << " unit=" << c.unitColumns;
+       << c.rowTile << " NC=" << c.columnTile << " KC=" << c.kTile << " unit=" << c.unitColumns << (c.isQuantized ? " i8" : "");
 }
 
 inline uint16_t halfBits(float value) {
@@ -132,6 +138,13 @@ inline std::string replaced(std::string text, std::initializer_list<std::pair<st
 inline int64_t bytesOfX(const MatmulCase &c) { return (c.rows * c.depth * 4 + 63) / 64 * 64; }
 inline int64_t bytesOfY(const MatmulCase &c) { return (c.rows * c.columns * 4 + 63) / 64 * 64; }
 
+inline int64_t rowBytesOfCodes(const MatmulCase &c) { return (c.depth + 31) / 32 * 64; }
+inline int64_t bytesOfCodes(const MatmulCase &c) { return c.isQuantized ? c.rows * rowBytesOfCodes(c) : 0; }
+// Where y is: x, codes, y. The rest is the scratch of up to 4 threads.
+inline int64_t placeOfY(const MatmulCase &c) { return bytesOfX(c) + bytesOfCodes(c); }
+inline int64_t bytesOfScratch(const MatmulCase &c) { return (c.kTile * c.columnTile * 4 + 63) / 64 * 64 + 64; }
+inline int64_t bytesOfArena(const MatmulCase &c) { return placeOfY(c) + bytesOfY(c) + 4 * bytesOfScratch(c); }
+
 inline std::string moduleOf(const MatmulCase &c) {
   std::string text = R"(
 module attributes {girih.arena_bytes = $ARENA : i64, girih.scratch_bytes = $SCRATCH : i64} {
@@ -142,6 +155,7 @@ module attributes {girih.arena_bytes = $ARENA : i64, girih.scratch_bytes = $SCRA
     %t = girih.step_extent "num_tokens"
     %x = girih.buffer_at "arena"[%c0] rows %t : memref<?x$Kxf32>
     %y = girih.buffer_at "arena"[%yAt] rows %t : memref<?x$Nxf32>
+    $QUANTIZE
     %c1 = arith.constant 1 : index
     %layers = arith.constant $LAYERS : index
     scf.for %layer = %c0 to %layers step %c1 {
@@ -151,7 +165,7 @@ module attributes {girih.arena_bytes = $ARENA : i64, girih.scratch_bytes = $SCRA
       %column = affine.apply affine_map<(d0) -> (d0 * $UNIT)>(%i)
       %out = memref.subview %y[0, %column] [%t, $UNIT] [1, 1]
           : memref<?x$Nxf32> to memref<?x$UNITxf32, strided<[$N, 1], offset: ?>>
-      girih.qmatmul ins(%x, %w[%column] : memref<?x$Kxf32>, !girih.packed<$N x $K, "$LAYOUT">)
+      girih.qmatmul ins($X, %w[%column] : $TYPE, !girih.packed<$N x $K, "$LAYOUT">)
           outs(%out : memref<?x$UNITxf32, strided<[$N, 1], offset: ?>>)
           {strategy = "$STRATEGY", row_tile = $MR : i64, column_tile = $NC : i64, k_tile = $KC : i64}
     } {girih.dispatch = "project", girih.distribution = "block"}
@@ -160,9 +174,20 @@ module attributes {girih.arena_bytes = $ARENA : i64, girih.scratch_bytes = $SCRA
   }
 })";
   auto number = [](int64_t value) { return std::to_string(value); };
-  int64_t scratch = (c.kTile * c.columnTile * 4 + 63) / 64 * 64 + 64;
-  return replaced(text, {{"$ARENA", number(bytesOfX(c) + bytesOfY(c))}, {"$SCRATCH", number(scratch)},
-                         {"$YAT", number(bytesOfX(c))}, {"$UNITS", number(c.columns / c.unitColumns)},
+  const char *quantize = R"(%qAt = arith.constant $QAT : index
+    %q = girih.buffer_at "arena"[%qAt] rows %t : memref<?x$QBYTESxi8>
+    scf.forall (%i) in (%t) {
+      %row = memref.subview %x[%i, 0] [1, $K] [1, 1] : memref<?x$Kxf32> to memref<1x$Kxf32, strided<[$K, 1], offset: ?>>
+      %codes = memref.subview %q[%i, 0] [1, $QBYTES] [1, 1]
+          : memref<?x$QBYTESxi8> to memref<1x$QBYTESxi8, strided<[$QBYTES, 1], offset: ?>>
+      girih.quantize_rows ins(%row : memref<1x$Kxf32, strided<[$K, 1], offset: ?>>)
+          outs(%codes : memref<1x$QBYTESxi8, strided<[$QBYTES, 1], offset: ?>>)
+    } {girih.dispatch = "quantize"})";
+  return replaced(text, {{"$QUANTIZE", c.isQuantized ? quantize : ""}, {"$X", c.isQuantized ? "%q" : "%x"},
+                         {"$TYPE", c.isQuantized ? "memref<?x$QBYTESxi8>" : "memref<?x$Kxf32>"},
+                         {"$QAT", number(bytesOfX(c))}, {"$QBYTES", number(rowBytesOfCodes(c))},
+                         {"$ARENA", number(placeOfY(c) + bytesOfY(c))}, {"$SCRATCH", number(bytesOfScratch(c))},
+                         {"$YAT", number(placeOfY(c))}, {"$UNITS", number(c.columns / c.unitColumns)},
                          {"$UNIT", number(c.unitColumns)}, {"$LAYERS", number(c.numLayers)},
                          {"$BYTES", number(PackedLayout::parse(c.layout)->tensorBytes(c.columns, c.depth).value())},
                          {"$LAYOUT", c.layout}, {"$STRATEGY", c.strategy},

@@ -39,10 +39,10 @@ TEST_P(QMatmulTest, EqualsTheChainBitForBit) {
       StepData data;
       data.numTokens = c.rows;
       data.weights = weight.bytes;
-      data.arena.assign(bytesOfX(c) + bytesOfY(c) + 4 * (c.kTile * c.columnTile * 4 + 128), 0xCC);
+      data.arena.assign(bytesOfArena(c), 0xCC);
       std::memcpy(data.arena.data(), x.data(), x.size() * 4);
       (*step)->run(data, numThreads);
-      const float *y = data.arenaAt(bytesOfX(c));
+      const float *y = data.arenaAt(placeOfY(c));
       int64_t numWrong = 0;
       for (size_t i = 0; i < expected.size(); ++i) {
         bool isEqual = std::memcmp(&y[i], &expected[i], 4) == 0;

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// DotGenerator: implementation.
+#include "backends/cpu/codegen/microkernels/dot_generator.h"
+
+#include "backends/cpu/codegen/microkernels/unpack_formats.h"
+#include "dialects/girih/activation_block.h"
+
+#include "llvm/Support/MathExtras.h"
+
+using namespace mlir;
+using namespace girih::weights;
+using namespace girih::dialect;
+
+namespace girih::cpu {
+
+namespace {
+
+constexpr int64_t kStepsPerBlock = kBlockDepth / 4;
+constexpr int64_t kLineBytes = 64;
+// Rows up to which a panel kernel does not pay for taking the weights apart, and the tile that it then takes.
+constexpr int64_t kFewRows = 8;
+constexpr int64_t kFewRowTile = 4;
+
+// Steps of a group in the order that takes both halves of a line of nibbles while it is in a register.
+SmallVector<int64_t> stepsOf(const PackedLayout &layout, int64_t group) {
+  SmallVector<int64_t> steps;
+  int64_t count = kStepsPerBlock / layout.numGroups();
+  bool pairs = layout.codes == CodeType::U4 && layout.numGroups() == 1;
+  for (int64_t step = 0; step < count; ++step)
+    steps.push_back(pairs ? step / 2 + step % 2 * (count / 2) : group * count + step);
+  return steps;
+}
+
+}  // namespace
+
+int64_t dotBlockBytes(const PackedLayout &layout, int64_t panels) {
+  int64_t vectors = layout.numGroups() * (layout.mins == ScaleType::None ? 1 : 2);
+  return panels * kLineBytes * (kStepsPerBlock + vectors);
+}
+
+Value DotGenerator::loadScale(ScaleType type, Value pointer) { return loadScales(k, type, pointer); }
+
+// ---- One block ----
+// - offset * sum of the row's codes: what makes a sum over unsigned codes one over signed ones.
+Value DotGenerator::startOf(Value xBlock, int64_t group) {
+  int64_t offset = dot.codeOffset();
+  if (offset == 0)
+    return Value();
+  int64_t at = layout.numGroups() == 1 ? kActivationMinusSum : kActivationMinusHalves + group * 4;
+  Value sum = k.splat(k.load(k.b.getI32Type(), k.at(xBlock, at)));
+  if (llvm::isPowerOf2_64(offset))
+    return arith::ShLIOp::create(k.b, k.loc, sum, k.integer(sum.getType(), llvm::Log2_64(offset)));
+  return k.mul(sum, k.integer(sum.getType(), offset));
+}
+
+void DotGenerator::addGroup(const Source &source, const Rows &rows, int64_t panel, int64_t group,
+                            ArrayRef<Value> products, int64_t panels, Accumulators &sums) {
+  Value scale = source.scale(panel, group);
+  Value min = layout.mins == ScaleType::None ? Value() : source.min(panel, group);
+  int64_t sumAt = layout.numGroups() == 1 ? kActivationScaledSum : kActivationScaledHalves + group * 4;
+  for (int64_t row = 0; row < rows.count; ++row) {
+    Value x = k.at(rows.x, k.mul(rows.stride, row));
+    auto ofRow = [&](int64_t at) { return k.splat(k.load(k.b.getF32Type(), k.at(x, at))); };
+    Value &sum = sums[row * panels + panel];
+    Value value = arith::SIToFPOp::create(k.b, k.loc, k.lanesF32(), products[row]);
+    sum = k.fma(value, k.mulf(scale, ofRow(kActivationScale)), sum);
+    if (min)
+      sum = k.fma(min, ofRow(sumAt), sum);
+  }
+}
+
+void DotGenerator::multiplyBlock(const Source &source, const Rows &rows, int64_t firstPanel, int64_t numPanels,
+                                 int64_t panels, Accumulators &sums) {
+  for (int64_t group = 0; group < layout.numGroups(); ++group) {
+    SmallVector<Value> starts;
+    SmallVector<ByteDot::Registers> products;
+    for (int64_t row = 0; row < rows.count; ++row) {
+      starts.push_back(startOf(k.at(rows.x, k.mul(rows.stride, row)), group));
+      products.append(numPanels, dot.start(starts.back()));
+    }
+    for (int64_t step : stepsOf(layout, group)) {
+      SmallVector<ByteDot::Registers> codes;
+      for (int64_t panel = 0; panel < numPanels; ++panel)
+        codes.push_back(source.codes(firstPanel + panel, step));
+      for (int64_t row = 0; row < rows.count; ++row) {
+        Value x = k.at(k.at(rows.x, k.mul(rows.stride, row)), kActivationCodes + step * 4);
+        ByteDot::Registers activations = dot.activations(x);
+        for (int64_t panel = 0; panel < numPanels; ++panel)
+          dot.accumulate(products[row * numPanels + panel], codes[panel], activations);
+      }
+    }
+    for (int64_t panel = 0; panel < numPanels; ++panel) {
+      SmallVector<Value> totals;
+      for (int64_t row = 0; row < rows.count; ++row)
+        totals.push_back(dot.total(products[row * numPanels + panel], starts[row]));
+      addGroup(source, rows, firstPanel + panel, group, totals, panels, sums);
+    }
+  }
+}
+
+// ---- Direct ----
+void DotGenerator::emitDirect(const TileOperands &tile) {
+  forColumns(tile, [&](const Columns &columns) {
+    forRows(tile.numRows, [&](Value firstRow, int64_t rows) { directTile(tile, columns, firstRow, rows); });
+  });
+}
+
+void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, Value firstRow, int64_t rows) {
+  Value x = k.at(tile.x, k.mul(firstRow, tile.xStride));
+  Value weights = panelAddress(tile, columns);
+  int64_t panelBytes = layout.panelBytes(tile.depth);
+  int64_t numBlocks = llvm::divideCeil(tile.depth, kBlockDepth);
+  Accumulators sums(rows * columns.panels, k.lanesOf(0));
+  sums = k.loop(k.index(0), k.index(numBlocks), 1, sums, [&](Value block, ValueRange carried) {
+    Accumulators inner(carried);
+    prefetchAhead(weights, block, columns, tile.depth);
+    Value packed = k.at(weights, k.mul(block, layout.blockBytes()));
+    auto codes = [&](int64_t panel, int64_t step) {
+      return dot.operand(dot.codes(k.at(packed, panel * panelBytes), step));
+    };
+    auto scale = [&](int64_t panel, int64_t group) {
+      int64_t at = panel * panelBytes + layout.scaleOffsetBytes(0, group * layout.groupSize);
+      return loadScale(layout.scales, k.at(packed, at));
+    };
+    auto min = [&](int64_t panel, int64_t group) {
+      int64_t at = panel * panelBytes + layout.minOffsetBytes(0, group * layout.groupSize);
+      return loadScale(layout.mins, k.at(packed, at));
+    };
+    Rows group{k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows};
+    // Panel by panel: only one panel's integer sums live at a time.
+    for (int64_t panel = 0; panel < columns.panels; ++panel)
+      multiplyBlock({codes, scale, min}, group, panel, 1, columns.panels, inner);
+    return inner;
+  });
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t panel = 0; panel < columns.panels; ++panel)
+      storeOut(tile, columns, k.add(firstRow, row), panel, sums[row * columns.panels + panel]);
+}
+
+// ---- Panel ----
+void DotGenerator::emitPanel(const TileOperands &tile, Value scratch) {
+  int64_t numBlocks = llvm::divideCeil(tile.depth, kBlockDepth), blocksPerPass = shape.depth / kBlockDepth;
+  auto many = [&] {
+    forColumns(tile, [&](const Columns &columns) {
+      auto pass = [&](Value firstBlock, int64_t count) {
+        unpackPanels(panelAddress(tile, columns), columns.panels, tile.depth, firstBlock, count, scratch);
+        forRows(tile.numRows, [&](Value firstRow, int64_t rows) {
+          panelTile(tile, columns, firstRow, rows, firstBlock, count, scratch);
+        });
+      };
+      // The sums wait in `out` between passes; a stored and reloaded f32 is the same f32. The first pass starts at 0.
+      k.loop(k.index(0), tile.numRows, 1, [&](Value row) {
+        for (int64_t panel = 0; panel < columns.panels; ++panel)
+          storeOut(tile, columns, row, panel, k.lanesOf(0));
+      });
+      int64_t full = numBlocks / blocksPerPass;
+      if (full > 0)
+        k.loop(k.index(0), k.index(full), 1, [&](Value n) { pass(k.mul(n, blocksPerPass), blocksPerPass); });
+      if (numBlocks % blocksPerPass != 0)
+        pass(k.index(full * blocksPerPass), numBlocks % blocksPerPass);
+    });
+  };
+  k.when(k.less(tile.numRows, k.index(kFewRows + 1)), [&] {
+    TileShape whole = shape;
+    shape.rows = std::min(shape.rows, kFewRowTile);
+    emitDirect(tile);
+    shape = whole;
+  }, many);
+}
+
+// scratch [block]: codes [step][panel], scales [group][panel], mins [group][panel], 64 bytes each.
+void DotGenerator::unpackPanels(Value weights, int64_t panels, int64_t panelDepth, Value firstBlock,
+                                int64_t numBlocks, Value scratch) {
+  k.loop(k.index(0), k.index(numBlocks), 1, [&](Value block) {
+    Value source = k.at(weights, k.mul(k.add(firstBlock, block), layout.blockBytes()));
+    Value target = k.at(scratch, k.mul(block, dotBlockBytes(layout, panels)));
+    auto line = [&](int64_t number, int64_t panel) { return k.at(target, (number * panels + panel) * kLineBytes); };
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      Value packed = k.at(source, panel * layout.panelBytes(panelDepth));
+      for (int64_t step = 0; step < kStepsPerBlock; ++step)
+        k.store(dot.codes(packed, step), line(step, panel), kLineBytes);
+      for (int64_t group = 0; group < layout.numGroups(); ++group) {
+        int64_t at = group * layout.groupSize;
+        Value scale = loadScale(layout.scales, k.at(packed, layout.scaleOffsetBytes(0, at)));
+        k.store(scale, line(kStepsPerBlock + group, panel), kLineBytes);
+        if (layout.mins == ScaleType::None)
+          continue;
+        Value min = loadScale(layout.mins, k.at(packed, layout.minOffsetBytes(0, at)));
+        k.store(min, line(kStepsPerBlock + layout.numGroups() + group, panel), kLineBytes);
+      }
+    }
+  });
+}
+
+void DotGenerator::panelTile(const TileOperands &tile, const Columns &columns, Value firstRow, int64_t rows,
+                             Value firstBlock, int64_t numBlocks, Value scratch) {
+  int64_t panels = columns.panels;
+  Accumulators sums;
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t panel = 0; panel < panels; ++panel)
+      sums.push_back(loadOut(tile, columns, k.add(firstRow, row), panel));
+  Value x = k.at(tile.x, k.add(k.mul(firstRow, tile.xStride), k.mul(firstBlock, kActivationBytes)));
+  sums = k.loop(k.index(0), k.index(numBlocks), 1, sums, [&](Value block, ValueRange carried) {
+    Accumulators inner(carried);
+    Value unpacked = k.at(scratch, k.mul(block, dotBlockBytes(layout, panels)));
+    auto line = [&](Type type, int64_t number, int64_t panel) {
+      return k.load(type, k.at(unpacked, (number * panels + panel) * kLineBytes), kLineBytes);
+    };
+    auto codes = [&](int64_t panel, int64_t step) {
+      return dot.operand(line(k.lanes(k.b.getI32Type()), step, panel));
+    };
+    auto scale = [&](int64_t panel, int64_t group) { return line(k.lanesF32(), kStepsPerBlock + group, panel); };
+    auto min = [&](int64_t panel, int64_t group) {
+      return line(k.lanesF32(), kStepsPerBlock + layout.numGroups() + group, panel);
+    };
+    multiplyBlock({codes, scale, min}, {k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows}, 0, panels,
+                  panels, inner);
+    return inner;
+  });
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t panel = 0; panel < panels; ++panel)
+      storeOut(tile, columns, k.add(firstRow, row), panel, sums[row * panels + panel]);
+}
+
+}  // namespace girih::cpu
