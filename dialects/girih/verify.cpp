@@ -58,7 +58,7 @@ LogicalResult ConcatRowsOp::verify() {
       return emitOpError("concat_rows_c2: operand ") << part << " and result " << result << " differ in storage";
     int64_t interleave = getInterleave();
     if (interleave < 0 || (interleave > 0 && (part.getDimSize(0) % interleave != 0 ||
-                                              part.getDimSize(0) * getParts().size() != result.getDimSize(0))))
+                                              part.getDimSize(0) * int64_t(getParts().size()) != result.getDimSize(0))))
       return emitOpError("concat_rows_c3: operand has ")
              << part.getDimSize(0) << " rows; interleaved by " << interleave << " all need the same multiple of it";
     numRows += part.getDimSize(0);
