@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Measures what the other benches are held against: read bandwidth of a buffer and the rate of f32 multiply-adds.
+// Measures what the other benches are held against: read bandwidth of a buffer and the rate of each arithmetic unit.
 //
 //   roofline_bench [--threads N] [--bytes B] [--format json]
 //
 // Bandwidth is that of reading one buffer again and again, as decode reads the weights: give the weights' size, since
-// a model that fits the last-level cache is not bound by DRAM. The arithmetic roof is that of f32 (the accumulation of
-// `exact`); integer and matrix units have higher ones.
+// a model that fits the last-level cache is not bound by DRAM. The arithmetic roofs (unit_peaks.h) are those of f32 and
+// of the integer and matrix units that this machine has.
+#include "bench/kernels/unit_peaks.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -20,13 +22,16 @@
 namespace {
 
 constexpr int kRepetitions = 9; // the best one counts: a roof is what can be had, not what is usual
-constexpr int64_t kFmaRounds = 4'000'000;
-
 using Vector = float __attribute__((vector_size(64)));
+
+struct UnitRate {
+  const char *name = "";
+  double gigaopsPerSecond = 0;
+};
 
 struct Measured {
   double gigabytesPerSecond = 0;
-  double gigaflopsPerSecond = 0;
+  std::vector<UnitRate> units;
 };
 
 // Sums whole cache lines in eight independent chains, so that loads, not additions, are what is waited for.
@@ -41,21 +46,6 @@ __attribute__((target_clones("avx512f", "avx2", "default"))) float readAll(const
   float total = 0;
   for (const Vector &sum : sums)
     total += sum[0];
-  return total;
-}
-
-// Twelve chains of fused multiply-adds, which hides four cycles of latency on two ports with room to spare.
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) float multiplyAdd(float seed) {
-  Vector sums[12];
-  for (int chain = 0; chain < 12; ++chain)
-    sums[chain] = Vector{} + seed * float(chain);
-  const Vector factor = Vector{} + 0.999f, addend = Vector{} + 0.5f;
-  for (int64_t round = 0; round < kFmaRounds; ++round)
-    for (Vector &sum : sums)
-      sum = sum * factor + addend; // contracted to one fused multiply-add
-  float total = 0;
-  for (const Vector &sum : sums)
-    total += sum[3];
   return total;
 }
 
@@ -85,11 +75,15 @@ Measured measure(int numThreads, int64_t numBytes) {
     for (int64_t pass = 0; pass < numPasses; ++pass)
       sink[thread * 16] += readAll(buffer.data() + thread * share, share);
   });
-  double computing = bestSeconds(numThreads, [&](int thread) { sink[thread * 16] += multiplyAdd(float(thread)); });
+  Measured measured;
+  measured.gigabytesPerSecond = double(numPasses) * share * numThreads * sizeof(float) / reading / 1e9;
+  for (const girih::bench::UnitPeak &unit : girih::bench::unitPeaks()) {
+    double computing = bestSeconds(numThreads, [&](int thread) { sink[thread * 16] += unit.run(); });
+    measured.units.push_back({unit.name, double(numThreads) * unit.operations / computing / 1e9});
+  }
   if (sink[0] == 42.0f) // keeps the results alive
     std::puts("");
-  const double numFlops = double(numThreads) * kFmaRounds * 12 * 16 * 2;
-  return {double(numPasses) * share * numThreads * sizeof(float) / reading / 1e9, numFlops / computing / 1e9};
+  return measured;
 }
 
 } // namespace
@@ -112,9 +106,16 @@ int main(int argc, char **argv) {
     }
   }
   Measured measured = measure(numThreads, numBytes);
-  std::printf(isJson ? "{\"threads\": %d, \"bytes\": %lld, \"read_gigabytes_per_second\": %.2f, "
-                       "\"f32_gigaflops_per_second\": %.1f}\n"
-                     : "%d threads reading %lld bytes: %.2f GB/s; f32 multiply-adds: %.1f GFLOP/s\n",
-              numThreads, static_cast<long long>(numBytes), measured.gigabytesPerSecond, measured.gigaflopsPerSecond);
+  auto bytes = static_cast<long long>(numBytes);
+  if (isJson)
+    std::printf("{\"threads\": %d, \"bytes\": %lld, \"read_gigabytes_per_second\": %.2f, \"gigaops_per_second\": {", numThreads, bytes,
+                measured.gigabytesPerSecond);
+  else
+    std::printf("%d threads reading %lld bytes: %.2f GB/s; multiplies and adds:\n", numThreads, bytes, measured.gigabytesPerSecond);
+  for (size_t index = 0; index < measured.units.size(); ++index)
+    std::printf(isJson ? "%s\"%s\": %.1f" : "%s  %-10s %8.1f G/s\n", isJson && index ? ", " : "", measured.units[index].name,
+                measured.units[index].gigaopsPerSecond);
+  if (isJson)
+    std::printf("}}\n");
   return 0;
 }

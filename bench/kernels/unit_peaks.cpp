@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loops of independent chains, so that neither latency nor loads but the unit itself is what is waited for.
+#include "bench/kernels/unit_peaks.h"
+
+#include <cstdint>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace girih::bench {
+namespace {
+
+constexpr int64_t kRounds = 2'000'000;
+constexpr int kChains = 12; // hides a latency of four to six cycles on two ports with room to spare
+
+#if defined(__x86_64__)
+
+__attribute__((target("avx512f"))) float wideMultiplyAdd() {
+  __m512 sums[kChains], factor = _mm512_set1_ps(0.999f), addend = _mm512_set1_ps(0.5f);
+  for (int chain = 0; chain < kChains; ++chain)
+    sums[chain] = _mm512_set1_ps(float(chain));
+  for (int64_t round = 0; round < kRounds; ++round)
+    for (__m512 &sum : sums)
+      sum = _mm512_fmadd_ps(sum, factor, addend);
+  float total = 0;
+  for (const __m512 &sum : sums)
+    total += _mm512_cvtss_f32(sum);
+  return total;
+}
+
+__attribute__((target("avx2,fma"))) float multiplyAdd() {
+  __m256 sums[kChains], factor = _mm256_set1_ps(0.999f), addend = _mm256_set1_ps(0.5f);
+  for (int chain = 0; chain < kChains; ++chain)
+    sums[chain] = _mm256_set1_ps(float(chain));
+  for (int64_t round = 0; round < kRounds; ++round)
+    for (__m256 &sum : sums)
+      sum = _mm256_fmadd_ps(sum, factor, addend);
+  float total = 0;
+  for (const __m256 &sum : sums)
+    total += _mm256_cvtss_f32(sum);
+  return total;
+}
+
+// Without a dot instruction: pairs of bytes, then pairs of those, then the sum. The empty asm makes each round's
+// product new, or the compiler would compute it once.
+__attribute__((target("avx2"))) float byteDotInThree() {
+  __m256i sums[kChains] = {}, left = _mm256_set1_epi8(3), right = _mm256_set1_epi8(-5), ones = _mm256_set1_epi16(1);
+  for (int64_t round = 0; round < kRounds; ++round)
+    for (__m256i &sum : sums) {
+      asm volatile("" : "+x"(left));
+      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(left, right), ones));
+    }
+  float total = 0;
+  for (const __m256i &sum : sums)
+    total += float(_mm256_extract_epi32(sum, 0));
+  return total;
+}
+
+__attribute__((target("avx512f,avx512bw,avx512vnni"))) float byteDot() {
+  __m512i sums[kChains] = {}, left = _mm512_set1_epi8(3), right = _mm512_set1_epi8(-5);
+  for (int64_t round = 0; round < kRounds; ++round)
+    for (__m512i &sum : sums)
+      sum = _mm512_dpbusd_epi32(sum, left, right);
+  float total = 0;
+  for (const __m512i &sum : sums)
+    total += float(_mm512_cvtsi512_si32(sum));
+  return total;
+}
+
+constexpr int64_t kTileRounds = 200'000;
+
+struct alignas(64) TileShapes {
+  uint8_t palette = 1, startRow = 0, reserved[14] = {};
+  uint16_t rowBytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+// By asm: gcc 12's intrinsic tells the compiler of 8 of the 64 bytes that are read.
+void configureTiles() {
+  static const TileShapes shapes;
+  asm volatile("ldtilecfg %0" : : "m"(shapes));
+}
+void releaseTiles() { asm volatile("tilerelease"); }
+
+// Four accumulators of two by two tiles, as a kernel uses them.
+float tileByteDot() {
+  configureTiles();
+  asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3\n\t"
+               "tilezero %%tmm4\n\ttilezero %%tmm5\n\ttilezero %%tmm6\n\ttilezero %%tmm7" ::);
+  for (int64_t round = 0; round < kTileRounds; ++round)
+    asm volatile("tdpbssd %%tmm6, %%tmm4, %%tmm0\n\ttdpbssd %%tmm7, %%tmm4, %%tmm1\n\t"
+                 "tdpbssd %%tmm6, %%tmm5, %%tmm2\n\ttdpbssd %%tmm7, %%tmm5, %%tmm3" ::);
+  releaseTiles();
+  return 0;
+}
+
+float tileBrainFloatDot() {
+  configureTiles();
+  asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3\n\t"
+               "tilezero %%tmm4\n\ttilezero %%tmm5\n\ttilezero %%tmm6\n\ttilezero %%tmm7" ::);
+  for (int64_t round = 0; round < kTileRounds; ++round)
+    asm volatile("tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\ttdpbf16ps %%tmm7, %%tmm4, %%tmm1\n\t"
+                 "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n\ttdpbf16ps %%tmm7, %%tmm5, %%tmm3" ::);
+  releaseTiles();
+  return 0;
+}
+
+// The processor's word is not enough: the kernel grants tiles on request, to the whole process.
+bool areTilesGranted() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx))
+    return false;
+  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25, kBf16 = 1u << 22;
+  return (edx & (kTile | kInt8 | kBf16)) == (kTile | kInt8 | kBf16) &&
+         ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+#endif
+
+float plainMultiplyAdd() {
+  float sums[kChains * 4] = {};
+  for (int64_t round = 0; round < kRounds; ++round)
+    for (float &sum : sums)
+      sum = sum * 0.999f + 0.5f; // contracted to one fused multiply-add where there is one
+  float total = 0;
+  for (float sum : sums)
+    total += sum;
+  return total;
+}
+
+} // namespace
+
+std::vector<UnitPeak> unitPeaks() {
+  std::vector<UnitPeak> units;
+#if defined(__x86_64__)
+  constexpr double kPerRound = 2.0 * kChains * kRounds;
+  bool hasWide = __builtin_cpu_supports("avx512f");
+  if (hasWide)
+    units.push_back({"f32", wideMultiplyAdd, 16 * kPerRound});
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    units.push_back({hasWide ? "f32_avx2" : "f32", multiplyAdd, 8 * kPerRound});
+    units.push_back({"int8_avx2", byteDotInThree, 32 * kPerRound});
+  }
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni"))
+    units.push_back({"int8_vnni", byteDot, 64 * kPerRound});
+  if (areTilesGranted()) {
+    constexpr double kTilesPerRun = 4.0 * kTileRounds;
+    units.push_back({"bf16_amx", tileBrainFloatDot, kTilesPerRun * 16 * 16 * 32 * 2});
+    units.push_back({"int8_amx", tileByteDot, kTilesPerRun * 16 * 16 * 64 * 2});
+  }
+#endif
+  if (units.empty())
+    units.push_back({"f32", plainMultiplyAdd, 2.0 * 4 * kChains * kRounds});
+  return units;
+}
+
+} // namespace girih::bench
