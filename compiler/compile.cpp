@@ -10,6 +10,7 @@
 #include "compiler/open_graph.h"
 #include "compiler/pipeline.h"
 #include "compiler/report.h"
+#include "dialects/girih/dialect.h"
 #include "dialects/machine/json.h"
 #include "dialects/register.h"
 #include "runtime/base/sha256.h"
@@ -119,7 +120,7 @@ private:
       return invalidArgument("numerics exact keeps the KV cache in f32, not in " + kvType + "; leave --kv out, or use "
                              "--numerics fast");
     if (options.isas.empty())
-      return invalidArgument("no instruction set to compile for; avx2 and avx512 are known");
+      return invalidArgument("no instruction set to compile for; avx2, avx512 and amx are known");
     return {};
   }
 
@@ -282,6 +283,15 @@ private:
       m.numParameters += uint64_t(tensor.numElements);
   }
 
+  // Every kernel keeps one order of operations whatever its tiles (docs of girih.qmatmul), so a token's result depends on
+  // the rest of the step only where the number of tokens chooses between entries of different arithmetic.
+  static bool hasOneArithmetic(ModuleOp module) {
+    WalkResult result = module.walk([](dialect::QMatmulOp op) {
+      return getElementTypeOrSelf(op.getX()).isBF16() ? WalkResult::interrupt() : WalkResult::advance();
+    });
+    return !result.wasInterrupted();
+  }
+
   void fillExecutables(program::Tables &tables, const std::vector<PlannedWeight> &plan) const {
     std::set<uint64_t> layouts;
     for (const PlannedWeight &weight : plan)
@@ -298,10 +308,10 @@ private:
       executable.scratchBytesPerThread = isa.step.scratchBytesPerThread;
       executable.layoutIds.assign(layouts.begin(), layouts.end());
       executable.preference = preference += kLargerVectorsFirst;
+      bool isInvariant = hasOneArithmetic(*isa.module);
       ModuleOp(*isa.module).walk([&](func::FuncOp function) {
         if (auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens"))
-          // Every kernel keeps one order of operations whatever its tiles: see docs of girih.qmatmul.
-          executable.entries.push_back({function.getName().str(), uint32_t(maxTokens.getInt()), true});
+          executable.entries.push_back({function.getName().str(), uint32_t(maxTokens.getInt()), isInvariant});
       });
       tables.executables.push_back(std::move(executable));
     }

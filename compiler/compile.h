@@ -17,7 +17,7 @@ struct CompileOptions {
   std::string outputPath;  // the .girih file
   std::string graphPath;   // MLIR: a graph of the checkpoint's weights; empty: the one that its config describes
   girih_backend_query_fn backend = nullptr;  // whose compile table makes the executables
-  std::vector<std::string> isas = {"avx2", "avx512"};
+  std::vector<std::string> isas = {"avx2", "avx512", "amx"};
   std::string numerics = "fast";  // "exact", "fast"
   std::string kvType;             // "f32", "f16"; empty: f32 in exact, f16 else
   std::string machineJson;        // a machine to compile for instead of this one; empty: this one

@@ -40,7 +40,7 @@ void addOp(Operation *op, int64_t numTokens, double units, DispatchCost &cost) {
     cost.operations += 2 * rows * columns * depth;
     cost.bytes += (weight ? packedBytes(weight) : 0) + 4 * rows * (depth + columns);
     double columnTile = double(matmul.getColumnTile().value_or(16)), depthTile = double(matmul.getKTile().value_or(0));
-    bool panel = matmul.getStrategy() == StringRef("panel");
+    bool panel = matmul.getStrategy() == StringRef("panel") || matmul.getStrategy() == StringRef("matrix");
     cost.footprintBytes += (panel ? 4 * depthTile * columnTile : 0) +
                            4 * double(matmul.getRowTile().value_or(1)) * (depth + columnTile);
     return;

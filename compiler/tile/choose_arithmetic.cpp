@@ -10,6 +10,8 @@
 #include "dialects/machine/dialect.h"
 #include "runtime/weights/packed_layout.h"
 
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+
 namespace girih::compiler {
 #define GEN_PASS_DEF_CHOOSEARITHMETIC
 #include "compiler/tile/passes.h.inc"
@@ -21,7 +23,7 @@ using girih::machine::DescriptionAttr;
 
 namespace {
 
-enum class Arithmetic { F32, I8 };
+enum class Arithmetic { F32, I8, BF16 };
 
 struct Facts {
   StringRef numerics;
@@ -37,8 +39,17 @@ bool hasIntegerCodes(Type weight) {
   return layout.isOk() && !layout->isDense && !layout->hasFloatCodes();
 }
 
+// A matrix unit rounds in its own way, so it is for `fast` alone; with fewer rows than its tile has it stays half empty.
+bool suitsMatrixUnit(QMatmulOp op, const Facts &facts) {
+  girih::machine::UnitAttr unit = facts.machine.matrixUnitFor("bf16");
+  return facts.numerics == "fast" && unit && isa<PackedType>(op.getW().getType()) &&
+         facts.maxTokens >= unit.getTile().getRows();
+}
+
 Arithmetic choose(QMatmulOp op, const Facts &facts) {
   bool mayRound = facts.numerics == "invariant" || facts.numerics == "fast";
+  if (suitsMatrixUnit(op, facts))
+    return Arithmetic::BF16;
   if (mayRound && hasIntegerCodes(op.getW().getType()) && facts.machine.unitFor("i8"))
     return Arithmetic::I8;
   return Arithmetic::F32;
@@ -60,6 +71,25 @@ Value quantized(Value x, DenseMap<Value, Value> &made) {
   return codes;
 }
 
+// `x` rounded to bf16, likewise.
+Value rounded(Value x, DenseMap<Value, Value> &made) {
+  Value &halves = made[x];
+  if (halves)
+    return halves;
+  OpBuilder b(x.getContext());
+  b.setInsertionPointAfterValue(x);
+  Location loc = x.getLoc();
+  Value init = tensor::EmptyOp::create(b, loc, tensor::getMixedSizes(b, loc, x), b.getBF16Type());
+  SmallVector<AffineMap> maps(2, b.getMultiDimIdentityMap(2));
+  SmallVector<utils::IteratorType> parallel(2, utils::IteratorType::parallel);
+  auto round = [](OpBuilder &inner, Location at, ValueRange elements) {
+    Value half = arith::TruncFOp::create(inner, at, inner.getBF16Type(), elements[0]);
+    linalg::YieldOp::create(inner, at, half);
+  };
+  halves = linalg::GenericOp::create(b, loc, init.getType(), x, init, maps, parallel, round).getResult(0);
+  return halves;
+}
+
 struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<ChooseArithmeticPass> {
   void runOnOperation() override {
     auto numerics = getOperation()->getAttrOfType<StringAttr>("girih.numerics");
@@ -71,10 +101,13 @@ struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<Choose
       if (!maxTokens)
         continue;
       Facts facts{numerics.getValue(), machine, maxTokens.getInt()};
-      DenseMap<Value, Value> codes;
+      DenseMap<Value, Value> codes, halves;
       function.walk([&](QMatmulOp op) {
-        if (choose(op, facts) == Arithmetic::I8)
+        Arithmetic arithmetic = choose(op, facts);
+        if (arithmetic == Arithmetic::I8)
           op.getXMutable().assign(quantized(op.getX(), codes));
+        if (arithmetic == Arithmetic::BF16)
+          op.getXMutable().assign(rounded(op.getX(), halves));
       });
     }
   }

@@ -11,7 +11,8 @@ def ChooseArithmetic : Pass<"girih-choose-arithmetic", "::mlir::ModuleOp"> {
     Reads the module's `girih.numerics` ("exact", "invariant" or "fast") and `girih.machine`, the weight's layout and the
     function's `girih.max_tokens`. *exact*, or no numerics: f32, nothing changes. *invariant* and *fast*: where the
     weight's codes are integers and the machine has an i8 unit, x becomes the codes of one `girih.quantize_rows`, which
-    all matmuls that read the same x share. The element type of x is the only trace of the choice.
+    all matmuls that read the same x share. *fast*, where the machine has a matrix unit of bf16 and the function's steps
+    can fill its rows: x is rounded to bf16, likewise once. The element type of x is the only trace of the choice.
 
     Example:
     ```mlir
@@ -30,7 +31,8 @@ def ChooseArithmetic : Pass<"girih-choose-arithmetic", "::mlir::ModuleOp"> {
     // CHECK: girih.qmatmul ins({{.*}} : tensor<?x64xi8>
     ```
   }];
-  let dependentDialects = ["::mlir::tensor::TensorDialect"];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect",
+    "::mlir::tensor::TensorDialect"];
 }
 
 def SelectStrategy : Pass<"girih-select-strategy", "::mlir::ModuleOp"> {
@@ -39,7 +41,8 @@ def SelectStrategy : Pass<"girih-select-strategy", "::mlir::ModuleOp"> {
     Reads the module's `girih.machine` and each step function's `girih.max_tokens`; writes `strategy`, `row_tile`,
     `column_tile` and `k_tile` on every `girih.qmatmul` and `query_tile` on every cached `girih.attention`. Register
     tiles maximise multiply-adds per load within the vector registers; a panel's depth keeps the dequantised panel
-    within half of the level that follows L1. Fails when the machine has no f32 unit or no level.
+    within half of the level that follows L1. With x of bf16 the strategy is "matrix", its tile that of the machine's
+    matrix unit twice in both directions. Fails when the machine has no f32 unit or no level.
 
     Example:
     ```mlir

@@ -32,6 +32,7 @@ struct Budget {
   int64_t registers;
   int64_t nearBytes;  // the first level: L1 or scratchpad
   int64_t farBytes;   // the next one
+  girih::machine::TileAttr matrix = {};  // of the matrix unit, where there is one
 };
 
 // How many multiply-adds a load feeds, the larger the better: a panel's weights take a load for each register, a
@@ -79,6 +80,8 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
     auto levels = machine.getLevels();
     Budget budget{std::max<int64_t>(1, kVirtualLanes / unit.getLanes()), unit.getRegisters(),
                   levels[0].getSizeBytes(), levels[levels.size() > 1 ? 1 : 0].getSizeBytes()};
+    if (girih::machine::UnitAttr matrix = machine.matrixUnitFor("bf16"))
+      budget.matrix = matrix.getTile();
     for (auto function : getOperation().getOps<func::FuncOp>()) {
       auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens");
       if (!maxTokens)
@@ -92,6 +95,8 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
     auto weight = dyn_cast<PackedType>(op.getW().getType());
     if (!weight)
       return;
+    if (getElementTypeOrSelf(op.getX()).isBF16() && budget.matrix)
+      return selectMatrix(op, weight, budget);
     Builder b(op);
     int64_t numPanels = llvm::divideCeil(weight.getColumns(), kVirtualLanes);
     bool direct = maxTokens <= kMaxDirectRows;
@@ -103,6 +108,20 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
     int64_t depth = llvm::alignTo(weight.getDepth(), kBlockDepth);
     int64_t fits = roundDown(budget.farBytes / 2 / (tile.panels * kVirtualLanes * 4), kBlockDepth);
     op.setKTileAttr(b.getI64IntegerAttr(direct ? depth : std::clamp(fits, kBlockDepth, depth)));
+  }
+
+  // Two tiles of rows by two of columns share what they load. The weights of a pass stay in three quarters of the
+  // first level while all rows go by; passes over k are equally deep.
+  void selectMatrix(QMatmulOp op, PackedType weight, const Budget &budget) {
+    Builder b(op);
+    int64_t columns = 2 * budget.matrix.getColumns(), blockBytes = 2 * columns * kBlockDepth;
+    int64_t numBlocks = llvm::divideCeil(weight.getDepth(), kBlockDepth);
+    int64_t most = std::max<int64_t>(1, budget.nearBytes / 4 * 3 / blockBytes);
+    int64_t numPasses = llvm::divideCeil(numBlocks, most);
+    op.setStrategyAttr(b.getStringAttr("matrix"));
+    op.setRowTileAttr(b.getI64IntegerAttr(2 * budget.matrix.getRows()));
+    op.setColumnTileAttr(b.getI64IntegerAttr(columns));
+    op.setKTileAttr(b.getI64IntegerAttr(kBlockDepth * int64_t(llvm::divideCeil(numBlocks, numPasses))));
   }
 
   void selectAttention(AttentionOp op, int64_t maxTokens, const Budget &budget) {

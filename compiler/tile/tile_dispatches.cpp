@@ -50,7 +50,7 @@ std::pair<QMatmulOp, OpOperand *> anchorOf(Operation *root, const llvm::SmallPtr
 // [T, N] tile of a matmul: several row groups share a panel; a unit is one column tile wide.
 SmallVector<int64_t> matmulTile(QMatmulOp matmul) {
   int64_t rows = matmul.getRowTile().value_or(1), columns = matmul.getColumnTile().value_or(16);
-  bool panel = matmul.getStrategy() == StringRef("panel");
+  bool panel = matmul.getStrategy() == StringRef("panel") || matmul.getStrategy() == StringRef("matrix");
   int64_t numColumns = cast<ShapedType>(matmul.getInit().getType()).getDimSize(1);
   if (ShapedType::isDynamic(numColumns) || numColumns % columns != 0)
     columns = 0;  // one unit spans all columns; the kernel masks the last panel

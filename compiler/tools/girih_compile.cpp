@@ -60,12 +60,11 @@ bool parseTarget(llvm::StringRef target, std::vector<std::string> &isas, std::st
     return false;
   }
   if (isa.empty())
-    isas = {"avx2", "avx512"};
-  else if (isa == "avx2" || isa == "avx512" || isa == "native")
+    isas = {"avx2", "avx512", "amx"};
+  else if (isa == "avx2" || isa == "avx512" || isa == "amx" || isa == "native")
     isas = {isa.str()};
   else {
-    error = isa == "amx" ? "target cpu:amx is not built yet; cpu:avx2, cpu:avx512 and cpu:native are"
-                         : "--target names instruction set \"" + isa.str() + "\"; avx2, avx512 and native are built";
+    error = "--target names instruction set \"" + isa.str() + "\"; avx2, avx512, amx and native are built";
     return false;
   }
   return true;
@@ -83,7 +82,7 @@ int main(int argc, char **argv) {
   cl::opt<std::string> output("o", cl::desc("the program file to write (default: the input's name with .girih)"),
                               cl::value_desc("file"), cl::cat(category));
   cl::opt<std::string> target("target", cl::init("cpu"),
-                              cl::desc("cpu (all x86 variants), cpu:avx2, cpu:avx512 or cpu:native"),
+                              cl::desc("cpu (all x86 variants), cpu:avx2, cpu:avx512, cpu:amx or cpu:native"),
                               cl::value_desc("target"), cl::cat(category));
   cl::opt<std::string> numerics("numerics", cl::init("fast"),
                                 cl::desc("exact: f32 throughout, the reference's own tokens; fast: KV cache in f16"),
@@ -109,7 +108,7 @@ int main(int argc, char **argv) {
                          cl::desc("do not ask the f64 reference for the answer that `girih verify` compares with"),
                          cl::cat(category));
   cl::opt<bool> quiet("quiet", cl::desc("no progress"), cl::cat(category));
-  cl::opt<std::string> printMachine("print-machine", cl::desc("print this machine as JSON, seen through avx2 or avx512"),
+  cl::opt<std::string> printMachine("print-machine", cl::desc("print this machine as JSON, seen through avx2, avx512 or amx"),
                                     cl::value_desc("isa"), cl::cat(category));
   cl::HideUnrelatedOptions(category);
   std::string errors;

@@ -25,8 +25,8 @@ class Girih_StructuredOp<string opMnemonic, list<Trait> traits = []>
 
 def Girih_Shaped : AnyTypeOf<[AnyRankedTensor, AnyStridedMemRef]>;
 def Girih_Matrix : AnyTypeOf<[2DTensorOf<[F32]>, MemRefRankOf<[F32], [2]>]>;
-// Activations of a matmul: f32, or blocks of 8-bit codes as `girih.quantize_rows` writes them.
-def Girih_Activations : AnyTypeOf<[2DTensorOf<[F32, I8]>, MemRefRankOf<[F32, I8], [2]>]>;
+// Activations of a matmul: f32, bf16, or blocks of 8-bit codes as `girih.quantize_rows` writes them.
+def Girih_Activations : AnyTypeOf<[2DTensorOf<[F32, BF16, I8]>, MemRefRankOf<[F32, BF16, I8], [2]>]>;
 def Girih_CodeMatrix : AnyTypeOf<[2DTensorOf<[I8]>, MemRefRankOf<[I8], [2]>]>;
 def Girih_Heads : AnyTypeOf<[3DTensorOf<[F32]>, MemRefRankOf<[F32], [3]>]>;
 def Girih_Indices : AnyTypeOf<[1DTensorOf<[I32]>, MemRefRankOf<[I32], [1]>]>;
@@ -135,7 +135,8 @@ def Girih_QMatmulOp : Girih_StructuredOp<"qmatmul", [
     The element type of x says the arithmetic. *f32*: as above. *i8*, the blocks of `girih.quantize_rows`: for each
     group of k that shares a weight's scale, `acc = fma(float(sum of (wcode - offset) * xcode), wscale * xscale, acc)`
     with an exact integer sum, then `acc = fma(wmin, xscale * sum of xcode, acc)`, over ascending groups: the same
-    bits whatever the tiles and the instruction set.
+    bits whatever the tiles and the instruction set. *bf16*, for matrix units ("matrix"): the weights are rounded to
+    bf16 too, products are exact, and the machine adds them in f32 in pairs of k.
     `qmatmul_c1`: x and w agree in K; quantised x has ceil(K / 32) * 64 bytes a row. `qmatmul_c2`: with no column
     offset, out has N columns. `qmatmul_c3`: quantised x meets a packed weight.
 

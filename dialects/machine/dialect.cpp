@@ -24,9 +24,16 @@ void MachineDialect::initialize() {
 girih::machine::UnitAttr DescriptionAttr::unitFor(llvm::StringRef element) const {
   girih::machine::UnitAttr best;
   for (girih::machine::UnitAttr unit : getUnits())
-    if (unit.getElement() == element && (!best || unit.getLanes() > best.getLanes()))
+    if (unit.getElement() == element && !unit.getTile() && (!best || unit.getLanes() > best.getLanes()))
       best = unit;
   return best;
+}
+
+girih::machine::UnitAttr DescriptionAttr::matrixUnitFor(llvm::StringRef element) const {
+  for (girih::machine::UnitAttr unit : getUnits())
+    if (unit.getElement() == element && unit.getTile())
+      return unit;
+  return {};
 }
 
 LevelAttr DescriptionAttr::level(llvm::StringRef name) const {

@@ -36,20 +36,41 @@ def Machine_LevelAttr : Machine_Attr<"Level", "level"> {
     "int64_t":$latency_cycles, "int64_t":$shared_by, StringRefParameter<>:$source);
 }
 
+def Machine_TileAttr : Machine_Attr<"Tile", "tile"> {
+  let summary = "what one instruction of a matrix unit multiplies";
+  let description = [{
+    One instruction adds a `rows` x `depth` matrix times a `depth` x `columns` matrix to a `rows` x `columns` matrix.
+
+    Example:
+    ```mlir
+    #tile = #machine.tile<rows = 16, columns = 16, depth = 32>
+    ```
+  }];
+  let parameters = (ins "int64_t":$rows, "int64_t":$columns, "int64_t":$depth);
+}
+
 def Machine_UnitAttr : Machine_Attr<"Unit", "unit"> {
   let summary = "a kind of compute unit of one core";
   let description = [{
     `per_cycle` instructions of `lanes` elements of `element` can start each cycle, one multiply and one add each;
-    results take `latency_cycles`; `registers` of that width exist.
+    results take `latency_cycles`; `registers` of that width exist. A unit that multiplies matrices has a `tile`: then
+    `lanes` multiply-adds of one tile start each cycle, and a register holds a tile.
 
     Example:
     ```mlir
     #fma = #machine.unit<name = "fma", element = "f32", lanes = 16, per_cycle = 2, latency_cycles = 4, registers = 32,
         source = "CPUID avx512f">
+    #matrix = #machine.unit<name = "matrix", element = "bf16", lanes = 512, per_cycle = 1, latency_cycles = 52,
+        registers = 8, source = "CPUID amx-bf16", tile = <rows = 16, columns = 16, depth = 32>>
     ```
   }];
   let parameters = (ins StringRefParameter<>:$name, StringRefParameter<>:$element, "int64_t":$lanes,
-    "int64_t":$per_cycle, "int64_t":$latency_cycles, "int64_t":$registers, StringRefParameter<>:$source);
+    "int64_t":$per_cycle, "int64_t":$latency_cycles, "int64_t":$registers, StringRefParameter<>:$source,
+    OptionalParameter<"TileAttr">:$tile);
+  let builders = [AttrBuilder<(ins "::llvm::StringRef":$name, "::llvm::StringRef":$element, "int64_t":$lanes,
+    "int64_t":$per_cycle, "int64_t":$latency_cycles, "int64_t":$registers, "::llvm::StringRef":$source), [{
+    return $_get($_ctxt, name, element, lanes, per_cycle, latency_cycles, registers, source, TileAttr());
+  }]>];
 }
 
 def Machine_DescriptionAttr : Machine_Attr<"Description", "description"> {
@@ -74,8 +95,10 @@ def Machine_DescriptionAttr : Machine_Attr<"Description", "description"> {
     `barrier_ns` `=` $barrier_ns `,` `levels` `=` `[` $levels `]` `,` `units` `=` `[` $units `]` `>`
   }];
   let extraClassDeclaration = [{
-    // The unit with most lanes for `element` ("f32"), or null.
+    // The vector unit with most lanes for `element` ("f32"), or null.
     UnitAttr unitFor(llvm::StringRef element) const;
+    // The unit that multiplies tiles of `element` ("bf16"), or null.
+    UnitAttr matrixUnitFor(llvm::StringRef element) const;
     // The level by name, or null.
     LevelAttr level(llvm::StringRef name) const;
   }];

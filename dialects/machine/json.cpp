@@ -41,6 +41,9 @@ public:
     return 1;
   }
 
+  // Null when there is no such field.
+  const llvm::json::Value *optional(StringRef key) { return object ? object->get(key) : nullptr; }
+
   const llvm::json::Array &list(StringRef key) {
     static const llvm::json::Array empty;
     const llvm::json::Array *value = object ? object->getArray(key) : nullptr;
@@ -78,9 +81,14 @@ DescriptionAttr girih::machine::parseJson(mlir::MLIRContext *context, StringRef 
   llvm::SmallVector<UnitAttr> units;
   for (const llvm::json::Value &value : top.list("units")) {
     Fields f(value, "unit " + std::to_string(units.size()), error);
+    TileAttr tile;
+    if (const llvm::json::Value *shape = f.optional("tile")) {
+      Fields t(*shape, "tile of unit " + std::to_string(units.size()), error);
+      tile = TileAttr::get(context, t.number("rows"), t.number("columns"), t.number("depth"));
+    }
     units.push_back(UnitAttr::get(context, f.text("name"), f.text("element"), f.number("lanes"),
                                   f.number("per_cycle"), f.number("latency_cycles"), f.number("registers"),
-                                  f.text("source")));
+                                  f.text("source"), tile));
   }
   auto description = DescriptionAttr::get(context, top.text("name"), top.text("kind"), top.number("cores"),
                                           top.number("clock_mhz"), top.number("barrier_ns"), levels, units);
@@ -118,6 +126,12 @@ std::string girih::machine::printJson(DescriptionAttr description) {
           json.attribute("latency_cycles", unit.getLatencyCycles());
           json.attribute("registers", unit.getRegisters());
           json.attribute("source", unit.getSource());
+          if (TileAttr tile = unit.getTile())
+            json.attributeObject("tile", [&] {
+              json.attribute("rows", tile.getRows());
+              json.attribute("columns", tile.getColumns());
+              json.attribute("depth", tile.getDepth());
+            });
         });
     });
   });

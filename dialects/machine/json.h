@@ -5,7 +5,8 @@
 //  "levels": [{"name": "L1", "size_bytes": 49152, "bytes_per_cycle": 128, "latency_cycles": 5, "shared_by": 1,
 //              "source": "CPUID leaf 4"}, ...],
 //  "units":  [{"name": "fma", "element": "f32", "lanes": 16, "per_cycle": 2, "latency_cycles": 4, "registers": 32,
-//              "source": "CPUID avx512f"}, ...]}
+//              "source": "CPUID avx512f"},
+//             {"name": "matrix", "element": "bf16", ..., "tile": {"rows": 16, "columns": 16, "depth": 32}}, ...]}
 #pragma once
 
 #include "dialects/machine/dialect.h"

@@ -169,6 +169,8 @@ std::vector<ComputeUnit> readUnits(const std::vector<std::string> &features) {
     units.push_back({"dot_bf16", "bf16", registerBytes / 2, 1, 6, registers, "CPUID avx512bf16"});
   if (has(features, "avx512vnni") || has(features, "avxvnni"))
     units.push_back({"dot_i8", "i8", registerBytes, 2, 5, registers, has(features, "avx512vnni") ? "CPUID avx512vnni" : "CPUID avxvnni"});
+  if (has(features, "amx-bf16"))
+    units.push_back({"matrix", "bf16", 512, 1, 52, 8, "CPUID amx-bf16", true});
   return units;
 }
 
@@ -200,10 +202,14 @@ std::string machineJson(const MachineDescription &machine) {
     writer.beginObject().member("name", level.name).member("size_bytes", level.sizeBytes).member("bytes_per_cycle", level.bytesPerCycle)
         .member("latency_cycles", level.latencyCycles).member("shared_by", level.sharedBy).member("source", level.source).endObject();
   writer.endArray().key("units").beginArray();
-  for (const ComputeUnit &unit : machine.units)
+  for (const ComputeUnit &unit : machine.units) {
     writer.beginObject().member("name", unit.name).member("element", unit.element).member("lanes", unit.lanes)
         .member("per_cycle", unit.perCycle).member("latency_cycles", unit.latencyCycles).member("registers", unit.registers)
-        .member("source", unit.source).endObject();
+        .member("source", unit.source);
+    if (unit.multipliesTiles)
+      writer.key("tile").beginObject().member("rows", 16).member("columns", 16).member("depth", 32).endObject();
+    writer.endObject();
+  }
   writer.endArray().arrayMember("features", machine.features).arrayMember("allowed_processors", machine.allowedProcessors);
   writer.key("processor_quota");
   if (machine.processorQuota > 0)

@@ -26,6 +26,7 @@ struct ComputeUnit {
   int64_t latencyCycles = 0;
   int64_t registers = 0;
   std::string source;
+  bool multipliesTiles = false;  // of 16 rows x 16 columns x 32 k
 };
 
 struct MachineDescription {

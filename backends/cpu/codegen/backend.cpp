@@ -5,7 +5,7 @@
 #include "backends/cpu/codegen/emit_object.h"
 #include "backends/cpu/codegen/microkernels/dot_generator.h"
 #include "backends/cpu/codegen/microkernels/isa_table.h"
-#include "backends/cpu/codegen/microkernels/tile_generator.h"
+#include "backends/cpu/codegen/microkernels/matrix_generator.h"
 #include "backends/cpu/codegen/passes.h"
 #include "dialects/girih/dialect.h"
 
@@ -23,7 +23,7 @@ Expected<CpuTarget> cpuTarget(const std::string &name) {
   if (!isa && name == "native")
     return unavailable("this machine has no AVX2 with FMA and F16C; those are the least a step needs");
   if (!isa)
-    return notFound("CPU variant \"" + name + "\" is not known; avx2, avx512 and native are");
+    return notFound("CPU variant \"" + name + "\" is not known; " + isaNames() + " are, and native");
   CpuTarget target = {isa->name.str(), isa->cpu.str(), isa->features.str(), {}};
   SmallVector<StringRef> features;
   isa->features.split(features, ',');
@@ -36,9 +36,11 @@ Expected<CpuTarget> cpuTarget(const std::string &name) {
 int64_t kernelScratchBytes(Operation *module) {
   int64_t bytes = 0;
   module->walk([&](dialect::QMatmulOp op) {
+    TileShape shape{1, int64_t(op.getColumnTile().value_or(32)) / kLanes, int64_t(op.getKTile().value_or(128))};
+    if (op.getStrategy() == "matrix")
+      bytes = std::max(bytes, matrixScratchBytes(shape));
     if (op.getStrategy() != "panel")
       return;
-    TileShape shape{1, int64_t(op.getColumnTile().value_or(32)) / kLanes, int64_t(op.getKTile().value_or(128))};
     bytes = std::max(bytes, panelScratchBytes(shape));
     // Codes taken apart: more than an f32 panel only for odd layouts, but as exact to say.
     auto weight = dyn_cast<dialect::PackedType>(op.getW().getType());

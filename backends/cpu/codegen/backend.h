@@ -14,12 +14,12 @@ namespace girih::cpu {
 
 // A row of the ISA table as the writer of a program needs it.
 struct CpuTarget {
-  std::string isa;                    // "avx2" or "avx512"
+  std::string isa;                    // "avx2", "avx512" or "amx"
   std::string llvmCpu, llvmFeatures;  // what LLVM generates code for
   std::vector<std::string> required;  // CPUID features the loader must find: "avx2", "fma", "f16c", ...
 };
 
-// `name`: "avx2", "avx512", or "native" for the best that this machine grants. Fails: NotFound, Unavailable.
+// `name`: "avx2", "avx512", "amx", or "native" for the best that this machine grants. Fails: NotFound, Unavailable.
 Expected<CpuTarget> cpuTarget(const std::string &name);
 
 struct StepImage {

@@ -2,6 +2,8 @@
 // describe: this machine as data, seen through one instruction set.
 #include "backends/cpu/codegen/describe.h"
 
+#include "backends/cpu/codegen/microkernels/isa_table.h"
+
 #include "llvm/Support/MemoryBuffer.h"
 
 #include <cpuid.h>
@@ -43,6 +45,12 @@ Figure clockMhz() {
   return {2500, "assumed"};
 }
 
+// 16 x 16 x 32 multiply-adds take 16 cycles, a cycle a row.
+girih::machine::UnitAttr bf16TileUnit(mlir::MLIRContext *context) {
+  auto tile = girih::machine::TileAttr::get(context, 16, 16, 32);
+  return girih::machine::UnitAttr::get(context, "matrix", "bf16", 512, 1, 52, 8, "CPUID amx-bf16", tile);
+}
+
 int64_t numCores() {
   cpu_set_t set;
   return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
@@ -51,7 +59,8 @@ int64_t numCores() {
 }  // namespace
 
 DescriptionAttr girih::cpu::describeMachine(mlir::MLIRContext *context, llvm::StringRef isa) {
-  bool wide = isa != "avx2";
+  const IsaTraits *traits = findIsa(isa);
+  bool wide = traits && traits->hasWideVectors;
   int64_t lanes = wide ? 16 : 8;
   Figure l1 = cacheBytes(1, 32 << 10), l2 = cacheBytes(2, 512 << 10), l3 = cacheBytes(3, 8 << 20);
   int64_t cores = numCores();
@@ -62,8 +71,10 @@ DescriptionAttr girih::cpu::describeMachine(mlir::MLIRContext *context, llvm::St
       LevelAttr::get(context, "L3", l3.value, 10, 70, cores, l3.source),
       LevelAttr::get(context, "memory", int64_t(1) << 40, 5, 300, cores, "assumed: 13 GB/s a core at 2.6 GHz"),
   };
-  girih::machine::UnitAttr units[] = {girih::machine::UnitAttr::get(
+  llvm::SmallVector<girih::machine::UnitAttr> units = {girih::machine::UnitAttr::get(
       context, "fma", "f32", lanes, 2, 4, wide ? 32 : 16, wide ? "CPUID avx512f" : "CPUID avx2, fma")};
+  if (traits && traits->hasTiles)
+    units.push_back(bf16TileUnit(context));
   Figure clock = clockMhz();
   return DescriptionAttr::get(context, ("x86-64 " + isa).str(), "cpu", cores, clock.value, 200, levels, units);
 }

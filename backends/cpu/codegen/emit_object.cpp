@@ -3,6 +3,7 @@
 #include "backends/cpu/codegen/emit_object.h"
 
 #include "backends/cpu/codegen/backend.h"
+#include "backends/cpu/codegen/microkernels/isa_table.h"
 
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/Analysis/TargetLibraryInfo.h"
@@ -44,6 +45,7 @@ std::unique_ptr<llvm::TargetMachine> makeTargetMachine(const CpuTarget &target, 
 
 // Entries stay visible; all else is internal, so that nothing is kept or called through a table.
 void setAttributes(llvm::Module &module, const CpuTarget &target, const std::vector<std::string> &entries) {
+  bool hasWideVectors = findIsa(target.isa)->hasWideVectors;
   for (llvm::Function &function : module) {
     if (function.isDeclaration())
       continue;
@@ -52,8 +54,8 @@ void setAttributes(llvm::Module &module, const CpuTarget &target, const std::vec
     function.setDSOLocal(true);
     function.addFnAttr("target-cpu", target.llvmCpu);
     function.addFnAttr("target-features", target.llvmFeatures);
-    function.addFnAttr("prefer-vector-width", target.isa == "avx512" ? "512" : "256");
-    function.addFnAttr("min-legal-vector-width", target.isa == "avx512" ? "512" : "256");
+    function.addFnAttr("prefer-vector-width", hasWideVectors ? "512" : "256");
+    function.addFnAttr("min-legal-vector-width", hasWideVectors ? "512" : "256");
     function.addFnAttr("no-builtins");
     function.addFnAttr(llvm::Attribute::NoUnwind);
   }

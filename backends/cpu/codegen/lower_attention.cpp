@@ -269,7 +269,7 @@ struct LowerAttention : impl::LowerAttentionBase<LowerAttention> {
   void runOnOperation() override {
     const IsaTraits *traits = findIsa(isa);
     if (!traits) {
-      getOperation().emitError("isa \"") << isa << "\" is not known; avx2 and avx512 are";
+      getOperation().emitError("isa \"") << isa << "\" is not known; " << isaNames() << " are";
       return signalPassFailure();
     }
     SmallVector<AttentionOp> attentions;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih-cpu-lower-qmatmul: matmuls with stored weights, and lookups of their rows, become microkernels.
 #include "backends/cpu/codegen/microkernels/dot_generator.h"
+#include "backends/cpu/codegen/microkernels/matrix_generator.h"
 #include "backends/cpu/codegen/microkernels/tile_generator.h"
 #include "backends/cpu/codegen/microkernels/unpack_formats.h"
 #include "backends/cpu/codegen/passes.h"
@@ -45,7 +46,11 @@ FailureOr<PackedLayout> layoutOf(Operation *op, PackedType type) {
 
 bool isQuantized(QMatmulOp op) { return getElementTypeOrSelf(op.getX().getType()).isInteger(8); }
 
+bool isForTiles(QMatmulOp op) { return getElementTypeOrSelf(op.getX().getType()).isBF16(); }
+
 int64_t lanesOf(QMatmulOp op, const TileShape &shape) {
+  if (isForTiles(op))
+    return 0;  // tile registers, the same eight for any shape
   if (!isQuantized(op))
     return lanesNeeded(shape);
   return op.getStrategy() == StringRef("panel") ? dotLanesPanel(shape) : dotLanesDirect(shape);
@@ -71,7 +76,7 @@ TileOperands operandsOf(KernelBuilder &k, QMatmulOp op, int64_t panelBytes) {
   TileOperands tile;
   tile.depth = cast<PackedType>(op.getW().getType()).getDepth();
   tile.x = k.addressOf(op.getX());
-  tile.xStride = k.mul(k.strideOf(op.getX(), 0), isQuantized(op) ? 1 : 4);
+  tile.xStride = k.mul(k.strideOf(op.getX(), 0), getElementTypeOrSelf(op.getX()).getIntOrFloatBitWidth() / 8);
   tile.out = k.addressOf(op.getInit());
   tile.outStride = k.mul(k.strideOf(op.getInit(), 0), 4);
   tile.numRows = k.extentOf(op.getInit(), 0);
@@ -110,6 +115,18 @@ LogicalResult emitWith(Generator &&generator, KernelBuilder &k, QMatmulOp op, co
   return success();
 }
 
+LogicalResult emitOnTiles(KernelBuilder &k, QMatmulOp op, const PackedLayout &layout, const IsaTraits &isa,
+                          const TileOperands &tile, const TileShape &shape) {
+  if (!isa.hasTiles || op.getStrategy() != StringRef("matrix"))
+    return op.emitOpError("x is bf16: that takes strategy \"matrix\" and an ISA with tiles, not \"")
+           << op.getStrategy().value_or("direct") << "\" for " << isa.name;
+  Value scratch = scratchFor(k, op, shape, matrixScratchBytes(shape));
+  if (!scratch)
+    return failure();
+  MatrixGenerator(k, layout, isa, shape).emit(tile, scratch);
+  return success();
+}
+
 LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa) {
   OpBuilder b(op);
   KernelBuilder k(b, op.getLoc());
@@ -119,6 +136,8 @@ LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa) {
     return failure();
   int64_t depth = cast<PackedType>(op.getW().getType()).getDepth();
   TileOperands tile = operandsOf(k, op, layout->panelBytes(depth));
+  if (isForTiles(op))
+    return emitOnTiles(k, op, *layout, isa, tile, *shape);
   if (!isQuantized(op))
     return emitWith(TileGenerator(k, *layout, isa, *shape), k, op, tile, *shape, panelScratchBytes(*shape));
   if (layout->hasFloatCodes())

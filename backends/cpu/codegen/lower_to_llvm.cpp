@@ -56,7 +56,7 @@ void buildLoweringPipeline(OpPassManager &pipeline, llvm::StringRef isa) {
 void registerCpuCodegen() {
   registerGirihCpuPasses();
   struct Options : PassPipelineOptions<Options> {
-    Option<std::string> isa{*this, "isa", llvm::cl::desc("avx2 or avx512"), llvm::cl::init("avx512")};
+    Option<std::string> isa{*this, "isa", llvm::cl::desc("avx2, avx512 or amx"), llvm::cl::init("avx512")};
   };
   PassPipelineRegistration<Options> pipeline(
       "girih-cpu", "From a scheduled step to the LLVM dialect",

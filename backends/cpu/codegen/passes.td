@@ -11,7 +11,7 @@ class CpuKernelPass<string passName> : Pass<passName, "::mlir::ModuleOp"> {
 }
 
 class CpuIsaPass<string passName> : CpuKernelPass<passName> {
-  let options = [Option<"isa", "isa", "std::string", "\"avx512\"", "the ISA row that kernels are made for: avx2 or avx512">];
+  let options = [Option<"isa", "isa", "std::string", "\"avx512\"", "the ISA row that kernels are made for: avx2, avx512 or amx">];
 }
 
 def LowerElementwise : CpuKernelPass<"girih-cpu-lower-elementwise"> {

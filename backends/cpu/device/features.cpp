@@ -2,10 +2,14 @@
 // CPUID and XGETBV, as one table of bits. Bit numbers: Intel SDM volume 2A, CPUID; volume 1, section 13.3.
 #include "backends/cpu/device/features.h"
 
+#include <cerrno>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace girih::cpu {
@@ -26,6 +30,7 @@ struct Feature {
 constexpr uint64_t kNoState = 0;
 constexpr uint64_t kVectorState = 0x6; // SSE and the upper halves of ymm
 constexpr uint64_t kMaskState = 0xe6;  // and k0-7, the upper halves of zmm0-15, zmm16-31
+constexpr uint64_t kTileState = 0x60000; // the tiles' configuration (bit 17) and the tiles (bit 18)
 
 constexpr Feature kFeatures[] = {
     {"sse4.2", 1, 0, kEcx, 20, kNoState},
@@ -52,6 +57,9 @@ constexpr Feature kFeatures[] = {
     {"avx512vpopcntdq", 7, 0, kEcx, 14, kMaskState},
     {"avx512fp16", 7, 0, kEdx, 23, kMaskState},
     {"avx512bf16", 7, 1, kEax, 5, kMaskState},
+    {"amx-tile", 7, 0, kEdx, 24, kTileState},
+    {"amx-bf16", 7, 0, kEdx, 22, kTileState},
+    {"amx-int8", 7, 0, kEdx, 25, kTileState},
 };
 
 // XCR0, or 0 where the kernel has not enabled XGETBV.
@@ -66,10 +74,35 @@ uint64_t savedState() {
   return (uint64_t{high} << 32) | low;
 }
 
+// Said because the difference in speed is large, and once because every part of a process may ask.
+void sayOnce(int refusal) {
+  static const bool isSaid = [&] {
+    std::fprintf(stderr, "girih: the kernel refuses AMX tiles to this process (%s); variants without them are used\n",
+                 std::strerror(refusal));
+    return true;
+  }();
+  (void)isSaid;
+}
+
 } // namespace
 
-std::vector<std::string> grantedFeatures() {
+int requestTiles() {
+  // Linux numbers these; older headers lack them. Bit 18 of XCR0 is the one that asks for permission.
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  static const int refusal = [] {
+    errno = 0;
+    return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0 ? 0 : errno;
+  }();
+  return refusal;
+}
+
+std::vector<std::string> grantedFeatures(int (*askForTiles)()) {
   uint64_t state = savedState();
+  bool hasTiles = (state & kTileState) == kTileState;
+  if (int refusal = hasTiles ? askForTiles() : 0) {
+    state &= ~kTileState;
+    sayOnce(refusal);
+  }
   std::vector<std::string> granted;
   for (const Feature &feature : kFeatures) {
     unsigned registers[4] = {};
@@ -104,7 +137,8 @@ std::string processorName() {
   return name.empty() ? "x86-64" : name;
 }
 #else
-std::vector<std::string> grantedFeatures() { return {}; }
+int requestTiles() { return ENOTSUP; }
+std::vector<std::string> grantedFeatures(int (*)()) { return {}; }
 std::vector<std::string> knownFeatures() { return {}; }
 std::string processorName() { return "unknown processor"; }
 #endif

@@ -7,10 +7,16 @@
 
 namespace girih::cpu {
 
+// Asks the kernel for the right to use AMX tiles, for the whole process, threads that run already included. 0, or the
+// errno of its refusal: ENOTSUP (sandboxes, old kernels), ENOSPC (some thread's signal stack is too small for tiles).
+// A refusal is no error: another variant of the program runs. The first one is said on stderr.
+int requestTiles();
+
 // Instruction-set extensions by LLVM's names ("avx2", "fma", "f16c", "avx512f", "avx512vnni", "amx-int8"), in
 // a fixed order. A vector extension is listed only when the kernel saves its registers (XGETBV), so what is
-// listed can be executed. AMX is not listed: Linux grants its tiles only to processes that ask.
-std::vector<std::string> grantedFeatures();
+// listed can be executed. Linux grants the tiles of AMX only to processes that ask: asks `askForTiles` where the
+// processor has them, and lists them when it does not refuse.
+std::vector<std::string> grantedFeatures(int (*askForTiles)() = requestTiles);
 
 // All names that grantedFeatures could list: an executable that requires another runs nowhere.
 std::vector<std::string> knownFeatures();

@@ -52,3 +52,43 @@ module attributes {girih.numerics = "fast", girih.machine = #machine.description
     return %y : tensor<?x64xf32>
   }
 }
+
+// -----
+
+#l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">
+#dot = #machine.unit<name = "dot", element = "i8", lanes = 64, per_cycle = 2, latency_cycles = 5, registers = 32, source = "test">
+#matrix = #machine.unit<name = "matrix", element = "bf16", lanes = 512, per_cycle = 1, latency_cycles = 52, registers = 8, source = "test", tile = <rows = 16, columns = 16, depth = 32>>
+!codes = !girih.packed<64 x 32, "p16:u4,f16,f16,32">
+module attributes {girih.numerics = "fast", girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1], units = [#dot, #matrix]>} {
+  // CHECK-LABEL: func.func @fills_the_matrix_unit
+  // CHECK: %[[H:.*]] = linalg.generic
+  // CHECK: arith.truncf {{.*}} : f32 to bf16
+  // CHECK-NOT: arith.truncf
+  // CHECK: girih.qmatmul ins(%[[H]], {{.*}} : tensor<?x32xbf16>
+  // CHECK: girih.qmatmul ins(%[[H]], {{.*}} : tensor<?x32xbf16>
+  func.func @fills_the_matrix_unit(%x: tensor<?x32xf32>, %w: !codes, %init: tensor<?x64xf32>) -> (tensor<?x64xf32>, tensor<?x64xf32>) attributes {girih.max_tokens = 16 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    %z = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y, %z : tensor<?x64xf32>, tensor<?x64xf32>
+  }
+  // CHECK-LABEL: func.func @has_too_few_rows_for_it
+  // CHECK: girih.quantize_rows
+  func.func @has_too_few_rows_for_it(%x: tensor<?x32xf32>, %w: !codes, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 8 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y : tensor<?x64xf32>
+  }
+}
+
+// -----
+
+#l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">
+#matrix = #machine.unit<name = "matrix", element = "bf16", lanes = 512, per_cycle = 1, latency_cycles = 52, registers = 8, source = "test", tile = <rows = 16, columns = 16, depth = 32>>
+!codes = !girih.packed<64 x 32, "p16:u4,f16,f16,32">
+module attributes {girih.numerics = "invariant", girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1], units = [#matrix]>} {
+  // CHECK-LABEL: func.func @matrix_units_are_for_fast_alone
+  // CHECK-NOT: arith.truncf
+  func.func @matrix_units_are_for_fast_alone(%x: tensor<?x32xf32>, %w: !codes, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 16 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y : tensor<?x64xf32>
+  }
+}

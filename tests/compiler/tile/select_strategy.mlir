@@ -47,3 +47,20 @@ module {
     return
   }
 }
+
+// -----
+
+#l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">
+#l2 = #machine.level<name = "L2", size_bytes = 2097152, bytes_per_cycle = 48, latency_cycles = 15, shared_by = 1, source = "test">
+#fma = #machine.unit<name = "fma", element = "f32", lanes = 16, per_cycle = 2, latency_cycles = 4, registers = 32, source = "test">
+#matrix = #machine.unit<name = "matrix", element = "bf16", lanes = 512, per_cycle = 1, latency_cycles = 52, registers = 8, source = "test", tile = <rows = 16, columns = 16, depth = 32>>
+module attributes {girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1, #l2], units = [#fma, #matrix]>} {
+  // CHECK-LABEL: func.func @matrix_unit
+  // CHECK: column_tile = 32 : i64, k_tile = 512 : i64, row_tile = 32 : i64, strategy = "matrix"
+  // CHECK: column_tile = 32 : i64, k_tile = 576 : i64, row_tile = 32 : i64, strategy = "matrix"
+  func.func @matrix_unit(%x: tensor<?x1536xbf16>, %w: !girih.packed<576 x 1536, "p16:u4,f16,f16,32">, %z: tensor<?x14336xbf16>, %v: !girih.packed<576 x 14336, "p16:u4,f16,f16,32">, %init: tensor<?x576xf32>) -> (tensor<?x576xf32>, tensor<?x576xf32>) attributes {girih.max_tokens = 512 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x1536xbf16>, !girih.packed<576 x 1536, "p16:u4,f16,f16,32">) outs(%init : tensor<?x576xf32>) -> tensor<?x576xf32>
+    %u = girih.qmatmul ins(%z, %v : tensor<?x14336xbf16>, !girih.packed<576 x 14336, "p16:u4,f16,f16,32">) outs(%init : tensor<?x576xf32>) -> tensor<?x576xf32>
+    return %y, %u : tensor<?x576xf32>, tensor<?x576xf32>
+  }
+}

@@ -15,7 +15,7 @@ namespace {
 
 TEST(IsaTable, RequiresOnlyWhatTheDeviceKnows) {
   std::vector<std::string> known = knownFeatures();
-  for (const char *name : {"avx2", "avx512"}) {
+  for (const char *name : {"avx2", "avx512", "amx"}) {
     const IsaTraits *isa = findIsa(name);
     ASSERT_NE(isa, nullptr) << name;
     llvm::SmallVector<llvm::StringRef> features;

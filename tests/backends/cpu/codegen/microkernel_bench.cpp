@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Speed of the microkernels on the shapes of the default model, beside the roofline. Not a test: prints a table.
-//   cpu_microkernel_bench [avx2|avx512] [threads] [filter]
+//   cpu_microkernel_bench [avx2|avx512|amx] [threads] [filter]
 #include "tests/backends/cpu/codegen/qmatmul_module.h"
 
 #include <algorithm>
@@ -50,8 +50,13 @@ void measure(const MatmulCase &c, const std::string &isa, int numThreads) {
   data.arena.assign(bytesOfArena(c), 0);
   std::mt19937 random(3);
   std::normal_distribution<float> normal;
-  for (int64_t i = 0; i < c.rows * c.depth; ++i)
-    data.arenaAt(0)[i] = normal(random);
+  for (int64_t i = 0; i < c.rows * c.depth; ++i) {
+    float value = normal(random);
+    if (std::string(c.strategy) == "matrix")
+      std::memcpy(data.arena.data() + 2 * i, reinterpret_cast<const char *>(&value) + 2, 2);  // bf16
+    else
+      data.arenaAt(0)[i] = value;
+  }
   double seconds = medianSeconds(**step, data, numThreads, c.rows > 16 ? 7 : 31);
   double flops = 2.0 * c.rows * c.columns * c.depth * c.numLayers, bytes = double(data.weights.size());
   std::printf("%-22s T=%-4ld N=%-5ld K=%-5ld %-3s %-6s MR=%-2ld NC=%-3ld KC=%-4ld unit=%-5ld %8.1f us %7.1f GF/s %6.1f GB/s\n",
@@ -69,7 +74,7 @@ int main(int argc, char **argv) {
   std::string filter = argc > 3 ? argv[3] : "";
   constexpr const char *kQ41 = "p16:u4,f16,f16,32";
   constexpr const char *kQ80 = "p16:s8,f16,none,32";
-  bool wide = std::string(isa) == "avx512";
+  bool wide = std::string(isa) != "avx2";
   std::vector<MatmulCase> cases;
   if (filter.empty() || filter == "decode") {
     for (int64_t tile : wide ? std::vector<int64_t>{16, 32, 48, 64} : std::vector<int64_t>{16, 32}) {
@@ -95,6 +100,22 @@ int main(int argc, char **argv) {
         cases.push_back({kQ41, 512, 3072, 576, "panel", mr, nc, kc, 3072 % (2 * nc) ? nc : 2 * nc, 2});
         cases.push_back({kQ41, 512, 576, 1536, "panel", mr, nc, kc, nc, 2});
       }
+  }
+  if (filter == "near") {  // outputs that stay in the second level, as those of fused dispatches do
+    for (int64_t rows : {1, 32, 128, 256, 512})
+      for (int64_t nc : {32, 64}) {
+        cases.push_back({kQ41, rows, nc, 576, "matrix", 32, 32, 576, nc, 3072 / nc});
+        for (int64_t kc : {512, 768})
+          cases.push_back({kQ41, rows, nc, 1536, "matrix", 32, 32, kc, nc, 576 / nc});
+      }
+  }
+  if (filter == "matrix") {
+    for (int64_t rows : {16, 32, 128, 512})
+      for (int64_t unit : {32, 64}) {
+        cases.push_back({kQ41, rows, 3072, 576, "matrix", 32, 32, 576, unit, 2});
+        cases.push_back({kQ41, rows, 576, 1536, "matrix", 32, 32, 512, unit, 2});
+      }
+    cases.push_back({kQ80, 16, 49152, 576, "matrix", 32, 32, 576, 64, 1});
   }
   if (std::getenv("GIRIH_BENCH_I8"))
     for (MatmulCase &c : cases)

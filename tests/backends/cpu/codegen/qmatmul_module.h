@@ -153,7 +153,7 @@ module attributes {girih.arena_bytes = $ARENA : i64, girih.scratch_bytes = $SCRA
     %yAt = arith.constant $YAT : index
     %units = arith.constant $UNITS : index
     %t = girih.step_extent "num_tokens"
-    %x = girih.buffer_at "arena"[%c0] rows %t : memref<?x$Kxf32>
+    %x = girih.buffer_at "arena"[%c0] rows %t : memref<?x$Kx$ELEMENT>
     %y = girih.buffer_at "arena"[%yAt] rows %t : memref<?x$Nxf32>
     $QUANTIZE
     %c1 = arith.constant 1 : index
@@ -184,7 +184,8 @@ module attributes {girih.arena_bytes = $ARENA : i64, girih.scratch_bytes = $SCRA
           outs(%codes : memref<1x$QBYTESxi8, strided<[$QBYTES, 1], offset: ?>>)
     } {girih.dispatch = "quantize"})";
   return replaced(text, {{"$QUANTIZE", c.isQuantized ? quantize : ""}, {"$X", c.isQuantized ? "%q" : "%x"},
-                         {"$TYPE", c.isQuantized ? "memref<?x$QBYTESxi8>" : "memref<?x$Kxf32>"},
+                         {"$TYPE", c.isQuantized ? "memref<?x$QBYTESxi8>" : "memref<?x$Kx$ELEMENT>"},
+                         {"$ELEMENT", std::string(c.strategy) == "matrix" ? "bf16" : "f32"},
                          {"$QAT", number(bytesOfX(c))}, {"$QBYTES", number(rowBytesOfCodes(c))},
                          {"$ARENA", number(placeOfY(c) + bytesOfY(c))}, {"$SCRATCH", number(bytesOfScratch(c))},
                          {"$YAT", number(placeOfY(c))}, {"$UNITS", number(c.columns / c.unitColumns)},

@@ -4,6 +4,7 @@
 
 #include "backends/cpu/codegen/backend.h"
 #include "backends/cpu/codegen/passes.h"
+#include "backends/cpu/device/features.h"
 #include "dialects/register.h"
 
 #include "mlir/IR/MLIRContext.h"
@@ -41,6 +42,7 @@ struct Team {
 
 Expected<std::unique_ptr<Step>> Step::compile(const std::string &text, const std::string &isa) {
   GIRIH_ASSIGN(CpuTarget target, cpuTarget(isa));
+  (void)requestTiles();  // a step with tiles would not run without
   mlir::DialectRegistry registry;
   dialect::registerDialects(registry);
   registerCpuDialects(registry);
@@ -106,12 +108,12 @@ void Step::run(StepData &data, int numThreads, const std::string &entry) const {
 }
 
 std::vector<std::string> runnableIsas() {
-  Expected<CpuTarget> native = cpuTarget("native");
-  if (!native.isOk())
-    return {};
-  if (native->isa == "avx2")
-    return {"avx2"};
-  return {"avx2", "avx512"};
+  std::vector<std::string> granted = grantedFeatures(), isas;
+  for (const char *isa : {"avx2", "avx512", "amx"})
+    if (llvm::all_of(cpuTarget(isa).value().required,
+                     [&](const std::string &feature) { return llvm::is_contained(granted, feature); }))
+      isas.push_back(isa);
+  return isas;
 }
 
 }  // namespace girih::cpu::test

@@ -6,6 +6,7 @@
 #include "tests/runtime/program/toy_program.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
@@ -74,6 +75,22 @@ TEST(Features, AgreeWithTheCompilersOwnProbe) {
   EXPECT_EQ(has("bmi2"), __builtin_cpu_supports("bmi2") != 0);
   EXPECT_FALSE(processorName().empty());
 #endif
+}
+
+TEST(Features, TilesAreListedOnlyWhenTheKernelGrantsThem) {
+  auto hasTiles = [](int (*ask)()) {
+    auto granted = grantedFeatures(ask);
+    return std::find(granted.begin(), granted.end(), "amx-tile") != granted.end();
+  };
+  EXPECT_FALSE(hasTiles([] { return ENOTSUP; }));
+  // Where the processor has none, nobody asks.
+  static int numQuestions = 0;
+  bool isListed = hasTiles([] { return ++numQuestions, 0; });
+  EXPECT_EQ(isListed, numQuestions == 1);
+  auto refused = grantedFeatures([] { return ENOSPC; }), known = knownFeatures();
+  EXPECT_EQ(std::count(refused.begin(), refused.end(), "amx-bf16"), 0);
+  EXPECT_EQ(std::count(known.begin(), known.end(), "amx-bf16"), 1);
+  EXPECT_EQ(std::count(refused.begin(), refused.end(), "avx2"), __builtin_cpu_supports("avx2") ? 1 : 0);
 }
 
 } // namespace

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// qmatmul on the matrix unit against sums in f64 of operands rounded to bf16, for every layout and odd extent; rows do
+// not depend on their neighbours; the hot loop is tile loads and products alone.
+#include "tests/backends/cpu/codegen/qmatmul_module.h"
+
+#include "backends/cpu/codegen/backend.h"
+
+#include <cmath>
+#include <cstring>
+#include <gmock/gmock.h>
+
+namespace girih::cpu::test {
+namespace {
+
+// To the nearest, ties to even, as the hardware rounds.
+uint16_t bfloatBits(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+double bfloatValue(uint16_t half) {
+  uint32_t bits = uint32_t{half} << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+bool canRun() {
+  for (const std::string &isa : runnableIsas())
+    if (isa == "amx")
+      return true;
+  return false;
+}
+
+std::vector<uint16_t> randomActivations(int64_t count) {
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal;
+  std::vector<uint16_t> x(count);
+  for (uint16_t &value : x)
+    value = bfloatBits(normal(random));
+  return x;
+}
+
+// The arena holds NaN wherever nothing was written: a tile that reads past a row would show.
+std::vector<float> run(const MatmulCase &c, const PackedWeight &weight, const std::vector<uint16_t> &x, int threads) {
+  auto step = Step::compile(moduleOf(c), "amx");
+  EXPECT_TRUE(step.isOk()) << step.status().message();
+  if (!step.isOk())
+    return {};
+  StepData data;
+  data.numTokens = c.rows;
+  data.weights = weight.bytes;
+  data.arena.assign(bytesOfX(c) + bytesOfY(c) + 4 * (c.kTile * c.columnTile * 4 + 128), 0xFF);
+  std::memcpy(data.arena.data(), x.data(), x.size() * 2);
+  (*step)->run(data, threads);
+  const float *y = data.arenaAt(bytesOfX(c));
+  return std::vector<float>(y, y + c.rows * c.columns);
+}
+
+class MatrixTest : public testing::TestWithParam<MatmulCase> {};
+
+TEST_P(MatrixTest, AgreesWithSumsInF64) {
+  if (!canRun())
+    GTEST_SKIP() << "this machine grants no tiles";
+  const MatmulCase &c = GetParam();
+  PackedWeight weight(c.layout, c.columns, c.depth, 7);
+  std::vector<uint16_t> x = randomActivations(c.rows * c.depth);
+  std::vector<float> y = run(c, weight, x, 1);
+  ASSERT_EQ(int64_t(y.size()), c.rows * c.columns);
+  for (int64_t t = 0; t < c.rows; ++t) {
+    for (int64_t n = 0; n < c.columns; ++n) {
+      double sum = 0, magnitude = 0;
+      for (int64_t k = 0; k < c.depth; ++k) {
+        double product = bfloatValue(x[t * c.depth + k]) * bfloatValue(bfloatBits(weight.at(n, k)));
+        sum += product;
+        magnitude += std::abs(product);
+      }
+      // Sums of K products in f32: 2^-24 of the magnitude a step, random in sign.
+      ASSERT_NEAR(y[t * c.columns + n], sum, 1e-6 * magnitude) << "row " << t << " column " << n;
+    }
+  }
+  EXPECT_EQ(run(c, weight, x, 2), y) << "two threads";
+}
+
+constexpr const char *kQ41 = "p16:u4,f16,f16,32";
+
+INSTANTIATE_TEST_SUITE_P(Layouts, MatrixTest, testing::ValuesIn([] {
+  std::vector<MatmulCase> cases;
+  for (const char *layout : {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f32,f32,32",
+                             "p16:u8,f16,f16,32", "p16:u8,f32,f32,32", "p16:s8,f32,none,16", "p16:u8,f32,f32,16",
+                             "p16:s8,f32,none,32", "p16:f16,none,none,32", "p16:bf16,none,none,32",
+                             "p16:f32,none,none,32"})
+    cases.push_back({layout, 5, 64, 96, "matrix", 32, 32, 96, 64});
+  return cases;
+}()));
+
+INSTANTIATE_TEST_SUITE_P(Extents, MatrixTest, testing::ValuesIn([] {
+  std::vector<MatmulCase> cases;
+  for (int64_t rows : {1, 15, 16, 17, 32, 33, 79})
+    for (int64_t columns : {1, 31, 80})
+      for (int64_t depth : {32, 33, 95})
+        cases.push_back({kQ41, rows, columns, depth, "matrix", 32, 32, 64, columns});
+  return cases;
+}()));
+
+INSTANTIATE_TEST_SUITE_P(Tiles, MatrixTest,
+                         testing::Values(MatmulCase{kQ41, 70, 192, 288, "matrix", 32, 64, 288, 64},
+                                         MatmulCase{kQ41, 70, 192, 288, "matrix", 32, 96, 128, 192},
+                                         MatmulCase{kQ41, 70, 176, 288, "matrix", 32, 48, 96, 176},
+                                         MatmulCase{kQ41, 40, 120, 352, "matrix", 32, 16, 320, 120}));
+
+TEST(MatrixRows, DoNotDependOnTheirNeighbours) {
+  if (!canRun())
+    GTEST_SKIP() << "this machine grants no tiles";
+  MatmulCase all = {kQ41, 53, 96, 160, "matrix", 32, 64, 160, 96}, one = all;
+  one.rows = 1;
+  PackedWeight weight(all.layout, all.columns, all.depth, 7);
+  std::vector<uint16_t> x = randomActivations(all.rows * all.depth);
+  std::vector<float> y = run(all, weight, x, 1);
+  for (int64_t t : {0, 15, 16, 31, 32, 47, 48, 52}) {
+    std::vector<uint16_t> row(x.begin() + t * all.depth, x.begin() + (t + 1) * all.depth);
+    std::vector<float> alone = run(one, weight, row, 1);
+    EXPECT_EQ(std::memcmp(alone.data(), &y[t * all.columns], all.columns * 4), 0) << "row " << t;
+  }
+}
+
+TEST(MatrixErrors, TilesAreNotMadeForOtherSets) {
+  auto step = Step::compile(moduleOf({kQ41, 5, 64, 96, "matrix", 32, 32, 96, 64}), "avx512");
+  ASSERT_FALSE(step.isOk());
+  EXPECT_THAT(std::string(step.status().message()), testing::HasSubstr("an ISA with tiles"));
+}
+
+}  // namespace
+}  // namespace girih::cpu::test
