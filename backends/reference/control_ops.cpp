@@ -4,6 +4,7 @@
 #include "backends/reference/tensor_ops.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
@@ -128,6 +129,12 @@ Status evaluateMax(Frame &frame, Operation &operation) {
   return {};
 }
 
+// A graph's own condition on its extents.
+Status evaluateAssert(Frame &frame, Operation &operation) {
+  auto op = cast<cf::AssertOp>(operation);
+  return frame.scalar(op.getArg()) != 0 ? Status() : invalidArgument("the graph asserts: " + op.getMsg().str());
+}
+
 struct Row {
   const char *name;
   Handler handler;
@@ -135,8 +142,8 @@ struct Row {
 
 constexpr Row kRows[] = {
     {"affine.apply", evaluateApply}, {"affine.max", evaluateMax}, {"affine.min", evaluateMin},
-    {"func.call", evaluateCall},     {"scf.for", evaluateFor},    {"scf.forall", evaluateForall},
-    {"scf.if", evaluateIf},
+    {"cf.assert", evaluateAssert},   {"func.call", evaluateCall}, {"scf.for", evaluateFor},
+    {"scf.forall", evaluateForall},  {"scf.if", evaluateIf},
 };
 
 } // namespace

@@ -206,8 +206,12 @@ ScalarFunction findScalarFunction(Operation &op) {
       return [](double a, double, double) { return roundToBf16(a); };
     return type.isF32() ? identity : nullptr;
   }
-  if (isa<arith::ExtUIOp>(op)) // an i1 is 0 or 1 here
-    return getElementTypeOrSelf(op.getOperand(0)).isInteger(1) ? identity : nullptr;
+  if (isa<arith::ExtUIOp>(op)) { // an i1 is 0 or 1 here
+    Type from = getElementTypeOrSelf(op.getOperand(0));
+    if (from.isInteger(32))
+      return [](double a, double, double) { return a < 0 ? a + 4294967296.0 : a; };
+    return from.isInteger(1) ? identity : nullptr;
+  }
   llvm::StringRef name = op.getName().getStringRef();
   for (const Row &row : kRows)
     if (name == row.name)

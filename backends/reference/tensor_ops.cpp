@@ -276,6 +276,18 @@ Status evaluateFromElements(Frame &frame, Operation &operation) {
   return {};
 }
 
+Status evaluateReshape(Frame &frame, Operation &operation) {
+  auto op = cast<tensor::ReshapeOp>(operation);
+  const Tensor &source = frame.tensor(op.getSource()), &wanted = frame.tensor(op.getShape());
+  std::vector<int64_t> shape(wanted.elements(), wanted.elements() + wanted.numElements());
+  GIRIH_TRY(checkShape(shape));
+  if (countElements(shape) != source.numElements())
+    return invalidArgument("a reshape of " + std::to_string(source.numElements()) + " elements to " +
+                           std::to_string(countElements(shape)));
+  frame.set(op.getResult(), source.reshaped(std::move(shape)));
+  return {};
+}
+
 struct Row {
   const char *name;
   Handler handler;
@@ -294,6 +306,7 @@ constexpr Row kRows[] = {
     {"tensor.from_elements", evaluateFromElements},
     {"tensor.insert", evaluateInsert},
     {"tensor.insert_slice", evaluateInsertSlice},
+    {"tensor.reshape", evaluateReshape},
     {"tensor.splat", evaluateSplat},
 };
 

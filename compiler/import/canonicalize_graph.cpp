@@ -6,6 +6,8 @@
 #include "compiler/import/drop_batch.h"
 #include "compiler/import/passes.h"
 
+#include "mlir/Dialect/Arith/Transforms/Passes.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Dialect/Linalg/Transforms/Transforms.h"
 #include "mlir/Dialect/Tensor/IR/TensorInferTypeOpInterfaceImpl.h"
 #include "mlir/Dialect/Tensor/Transforms/Transforms.h"
@@ -80,13 +82,29 @@ struct NameFill : OpRewritePattern<linalg::GenericOp> {
   }
 };
 
-// Whether `op` only changes the type of whole numbers.
-bool isIntegerCast(Operation *op) {
+// A transpose that was generalised is named again: whoever looks for views of a tensor sees it.
+struct NameTranspose : OpRewritePattern<linalg::GenericOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(linalg::GenericOp op, PatternRewriter &rewriter) const override {
+    std::optional<SmallVector<int64_t>> permutation = linalg::isaTransposeOpInterface(op);
+    if (!permutation || !op.hasPureTensorSemantics())
+      return rewriter.notifyMatchFailure(op, "does more than reorder dimensions");
+    rewriter.replaceOpWithNewOp<linalg::TransposeOp>(op, op.getDpsInputs()[0], op.getDpsInits()[0], *permutation);
+    return success();
+  }
+};
+
+// Whether `op` only computes with whole numbers, each from those at its place.
+bool isIntegerArithmetic(Operation *op) {
   auto generic = dyn_cast_or_null<linalg::GenericOp>(op);
-  return generic && generic.getNumDpsInputs() == 1 && generic.getNumReductionLoops() == 0 &&
-         llvm::all_of(generic.getBody()->without_terminator(), [](Operation &inner) {
-           return isa<arith::ExtSIOp, arith::ExtUIOp, arith::TruncIOp, arith::IndexCastOp>(inner);
-         });
+  if (!generic || generic.getNumReductionLoops() > 0)
+    return false;
+  return llvm::all_of(*generic.getBody(), [](Operation &inner) {
+    auto isWhole = [](Type type) { return type.isIntOrIndex(); };
+    return isa<arith::ArithDialect, linalg::LinalgDialect>(inner.getDialect()) &&
+           llvm::all_of(inner.getOperandTypes(), isWhole) && llvm::all_of(inner.getResultTypes(), isWhole);
+  });
 }
 
 struct CanonicalizeGraphPass : impl::CanonicalizeGraphBase<CanonicalizeGraphPass> {
@@ -97,18 +115,20 @@ struct CanonicalizeGraphPass : impl::CanonicalizeGraphBase<CanonicalizeGraphPass
   }
 
   void runOnOperation() override {
+    // What an importer relies on (extents above 0) holds of every step, and has no code.
+    getOperation().walk([](cf::AssertOp promise) { promise.erase(); });
     if (dropBatch(getOperation())) {
       // Casts travel from the ends inwards first, so that the batch is seen to be 1 everywhere.
       if (failed(clean()) || failed(foldUnitExtents(getOperation())))
         return signalPassFailure();
     }
     RewritePatternSet patterns(&getContext());
-    patterns.add<FoldTransposeIntoContraction, NameFill>(&getContext());
+    patterns.add<FoldTransposeIntoContraction, NameFill, NameTranspose>(&getContext());
     // Arithmetic on whole tensors has no destination; its general form does.
     linalg::populateElementwiseToLinalgConversionPatterns(patterns);
-    // Token ids come in many widths: whoever reads them casts them himself.
+    // Token ids and positions come in many widths: whoever reads them casts them himself.
     linalg::populateElementwiseOpsFusionPatterns(
-        patterns, [](OpOperand *operand) { return isIntegerCast(operand->get().getDefiningOp()); });
+        patterns, [](OpOperand *operand) { return isIntegerArithmetic(operand->get().getDefiningOp()); });
     linalg::GenericOp::getCanonicalizationPatterns(patterns, &getContext());
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       return signalPassFailure();
@@ -120,6 +140,9 @@ struct CanonicalizeGraphPass : impl::CanonicalizeGraphBase<CanonicalizeGraphPass
     OpPassManager passes("builtin.module");
     passes.addPass(createCanonicalizerPass());
     passes.addPass(createCSEPass());
+    // What counts a negative id from the end has nothing to do.
+    passes.addPass(arith::createArithIntRangeOpts());
+    passes.addPass(createCanonicalizerPass());
     return runPipeline(passes, getOperation());
   }
 };

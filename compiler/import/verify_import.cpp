@@ -4,6 +4,8 @@
 
 #include "dialects/girih/dialect.h"
 
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "llvm/ADT/StringMap.h"
 
 namespace girih::compiler {
@@ -48,10 +50,12 @@ LogicalResult verifyOp(Operation *op, llvm::StringMap<dialect::WeightOp> &weight
     return diagnostic;
   }
   Dialect *home = op->getDialect();
+  // Importers compute extents by affine.apply too, and state by cf.assert what they rely on.
   if (!isa_and_nonnull<BuiltinDialect, func::FuncDialect, arith::ArithDialect, math::MathDialect,
-                       tensor::TensorDialect, linalg::LinalgDialect>(home))
+                       tensor::TensorDialect, linalg::LinalgDialect>(home) &&
+      !isa<affine::AffineApplyOp, cf::AssertOp>(op))
     return op->emitOpError("is not part of an imported graph; it holds func, arith, math, tensor and linalg "
-                           "operations and girih.weight");
+                           "operations, affine.apply, cf.assert and girih.weight");
   if (auto constant = dyn_cast<arith::ConstantOp>(op))
     if (auto dense = dyn_cast<DenseElementsAttr>(constant.getValue()))
       if (!dense.isSplat() && isa<FloatType>(dense.getElementType()) &&

@@ -92,9 +92,16 @@ struct LookupToGatherRows : OpRewritePattern<linalg::GenericOp> {
         cast<linalg::YieldOp>(op.getBody()->getTerminator()).getOperand(0).getDefiningOp<tensor::ExtractOp>();
     if (!extract || !isStored(extract.getTensor()) || extract.getIndices().size() != 2)
       return rewriter.notifyMatchFailure(op, "reads no stored matrix");
-    auto row = extract.getIndices()[0].getDefiningOp<arith::IndexCastOp>();
+    Value row = extract.getIndices()[0];
     auto column = extract.getIndices()[1].getDefiningOp<linalg::IndexOp>();
-    if (!row || row.getIn() != op.getBody()->getArgument(0) || !column || column.getDim() != 1)
+    // Widening keeps an index: it is not negative, or the lookup has no meaning.
+    while (Operation *cast = row.getDefiningOp())
+      if (isa<arith::IndexCastOp, arith::IndexCastUIOp, arith::ExtSIOp, arith::ExtUIOp>(cast))
+        row = cast->getOperand(0);
+      else
+        break;
+    bool isIndexOfRow = row == op.getBody()->getArgument(0) && row.getType().isInteger(32);
+    if (!isIndexOfRow || !column || column.getDim() != 1)
       return rewriter.notifyMatchFailure(op, "not a whole row by its index");
     auto width = cast<RankedTensorType>(extract.getTensor().getType()).getDimSize(1);
     if (cast<RankedTensorType>(op->getResult(0).getType()).getDimSize(1) != width)

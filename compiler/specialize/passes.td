@@ -47,6 +47,28 @@ def InsertKvCache : Pass<"girih-insert-kv-cache", "::mlir::ModuleOp"> {
   let dependentDialects = ["::girih::dialect::GirihDialect", "::mlir::linalg::LinalgDialect"];
 }
 
+def PlaceParts : Pass<"girih-place-parts", "::mlir::ModuleOp"> {
+  let summary = "writes the parts of a concatenation where they belong";
+  let description = [{
+    Before: `tensor.concat` of channels or heads, as importers write a rotation. After: an empty tensor into which each
+    part is inserted; a part that is a view, or that others read too, is copied by an operation of its own. Leaves a
+    concatenation along a dynamic extent.
+
+    Example:
+    ```mlir
+    func.func @turned(%x: tensor<?x4xf32>, %y: tensor<?x4xf32>) -> tensor<?x8xf32> {
+      %z = tensor.concat dim(1) %x, %y : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x8xf32>
+      return %z : tensor<?x8xf32>
+    }
+    // CHECK: %[[LEFT:.*]] = linalg.copy ins(%arg0
+    // CHECK: tensor.insert_slice %[[LEFT]] into %{{.*}}[0, 0]
+    // CHECK: %[[RIGHT:.*]] = linalg.copy ins(%arg1
+    // CHECK: tensor.insert_slice %[[RIGHT]] into %{{.*}}[0, 4]
+    ```
+  }];
+  let dependentDialects = ["::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect"];
+}
+
 def SelectLogitRows : Pass<"girih-select-logit-rows", "::mlir::ModuleOp"> {
   let summary = "computes logits only for the tokens that are asked for";
   let description = [{

@@ -107,19 +107,26 @@ Status run(const Options &options) {
   for (size_t i = 0; i < positions.size(); ++i)
     positions[i] = static_cast<double>(i);
   GIRIH_ASSIGN(mlir::func::FuncOp entry, entryOf(*module, numTokens));
-  std::vector<Tensor> arguments = {Tensor({numTokens}, tokens), Tensor({numTokens}, positions)};
-  if (entry.getNumArguments() == 3) // the rows whose logits are wanted: all
-    arguments.emplace_back(std::vector<int64_t>{numTokens}, positions);
+  // Tokens, positions, and the rows whose logits are wanted: all. Another importer's graph may take a batch: of one.
+  std::vector<Tensor> arguments;
+  for (mlir::Type type : entry.getArgumentTypes()) {
+    auto tensor = mlir::dyn_cast<mlir::RankedTensorType>(type);
+    if (!tensor || tensor.getRank() == 0)
+      continue; // a cache
+    std::vector<int64_t> shape(tensor.getRank(), 1);
+    shape.back() = numTokens;
+    arguments.emplace_back(shape, arguments.empty() ? tokens : positions);
+  }
   GIRIH_ASSIGN(auto results, girih::reference::evaluate(*module, entry.getName(), arguments,
                                                         girih::reference::weightsOf(store)));
   const Tensor &logits = results.at(0);
-  int64_t vocabSize = logits.shape()[1];
-  for (int64_t row = 0; row < logits.shape()[0]; ++row) {
+  int64_t vocabSize = logits.shape().back();
+  for (int64_t row = 0; row < logits.numElements() / vocabSize; ++row) {
     const double *values = logits.elements() + row * vocabSize;
     int64_t best = std::max_element(values, values + vocabSize) - values;
     llvm::outs() << row << ": token " << best << ", logit " << llvm::format("%.6f", values[best]) << "\n";
   }
-  return options.logits.empty() ? Status() : writeNpy(options.logits, logits, options.asF64);
+  return options.logits.empty() ? Status() : writeNpy(options.logits, logits.reshaped({numTokens, vocabSize}), options.asF64);
 }
 
 } // namespace

@@ -32,7 +32,7 @@ func.func @transpose_returned(%w: tensor<64x32xf32>) -> tensor<32x64xf32> {
 // CHECK-SAME: (%[[TOKENS:.*]]: tensor<?xi32>) -> tensor<?x8xf32>
 // CHECK-NOT: tensor<1x
 // CHECK: linalg.generic {{.*}} ins(%[[TOKENS]] : tensor<?xi32>) outs(%{{.*}} : tensor<?x8xf32>)
-// CHECK: arith.extsi %{{.*}} : i32 to i64
+// CHECK: arith.extui %{{.*}} : i32 to i64
 // CHECK-NOT: tensor<1x
 func.func @main(%tokens: tensor<?x?xi64>) -> tensor<?x?x8xf32> {
   %c0 = arith.constant 0 : index
@@ -73,4 +73,29 @@ func.func @fill_as_generic(%init: tensor<?xf32>) -> tensor<?xf32> {
     linalg.yield %number : f32
   } -> tensor<?xf32>
   return %zeros : tensor<?xf32>
+}
+
+// -----
+
+// A shape of known numbers is a reshape of dimensions; what an exporter asserts of extents has no code.
+// CHECK-LABEL: func.func @main
+// CHECK-NOT: cf.assert
+// CHECK-NOT: tensor.reshape
+// CHECK: linalg.fill {{.*}} -> tensor<?x8xf32>
+func.func @main(%tokens: tensor<?x?xi64>) -> tensor<?x?x8xf32> {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %b = tensor.dim %tokens, %c0 : tensor<?x?xi64>
+  %s = tensor.dim %tokens, %c1 : tensor<?x?xi64>
+  %some = arith.cmpi sgt, %s, %c0 : index
+  cf.assert %some, "expected tokens"
+  %one = arith.constant 1.0 : f32
+  %empty = tensor.empty(%b, %s) : tensor<?x?x2x4xf32>
+  %heads = linalg.fill ins(%one : f32) outs(%empty : tensor<?x?x2x4xf32>) -> tensor<?x?x2x4xf32>
+  %batch = arith.index_cast %b : index to i64
+  %length = arith.index_cast %s : index to i64
+  %eight = arith.constant 8 : i64
+  %shape = tensor.from_elements %batch, %length, %eight : tensor<3xi64>
+  %y = tensor.reshape %heads(%shape) : (tensor<?x?x2x4xf32>, tensor<3xi64>) -> tensor<?x?x8xf32>
+  return %y : tensor<?x?x8xf32>
 }
