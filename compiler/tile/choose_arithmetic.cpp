@@ -55,6 +55,17 @@ Arithmetic choose(QMatmulOp op, const Facts &facts) {
   return Arithmetic::F32;
 }
 
+// The rows of `x`. Asked of what x is written to where possible: a question to x itself would be one more reader, and a
+// producer with two readers is computed in the tiles of neither.
+OpFoldResult rowsOf(OpBuilder &b, Value x) {
+  Value place = x;
+  while (auto op = place.getDefiningOp<DestinationStyleOpInterface>())
+    place = op.getTiedOpOperand(cast<OpResult>(place))->get();
+  if (auto empty = place.getDefiningOp<tensor::EmptyOp>())
+    return empty.getMixedSizes()[0];
+  return tensor::getMixedSize(b, x.getLoc(), x, 0);
+}
+
 // The codes of `x`, made where x is made, once for all matmuls that read it.
 Value quantized(Value x, DenseMap<Value, Value> &made) {
   Value &codes = made[x];
@@ -64,7 +75,7 @@ Value quantized(Value x, DenseMap<Value, Value> &made) {
   b.setInsertionPointAfterValue(x);
   Location loc = x.getLoc();
   auto type = cast<RankedTensorType>(x.getType());
-  SmallVector<OpFoldResult> extents{tensor::getMixedSize(b, loc, x, 0),
+  SmallVector<OpFoldResult> extents{rowsOf(b, x),
                                     b.getIndexAttr(activationRowBytes(type.getDimSize(1)))};
   Value init = tensor::EmptyOp::create(b, loc, extents, b.getI8Type());
   codes = QuantizeRowsOp::create(b, loc, init.getType(), x, init).getResult();
@@ -79,7 +90,8 @@ Value rounded(Value x, DenseMap<Value, Value> &made) {
   OpBuilder b(x.getContext());
   b.setInsertionPointAfterValue(x);
   Location loc = x.getLoc();
-  Value init = tensor::EmptyOp::create(b, loc, tensor::getMixedSizes(b, loc, x), b.getBF16Type());
+  SmallVector<OpFoldResult> extents{rowsOf(b, x), b.getIndexAttr(cast<RankedTensorType>(x.getType()).getDimSize(1))};
+  Value init = tensor::EmptyOp::create(b, loc, extents, b.getBF16Type());
   SmallVector<AffineMap> maps(2, b.getMultiDimIdentityMap(2));
   SmallVector<utils::IteratorType> parallel(2, utils::IteratorType::parallel);
   auto round = [](OpBuilder &inner, Location at, ValueRange elements) {
