@@ -203,8 +203,9 @@ def Girih_AttentionOp : Girih_StructuredOp<"attention", [AttrSizedOperandSegment
     *Cached form* (after insert_kv_cache): `kv` is given; keys are the positions of the token's own sequence in the
     cache, found through the step's block tables; positions come from the step.
     A tile of the cached form starts at token `offsets[0]` of the step and at kv head `offsets[1]`.
-    Sums run in order of position, 16 positions at a time, with one running maximum per row, so the result does not
-    depend on tiles or on the rest of the step. `attention_c1`: G divides H. `attention_c2`: either key and value, or
+    The cache is cut at multiples of `chunk` positions (64 divides it; 128 when absent). A chunk has one maximum, its
+    weights and sums are relative to it, and chunks are joined in order, so the result does not depend on tiles, on
+    who computes which chunk, or on the rest of the step. `attention_c1`: G divides H. `attention_c2`: either key and value, or
     kv. `attention_c3`: D of q and k agree.
 
     Example:
@@ -220,7 +221,7 @@ def Girih_AttentionOp : Girih_StructuredOp<"attention", [AttrSizedOperandSegment
   let arguments = (ins Girih_Heads:$q, Optional<Girih_Heads>:$key, Optional<Girih_Heads>:$value,
     Optional<Girih_KvType>:$kv, Variadic<Index>:$offsets, Girih_Heads:$init,
     F32Attr:$scale, OptionalAttr<I64Attr>:$window, OptionalAttr<F32Attr>:$soft_cap,
-    OptionalAttr<I64Attr>:$query_tile);
+    OptionalAttr<I64Attr>:$query_tile, OptionalAttr<I64Attr>:$chunk);
   let results = (outs Optional<3DTensorOf<[F32]>>:$result);
   let assemblyFormat = [{
     `ins` `(` $q `:` type($q) `)` (`keys` `(` $key^ `,` $value `:` type($key) `,` type($value) `)`)?

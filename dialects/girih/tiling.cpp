@@ -178,7 +178,8 @@ FailureOr<TilingResult> AttentionOp::getTiledImplementation(OpBuilder &b, ArrayR
   Value headBase = getOffsets().empty() ? Value() : getOffsets()[1];
   Value first[] = {shifted(b, loc, tokenBase, offsets[0]), shifted(b, loc, headBase, offsets[1])};
   auto tiled = AttentionOp::create(b, loc, init.getType(), qTile, Value(), Value(), getKv(), first, init,
-                                   getScaleAttr(), getWindowAttr(), getSoftCapAttr(), getQueryTileAttr());
+                                   getScaleAttr(), getWindowAttr(), getSoftCapAttr(), getQueryTileAttr(),
+                                   getChunkAttr());
   return tileOf(tiled, {qTile, init});
 }
 

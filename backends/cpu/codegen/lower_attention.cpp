@@ -25,7 +25,9 @@ namespace girih::cpu {
 namespace {
 
 // A group's state is in the function's frame; a thread's stack may be small.
-constexpr int64_t kMaxFrameBytes = 64 * 1024;
+constexpr int64_t kMaxFrameBytes = 96 * 1024;
+// Where select_strategy has not spoken.
+constexpr int64_t kDefaultChunk = 128;
 
 bool hasUnitInnerStride(Value memref) {
   SmallVector<int64_t> strides;
@@ -128,7 +130,7 @@ public:
 private:
   void describe(int64_t blockBytes) {
     KvType kv = op.getKv().getType();
-    shape = {headsPerGroupOf(op), kv.getKeyDim(), kv.getValueDim(), kv.getHeads(), blockBytes, kv.getElement(),
+    shape = {kv, headsPerGroupOf(op), blockBytes, static_cast<int64_t>(op.getChunk().value_or(kDefaultChunk)),
              op.getScale().convertToDouble(), std::nullopt, std::nullopt};
     if (op.getWindow())
       shape.window = static_cast<int64_t>(*op.getWindow());

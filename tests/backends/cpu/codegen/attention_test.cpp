@@ -16,6 +16,7 @@ struct Case {
   bool isHalf;
   int64_t window;  // 0: none
   float softCap;   // 0: none
+  int64_t chunk = 64;
 };
 
 void PrintTo(const Case &c, std::ostream *out) {
@@ -29,7 +30,9 @@ struct Chunk {
   int64_t past, now;
 };
 
-constexpr int64_t kMaxPositions = 80;
+constexpr int64_t kMaxPositions = 240;
+constexpr int64_t kLong = 210;
+const std::vector<Chunk> kJudged = {{2, 0, 18}, {1, 120, 33}, {0, kLong, 1}};
 constexpr int64_t kNumSequences = 3;
 constexpr int64_t kBlocksEach = kMaxPositions / 16;
 constexpr int64_t kLayerOffset = 128;  // the layer does not start at the block's start
@@ -97,16 +100,16 @@ std::string replaced(std::string text, std::initializer_list<std::pair<std::stri
 
 int64_t layerBytes(const Case &c) { return c.groups * 16 * (c.keyDim + c.valueDim) * (c.isHalf ? 2 : 4); }
 int64_t blockBytes(const Case &c) { return kLayerOffset + layerBytes(c) + 64; }
-constexpr int64_t kBufferBytes = 1 << 20;  // each of q, k, v, out
+constexpr int64_t kBufferBytes = 4 << 20;  // each of q, k, v, out
 
 std::string moduleOf(const Case &c, int64_t queryTile) {
   std::string text = R"(
-module attributes {girih.arena_bytes = 4194304 : i64, girih.scratch_bytes = 0 : i64} {
+module attributes {girih.arena_bytes = 16777216 : i64, girih.scratch_bytes = 0 : i64} {
   func.func @girih_step_t8(%args: !llvm.ptr, %thread: index, %threads: index) attributes {girih.entry} {
     %c0 = arith.constant 0 : index
-    %c1 = arith.constant 1048576 : index
-    %c2 = arith.constant 2097152 : index
-    %c3 = arith.constant 3145728 : index
+    %c1 = arith.constant 4194304 : index
+    %c2 = arith.constant 8388608 : index
+    %c3 = arith.constant 12582912 : index
     %layer = arith.constant 128 : index
     %groups = arith.constant $G : index
     %t = girih.step_extent "num_tokens"
@@ -133,7 +136,7 @@ module attributes {girih.arena_bytes = 4194304 : i64, girih.scratch_bytes = 0 : 
       girih.attention ins(%qi : memref<?x$Rx$Kxf32, strided<[$HK, $K, 1], offset: ?>>)
           cache(%kv[%first, %g] : !girih.kv<$G, $K, $V, $E>)
           outs(%oi : memref<?x$Rx$Vxf32, strided<[$HV, $V, 1], offset: ?>>)
-          {scale = 0.125 : f32, query_tile = $TILE : i64 $OPTIONS}
+          {scale = 0.125 : f32, query_tile = $TILE : i64, chunk = $CHUNK : i64 $OPTIONS}
     } {girih.distribution = "cyclic"}
     return
   }
@@ -144,7 +147,7 @@ module attributes {girih.arena_bytes = 4194304 : i64, girih.scratch_bytes = 0 : 
     options += ", window = " + n(c.window) + " : i64";
   if (c.softCap != 0)
     options += ", soft_cap = " + std::to_string(c.softCap) + " : f32";
-  return replaced(text, {{"$BLOCK", n(blockBytes(c))}, {"$UNIT", n(queryTile * 2)}, {"$TILE", n(queryTile)},
+  return replaced(text, {{"$BLOCK", n(blockBytes(c))}, {"$UNIT", n(queryTile * 2)}, {"$TILE", n(queryTile)}, {"$CHUNK", n(c.chunk)},
                          {"$OPTIONS", options}, {"$GK", n(c.groups * c.keyDim)}, {"$GV", n(c.groups * c.valueDim)},
                          {"$HK", n(c.heads * c.keyDim)}, {"$HV", n(c.heads * c.valueDim)},
                          {"$R", n(c.heads / c.groups)}, {"$H", n(c.heads)}, {"$G", n(c.groups)}, {"$K", n(c.keyDim)},
@@ -208,9 +211,9 @@ TEST_P(AttentionTest, MatchesPlainLoopsWhateverTheTiles) {
       ASSERT_TRUE(step.isOk()) << step.status().message();
       for (int numThreads : {1, 2}) {
         StepData data = emptyCache(c);
-        runStep(**step, data, contents, {{0, 0, 37}, {1, 0, 5}}, numThreads);
-        // Sequence 2 starts, 1 goes on by a chunk, 0 decodes one token.
-        std::vector<float> out = runStep(**step, data, contents, {{2, 0, 18}, {1, 5, 33}, {0, 37, 1}}, numThreads);
+        runStep(**step, data, contents, {{0, 0, kLong}, {1, 0, 120}}, numThreads);
+        // Sequence 2 starts, 1 goes on over the border of two chunks, 0 decodes one token.
+        std::vector<float> out = runStep(**step, data, contents, kJudged, numThreads);
         if (expected.empty())
           expected = out;
         EXPECT_EQ(std::memcmp(expected.data(), out.data(), out.size() * 4), 0) << "differs from the first variant";
@@ -226,7 +229,7 @@ TEST_P(AttentionTest, MatchesPlainLoopsWhateverTheTiles) {
     }
   }
   int64_t token = 0;
-  for (const Chunk &chunk : {Chunk{2, 0, 18}, Chunk{1, 5, 33}, Chunk{0, 37, 1}}) {
+  for (const Chunk &chunk : kJudged) {
     for (int64_t i = 0; i < chunk.now; ++i, ++token) {
       for (int64_t h = 0; h < c.heads; ++h) {
         std::vector<double> reference = contents.reference(chunk.sequence, chunk.past + i, h);
@@ -244,8 +247,8 @@ TEST_P(AttentionTest, MatchesPlainLoopsWhateverTheTiles) {
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
                          testing::Values(Case{9, 3, 64, 64, true, 0, 0}, Case{9, 3, 64, 64, false, 0, 0},
                                          Case{4, 4, 8, 8, false, 0, 0}, Case{8, 1, 40, 24, false, 0, 0},
-                                         Case{2, 1, 256, 256, true, 0, 0}, Case{4, 2, 33, 17, true, 0, 0},
-                                         Case{4, 2, 32, 32, true, 7, 0}, Case{4, 2, 32, 32, false, 20, 0},
+                                         Case{2, 1, 256, 256, true, 0, 0, 192}, Case{4, 2, 33, 17, true, 0, 0},
+                                         Case{4, 2, 32, 32, true, 7, 0}, Case{4, 2, 32, 32, false, 70, 0}, Case{8, 1, 16, 16, true, 100, 0, 128},
                                          Case{4, 2, 32, 32, false, 16, 5.0f}, Case{4, 2, 32, 32, true, 0, 2.0f}));
 
 // The stateless form: token t at position t, keys and values from the step itself.
@@ -255,12 +258,12 @@ TEST(StatelessAttentionTest, MatchesPlainLoops) {
     std::string options = c.window ? ", window = 3 : i64, soft_cap = 2.0 : f32" : "";
     auto n = [](int64_t value) { return std::to_string(value); };
     std::string text = replaced(R"(
-module attributes {girih.arena_bytes = 4194304 : i64, girih.scratch_bytes = 0 : i64} {
+module attributes {girih.arena_bytes = 16777216 : i64, girih.scratch_bytes = 0 : i64} {
   func.func @girih_step_t8(%args: !llvm.ptr, %thread: index, %threads: index) attributes {girih.entry} {
     %c0 = arith.constant 0 : index
-    %c1 = arith.constant 1048576 : index
-    %c2 = arith.constant 2097152 : index
-    %c3 = arith.constant 3145728 : index
+    %c1 = arith.constant 4194304 : index
+    %c2 = arith.constant 8388608 : index
+    %c3 = arith.constant 12582912 : index
     %t = girih.step_extent "num_tokens"
     %q = girih.buffer_at "arena"[%c0] rows %t : memref<?x$Hx$Kxf32>
     %k = girih.buffer_at "arena"[%c1] rows %t : memref<?x$Gx$Kxf32>

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+// AttentionWalk: implementation. Every formula is per row, so a row's bits do not depend on its neighbours.
+#include "backends/cpu/codegen/microkernels/attention_walk.h"
+
+#include "backends/cpu/codegen/math_functions.h"
+#include "runtime/abi/step.h"
+
+#include <cstddef>
+#include <limits>
+
+using namespace mlir;
+
+namespace girih::cpu {
+
+namespace {
+
+constexpr int64_t kPositions = GIRIH_KV_BLOCK_TOKENS;
+static_assert(kPositions == kLanes, "one vector holds the scores of one KV block");
+constexpr int64_t kBlocksTogether = 4;  // blocks are walked by fours; what lies beyond the last is masked
+constexpr double kNegativeInfinity = -std::numeric_limits<double>::infinity();
+
+// Factors that bring sums relative to `old` and to `added` to their common maximum.
+struct Join {
+  Value maximum, oldFactor, newFactor;
+};
+
+// Before a row's first seen position both maxima are -inf; 0 stands in, and every factor is exp(-inf) = 0. A chunk that
+// a row does not see changes nothing: its factor is 0 and that of the older sums exp(0) = 1.
+Value finiteReference(KernelBuilder &k, Value maximum) {
+  Type type = maximum.getType();
+  Value isEmpty = arith::CmpFOp::create(k.b, k.loc, arith::CmpFPredicate::OEQ, maximum,
+                                        k.constant(type, kNegativeInfinity));
+  return k.select(isEmpty, k.constant(type, 0), maximum);
+}
+
+Join join(KernelBuilder &k, Value old, Value added) {
+  Value maximum = k.maxf(old, added);
+  Value reference = finiteReference(k, maximum);
+  return {maximum, emitExp(k, k.subf(old, reference), /*atMostOne=*/true),
+          emitExp(k, k.subf(added, reference), /*atMostOne=*/true)};
+}
+
+Value joined(KernelBuilder &k, Value old, Value added, Value oldFactor, Value newFactor) {
+  return k.fma(added, newFactor, k.mulf(old, oldFactor));
+}
+
+// Null where all 16 values exist.
+Value tailMask(KernelBuilder &k, int64_t vector, int64_t extent) {
+  int64_t left = extent - vector * kLanes;
+  return left >= kLanes ? Value() : k.maskOf(k.index(left));
+}
+
+void storeResult(KernelBuilder &k, Value out, int64_t valueDim, Value sums, llvm::function_ref<Value(int64_t)> valueOf) {
+  Value total = k.splat(k.reduceTree(sums, [&](Value x, Value y) { return k.addf(x, y); }));
+  for (int64_t vector = 0; vector * kLanes < valueDim; ++vector) {
+    Value value = arith::DivFOp::create(k.b, k.loc, valueOf(vector), total);
+    Value target = k.at(out, vector * kLanes * 4);
+    Value mask = tailMask(k, vector, valueDim);
+    mask ? k.storeMasked(value, target, mask) : k.store(value, target);
+  }
+}
+
+}  // namespace
+
+int64_t partElements(int64_t valueDim) { return kPartValues + llvm::alignTo(valueDim, kLanes); }
+
+Value firstSeen(KernelBuilder &k, Value position, std::optional<int64_t> window) {
+  return window ? k.maxOf(k.sub(position, k.index(*window - 1)), k.index(0)) : k.index(0);
+}
+
+AttentionWalk::AttentionWalk(KernelBuilder &k, const AttentionShape &shape, const AttentionOperands &operands,
+                             int64_t maxTokens)
+    : k(k), shape(shape), operands(operands), numVectors(llvm::divideCeil(shape.valueDim(), kLanes)),
+      maxRows(llvm::alignTo(maxTokens * shape.headsPerGroup, kLanes)) {
+  queriesAt = section(maxRows * shape.keyDim() * 4);
+  scoresAt = section(maxRows * shape.chunk * 4);
+  outAt = section(maxRows * numVectors * kVectorBytes);
+  sumsAt = section(maxRows * kVectorBytes);
+  chunkSumsAt = section(maxRows * kVectorBytes);
+  for (int64_t *array : {&maxAt, &chunkMaxAt, &oldFactorAt, &newFactorAt})
+    *array = section(maxRows * 4);
+}
+
+// ---- Addresses ----
+int64_t AttentionWalk::section(int64_t bytes) {
+  int64_t offset = frameSize;
+  frameSize += llvm::alignTo(bytes, kVectorBytes);
+  return offset;
+}
+
+Value AttentionWalk::slot(int64_t section, Value row, int64_t rowBytes) {
+  return k.at(k.at(frame, k.mul(row, rowBytes)), section);
+}
+
+Value AttentionWalk::rowAddress(Value base, Value tokenStride, Value headStride, const Rows &rows, Value row) {
+  Value token = k.add(rows.token, k.div(row, shape.headsPerGroup));
+  Value head = k.add(k.mul(rows.group, shape.headsPerGroup), k.rem(row, k.index(shape.headsPerGroup)));
+  return k.at(k.at(base, k.mul(token, tokenStride)), k.mul(head, headStride));
+}
+
+Value AttentionWalk::stepInt(size_t field, Value number) {
+  return k.toIndex(k.load(k.b.getI32Type(), k.at(k.stepPointer(field), k.mul(number, 4))));
+}
+
+Value AttentionWalk::blockAddress(const Rows &rows, Value number) {
+  // Past the end the last block stands in: it is read again, and masked.
+  Value within = k.minOf(number, k.sub(rows.endBlock, k.index(1)));
+  Value block = k.toIndex(k.load(k.b.getI32Type(), k.at(rows.table, k.mul(within, 4))));
+  return k.at(operands.cache, k.mul(block, shape.blockBytes));
+}
+
+void AttentionWalk::forRowTiles(int64_t numRows, int64_t tile, llvm::function_ref<void(Value, int64_t)> body) {
+  int64_t full = numRows / tile * tile;
+  if (full == tile)
+    body(k.index(0), tile);
+  else if (full > 0)
+    k.loop(k.index(0), k.index(full), tile, [&](Value row) { body(row, tile); });
+  if (full != numRows)
+    body(k.index(full), numRows - full);
+}
+
+// ---- The walk ----
+AttentionWalk::Rows AttentionWalk::rowsOf(int64_t numTokens, Value token, Value group, Value cacheGroup) {
+  Rows rows;
+  rows.numTokens = numTokens;
+  rows.count = numTokens * shape.headsPerGroup;
+  rows.token = token;
+  rows.group = group;
+  rows.cacheGroup = cacheGroup;
+  Value first = k.add(operands.firstToken, token);
+  Value sequence = stepInt(offsetof(girih_step_args, token_sequences), first);
+  Value firstPosition = stepInt(offsetof(girih_step_args, positions), first);
+  Value lastPosition = stepInt(offsetof(girih_step_args, positions), k.add(first, numTokens - 1));
+  Value stride = k.stepInteger(offsetof(girih_step_args, block_table_stride));
+  rows.table = k.at(k.stepPointer(offsetof(girih_step_args, block_tables)), k.mul(k.mul(sequence, stride), 4));
+  rows.firstBlock = k.div(firstSeen(k, firstPosition, shape.window), kPositions);
+  rows.endPosition = k.add(lastPosition, 1);
+  rows.endBlock = k.add(k.div(lastPosition, kPositions), 1);
+  return rows;
+}
+
+AttentionWalk::Blocks AttentionWalk::blocksOf(const Rows &rows, Value chunk) {
+  int64_t blocks = shape.chunk / kPositions;
+  Blocks result;
+  result.chunkStart = k.mul(chunk, shape.chunk);
+  result.firstOfChunk = k.mul(chunk, blocks);
+  Value firstSeenBlock = k.mul(k.div(rows.firstBlock, kBlocksTogether), kBlocksTogether);
+  result.first = k.maxOf(result.firstOfChunk, firstSeenBlock);
+  result.end = k.minOf(k.add(result.firstOfChunk, blocks), rows.endBlock);
+  return result;
+}
+
+void AttentionWalk::emit(int64_t numTokens, Value token, Value group, Value cacheGroup) {
+  int64_t blocks = shape.chunk / kPositions;
+  Rows rows = rowsOf(numTokens, token, group, cacheGroup);
+  prepareQueries(rows);
+  clearState(rows);
+  Value endChunk = k.add(k.div(k.sub(rows.endBlock, k.index(1)), blocks), 1);
+  k.loop(k.div(rows.firstBlock, blocks), endChunk, 1, [&](Value chunk) {
+    Blocks seen = blocksOf(rows, chunk);
+    scores(rows, seen);
+    softmax(rows, seen);
+    joinMaxima(rows);
+    accumulate(rows, seen, {});
+  });
+  finish(rows);
+}
+
+void AttentionWalk::emitPart(Value token, Value group, Value cacheGroup, Value chunk, Value part, Value partStride,
+                             bool readsAhead) {
+  Rows rows = rowsOf(1, token, group, cacheGroup);
+  Blocks seen = blocksOf(rows, chunk);
+  seen.readsAhead = readsAhead;
+  k.when(k.less(seen.first, seen.end), [&] {
+    prepareQueries(rows);
+    scores(rows, seen);
+    softmax(rows, seen);
+    for (int64_t head = 0; head < shape.headsPerGroup; ++head) {
+      Value target = k.at(part, k.mul(k.index(head), partStride));
+      k.store(k.load(k.b.getF32Type(), slot(chunkMaxAt, k.index(head), 4)), target);
+      k.store(k.load(k.lanesF32(), slot(chunkSumsAt, k.index(head), kVectorBytes)), k.at(target, kPartSums * 4));
+    }
+    accumulate(rows, seen, {part, partStride});
+  });
+}
+
+// Queries lie one behind the other, so that a tile of rows needs one base address.
+void AttentionWalk::prepareQueries(const Rows &rows) {
+  k.loop(k.index(0), k.index(rows.count), 1, [&](Value row) {
+    Value source = rowAddress(operands.q, operands.qTokenStride, operands.qHeadStride, rows, row);
+    Value target = slot(queriesAt, row, shape.keyDim() * 4);
+    for (int64_t vector = 0; vector * kLanes < shape.keyDim(); ++vector) {
+      Value mask = tailMask(k, vector, shape.keyDim());
+      Value from = k.at(source, vector * kVectorBytes), to = k.at(target, vector * kVectorBytes);
+      if (mask)
+        k.storeMasked(k.loadMasked(k.lanesF32(), from, mask), to, mask);
+      else
+        k.store(k.load(k.lanesF32(), from), to);
+    }
+  });
+}
+
+void AttentionWalk::clearState(const Rows &rows) {
+  k.loop(k.index(0), k.index(maxRows), kLanes, [&](Value row) {
+    k.store(k.lanesOf(kNegativeInfinity), slot(maxAt, row, 4));
+    k.store(k.lanesOf(kNegativeInfinity), slot(chunkMaxAt, row, 4));
+  });
+  k.loop(k.index(0), k.index(rows.count), 1, [&](Value row) {
+    k.store(k.lanesOf(0), slot(sumsAt, row, kVectorBytes));
+    for (int64_t vector = 0; vector < numVectors; ++vector)
+      k.store(k.lanesOf(0), k.at(outSlot(row), vector * kVectorBytes));
+  });
+}
+
+// ---- Weights ----
+void AttentionWalk::softmax(const Rows &rows, const Blocks &blocks) {
+  if (rows.numTokens == 1)
+    return softmaxToken(rows, blocks, k.index(0));
+  k.loop(k.index(0), k.index(rows.numTokens), 1, [&](Value token) { softmaxToken(rows, blocks, token); });
+}
+
+Value AttentionWalk::scaled(Value scores) {
+  Value s = k.mulf(scores, k.lanesOf(shape.scale));
+  if (!shape.softCap)
+    return s;
+  Value cap = k.lanesOf(*shape.softCap);
+  return k.mulf(cap, emitTanh(k, arith::DivFOp::create(k.b, k.loc, s, cap)));
+}
+
+// Turns the scores of a token's heads into weights relative to the chunk's maximum, and keeps it and their sums. Lane l
+// of a sum takes positions l, l+16, ... of the chunk; positions that are not seen add 0.
+void AttentionWalk::softmaxToken(const Rows &rows, const Blocks &blocks, Value token) {
+  Type i32 = k.b.getI32Type();
+  int64_t heads = shape.headsPerGroup;
+  Value own = stepInt(offsetof(girih_step_args, positions), k.add(k.add(operands.firstToken, rows.token), token));
+  Value firstRow = k.mul(token, heads);
+  auto scoresOf = [&](int64_t head, Value block) {
+    return k.at(scoreSlot(k.add(firstRow, head)), k.mul(k.sub(block, blocks.firstOfChunk), kVectorBytes));
+  };
+  SmallVector<Value> maxima(heads, k.lanesOf(kNegativeInfinity));
+  maxima = k.loop(blocks.first, blocks.end, 1, maxima, [&](Value block, ValueRange carried) {
+    Value past = k.sub(own, k.mul(block, kPositions));  // lanes up to this one are not in the future
+    Value isSeen = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::sle, k.laneNumbers(),
+                                         k.splat(k.toInteger(past, i32)));
+    if (shape.window) {
+      Value before = k.splat(k.toInteger(k.sub(past, k.index(*shape.window)), i32));
+      Value isNear = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::sgt, k.laneNumbers(), before);
+      isSeen = arith::AndIOp::create(k.b, k.loc, isSeen, isNear);
+    }
+    SmallVector<Value> next;
+    for (int64_t head = 0; head < heads; ++head) {
+      Value address = scoresOf(head, block);
+      Value s = k.select(isSeen, scaled(k.load(k.lanesF32(), address)), k.lanesOf(kNegativeInfinity));
+      k.store(s, address);
+      next.push_back(k.maxf(carried[head], s));
+    }
+    return next;
+  });
+  SmallVector<Value> references;
+  for (int64_t head = 0; head < heads; ++head) {
+    Value maximum = k.reduceTree(maxima[head], [&](Value x, Value y) { return k.maxf(x, y); });
+    k.store(maximum, slot(chunkMaxAt, k.add(firstRow, head), 4));
+    references.push_back(k.splat(finiteReference(k, maximum)));
+  }
+  SmallVector<Value> sums(heads, k.lanesOf(0));
+  sums = k.loop(blocks.first, blocks.end, 1, sums, [&](Value block, ValueRange carried) {
+    SmallVector<Value> next;
+    for (int64_t head = 0; head < heads; ++head) {
+      Value address = scoresOf(head, block);
+      Value weights = emitExp(k, k.subf(k.load(k.lanesF32(), address), references[head]), /*atMostOne=*/true);
+      k.store(weights, address);
+      next.push_back(k.addf(carried[head], weights));
+    }
+    return next;
+  });
+  for (int64_t head = 0; head < heads; ++head)
+    k.store(sums[head], slot(chunkSumsAt, k.add(firstRow, head), kVectorBytes));
+}
+
+// ---- Joining chunks ----
+void AttentionWalk::joinMaxima(const Rows &rows) {
+  // Sixteen rows at a time; those beyond the last hold -inf.
+  k.loop(k.index(0), k.index(rows.count), kLanes, [&](Value row) {
+    Join factors = join(k, k.load(k.lanesF32(), slot(maxAt, row, 4)), k.load(k.lanesF32(), slot(chunkMaxAt, row, 4)));
+    k.store(factors.maximum, slot(maxAt, row, 4));
+    k.store(factors.oldFactor, slot(oldFactorAt, row, 4));
+    k.store(factors.newFactor, slot(newFactorAt, row, 4));
+  });
+  k.loop(k.index(0), k.index(rows.count), 1, [&](Value row) {
+    Value sums = slot(sumsAt, row, kVectorBytes);
+    Value added = k.load(k.lanesF32(), slot(chunkSumsAt, row, kVectorBytes));
+    k.store(joined(k, k.load(k.lanesF32(), sums), added,
+                   k.splat(k.load(k.b.getF32Type(), slot(oldFactorAt, row, 4))),
+                   k.splat(k.load(k.b.getF32Type(), slot(newFactorAt, row, 4)))),
+            sums);
+  });
+}
+
+void AttentionWalk::deliver(Value sum, Value row, int64_t vector, const PartTarget &target) {
+  if (target.part) {
+    Value address = k.at(target.part, k.mul(row, target.stride));
+    return k.store(sum, k.at(address, kPartValues * 4 + vector * kVectorBytes));
+  }
+  Value address = k.at(outSlot(row), vector * kVectorBytes);
+  Value oldFactor = k.splat(k.load(k.b.getF32Type(), slot(oldFactorAt, row, 4)));
+  Value newFactor = k.splat(k.load(k.b.getF32Type(), slot(newFactorAt, row, 4)));
+  k.store(joined(k, k.load(k.lanesF32(), address), sum, oldFactor, newFactor), address);
+}
+
+void AttentionWalk::finish(const Rows &rows) {
+  k.loop(k.index(0), k.index(rows.count), 1, [&](Value row) {
+    Value out = rowAddress(operands.out, operands.outTokenStride, operands.outHeadStride, rows, row);
+    storeResult(k, out, shape.valueDim(), k.load(k.lanesF32(), slot(sumsAt, row, kVectorBytes)),
+                [&](int64_t vector) { return k.load(k.lanesF32(), k.at(outSlot(row), vector * kVectorBytes)); });
+  });
+}
+
+void emitJoinedParts(KernelBuilder &k, Value parts, Value chunkStride, Value firstChunk, Value endChunk, Value out,
+                     int64_t valueDim) {
+  int64_t numVectors = llvm::divideCeil(valueDim, kLanes);
+  SmallVector<Value> state(numVectors + 1, k.lanesOf(0));
+  state.push_back(k.constF32(kNegativeInfinity));
+  state = k.loop(firstChunk, endChunk, 1, state, [&](Value chunk, ValueRange old) {
+    Value part = k.at(parts, k.mul(chunk, chunkStride));
+    Join factors = join(k, old.back(), k.load(k.b.getF32Type(), part));
+    Value oldFactor = k.splat(factors.oldFactor), newFactor = k.splat(factors.newFactor);
+    SmallVector<Value> next;
+    for (int64_t vector = 0; vector <= numVectors; ++vector) {
+      Value added = k.load(k.lanesF32(), k.at(part, (kPartSums + vector * kLanes) * 4));
+      next.push_back(joined(k, old[vector], added, oldFactor, newFactor));
+    }
+    next.push_back(factors.maximum);
+    return next;
+  });
+  storeResult(k, out, valueDim, state[0], [&](int64_t vector) { return state[1 + vector]; });
+}
+
+}  // namespace girih::cpu
