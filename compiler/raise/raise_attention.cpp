@@ -196,7 +196,7 @@ struct RaiseAttentionPass : impl::RaiseAttentionBase<RaiseAttentionPass> {
         builder.getF32FloatAttr(static_cast<float>(match.scale)),
         match.window ? builder.getI64IntegerAttr(*match.window) : IntegerAttr(),
         match.softCap ? builder.getF32FloatAttr(static_cast<float>(*match.softCap)) : FloatAttr(),
-        /*query_tile=*/IntegerAttr(), /*chunk=*/IntegerAttr());
+        /*query_tile=*/IntegerAttr(), /*chunk=*/IntegerAttr(), /*operand_type=*/TypeAttr());
     Value result = attention.getResult(); // [T, H, Dv]
 
     Target target = chooseTarget(pullBack, mix->getResult(0), match);

@@ -205,7 +205,8 @@ def Girih_AttentionOp : Girih_StructuredOp<"attention", [AttrSizedOperandSegment
     A tile of the cached form starts at token `offsets[0]` of the step and at kv head `offsets[1]`.
     The cache is cut at multiples of `chunk` positions (64 divides it; 128 when absent). A chunk has one maximum, its
     weights and sums are relative to it, and chunks are joined in order, so the result does not depend on tiles, on
-    who computes which chunk, or on the rest of the step. `attention_c1`: G divides H. `attention_c2`: either key and value, or
+    who computes which chunk, or on the rest of the step. With an `operand_type` the operands of both products (q, k,
+    weights, v) are rounded to it where several tokens of a sequence are computed together. `attention_c1`: G divides H. `attention_c2`: either key and value, or
     kv. `attention_c3`: D of q and k agree.
 
     Example:
@@ -221,7 +222,7 @@ def Girih_AttentionOp : Girih_StructuredOp<"attention", [AttrSizedOperandSegment
   let arguments = (ins Girih_Heads:$q, Optional<Girih_Heads>:$key, Optional<Girih_Heads>:$value,
     Optional<Girih_KvType>:$kv, Variadic<Index>:$offsets, Girih_Heads:$init,
     F32Attr:$scale, OptionalAttr<I64Attr>:$window, OptionalAttr<F32Attr>:$soft_cap,
-    OptionalAttr<I64Attr>:$query_tile, OptionalAttr<I64Attr>:$chunk);
+    OptionalAttr<I64Attr>:$query_tile, OptionalAttr<I64Attr>:$chunk, OptionalAttr<TypeAttr>:$operand_type);
   let results = (outs Optional<3DTensorOf<[F32]>>:$result);
   let assemblyFormat = [{
     `ins` `(` $q `:` type($q) `)` (`keys` `(` $key^ `,` $value `:` type($key) `,` type($value) `)`)?

@@ -179,7 +179,7 @@ FailureOr<TilingResult> AttentionOp::getTiledImplementation(OpBuilder &b, ArrayR
   Value first[] = {shifted(b, loc, tokenBase, offsets[0]), shifted(b, loc, headBase, offsets[1])};
   auto tiled = AttentionOp::create(b, loc, init.getType(), qTile, Value(), Value(), getKv(), first, init,
                                    getScaleAttr(), getWindowAttr(), getSoftCapAttr(), getQueryTileAttr(),
-                                   getChunkAttr());
+                                   getChunkAttr(), getOperandTypeAttr());
   return tileOf(tiled, {qTile, init});
 }
 

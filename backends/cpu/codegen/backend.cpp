@@ -3,6 +3,7 @@
 #include "backends/cpu/codegen/backend.h"
 
 #include "backends/cpu/codegen/emit_object.h"
+#include "backends/cpu/codegen/lower_attention.h"
 #include "backends/cpu/codegen/microkernels/dot_generator.h"
 #include "backends/cpu/codegen/microkernels/isa_table.h"
 #include "backends/cpu/codegen/microkernels/matrix_generator.h"
@@ -48,6 +49,7 @@ int64_t kernelScratchBytes(Operation *module) {
     if (layout.isOk() && !layout->isDense && !layout->hasFloatCodes())
       bytes = std::max(bytes, dotScratchBytes(*layout, shape));
   });
+  module->walk([&](dialect::AttentionOp op) { bytes = std::max(bytes, matrixAttentionScratch(op)); });
   return bytes;
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih-cpu-lower-attention: attention over the paged cache, and storing into it.
 #include "backends/cpu/codegen/math_functions.h"
+#include "backends/cpu/codegen/lower_attention.h"
 #include "backends/cpu/codegen/microkernels/attention_generator.h"
+#include "backends/cpu/codegen/microkernels/matrix_attention_generator.h"
 #include "backends/cpu/codegen/passes.h"
 #include "backends/cpu/codegen/step_memory.h"
 #include "dialects/girih/dialect.h"
@@ -106,6 +108,17 @@ LogicalResult lowerStateless(AttentionOp op) {
   return success();
 }
 
+AttentionShape attentionShapeOf(AttentionOp op) {
+  AttentionShape shape = {op.getKv().getType(), headsPerGroupOf(op), 0,
+                          static_cast<int64_t>(op.getChunk().value_or(kDefaultChunk)),
+                          op.getScale().convertToDouble(), std::nullopt, std::nullopt};
+  if (op.getWindow())
+    shape.window = static_cast<int64_t>(*op.getWindow());
+  if (op.getSoftCap())
+    shape.softCap = op.getSoftCap()->convertToDouble();
+  return shape;
+}
+
 class AttentionLowering {
 public:
   AttentionLowering(AttentionOp op, const IsaTraits &isa, OpBuilder &b) : op(op), isa(isa), k(b, op.getLoc()) {}
@@ -122,22 +135,33 @@ public:
     if (failed(blockBytes))
       return failure();
     describe(*blockBytes);
+    if (failed(chooseUnit()))
+      return failure();
     emit();
     op.erase();
     return success();
   }
 
 private:
+  // Many tokens on a matrix unit; a single one, wherever it stands, by multiply-adds in f32.
+  LogicalResult chooseUnit() {
+    if (!op.getOperandType())
+      return success();
+    if (!op.getOperandType()->isBF16() || !isa.features.contains("+amx-bf16"))
+      return op.emitOpError("operand_type ") << *op.getOperandType() << " needs a unit that " << isa.name << " lacks";
+    int64_t needed = matrixAttentionScratch(op), available = scratchBytesOf(op);
+    if (needed > available)
+      return op.emitOpError("tile of ") << queryTile << " tokens needs " << needed << " bytes of scratch, the module has "
+                                        << "girih.scratch_bytes = " << available << "; reduce query_tile";
+    matrixScratch = k.at(threadScratch(k, op), available - needed);
+    return success();
+  }
+
   void describe(int64_t blockBytes) {
-    KvType kv = op.getKv().getType();
-    shape = {kv, headsPerGroupOf(op), blockBytes, static_cast<int64_t>(op.getChunk().value_or(kDefaultChunk)),
-             op.getScale().convertToDouble(), std::nullopt, std::nullopt};
-    if (op.getWindow())
-      shape.window = static_cast<int64_t>(*op.getWindow());
-    if (op.getSoftCap())
-      shape.softCap = op.getSoftCap()->convertToDouble();
+    shape = attentionShapeOf(op);
+    shape.blockBytes = blockBytes;
     queryTile = std::max<int64_t>(1, op.getQueryTile().value_or(1));
-    while (queryTile > 1 && attentionFrameBytes(shape, queryTile) > kMaxFrameBytes)
+    while (!op.getOperandType() && queryTile > 1 && attentionFrameBytes(shape, queryTile) > kMaxFrameBytes)
       queryTile /= 2;
   }
 
@@ -156,19 +180,33 @@ private:
 
   void emit() {
     AttentionOperands operands = operandsOf();
-    AttentionGenerator generator(k, isa, shape, operands, queryTile);
-    Value numTokens = k.extentOf(op.getQ(), 0);
+    AttentionGenerator single(k, isa, shape, operands, 1);
+    Value numTokens = k.extentOf(op.getQ(), 0), one = k.index(1);
+    if (queryTile == 1)
+      return k.loop(k.index(0), numTokens, 1, [&](Value token) { attend(single, one, token); });
+    if (matrixScratch) {
+      MatrixAttentionGenerator many(k, shape, operands, queryTile, matrixScratch);
+      return forTogether(operands, numTokens, [&](Value count, Value token) {
+        many.configure();
+        attend(many, count, token);
+        many.release();
+      }, [&](Value token) { attend(single, one, token); });
+    }
+    AttentionGenerator many(k, isa, shape, operands, queryTile);
+    forTogether(operands, numTokens, [&](Value count, Value token) { attend(many, count, token); },
+                [&](Value token) { attend(single, one, token); });
+  }
+
+  void attend(AttentionWalk &generator, Value count, Value token) {
     int64_t numGroups = cast<ShapedType>(op.getQ().getType()).getDimSize(1) / shape.headsPerGroup;
     Value firstGroup = op.getOffsets().empty() ? k.index(0) : Value(op.getOffsets()[1]);
-    auto attend = [&](int64_t count, Value token) {
-      k.loop(k.index(0), k.index(numGroups), 1,
-             [&](Value group) { generator.emit(count, token, group, k.add(firstGroup, group)); });
-    };
-    if (queryTile == 1) {
-      k.loop(k.index(0), numTokens, 1, [&](Value token) { attend(1, token); });
-      return;
-    }
-    // Whole groups of one sequence go together, what is left one by one.
+    k.loop(k.index(0), k.index(numGroups), 1,
+           [&](Value group) { generator.emit(count, token, group, k.add(firstGroup, group)); });
+  }
+
+  // As many tokens of one sequence as a tile takes go together; a single one has code of its own.
+  void forTogether(const AttentionOperands &operands, Value numTokens, llvm::function_ref<void(Value, Value)> many,
+                   llvm::function_ref<void(Value)> single) {
     auto loop = scf::WhileOp::create(k.b, k.loc, TypeRange(k.b.getIndexType()), ValueRange(k.index(0)));
     OpBuilder::InsertionGuard guard(k.b);
     Block *before = k.b.createBlock(&loop.getBefore(), {}, {k.b.getIndexType()}, {k.loc});
@@ -176,23 +214,20 @@ private:
     scf::ConditionOp::create(k.b, k.loc, isLeft, before->getArguments());
     Block *body = k.b.createBlock(&loop.getAfter(), {}, {k.b.getIndexType()}, {k.loc});
     Value token = body->getArgument(0);
-    Value isGroup = fillsGroup(token, numTokens, operands.firstToken);
-    k.when(isGroup, [&] { attend(queryTile, token); }, [&] { attend(1, token); });
-    Value advance = k.select(isGroup, k.index(queryTile), k.index(1));
-    scf::YieldOp::create(k.b, k.loc, ValueRange(k.add(token, advance)));
+    Value count = tokensTogether(token, numTokens, operands.firstToken);
+    k.when(k.less(k.index(1), count), [&] { many(count, token); }, [&] { single(token); });
+    scf::YieldOp::create(k.b, k.loc, ValueRange(k.add(token, count)));
   }
 
-  // Whether the tokens from `token` on fill a group and belong to one sequence (a sequence's tokens are neighbours).
-  Value fillsGroup(Value token, Value numTokens, Value firstToken) {
-    Value lastIndex = k.add(token, queryTile - 1);
-    Value last = k.minOf(lastIndex, k.sub(numTokens, k.index(1)));
-    auto sequenceOf = [&](Value tileToken) {
-      Value number = k.add(firstToken, tileToken);
-      Value array = k.stepPointer(offsetof(girih_step_args, token_sequences));
-      return k.load(k.b.getI32Type(), k.at(array, k.mul(number, 4)));
+  // How many tokens from `token` on belong to its sequence, at most a tile of them; a sequence's tokens are neighbours.
+  Value tokensTogether(Value token, Value numTokens, Value firstToken) {
+    auto stepInt = [&](size_t field, Value number) {
+      return k.toIndex(k.load(k.b.getI32Type(), k.at(k.stepPointer(field), k.mul(number, 4))));
     };
-    Value isSame = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, sequenceOf(token), sequenceOf(last));
-    return arith::AndIOp::create(k.b, k.loc, isSame, k.less(lastIndex, numTokens));
+    Value first = k.add(firstToken, token);
+    Value sequence = stepInt(offsetof(girih_step_args, token_sequences), first);
+    Value end = stepInt(offsetof(girih_step_args, sequence_starts), k.add(sequence, 1));
+    return k.minOf(k.minOf(k.sub(end, first), k.sub(numTokens, token)), k.index(queryTile));
   }
 
   AttentionOp op;
@@ -200,6 +235,7 @@ private:
   KernelBuilder k;
   AttentionShape shape;
   int64_t queryTile = 1;
+  Value matrixScratch;  // null: no matrix unit
 };
 
 // ---- kv_append ----
@@ -290,5 +326,11 @@ struct LowerAttention : impl::LowerAttentionBase<LowerAttention> {
 };
 
 }  // namespace
+
+int64_t matrixAttentionScratch(AttentionOp op) {
+  if (!op.getKv() || !op.getOperandType())
+    return 0;
+  return MatrixAttentionGenerator::scratchBytes(attentionShapeOf(op), static_cast<int64_t>(op.getQueryTile().value_or(1)));
+}
 
 }  // namespace girih::cpu

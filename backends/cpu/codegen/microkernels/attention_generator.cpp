@@ -12,19 +12,25 @@ namespace {
 
 constexpr int64_t kPositions = GIRIH_KV_BLOCK_TOKENS;
 constexpr int64_t kLineBytes = 64;
+constexpr int64_t kLargestRowTile = 6;
 
 }  // namespace
 
+// Whole vectors of rows, and room for a last tile of them.
+static int64_t maxRowsOf(const AttentionShape &shape, int64_t maxTokens) {
+  return llvm::alignTo(maxTokens * shape.headsPerGroup + (maxTokens > 1 ? kLargestRowTile - 1 : 0), kLanes);
+}
+
 int64_t attentionFrameBytes(const AttentionShape &shape, int64_t numTokens) {
-  int64_t rowBytes = (shape.keyDim() + shape.chunk + llvm::alignTo(shape.valueDim(), kLanes) + 2 * kLanes + 4) * 4;
-  return llvm::alignTo(numTokens * shape.headsPerGroup, kLanes) * rowBytes + 64;
+  return walkFrameBytes(shape, maxRowsOf(shape, numTokens), shape.keyDim() * 4);
 }
 
 AttentionGenerator::AttentionGenerator(KernelBuilder &k, const IsaTraits &isa, const AttentionShape &shape,
                                        const AttentionOperands &operands, int64_t maxTokens)
-    : AttentionWalk(k, shape, operands, maxTokens), elementBytes(shape.kv.getElement().getIntOrFloatBitWidth() / 8) {
+    : AttentionWalk(k, shape, operands, maxRowsOf(shape, maxTokens), shape.keyDim() * 4),
+      elementBytes(shape.elementBytes()) {
   blockTile = isa.laneVectors >= 32 ? 4 : 2;
-  rowTile = std::max<int64_t>(1, (isa.laneVectors - blockTile - 2) / blockTile);
+  rowTile = std::clamp<int64_t>((isa.laneVectors - blockTile - 2) / blockTile, 1, kLargestRowTile);
   allocateFrame();
 }
 
@@ -42,7 +48,7 @@ void AttentionGenerator::scores(const Rows &rows, const Blocks &blocks) {
     SmallVector<Value> keys;
     for (int64_t block = 0; block < blockTile; ++block)
       keys.push_back(k.at(blockAddress(rows, k.add(first, block)), k.mul(rows.cacheGroup, keyBytes)));
-    forRowTiles(rows.count, rowTile, [&](Value firstRow, int64_t numRows) {
+    forRowTiles(rows, rowTile, [&](Value firstRow, int64_t numRows) {
       scoreTile(rows, blocks, first, keys, firstRow, numRows);
     });
   });
@@ -52,7 +58,7 @@ void AttentionGenerator::scoreTile(const Rows &rows, const Blocks &blocks, Value
                                    Value firstRow, int64_t numRows) {
   int64_t numBlocks = static_cast<int64_t>(keys.size()), lineDepth = kLineBytes / (kPositions * elementBytes);
   int64_t unroll = std::max<int64_t>(2, lineDepth);
-  bool isOnlyPass = rows.count <= rowTile;  // then K streams from memory, and V will
+  bool isOnlyPass = isOneTile(rows, rowTile);  // then K streams from memory, and V will
   int64_t keyBytes = shape.keyDim() * kPositions * elementBytes;
   Value toValues = k.sub(k.index(shape.kv.getHeads() * keyBytes),
                          k.mul(rows.cacheGroup, k.index((shape.keyDim() - shape.valueDim()) * kPositions * elementBytes)));
@@ -97,7 +103,7 @@ void AttentionGenerator::accumulate(const Rows &rows, const Blocks &blocks, cons
   int64_t columns = std::min<int64_t>(numVectors, blockTile);
   for (int64_t first = 0; first < numVectors; first += columns) {
     int64_t count = std::min(columns, numVectors - first);
-    forRowTiles(rows.count, rowTile, [&](Value firstRow, int64_t numRows) {
+    forRowTiles(rows, rowTile, [&](Value firstRow, int64_t numRows) {
       accumulateTile(rows, blocks, target, firstRow, numRows, first, count);
     });
   }
@@ -107,7 +113,7 @@ void AttentionGenerator::accumulateTile(const Rows &rows, const Blocks &blocks, 
                                         int64_t numRows, int64_t firstVector, int64_t count) {
   int64_t keyBytes = shape.keyDim() * kPositions * elementBytes, rowBytes = shape.valueDim() * elementBytes;
   int64_t blocksInChunk = shape.chunk / kPositions;
-  bool readsAhead = blocks.readsAhead && rows.count <= rowTile && firstVector == 0;
+  bool readsAhead = blocks.readsAhead && isOneTile(rows, rowTile) && firstVector == 0;
   SmallVector<Value> masks, sums(numRows * count, k.lanesOf(0));
   for (int64_t vector = 0; vector < count; ++vector) {
     int64_t left = shape.valueDim() - (firstVector + vector) * kLanes;

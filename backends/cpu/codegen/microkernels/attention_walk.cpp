@@ -5,6 +5,8 @@
 #include "backends/cpu/codegen/math_functions.h"
 #include "runtime/abi/step.h"
 
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
+
 #include <cstddef>
 #include <limits>
 
@@ -62,6 +64,13 @@ void storeResult(KernelBuilder &k, Value out, int64_t valueDim, Value sums, llvm
 
 }  // namespace
 
+int64_t AttentionShape::keyBytes() const { return keyDim() * kPositions * elementBytes(); }
+
+int64_t walkFrameBytes(const AttentionShape &shape, int64_t maxRows, int64_t queryBytes) {
+  int64_t rowBytes = queryBytes + (shape.chunk + llvm::alignTo(shape.valueDim(), kLanes) + 2 * kLanes + 4) * 4;
+  return maxRows * rowBytes;
+}
+
 int64_t partElements(int64_t valueDim) { return kPartValues + llvm::alignTo(valueDim, kLanes); }
 
 Value firstSeen(KernelBuilder &k, Value position, std::optional<int64_t> window) {
@@ -69,10 +78,10 @@ Value firstSeen(KernelBuilder &k, Value position, std::optional<int64_t> window)
 }
 
 AttentionWalk::AttentionWalk(KernelBuilder &k, const AttentionShape &shape, const AttentionOperands &operands,
-                             int64_t maxTokens)
+                             int64_t maxRows, int64_t queryBytes)
     : k(k), shape(shape), operands(operands), numVectors(llvm::divideCeil(shape.valueDim(), kLanes)),
-      maxRows(llvm::alignTo(maxTokens * shape.headsPerGroup, kLanes)) {
-  queriesAt = section(maxRows * shape.keyDim() * 4);
+      maxRows(maxRows) {
+  queriesAt = section(maxRows * queryBytes);
   scoresAt = section(maxRows * shape.chunk * 4);
   outAt = section(maxRows * numVectors * kVectorBytes);
   sumsAt = section(maxRows * kVectorBytes);
@@ -98,6 +107,26 @@ Value AttentionWalk::rowAddress(Value base, Value tokenStride, Value headStride,
   return k.at(k.at(base, k.mul(token, tokenStride)), k.mul(head, headStride));
 }
 
+Value AttentionWalk::queryAddress(const Rows &rows, Value row) {
+  return rowAddress(operands.q, operands.qTokenStride, operands.qHeadStride, rows, row);
+}
+
+Value AttentionWalk::positionOf(const Rows &rows, Value token) {
+  return stepInt(offsetof(girih_step_args, positions), k.add(k.add(operands.firstToken, rows.token), token));
+}
+
+Value AttentionWalk::seenLanes(Value own, Value block) {
+  Type i32 = k.b.getI32Type();
+  Value past = k.sub(own, k.mul(block, kPositions));  // lanes up to this one are not in the future
+  Value isSeen = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::sle, k.laneNumbers(),
+                                       k.splat(k.toInteger(past, i32)));
+  if (!shape.window)
+    return isSeen;
+  Value before = k.splat(k.toInteger(k.sub(past, k.index(*shape.window)), i32));
+  Value isNear = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::sgt, k.laneNumbers(), before);
+  return arith::AndIOp::create(k.b, k.loc, isSeen, isNear);
+}
+
 Value AttentionWalk::stepInt(size_t field, Value number) {
   return k.toIndex(k.load(k.b.getI32Type(), k.at(k.stepPointer(field), k.mul(number, 4))));
 }
@@ -109,28 +138,36 @@ Value AttentionWalk::blockAddress(const Rows &rows, Value number) {
   return k.at(operands.cache, k.mul(block, shape.blockBytes));
 }
 
-void AttentionWalk::forRowTiles(int64_t numRows, int64_t tile, llvm::function_ref<void(Value, int64_t)> body) {
-  int64_t full = numRows / tile * tile;
+void AttentionWalk::forRowTiles(const Rows &rows, int64_t tile, llvm::function_ref<void(Value, int64_t)> body) {
+  std::optional<int64_t> count = getConstantIntValue(rows.count);
+  if (!count)
+    return k.loop(k.index(0), rows.count, tile, [&](Value row) { body(row, tile); });
+  int64_t full = *count / tile * tile;
   if (full == tile)
     body(k.index(0), tile);
   else if (full > 0)
     k.loop(k.index(0), k.index(full), tile, [&](Value row) { body(row, tile); });
-  if (full != numRows)
-    body(k.index(full), numRows - full);
+  if (full != *count)
+    body(k.index(full), *count - full);
+}
+
+bool AttentionWalk::isOneTile(const Rows &rows, int64_t tile) {
+  std::optional<int64_t> count = getConstantIntValue(rows.count);
+  return count && *count <= tile;
 }
 
 // ---- The walk ----
-AttentionWalk::Rows AttentionWalk::rowsOf(int64_t numTokens, Value token, Value group, Value cacheGroup) {
+AttentionWalk::Rows AttentionWalk::rowsOf(Value numTokens, Value token, Value group, Value cacheGroup) {
   Rows rows;
   rows.numTokens = numTokens;
-  rows.count = numTokens * shape.headsPerGroup;
+  rows.count = k.mul(numTokens, shape.headsPerGroup);
   rows.token = token;
   rows.group = group;
   rows.cacheGroup = cacheGroup;
   Value first = k.add(operands.firstToken, token);
   Value sequence = stepInt(offsetof(girih_step_args, token_sequences), first);
   Value firstPosition = stepInt(offsetof(girih_step_args, positions), first);
-  Value lastPosition = stepInt(offsetof(girih_step_args, positions), k.add(first, numTokens - 1));
+  Value lastPosition = stepInt(offsetof(girih_step_args, positions), k.add(first, k.sub(numTokens, k.index(1))));
   Value stride = k.stepInteger(offsetof(girih_step_args, block_table_stride));
   rows.table = k.at(k.stepPointer(offsetof(girih_step_args, block_tables)), k.mul(k.mul(sequence, stride), 4));
   rows.firstBlock = k.div(firstSeen(k, firstPosition, shape.window), kPositions);
@@ -150,7 +187,7 @@ AttentionWalk::Blocks AttentionWalk::blocksOf(const Rows &rows, Value chunk) {
   return result;
 }
 
-void AttentionWalk::emit(int64_t numTokens, Value token, Value group, Value cacheGroup) {
+void AttentionWalk::emit(Value numTokens, Value token, Value group, Value cacheGroup) {
   int64_t blocks = shape.chunk / kPositions;
   Rows rows = rowsOf(numTokens, token, group, cacheGroup);
   prepareQueries(rows);
@@ -168,7 +205,7 @@ void AttentionWalk::emit(int64_t numTokens, Value token, Value group, Value cach
 
 void AttentionWalk::emitPart(Value token, Value group, Value cacheGroup, Value chunk, Value part, Value partStride,
                              bool readsAhead) {
-  Rows rows = rowsOf(1, token, group, cacheGroup);
+  Rows rows = rowsOf(k.index(1), token, group, cacheGroup);
   Blocks seen = blocksOf(rows, chunk);
   seen.readsAhead = readsAhead;
   k.when(k.less(seen.first, seen.end), [&] {
@@ -177,8 +214,8 @@ void AttentionWalk::emitPart(Value token, Value group, Value cacheGroup, Value c
     softmax(rows, seen);
     for (int64_t head = 0; head < shape.headsPerGroup; ++head) {
       Value target = k.at(part, k.mul(k.index(head), partStride));
-      k.store(k.load(k.b.getF32Type(), slot(chunkMaxAt, k.index(head), 4)), target);
-      k.store(k.load(k.lanesF32(), slot(chunkSumsAt, k.index(head), kVectorBytes)), k.at(target, kPartSums * 4));
+      k.store(k.load(k.b.getF32Type(), chunkMaxSlot(k.index(head))), target);
+      k.store(k.load(k.lanesF32(), chunkSumsSlot(k.index(head))), k.at(target, kPartSums * 4));
     }
     accumulate(rows, seen, {part, partStride});
   });
@@ -186,8 +223,8 @@ void AttentionWalk::emitPart(Value token, Value group, Value cacheGroup, Value c
 
 // Queries lie one behind the other, so that a tile of rows needs one base address.
 void AttentionWalk::prepareQueries(const Rows &rows) {
-  k.loop(k.index(0), k.index(rows.count), 1, [&](Value row) {
-    Value source = rowAddress(operands.q, operands.qTokenStride, operands.qHeadStride, rows, row);
+  k.loop(k.index(0), rows.count, 1, [&](Value row) {
+    Value source = queryAddress(rows, row);
     Value target = slot(queriesAt, row, shape.keyDim() * 4);
     for (int64_t vector = 0; vector * kLanes < shape.keyDim(); ++vector) {
       Value mask = tailMask(k, vector, shape.keyDim());
@@ -203,9 +240,9 @@ void AttentionWalk::prepareQueries(const Rows &rows) {
 void AttentionWalk::clearState(const Rows &rows) {
   k.loop(k.index(0), k.index(maxRows), kLanes, [&](Value row) {
     k.store(k.lanesOf(kNegativeInfinity), slot(maxAt, row, 4));
-    k.store(k.lanesOf(kNegativeInfinity), slot(chunkMaxAt, row, 4));
+    k.store(k.lanesOf(kNegativeInfinity), chunkMaxSlot(row));
   });
-  k.loop(k.index(0), k.index(rows.count), 1, [&](Value row) {
+  k.loop(k.index(0), rows.count, 1, [&](Value row) {
     k.store(k.lanesOf(0), slot(sumsAt, row, kVectorBytes));
     for (int64_t vector = 0; vector < numVectors; ++vector)
       k.store(k.lanesOf(0), k.at(outSlot(row), vector * kVectorBytes));
@@ -214,9 +251,9 @@ void AttentionWalk::clearState(const Rows &rows) {
 
 // ---- Weights ----
 void AttentionWalk::softmax(const Rows &rows, const Blocks &blocks) {
-  if (rows.numTokens == 1)
+  if (isConstantIntValue(rows.numTokens, 1))
     return softmaxToken(rows, blocks, k.index(0));
-  k.loop(k.index(0), k.index(rows.numTokens), 1, [&](Value token) { softmaxToken(rows, blocks, token); });
+  k.loop(k.index(0), rows.numTokens, 1, [&](Value token) { softmaxToken(rows, blocks, token); });
 }
 
 Value AttentionWalk::scaled(Value scores) {
@@ -227,26 +264,17 @@ Value AttentionWalk::scaled(Value scores) {
   return k.mulf(cap, emitTanh(k, arith::DivFOp::create(k.b, k.loc, s, cap)));
 }
 
-// Turns the scores of a token's heads into weights relative to the chunk's maximum, and keeps it and their sums. Lane l
-// of a sum takes positions l, l+16, ... of the chunk; positions that are not seen add 0.
+// Lane l of a sum takes positions l, l+16, ... of the chunk; positions that are not seen add 0.
 void AttentionWalk::softmaxToken(const Rows &rows, const Blocks &blocks, Value token) {
-  Type i32 = k.b.getI32Type();
   int64_t heads = shape.headsPerGroup;
-  Value own = stepInt(offsetof(girih_step_args, positions), k.add(k.add(operands.firstToken, rows.token), token));
+  Value own = positionOf(rows, token);
   Value firstRow = k.mul(token, heads);
   auto scoresOf = [&](int64_t head, Value block) {
     return k.at(scoreSlot(k.add(firstRow, head)), k.mul(k.sub(block, blocks.firstOfChunk), kVectorBytes));
   };
   SmallVector<Value> maxima(heads, k.lanesOf(kNegativeInfinity));
   maxima = k.loop(blocks.first, blocks.end, 1, maxima, [&](Value block, ValueRange carried) {
-    Value past = k.sub(own, k.mul(block, kPositions));  // lanes up to this one are not in the future
-    Value isSeen = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::sle, k.laneNumbers(),
-                                         k.splat(k.toInteger(past, i32)));
-    if (shape.window) {
-      Value before = k.splat(k.toInteger(k.sub(past, k.index(*shape.window)), i32));
-      Value isNear = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::sgt, k.laneNumbers(), before);
-      isSeen = arith::AndIOp::create(k.b, k.loc, isSeen, isNear);
-    }
+    Value isSeen = seenLanes(own, block);
     SmallVector<Value> next;
     for (int64_t head = 0; head < heads; ++head) {
       Value address = scoresOf(head, block);
@@ -259,7 +287,7 @@ void AttentionWalk::softmaxToken(const Rows &rows, const Blocks &blocks, Value t
   SmallVector<Value> references;
   for (int64_t head = 0; head < heads; ++head) {
     Value maximum = k.reduceTree(maxima[head], [&](Value x, Value y) { return k.maxf(x, y); });
-    k.store(maximum, slot(chunkMaxAt, k.add(firstRow, head), 4));
+    k.store(maximum, chunkMaxSlot(k.add(firstRow, head)));
     references.push_back(k.splat(finiteReference(k, maximum)));
   }
   SmallVector<Value> sums(heads, k.lanesOf(0));
@@ -274,21 +302,21 @@ void AttentionWalk::softmaxToken(const Rows &rows, const Blocks &blocks, Value t
     return next;
   });
   for (int64_t head = 0; head < heads; ++head)
-    k.store(sums[head], slot(chunkSumsAt, k.add(firstRow, head), kVectorBytes));
+    k.store(sums[head], chunkSumsSlot(k.add(firstRow, head)));
 }
 
 // ---- Joining chunks ----
 void AttentionWalk::joinMaxima(const Rows &rows) {
   // Sixteen rows at a time; those beyond the last hold -inf.
-  k.loop(k.index(0), k.index(rows.count), kLanes, [&](Value row) {
-    Join factors = join(k, k.load(k.lanesF32(), slot(maxAt, row, 4)), k.load(k.lanesF32(), slot(chunkMaxAt, row, 4)));
+  k.loop(k.index(0), rows.count, kLanes, [&](Value row) {
+    Join factors = join(k, k.load(k.lanesF32(), slot(maxAt, row, 4)), k.load(k.lanesF32(), chunkMaxSlot(row)));
     k.store(factors.maximum, slot(maxAt, row, 4));
     k.store(factors.oldFactor, slot(oldFactorAt, row, 4));
     k.store(factors.newFactor, slot(newFactorAt, row, 4));
   });
-  k.loop(k.index(0), k.index(rows.count), 1, [&](Value row) {
+  k.loop(k.index(0), rows.count, 1, [&](Value row) {
     Value sums = slot(sumsAt, row, kVectorBytes);
-    Value added = k.load(k.lanesF32(), slot(chunkSumsAt, row, kVectorBytes));
+    Value added = k.load(k.lanesF32(), chunkSumsSlot(row));
     k.store(joined(k, k.load(k.lanesF32(), sums), added,
                    k.splat(k.load(k.b.getF32Type(), slot(oldFactorAt, row, 4))),
                    k.splat(k.load(k.b.getF32Type(), slot(newFactorAt, row, 4)))),
@@ -308,7 +336,7 @@ void AttentionWalk::deliver(Value sum, Value row, int64_t vector, const PartTarg
 }
 
 void AttentionWalk::finish(const Rows &rows) {
-  k.loop(k.index(0), k.index(rows.count), 1, [&](Value row) {
+  k.loop(k.index(0), rows.count, 1, [&](Value row) {
     Value out = rowAddress(operands.out, operands.outTokenStride, operands.outHeadStride, rows, row);
     storeResult(k, out, shape.valueDim(), k.load(k.lanesF32(), slot(sumsAt, row, kVectorBytes)),
                 [&](int64_t vector) { return k.load(k.lanesF32(), k.at(outSlot(row), vector * kVectorBytes)); });

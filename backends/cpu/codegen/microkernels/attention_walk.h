@@ -22,6 +22,8 @@ struct AttentionShape {
 
   int64_t keyDim() const { return kv.getKeyDim(); }
   int64_t valueDim() const { return kv.getValueDim(); }
+  int64_t elementBytes() const { return kv.getElement().getIntOrFloatBitWidth() / 8; }
+  int64_t keyBytes() const;  // of one kv head in a block
 };
 
 // Where an op's operands are. Strides in bytes.
@@ -46,12 +48,15 @@ int64_t partElements(int64_t valueDim);
 // chunk's scores, and the running maximum, 16 partial sums and output sums of the chunks joined so far.
 class AttentionWalk {
 public:
-  AttentionWalk(KernelBuilder &k, const AttentionShape &shape, const AttentionOperands &operands, int64_t maxTokens);
+  // `maxRows` a multiple of 16; `queryBytes` that one row's query takes in the frame.
+  AttentionWalk(KernelBuilder &k, const AttentionShape &shape, const AttentionOperands &operands, int64_t maxRows,
+                int64_t queryBytes);
   virtual ~AttentionWalk() = default;
 
   // Attention of `numTokens` tokens of one sequence from tile token `token` on, for the query heads of kv head
-  // `group` of the tile; `cacheGroup` is that head's number in the cache. Requires: numTokens <= maxTokens.
-  void emit(int64_t numTokens, mlir::Value token, mlir::Value group, mlir::Value cacheGroup);
+  // `group` of the tile; `cacheGroup` is that head's number in the cache. A constant number gets code of its own.
+  // Requires: numTokens <= maxTokens.
+  void emit(mlir::Value numTokens, mlir::Value token, mlir::Value group, mlir::Value cacheGroup);
 
   // One token's parts of one chunk, at `part` and `partStride` bytes apart for each head; nothing where the token does
   // not see the chunk. Where `readsAhead`, the next chunk of the same head is wanted next by this thread.
@@ -60,7 +65,7 @@ public:
 
 protected:
   struct Rows {
-    int64_t numTokens, count;     // count = numTokens * headsPerGroup
+    mlir::Value numTokens, count; // count = numTokens * headsPerGroup
     mlir::Value token, group, cacheGroup;
     mlir::Value table;            // the sequence's block table
     mlir::Value firstBlock, endBlock, endPosition;  // what the rows together see
@@ -81,15 +86,26 @@ protected:
   // The weighted sums of a chunk's values, handed to `target`; weights are where the scores were.
   virtual void accumulate(const Rows &rows, const Blocks &blocks, const PartTarget &target) = 0;
   virtual void prepareQueries(const Rows &rows);
+  // Turns the scores of a token's heads into weights relative to the chunk's maximum, and keeps it and their sums.
+  virtual void softmaxToken(const Rows &rows, const Blocks &blocks, mlir::Value token);
 
   mlir::Value blockAddress(const Rows &rows, mlir::Value number);
   mlir::Value slot(int64_t section, mlir::Value row, int64_t rowBytes);
   mlir::Value scoreSlot(mlir::Value row) { return slot(scoresAt, row, shape.chunk * 4); }
+  mlir::Value chunkMaxSlot(mlir::Value row) { return slot(chunkMaxAt, row, 4); }
+  mlir::Value chunkSumsSlot(mlir::Value row) { return slot(chunkSumsAt, row, kVectorBytes); }
+  mlir::Value queryAddress(const Rows &rows, mlir::Value row);
+  mlir::Value positionOf(const Rows &rows, mlir::Value token);
+  // The positions of a block that a token at position `own` sees.
+  mlir::Value seenLanes(mlir::Value own, mlir::Value block);
   mlir::Value outSlot(mlir::Value row) { return slot(outAt, row, numVectors * kVectorBytes); }
   // Joins or stores the sum of one vector of values of a row.
   void deliver(mlir::Value sum, mlir::Value row, int64_t vector, const PartTarget &target);
   int64_t section(int64_t bytes);  // of the frame; its offset
-  void forRowTiles(int64_t numRows, int64_t tile, llvm::function_ref<void(mlir::Value, int64_t)> body);
+  // Covers rows 0 .. count - 1 by tiles of `tile` rows. A count that is not constant is rounded up to whole tiles; rows
+  // beyond it hold anything.
+  void forRowTiles(const Rows &rows, int64_t tile, llvm::function_ref<void(mlir::Value, int64_t)> body);
+  bool isOneTile(const Rows &rows, int64_t tile);
   mlir::Value stepInt(size_t field, mlir::Value number);  // element of an int32 array of the step, as index
 
   static constexpr int64_t kVectorBytes = kLanes * 4;
@@ -101,11 +117,10 @@ protected:
   int64_t queriesAt, scoresAt, outAt;  // sections of the frame, in bytes
 
 private:
-  Rows rowsOf(int64_t numTokens, mlir::Value token, mlir::Value group, mlir::Value cacheGroup);
+  Rows rowsOf(mlir::Value numTokens, mlir::Value token, mlir::Value group, mlir::Value cacheGroup);
   void clearState(const Rows &rows);
   Blocks blocksOf(const Rows &rows, mlir::Value chunk);
   void softmax(const Rows &rows, const Blocks &blocks);
-  void softmaxToken(const Rows &rows, const Blocks &blocks, mlir::Value token);
   mlir::Value scaled(mlir::Value scores);
   void joinMaxima(const Rows &rows);
   void finish(const Rows &rows);
@@ -119,6 +134,9 @@ protected:
   mlir::Value frame;
   void allocateFrame() { frame = k.frameBytes(frameSize); }
 };
+
+// Bytes of frame that AttentionWalk itself takes.
+int64_t walkFrameBytes(const AttentionShape &shape, int64_t maxRows, int64_t queryBytes);
 
 // Joins the parts of one row and writes its result. `parts` is chunk 0's, chunks are `chunkStride` bytes apart; the row's
 // chunks are firstChunk .. endChunk - 1.

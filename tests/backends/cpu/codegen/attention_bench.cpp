@@ -78,6 +78,7 @@ int main(int argc, char **argv) {
   data.kvPool.assign(data.blockTableStride * s.blockBytes(), 0x38);  // every f16 0.53
   data.controlWord = 0x9fc0;
   data.numTokens = s.tokens;
+  data.sequenceStarts = {0, static_cast<int32_t>(s.tokens)};
   for (int64_t b = 0; b < data.blockTableStride; ++b)
     data.blockTables.push_back(static_cast<int32_t>(b));
   for (int64_t i = 0; i < s.tokens; ++i) {

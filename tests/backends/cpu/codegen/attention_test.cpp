@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <gmock/gmock.h>
+#include <llvm/ADT/STLExtras.h>
 #include <random>
 
 namespace girih::cpu::test {
@@ -33,6 +34,8 @@ struct Chunk {
 constexpr int64_t kMaxPositions = 240;
 constexpr int64_t kLong = 210;
 const std::vector<Chunk> kJudged = {{2, 0, 18}, {1, 120, 33}, {0, kLong, 1}};
+// No sequence decodes alone, and tiles of 5, 16 and 32 tokens never leave one over.
+const std::vector<Chunk> kMany = {{2, 0, 18}, {1, 120, 34}};
 constexpr int64_t kNumSequences = 3;
 constexpr int64_t kBlocksEach = kMaxPositions / 16;
 constexpr int64_t kLayerOffset = 128;  // the layer does not start at the block's start
@@ -100,6 +103,7 @@ std::string replaced(std::string text, std::initializer_list<std::pair<std::stri
 
 int64_t layerBytes(const Case &c) { return c.groups * 16 * (c.keyDim + c.valueDim) * (c.isHalf ? 2 : 4); }
 int64_t blockBytes(const Case &c) { return kLayerOffset + layerBytes(c) + 64; }
+constexpr int64_t kScratchBytes = 2 << 20;
 constexpr int64_t kBufferBytes = 4 << 20;  // each of q, k, v, out
 
 std::string moduleOf(const Case &c, int64_t queryTile) {
@@ -158,15 +162,17 @@ module attributes {girih.arena_bytes = 16777216 : i64, girih.scratch_bytes = 0 :
 std::vector<float> runStep(const Step &step, StepData &data, const Contents &contents, std::vector<Chunk> chunks,
                            int numThreads) {
   const Case &c = contents.c;
-  data.arena.assign(4 * kBufferBytes, 0xCC);
+  data.arena.assign(4 * kBufferBytes + numThreads * kScratchBytes, 0xCC);
   data.positions.clear();
   data.tokenSequences.clear();
   data.kvSlots.clear();
+  data.sequenceStarts.clear();
   data.blockTables.clear();
   data.blockTableStride = kBlocksEach;
   int64_t token = 0;
   for (size_t row = 0; row < chunks.size(); ++row) {
     const Chunk &chunk = chunks[row];
+    data.sequenceStarts.push_back(static_cast<int32_t>(token));
     // Block ids are scattered: sequence s has blocks s, s + 3, s + 6, ...
     for (int64_t block = 0; block < kBlocksEach; ++block)
       data.blockTables.push_back(static_cast<int32_t>(chunk.sequence + block * kNumSequences));
@@ -184,6 +190,7 @@ std::vector<float> runStep(const Step &step, StepData &data, const Contents &con
                   contents.vAt(chunk.sequence, position, 0), c.groups * c.valueDim * 4);
     }
   }
+  data.sequenceStarts.push_back(static_cast<int32_t>(token));
   data.numTokens = token;
   data.numSequences = static_cast<int64_t>(chunks.size());
   step.run(data, numThreads);
@@ -242,6 +249,42 @@ TEST_P(AttentionTest, MatchesPlainLoopsWhateverTheTiles) {
       }
     }
   }
+}
+
+// On a matrix unit: operands have 8 bits, so the result is near, and still the same whatever shares the step.
+TEST_P(AttentionTest, MatrixUnitIsNear) {
+  const Case &c = GetParam();
+  if (!llvm::is_contained(runnableIsas(), "amx"))
+    GTEST_SKIP() << "this machine has no matrix unit";
+  Contents contents(c);
+  std::vector<float> expected;
+  for (int64_t queryTile : {5, 16, 32}) {
+    SCOPED_TRACE("query_tile " + std::to_string(queryTile));
+    std::string text = replaced(moduleOf(c, queryTile), {{"scale = 0.125 : f32", "operand_type = bf16, scale = 0.125 : f32"},
+                                                         {"scratch_bytes = 0", "scratch_bytes = " + std::to_string(kScratchBytes)}});
+    auto step = Step::compile(text, "amx");
+    ASSERT_TRUE(step.isOk()) << step.status().message();
+    for (int numThreads : {1, 2}) {
+      StepData data = emptyCache(c);
+      runStep(**step, data, contents, {{0, 0, kLong}, {1, 0, 120}}, numThreads);
+      std::vector<float> out = runStep(**step, data, contents, kMany, numThreads);
+      if (expected.empty())
+        expected = out;
+      EXPECT_EQ(std::memcmp(expected.data(), out.data(), out.size() * 4), 0) << "differs from the first variant";
+    }
+  }
+  int64_t token = 0;
+  for (const Chunk &chunk : kMany)
+    for (int64_t i = 0; i < chunk.now; ++i, ++token)
+      for (int64_t h = 0; h < c.heads; ++h) {
+        std::vector<double> reference = contents.reference(chunk.sequence, chunk.past + i, h);
+        for (int64_t d = 0; d < c.valueDim; ++d) {
+          // Scores err by 2^-8 of |q||k| / 8 each at most, in practice by its root; weights by that relatively.
+          double bound = 0.02 + 0.006 * std::sqrt(double(c.keyDim));
+          ASSERT_NEAR(expected[(token * c.heads + h) * c.valueDim + d], reference[d], bound)
+              << "token " << token << " head " << h << " d " << d;
+        }
+      }
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,

@@ -65,7 +65,9 @@ int main(int argc, char **argv) {
   data.controlWord = 0x9fc0;
   data.numTokens = numTokens;
   data.numSequences = numSequences;
+  data.sequenceStarts.push_back(0);
   for (int64_t s = 0; s < numSequences; ++s) {
+    data.sequenceStarts.push_back(static_cast<int32_t>((s + 1) * each));
     for (int64_t b = 0; b < data.blockTableStride; ++b)
       data.blockTables.push_back(static_cast<int32_t>(s * data.blockTableStride + b));
     for (int64_t i = 0; i < each; ++i) {
