@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// girih-choose-arithmetic: says for each matmul in which arithmetic it multiplies.
+// girih-choose-arithmetic: says for each matmul and attention in which arithmetic it multiplies.
 //
 // The choice is a function of the program's numerics, the weight's layout, the machine's units and the step's bound on
 // tokens, and nothing else: what it says for one matmul of an entry it says for its like in every file.
@@ -40,15 +40,14 @@ bool hasIntegerCodes(Type weight) {
 }
 
 // A matrix unit rounds in its own way, so it is for `fast` alone; with fewer rows than its tile has it stays half empty.
-bool suitsMatrixUnit(QMatmulOp op, const Facts &facts) {
+bool suitsMatrixUnit(const Facts &facts) {
   girih::machine::UnitAttr unit = facts.machine.matrixUnitFor("bf16");
-  return facts.numerics == "fast" && unit && isa<PackedType>(op.getW().getType()) &&
-         facts.maxTokens >= unit.getTile().getRows();
+  return facts.numerics == "fast" && unit && facts.maxTokens >= unit.getTile().getRows();
 }
 
 Arithmetic choose(QMatmulOp op, const Facts &facts) {
   bool mayRound = facts.numerics == "invariant" || facts.numerics == "fast";
-  if (suitsMatrixUnit(op, facts))
+  if (suitsMatrixUnit(facts) && isa<PackedType>(op.getW().getType()))
     return Arithmetic::BF16;
   if (mayRound && hasIntegerCodes(op.getW().getType()) && facts.machine.unitFor("i8"))
     return Arithmetic::I8;
@@ -121,6 +120,9 @@ struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<Choose
         if (arithmetic == Arithmetic::BF16)
           op.getXMutable().assign(rounded(op.getX(), halves));
       });
+      // Attention keeps its queries, keys and values in f32 and the cache's type: its kernel rounds them itself.
+      if (suitsMatrixUnit(facts))
+        function.walk([](AttentionOp op) { op.setOperandType(Type(BFloat16Type::get(op.getContext()))); });
     }
   }
 };

@@ -6,13 +6,14 @@
 include "mlir/Pass/PassBase.td"
 
 def ChooseArithmetic : Pass<"girih-choose-arithmetic", "::mlir::ModuleOp"> {
-  let summary = "says for each matmul in which arithmetic it multiplies";
+  let summary = "says for each matmul and attention in which arithmetic it multiplies";
   let description = [{
     Reads the module's `girih.numerics` ("exact", "invariant" or "fast") and `girih.machine`, the weight's layout and the
     function's `girih.max_tokens`. *exact*, or no numerics: f32, nothing changes. *invariant* and *fast*: where the
     weight's codes are integers and the machine has an i8 unit, x becomes the codes of one `girih.quantize_rows`, which
     all matmuls that read the same x share. *fast*, where the machine has a matrix unit of bf16 and the function's steps
-    can fill its rows: x is rounded to bf16, likewise once. The element type of x is the only trace of the choice.
+    can fill its rows: x is rounded to bf16, likewise once, and every `girih.attention` gets `operand_type = bf16`. The
+    element type of x is the only other trace of the choice.
 
     Example:
     ```mlir

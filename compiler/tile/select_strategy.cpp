@@ -22,6 +22,8 @@ constexpr int64_t kMaxDirectRows = 8;  // beyond, dequantising once into scratch
 constexpr int64_t kMaxPanelRows = 16;   // no register file holds more rows beside two panels
 constexpr int64_t kUnpackRegisters = 3; // the loaded line, its codes and the broadcast activation
 
+constexpr int64_t kMatrixAttentionRows = 192;  // (token, head) pairs that share a chunk's keys in pairs
+
 struct RegisterTile {
   int64_t rows = 1, panels = 1;
 };
@@ -127,11 +129,16 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
   void selectAttention(AttentionOp op, int64_t maxTokens, const Budget &budget) {
     if (!op.getKv())
       return;
-    // Rows that share a block of keys: as many as keep their accumulators and queries within half of the first level.
     auto q = cast<ShapedType>(op.getQ().getType());
-    int64_t headsPerGroup = q.getDimSize(1) / op.getKv().getType().getHeads();
-    int64_t bytesPerToken = headsPerGroup * (q.getDimSize(2) + op.getKv().getType().getValueDim()) * 4;
-    int64_t fits = std::clamp<int64_t>(budget.nearBytes / 2 / bytesPerToken, 1, 16);
+    int64_t headsPerGroup = q.getDimSize(1) / op.getKv().getType().getHeads(), fits = 0;
+    if (op.getOperandType() && budget.matrix) {
+      // Putting a chunk's keys and values in pairs costs as much as multiplying 64 rows by them: more rows share it.
+      fits = std::clamp<int64_t>(kMatrixAttentionRows / headsPerGroup, 1, 64);
+    } else {
+      // Rows that share a chunk: as many as keep their sums and queries within half of the first level.
+      int64_t bytesPerToken = headsPerGroup * (q.getDimSize(2) + op.getKv().getType().getValueDim()) * 4;
+      fits = std::clamp<int64_t>(budget.nearBytes / 2 / bytesPerToken, 1, 16);
+    }
     op.setQueryTileAttr(Builder(op).getI64IntegerAttr(std::min(fits, maxTokens)));
   }
 };

@@ -147,7 +147,7 @@ private:
   LogicalResult chooseUnit() {
     if (!op.getOperandType())
       return success();
-    if (!op.getOperandType()->isBF16() || !isa.features.contains("+amx-bf16"))
+    if (!op.getOperandType()->isBF16() || !isa.hasTiles)
       return op.emitOpError("operand_type ") << *op.getOperandType() << " needs a unit that " << isa.name << " lacks";
     int64_t needed = matrixAttentionScratch(op), available = scratchBytesOf(op);
     if (needed > available)

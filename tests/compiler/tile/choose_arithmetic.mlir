@@ -71,6 +71,12 @@ module attributes {girih.numerics = "fast", girih.machine = #machine.description
     %z = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
     return %y, %z : tensor<?x64xf32>, tensor<?x64xf32>
   }
+  // CHECK-LABEL: func.func @attends_on_it
+  // CHECK: girih.attention {{.*}}operand_type = bf16
+  func.func @attends_on_it(%q: tensor<?x4x16xf32>, %kv: !girih.kv<2, 16, 16, f16>, %init: tensor<?x4x16xf32>) -> tensor<?x4x16xf32> attributes {girih.max_tokens = 16 : i64} {
+    %o = girih.attention ins(%q : tensor<?x4x16xf32>) cache(%kv : !girih.kv<2, 16, 16, f16>) outs(%init : tensor<?x4x16xf32>) {scale = 0.25 : f32} -> tensor<?x4x16xf32>
+    return %o : tensor<?x4x16xf32>
+  }
   // CHECK-LABEL: func.func @has_too_few_rows_for_it
   // CHECK: girih.quantize_rows
   func.func @has_too_few_rows_for_it(%x: tensor<?x32xf32>, %w: !codes, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 8 : i64} {
