@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes one contraction of the projections of one input.
 //
-// One reading of the activations and one parallel loop serve q, k and v, or gate and up; what each was is a
-// view of the columns of the result.
+// One parallel loop serves q, k and v; what each was is a view of the columns of the result. Projections whose
+// results meet in one elementwise op, as gate and up do, stay apart: a tile of that op computes the tiles of both,
+// and neither result is ever stored.
 #include "compiler/raise/passes.h"
 
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
@@ -44,6 +45,36 @@ bool isThereAt(Value weight, Operation *place) {
   return !producer || (producer->getBlock() == place->getBlock() && producer->isBeforeInBlock(place));
 }
 
+bool isElementwise(linalg::LinalgOp op) {
+  return op.hasPureTensorSemantics() && op.getNumParallelLoops() == op.getNumLoops() &&
+         llvm::all_of(op.getIndexingMapsArray(), [](AffineMap map) { return map.isProjectedPermutation(); });
+}
+
+// The elementwise ops, one after the other, that a projection's result goes through and nothing else reads.
+SmallVector<Operation *> readersOf(linalg::LinalgOp projection) {
+  SmallVector<Operation *> readers;
+  Value value = projection->getResult(0);
+  while (value.hasOneUse()) {
+    auto reader = dyn_cast<linalg::LinalgOp>(*value.user_begin());
+    if (!reader || !isElementwise(reader) || reader->getNumResults() != 1)
+      break;
+    readers.push_back(reader);
+    value = reader->getResult(0);
+  }
+  return readers;
+}
+
+// Drops from `group` the projections whose results meet that of another.
+void keepLoners(SmallVectorImpl<linalg::LinalgOp> &group) {
+  DenseMap<Operation *, int64_t> counts;
+  for (linalg::LinalgOp op : group)
+    for (Operation *reader : readersOf(op))
+      ++counts[reader];
+  llvm::erase_if(group, [&](linalg::LinalgOp op) {
+    return llvm::any_of(readersOf(op), [&](Operation *reader) { return counts[reader] > 1; });
+  });
+}
+
 struct MergeProjectionsPass : impl::MergeProjectionsBase<MergeProjectionsPass> {
   void runOnOperation() override {
     for (auto function : getOperation().getOps<func::FuncOp>()) {
@@ -53,6 +84,9 @@ struct MergeProjectionsPass : impl::MergeProjectionsBase<MergeProjectionsPass> {
         if (isProjection(op))
           groups[{op->getOperand(0), dialect::storageFormat(op->getOperand(1).getType())}].push_back(op);
       for (auto &[key, group] : groups) {
+        keepLoners(group);
+        if (group.empty())
+          continue;
         llvm::erase_if(group,
                        [&](linalg::LinalgOp op) { return !isThereAt(op->getOperand(1), group.front()); });
         if (group.size() > 1)

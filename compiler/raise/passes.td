@@ -58,9 +58,10 @@ def RaiseAttention : Pass<"girih-raise-attention", "::mlir::ModuleOp"> {
 def MergeProjections : Pass<"girih-merge-projections", "::mlir::ModuleOp"> {
   let summary = "makes one contraction of the projections of one input";
   let description = [{
-    Before: projections x[t, k] * w[n, k] of one input (q, k and v; gate and up), each with a weight of its own. After:
+    Before: projections x[t, k] * w[n, k] of one input (q, k and v), each with a weight of its own. After:
     those of one storage format are one contraction with the weights stacked by `girih.concat_rows`; what each gave is
-    a slice of its columns. A weight that something else reads, of another format, or that is computed later, stays.
+    a slice of its columns. A weight that something else reads, of another format, or that is computed later, stays;
+    so do projections that meet in one elementwise op, as gate and up do: a tile of that op computes both.
 
     Example:
     ```mlir

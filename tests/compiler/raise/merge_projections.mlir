@@ -46,3 +46,36 @@ func.func @apart(%x: tensor<?x32xf32>, %z: tensor<?x32xf32>, %wa: !a, %wb: !b, %
   %2 = linalg.matmul indexing_maps = [#x, #w, #y] ins(%z, %wa : tensor<?x32xf32>, !a) outs(%start : tensor<?x4xf32>) -> tensor<?x4xf32>
   return %0, %1, %2 : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>
 }
+
+// -----
+
+#x = affine_map<(t, n, k) -> (t, k)>
+#w = affine_map<(t, n, k) -> (n, k)>
+#y = affine_map<(t, n, k) -> (t, n)>
+#id = affine_map<(t, n) -> (t, n)>
+!w = tensor<8x32xf32, #girih.storage<"q8_0">>
+
+// Gate and up meet in a product: one tile computes both, so neither is a view of a stored result.
+// CHECK-LABEL: func.func @gated
+// CHECK-NOT: girih.concat_rows
+// CHECK: linalg.matmul
+// CHECK: linalg.matmul
+func.func @gated(%x: tensor<?x32xf32>, %wg: !w, %wu: !w, %init: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  %zero = arith.constant 0.0 : f32
+  %start = linalg.fill ins(%zero : f32) outs(%init : tensor<?x8xf32>) -> tensor<?x8xf32>
+  %g = linalg.matmul indexing_maps = [#x, #w, #y] ins(%x, %wg : tensor<?x32xf32>, !w) outs(%start : tensor<?x8xf32>) -> tensor<?x8xf32>
+  %u = linalg.matmul indexing_maps = [#x, #w, #y] ins(%x, %wu : tensor<?x32xf32>, !w) outs(%start : tensor<?x8xf32>) -> tensor<?x8xf32>
+  %a = linalg.generic {indexing_maps = [#id, #id], iterator_types = ["parallel", "parallel"]}
+      ins(%g : tensor<?x8xf32>) outs(%init : tensor<?x8xf32>) {
+    ^bb0(%in: f32, %out: f32):
+      %t = math.tanh %in : f32
+      linalg.yield %t : f32
+  } -> tensor<?x8xf32>
+  %p = linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel", "parallel"]}
+      ins(%a, %u : tensor<?x8xf32>, tensor<?x8xf32>) outs(%init : tensor<?x8xf32>) {
+    ^bb0(%l: f32, %r: f32, %out: f32):
+      %t = arith.mulf %l, %r : f32
+      linalg.yield %t : f32
+  } -> tensor<?x8xf32>
+  return %p : tensor<?x8xf32>
+}
