@@ -2,10 +2,13 @@
 // girih-tile-dispatches: makes each group of ops that meet without waiting one parallel loop.
 #include "compiler/tile/passes.h"
 
+#include "dialects/girih/activation_block.h"
 #include "dialects/girih/dialect.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/SCF/Transforms/TileUsingInterface.h"
+
+#include <numeric>
 
 namespace girih::compiler {
 #define GEN_PASS_DEF_TILEDISPATCHES
@@ -20,31 +23,37 @@ namespace {
 constexpr int64_t kRowGroupsPerUnit = 16;  // row groups that share one dequantised panel before the next unit
 
 bool isCompute(Operation &op) {
-  return isa<linalg::LinalgOp, QMatmulOp, GatherRowsOp, AttentionOp, KvAppendOp>(op);
+  return isa<linalg::LinalgOp, QMatmulOp, QuantizeRowsOp, GatherRowsOp, AttentionOp, KvAppendOp>(op);
+}
+
+// Whether a tile of `consumer` needs just the like tile of what `operand` reads. A matmul or an attention needs whole
+// rows, and so does a reduction over columns: their producers are dispatches of their own.
+bool readsTileByTile(Operation *consumer, OpOperand &operand) {
+  if (isa<QuantizeRowsOp>(consumer))
+    return true;
+  auto structured = dyn_cast<linalg::LinalgOp>(consumer);
+  if (!structured)
+    return false;
+  AffineMap map = structured.getMatchingIndexingMap(&operand);
+  if (!map.isProjectedPermutation())
+    return false;
+  auto iterators = structured.getIteratorTypesArray();
+  bool isReduced = llvm::any_of(map.getResults(), [&](AffineExpr expr) {
+    return iterators[cast<AffineDimExpr>(expr).getPosition()] == utils::IteratorType::reduction;
+  });
+  return !isReduced || !operand.get().getDefiningOp<QMatmulOp>();
 }
 
 // Producers that are computed inside the tiles of `root`: each is read by one op of the group and nothing else.
 void collectGroup(Operation *root, llvm::SmallPtrSetImpl<Operation *> &group) {
   for (OpOperand &operand : root->getOpOperands()) {
     Operation *producer = operand.get().getDefiningOp();
-    if (!producer || producer->getBlock() != root->getBlock() || !producer->hasOneUse())
-      continue;
-    if (!isa<linalg::LinalgOp, QMatmulOp>(producer) || isa<QMatmulOp, GatherRowsOp, AttentionOp, KvAppendOp>(root))
-      continue;  // a matmul, an attention needs whole rows of what it reads
-    auto consumer = cast<linalg::LinalgOp>(root);
-    if (!consumer.getMatchingIndexingMap(&operand).isProjectedPermutation())
+    bool isAlone = producer && producer->getBlock() == root->getBlock() && producer->hasOneUse();
+    if (!isAlone || !isa<linalg::LinalgOp, QMatmulOp>(producer) || !readsTileByTile(root, operand))
       continue;
     group.insert(producer);
     collectGroup(producer, group);
   }
-}
-
-// The matmul of the group whose result an operand of `root` is, if any.
-std::pair<QMatmulOp, OpOperand *> anchorOf(Operation *root, const llvm::SmallPtrSetImpl<Operation *> &group) {
-  for (OpOperand &operand : root->getOpOperands())
-    if (auto matmul = operand.get().getDefiningOp<QMatmulOp>(); matmul && group.contains(matmul))
-      return {matmul, &operand};
-  return {};
 }
 
 // [T, N] tile of a matmul: several row groups share a panel; a unit is one column tile wide.
@@ -59,25 +68,60 @@ SmallVector<int64_t> matmulTile(QMatmulOp matmul) {
   return {panel ? rows * kRowGroupsPerUnit : wholeRows, columns};
 }
 
+SmallVector<int64_t> loopTile(Operation *op, const llvm::SmallPtrSetImpl<Operation *> &group);
+
+// Tile sizes for the dimensions of the op's result, as the matmuls of the group want them; empty when there is none.
+SmallVector<int64_t> resultTile(Operation *op, const llvm::SmallPtrSetImpl<Operation *> &group) {
+  SmallVector<int64_t> loops = loopTile(op, group);
+  auto structured = dyn_cast<linalg::LinalgOp>(op);
+  if (!structured || loops.empty())
+    return loops;
+  SmallVector<int64_t> sizes;
+  for (AffineExpr expr : structured.getIndexingMapMatchingResult(op->getResult(0)).getResults()) {
+    auto dim = dyn_cast<AffineDimExpr>(expr);
+    sizes.push_back(dim ? loops[dim.getPosition()] : 0);
+  }
+  return sizes;
+}
+
+// The same for the op's loops. A reduction runs whole.
+SmallVector<int64_t> loopTile(Operation *op, const llvm::SmallPtrSetImpl<Operation *> &group) {
+  if (auto matmul = dyn_cast<QMatmulOp>(op))
+    return matmulTile(matmul);
+  SmallVector<int64_t> sizes;
+  for (OpOperand &operand : op->getOpOperands()) {
+    Operation *producer = operand.get().getDefiningOp();
+    SmallVector<int64_t> tile = producer && group.contains(producer) ? resultTile(producer, group) : sizes;
+    if (tile.empty() || !sizes.empty())
+      continue;
+    if (isa<QuantizeRowsOp>(op)) {
+      // Codes come in blocks: columns that are no multiple of one are not cut.
+      sizes = {tile[0], tile[1] == 0 ? 0 : std::lcm(tile[1], kActivationDepth)};
+      continue;
+    }
+    auto structured = cast<linalg::LinalgOp>(op);
+    sizes.assign(structured.getNumLoops(), 0);
+    for (auto [expr, size] : llvm::zip(structured.getMatchingIndexingMap(&operand).getResults(), tile))
+      if (unsigned loop = cast<AffineDimExpr>(expr).getPosition();
+          structured.getIteratorTypesArray()[loop] == utils::IteratorType::parallel)
+        sizes[loop] = size;
+  }
+  return sizes;
+}
+
 // Tile sizes for the loops of `root`; 0 leaves a loop whole.
 SmallVector<int64_t> tileSizes(Operation *root, const llvm::SmallPtrSetImpl<Operation *> &group) {
-  if (auto matmul = dyn_cast<QMatmulOp>(root))
-    return matmulTile(matmul);
   if (isa<GatherRowsOp>(root))
     return {1};
   if (auto attention = dyn_cast<AttentionOp>(root))
     return {int64_t(attention.getQueryTile().value_or(1)), 1};
+  if (SmallVector<int64_t> sizes = loopTile(root, group); !sizes.empty())
+    return sizes;
+  // Rows: the outermost dimension of the result, one row a unit.
+  if (isa<QuantizeRowsOp>(root))
+    return {1, 0};
   auto structured = cast<linalg::LinalgOp>(root);
   SmallVector<int64_t> sizes(structured.getNumLoops(), 0);
-  if (auto [matmul, operand] = anchorOf(root, group); matmul) {
-    SmallVector<int64_t> tile = matmulTile(matmul);
-    AffineMap map = structured.getMatchingIndexingMap(operand);
-    for (unsigned result = 0; result < map.getNumResults(); ++result)
-      if (auto dim = dyn_cast<AffineDimExpr>(map.getResult(result)))
-        sizes[dim.getPosition()] = tile[result];
-    return sizes;
-  }
-  // Rows: the outermost dimension of the result, one row a unit.
   AffineMap out = structured.getIndexingMapMatchingResult(root->getResult(0));
   if (out.getNumResults() > 0)
     if (auto dim = dyn_cast<AffineDimExpr>(out.getResult(0)))
