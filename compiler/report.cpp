@@ -56,7 +56,9 @@ void appendDispatches(ModuleOp module, std::string_view isa, std::vector<program
     llvm::DenseMap<Operation *, uint32_t> loops;
     function.walk([&](scf::ForallOp loop) {
       auto name = loop->getAttrOfType<StringAttr>("girih.dispatch");
-      if (!name)
+      // What every thread does by itself ends at no meeting: nothing to time, and its cost is the next one's.
+      auto distribution = loop->getAttrOfType<StringAttr>("girih.distribution");
+      if (!name || (distribution && distribution.getValue() == "every"))
         return;
       DispatchCost cost = estimateDispatch(loop, maxTokens.getInt(), machine);
       program::DispatchReport row;

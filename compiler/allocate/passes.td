@@ -64,6 +64,69 @@ def BufferizeStep : Pass<"girih-bufferize-step", "::mlir::ModuleOp"> {
   let dependentDialects = ["::mlir::bufferization::BufferizationDialect", "::mlir::memref::MemRefDialect"];
 }
 
+def MergeRowDispatches : Pass<"girih-merge-row-dispatches", "::mlir::ModuleOp"> {
+  let summary = "makes one dispatch of neighbours that work row by row on the same rows";
+  let description = [{
+    Needs buffers. Two `scf.forall` over the same number of rows, with only views and allocations between them, become
+    one when whatever memory one of them writes and the other touches is touched by unit i in row i alone. Rotations of
+    queries and keys and the append to the cache are then one loop, and the team meets once after it.
+
+    Example:
+    ```mlir
+    #id = affine_map<(d0, d1) -> (d0, d1)>
+    func.func @step_t8(%args: !llvm.ptr, %n: index, %x: memref<?x16xf32>, %y: memref<?x16xf32>)
+        attributes {girih.max_tokens = 8 : i64} {
+      scf.forall (%i) in (%n) {
+        %a = memref.subview %x[%i, 0] [1, 16] [1, 1] : memref<?x16xf32> to memref<1x16xf32, strided<[16, 1], offset: ?>>
+        %b = memref.subview %y[%i, 0] [1, 16] [1, 1] : memref<?x16xf32> to memref<1x16xf32, strided<[16, 1], offset: ?>>
+        linalg.exp ins(%a : memref<1x16xf32, strided<[16, 1], offset: ?>>) outs(%b : memref<1x16xf32, strided<[16, 1], offset: ?>>)
+      }
+      scf.forall (%i) in (%n) {
+        %b = memref.subview %y[%i, 0] [1, 16] [1, 1] : memref<?x16xf32> to memref<1x16xf32, strided<[16, 1], offset: ?>>
+        linalg.tanh ins(%b : memref<1x16xf32, strided<[16, 1], offset: ?>>) outs(%b : memref<1x16xf32, strided<[16, 1], offset: ?>>)
+      }
+      return
+    }
+    // CHECK: scf.forall
+    // CHECK: linalg.exp
+    // CHECK: linalg.tanh
+    // CHECK-NOT: scf.forall
+    ```
+  }];
+}
+
+def RepeatCheapDispatches : Pass<"girih-repeat-cheap-dispatches", "::mlir::ModuleOp"> {
+  let summary = "lets every thread do all of a dispatch that costs less than a meeting";
+  let description = [{
+    Needs buffers and `girih.machine`. A dispatch of elementwise work on few rows gets `girih.distribution` "every" when
+    one thread does it in less time than all of them and a meeting take: each thread then runs all units, and none
+    waits. Its results, which only later dispatches of the block may read, are marked `girih.own`: each thread has its
+    own copy. The dispatch after it must write nothing that it reads.
+
+    Example:
+    ```mlir
+    module attributes {girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600,
+        barrier_ns = 200, levels = [#machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128,
+        latency_cycles = 5, shared_by = 1, source = "test">], units = [#machine.unit<name = "fma", element = "f32",
+        lanes = 16, per_cycle = 2, latency_cycles = 4, registers = 32, source = "test">]>} {
+      func.func @step_t1(%x: memref<1x16xf32>, %y: memref<1x16xf32>) attributes {girih.max_tokens = 1 : i64} {
+        %e = memref.alloc() : memref<1x16xf32>
+        scf.forall (%i) in (1) {
+          linalg.exp ins(%x : memref<1x16xf32>) outs(%e : memref<1x16xf32>)
+        }
+        scf.forall (%i) in (16) {
+          linalg.exp ins(%e : memref<1x16xf32>) outs(%y : memref<1x16xf32>)
+        }
+        return
+      }
+    }
+    // CHECK: memref.alloc() {girih.own}
+    // CHECK: girih.distribution = "every"
+    // CHECK-NOT: girih.distribution
+    ```
+  }];
+}
+
 def PlanMemory : Pass<"girih-plan-memory", "::mlir::ModuleOp"> {
   let summary = "replaces allocations by offsets into one arena";
   let description = [{

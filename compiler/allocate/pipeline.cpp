@@ -21,6 +21,9 @@ void buildAllocatePipeline(mlir::OpPassManager &pipeline) {
   pipeline.addPass(createBufferizeStep());
   pipeline.addPass(mlir::createCanonicalizerPass({}, kKeepDispatches));
   pipeline.addPass(mlir::createCSEPass());
+  // Where what a dispatch touches is known to the row. Merged first: what is left is weighed as a whole.
+  pipeline.addPass(createMergeRowDispatches());
+  pipeline.addPass(createRepeatCheapDispatches());
   pipeline.addPass(createPlanMemory());
   pipeline.addPass(mlir::createCSEPass());
   // Views that became equal: a tile copied onto itself goes.

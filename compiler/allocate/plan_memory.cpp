@@ -3,6 +3,8 @@
 //
 // A shared buffer lives from its allocation to its last use, uses through views and loops included (one that a loop
 // carries, through the whole loop); buffers are placed largest first at the lowest offset where no living neighbour is.
+// What a dispatch "every" thread runs reads lives on through the next dispatch: no meeting parts the two. Its results,
+// marked `girih.own`, stand at the beginning of each thread's scratch.
 #include "compiler/allocate/passes.h"
 
 #include "dialects/girih/dialect.h"
@@ -42,6 +44,8 @@ public:
     placeScratch();
     for (Buffer &buffer : shared)
       replace(buffer, "arena");
+    for (Buffer &buffer : own)
+      replace(buffer, "scratch");
     for (Buffer &buffer : local)
       replace(buffer, "scratch");
     function.walk([](memref::DeallocOp op) { op.erase(); });
@@ -59,6 +63,10 @@ private:
       if (failed(size))
         return WalkResult::interrupt();
       buffer.sizeBytes = llvm::alignTo(*size, kAlignment);
+      if (alloc->hasAttr("girih.own")) {
+        own.push_back(buffer);
+        return WalkResult::advance();
+      }
       if (alloc->getParentOfType<scf::ForallOp>()) {
         local.push_back(buffer);
         return WalkResult::advance();
@@ -109,12 +117,25 @@ private:
         Block *level = home;
         while (!level->findAncestorOpInBlock(*user))
           level = outlive(buffer, level);
-        buffer.lastUse = std::max(buffer.lastUse, endOf(level->findAncestorOpInBlock(*user)));
+        buffer.lastUse = std::max(buffer.lastUse, endOf(nextMeeting(level->findAncestorOpInBlock(*user))));
         if (isa<scf::YieldOp>(user) && user->getBlock() == home && isa<scf::ForOp>(home->getParentOp()))
           outlive(buffer, home);
         addAliases(use, aliases);
       }
     }
+  }
+
+  // The operation itself, or the dispatch whose meeting is the first after it.
+  static Operation *nextMeeting(Operation *op) {
+    auto isRepeated = [](Operation *dispatch) {
+      auto distribution = dispatch->getAttrOfType<StringAttr>("girih.distribution");
+      return isa<scf::ForallOp>(dispatch) && distribution && distribution.getValue() == "every";
+    };
+    while (isRepeated(op) && op->getNextNode())
+      do
+        op = op->getNextNode();
+      while (op->getNextNode() && !isa<scf::ForallOp>(op));
+    return op;
   }
 
   // Makes the buffer live through the loop that `block` is the body of; returns the block around it.
@@ -211,12 +232,17 @@ private:
     }
   }
 
-  // A tile's buffers stand side by side; dispatches do not run at the same time, so each starts anew.
+  // A thread's own results come first, each at a place of its own. A tile's buffers stand side by side; dispatches do not run at the same time, so each starts anew.
   void placeScratch() {
+    for (Buffer &buffer : own) {
+      buffer.offset = scratchBytes;
+      scratchBytes += buffer.sizeBytes;
+    }
     DenseMap<Operation *, int64_t> ends;
+    int64_t begin = scratchBytes;
     for (Buffer &buffer : local) {
       Operation *dispatch = buffer.alloc->getParentOfType<scf::ForallOp>();
-      int64_t &end = ends.try_emplace(dispatch, 0).first->second;
+      int64_t &end = ends.try_emplace(dispatch, begin).first->second;
       buffer.offset = end;
       end += buffer.sizeBytes;
       scratchBytes = std::max(scratchBytes, end);
@@ -247,7 +273,7 @@ private:
   func::FuncOp function;
   int64_t maxTokens;
   int64_t arenaBytes = 0, scratchBytes = 0;
-  SmallVector<Buffer> shared, local;
+  SmallVector<Buffer> shared, local, own;
   DenseMap<Operation *, int64_t> numbers;
 };
 

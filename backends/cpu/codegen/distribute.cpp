@@ -64,13 +64,17 @@ LogicalResult distribute(scf::ForallOp op) {
     return op.emitOpError("has results; a dispatch of a scheduled step writes buffers");
   auto attribute = op->getAttrOfType<StringAttr>("girih.distribution");
   StringRef distribution = attribute ? attribute.getValue() : "block";
-  if (distribution != "block" && distribution != "cyclic")
-    return op.emitOpError("girih.distribution \"") << distribution << "\" is not known; block and cyclic are";
+  if (distribution != "block" && distribution != "cyclic" && distribution != "every")
+    return op.emitOpError("girih.distribution \"")
+           << distribution << "\" is not known; block, cyclic and every are";
   OpBuilder b(op);
   KernelBuilder k(b, op.getLoc());
   UnitSpace units = unitsOf(k, op);
   Value begin = k.threadIndex(), end = units.total, step = k.numThreads();
-  if (distribution == "block") {
+  if (distribution == "every") {
+    begin = k.index(0);
+    step = k.index(1);
+  } else if (distribution == "block") {
     begin = k.div(k.mul(units.total, k.threadIndex()), k.numThreads());
     end = k.div(k.mul(units.total, k.add(k.threadIndex(), 1)), k.numThreads());
     step = k.index(1);
@@ -84,7 +88,8 @@ LogicalResult distribute(scf::ForallOp op) {
     for (Operation &inner : op.getBody()->without_terminator())
       b.clone(inner, mapping);
   }
-  callBarrier(k);
+  if (distribution != "every")
+    callBarrier(k);
   op.erase();
   return success();
 }

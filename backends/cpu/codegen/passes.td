@@ -130,7 +130,8 @@ def Distribute : CpuKernelPass<"girih-cpu-distribute"> {
   let summary = "top-level scf.forall is split over the team";
   let description = [{
     A top-level `scf.forall` becomes a loop over this thread's share of the linearised units ("block": one range a
-    thread; "cyclic": every num_threads-th unit), followed by the team's barrier. A nested one becomes plain loops.
+    thread; "cyclic": every num_threads-th unit), followed by the team's barrier; "every" runs all units on each thread,
+    into memory of its own, and needs no barrier. A nested one becomes plain loops.
 
     Example:
     ```mlir
