@@ -4,8 +4,6 @@
 
 #include "backends/cpu/codegen/microkernels/unpack_formats.h"
 
-#include "mlir/Dialect/Vector/IR/VectorOps.h"
-
 using namespace mlir;
 using namespace girih::weights;
 
@@ -159,7 +157,7 @@ void MatrixGenerator::multiply(Value x, Value xStride, Value weights, int64_t pa
 }
 
 // ---- Weights ----
-// scratch [panel][k / 2][16 columns][2] = the weights of the pass rounded to bf16, to the nearest even.
+// scratch [panel][k / 2][16 columns][2] = the weights of the pass, rounded to bf16.
 void MatrixGenerator::unpackGroup(const TileOperands &tile, const Group &group, const Pass &pass, Value scratch) {
   int64_t panelBytes = layout.panelBytes(tile.depth);
   int64_t full = pass.depth / kBlockDepth, rest = pass.depth % kBlockDepth, numBlocks = full + (rest != 0);
@@ -186,22 +184,25 @@ void MatrixGenerator::unpackGroup(const TileOperands &tile, const Group &group, 
   });
 }
 
+// Two k side by side, each rounded to bf16, halves away from zero: four integer operations, where the machine's own
+// conversion of two vectors and the permutation that it needs take longer than the dequantisation.
+static Value pairOf(KernelBuilder &k, Value even, Value odd) {
+  VectorType words = k.lanes(k.b.getI32Type());
+  auto rounded = [&](Value value) -> Value {
+    Value bits = arith::BitcastOp::create(k.b, k.loc, words, value);
+    return arith::AddIOp::create(k.b, k.loc, bits, k.integer(words, 0x8000));
+  };
+  Value low = arith::ShRUIOp::create(k.b, k.loc, rounded(even), k.integer(words, 16));
+  Value high = arith::AndIOp::create(k.b, k.loc, rounded(odd), k.integer(words, 0xffff0000));
+  return arith::OrIOp::create(k.b, k.loc, low, high);
+}
+
 void MatrixGenerator::unpackBlock(Value source, Value target, int64_t count) {
   PanelBlock reader(k, layout, isa, source);
-  auto pairs = VectorType::get(2 * kLanes, k.b.getBF16Type());
   for (int64_t step = 0; step < kBlockDepth; step += 2) {
     Value even = step < count ? reader.weights(step) : k.lanesOf(0);
     Value odd = step + 1 < count ? reader.weights(step + 1) : k.lanesOf(0);
-    // The first operand becomes the upper half.
-    Value halves = LLVM::CallIntrinsicOp::create(k.b, k.loc, Type(pairs),
-                                                 k.b.getStringAttr("llvm.x86.avx512bf16.cvtne2ps2bf16.512"),
-                                                 ValueRange{odd, even})
-                       .getResult(0);
-    SmallVector<int64_t> interleaved;
-    for (int64_t lane = 0; lane < kLanes; ++lane)
-      interleaved.append({lane, kLanes + lane});
-    Value row = vector::ShuffleOp::create(k.b, k.loc, halves, halves, interleaved);
-    k.store(row, k.at(target, step / 2 * kPairRow), kPairRow);
+    k.store(pairOf(k, even, odd), k.at(target, step / 2 * kPairRow), kPairRow);
   }
 }
 
