@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import random
+import select
 import signal
 import subprocess
 import tempfile
@@ -164,6 +165,9 @@ class Worker:
         self.process.send_signal(number)
 
     def read(self):
+        # One line an answer, so nothing waits in Python's own buffer when the pipe is empty.
+        if not select.select([self.process.stdout], [], [], SAMPLE_SECONDS)[0]:
+            raise PeerFailure(f"no answer within {SAMPLE_SECONDS} s")
         line = self.process.stdout.readline()
         if not line:
             raise PeerFailure(f"`{' '.join(self.process.args[3:])[:160]}` ended without an answer")

@@ -20,7 +20,7 @@ class PeerFailure(Exception):
 
 
 def say(text):
-    print(f"peers: {text}", file=sys.stderr, flush=True)
+    print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 def run(*command, environment=None):
