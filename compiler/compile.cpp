@@ -150,13 +150,14 @@ private:
     (*model.module)->setAttr("girih.numerics", StringAttr::get(&context, options.numerics));
     buildMachineFreeLadder(pipeline, ladder);
     addDumps(pipeline, "");
+    OwningOpRef<ModuleOp> imported = model.module->clone();
     if (failed(pipeline.run(*model.module)))
       return log.failure("raising the graph of \"" + options.inputPath + "\"");
-    return refuseRecompute();
+    return checkRecompute(*imported);
   }
 
-  // A graph that keeps its stateless form would have to recompute its prefix in every step; nothing runs that yet.
-  Status refuseRecompute() const {
+  // A graph without a cache runs by computing its prefix again, which is right only where no token sees later ones.
+  Status checkRecompute(ModuleOp imported) {
     ModuleOp module = *model.module;
     if (!module->hasAttr("girih.recompute"))
       return {};
@@ -164,8 +165,10 @@ private:
     if (auto notes = module->getAttrOfType<ArrayAttr>("girih.notes"))
       for (auto note : notes.getAsRange<StringAttr>())
         reasons += "; " + note.str();
-    return unimplemented("the graph cannot be given a KV cache, and running it by recomputing its prefix is not built "
-                         "yet" + reasons);
+    GIRIH_ASSIGN(std::string difference, differenceByLaterTokens(imported, *store, model.config.vocabSize));
+    if (difference.empty())
+      return {};
+    return unimplemented("the graph is not causal, so it cannot generate: " + difference + reasons);
   }
 
   std::vector<int64_t> rowCounts() const {

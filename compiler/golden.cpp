@@ -7,6 +7,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 namespace girih::compiler {
@@ -25,6 +26,11 @@ public:
 
   // [V], the logits after the last token.
   Expected<std::vector<double>> logitsAfter(const std::vector<int32_t> &ids) {
+    return logitsAt(ids, ids.size() - 1);
+  }
+
+  // [V], the logits after token number `position`.
+  Expected<std::vector<double>> logitsAt(const std::vector<int32_t> &ids, size_t position) {
     auto numTokens = static_cast<int64_t>(ids.size());
     std::vector<double> tokens(ids.begin(), ids.end()), positions(ids.size());
     std::iota(positions.begin(), positions.end(), 0.0);
@@ -40,8 +46,8 @@ public:
     if (results.empty() || results[0].numElements() != numTokens * vocabSize)
       return internalError("the reference's logits do not fill " + std::to_string(numTokens) + " x " +
                            std::to_string(vocabSize));
-    const double *last = results[0].elements() + (numTokens - 1) * vocabSize;
-    return std::vector<double>(last, last + vocabSize);
+    const double *row = results[0].elements() + int64_t(position) * vocabSize;
+    return std::vector<double>(row, row + vocabSize);
   }
 
 private:
@@ -49,6 +55,14 @@ private:
   reference::WeightProvider weights;
   int64_t vocabSize;
 };
+
+// Steps of about 0.618 of the vocabulary visit it evenly and repeat nothing.
+std::vector<int32_t> spreadTokens(int64_t vocabSize) {
+  std::vector<int32_t> tokens;
+  for (int64_t position = 0; position < kPromptTokens; ++position)
+    tokens.push_back(static_cast<int32_t>((position + 1) * (vocabSize * 618 / 1000 + 1) % vocabSize));
+  return tokens;
+}
 
 // The most likely token; -1 when `tolerance` could make it another.
 int32_t certainToken(const std::vector<double> &logits, float tolerance) {
@@ -79,9 +93,7 @@ Expected<program::Golden> referenceGolden(mlir::ModuleOp graph, const weights::W
   program::Golden golden;
   golden.tolerance = tolerance;
   golden.source = "reference f64";
-  for (int64_t position = 0; position < kPromptTokens; ++position)
-    // Steps of about 0.618 of the vocabulary visit it evenly and repeat nothing.
-    golden.promptTokens.push_back(static_cast<int32_t>((position + 1) * (vocabSize * 618 / 1000 + 1) % vocabSize));
+  golden.promptTokens = spreadTokens(vocabSize);
   Asker asker(graph, store, vocabSize);
   GIRIH_ASSIGN(std::vector<double> logits, asker.logitsAfter(golden.promptTokens));
   keepLogits(logits, golden);
@@ -101,6 +113,24 @@ Expected<program::Golden> referenceGolden(mlir::ModuleOp graph, const weights::W
     GIRIH_ASSIGN(logits, asker.logitsAfter(sequence));
   }
   return golden;
+}
+
+Expected<std::string> differenceByLaterTokens(mlir::ModuleOp graph, const weights::WeightStore &store,
+                                              int64_t vocabSize) {
+  Asker asker(graph, store, vocabSize);
+  std::vector<int32_t> whole = spreadTokens(vocabSize);
+  for (size_t length : {size_t(1), whole.size() / 2, whole.size() - 1}) {
+    std::vector<int32_t> prefix(whole.begin(), whole.begin() + long(length));
+    GIRIH_ASSIGN(std::vector<double> alone, asker.logitsAfter(prefix));
+    GIRIH_ASSIGN(std::vector<double> followed, asker.logitsAt(whole, length - 1));
+    for (size_t id = 0; id < alone.size(); ++id)
+      // The same sums in the same order: f64 has room for any that are not.
+      if (!(std::fabs(alone[id] - followed[id]) <= 1e-9 * (1 + std::fabs(alone[id]))))
+        return "the logit of token " + std::to_string(id) + " after " + std::to_string(length) + " tokens is " +
+               std::to_string(alone[id]) + ", and " + std::to_string(followed[id]) + " once " +
+               std::to_string(whole.size() - length) + " more follow";
+  }
+  return std::string();
 }
 
 }  // namespace girih::compiler

@@ -16,4 +16,9 @@ namespace girih::compiler {
 Expected<program::Golden> referenceGolden(mlir::ModuleOp graph, const weights::WeightStore &store, int64_t vocabSize,
                                           float tolerance);
 
+// What becomes of a token's logits when others follow it: empty when nothing does, for tokens spread over the
+// vocabulary, else a sentence. Fails as the reference does.
+Expected<std::string> differenceByLaterTokens(mlir::ModuleOp graph, const weights::WeightStore &store,
+                                              int64_t vocabSize);
+
 }  // namespace girih::compiler

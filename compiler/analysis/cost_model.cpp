@@ -46,14 +46,18 @@ void addOp(Operation *op, int64_t numTokens, double units, DispatchCost &cost) {
     return;
   }
   if (auto attention = dyn_cast<AttentionOp>(op)) {
-    KvType kv = attention.getKv().getType();
+    // What it reads: a cache, or keys and values of this step alone.
+    auto extent = [](Value value, int64_t dim) { return double(cast<ShapedType>(value.getType()).getDimSize(dim)); };
+    bool isCached = bool(attention.getKv());
+    double heads = isCached ? double(attention.getKv().getType().getHeads()) : extent(attention.getKey(), 1);
+    double elementBytes = isCached ? attention.getKv().getType().getElement().getIntOrFloatBitWidth() / 8 : 4;
     // The context is not known here: half of the step's own tokens, as in a first prompt.
     double context = std::max(1.0, double(numTokens) / 2);
-    double perKey = double(kv.getKeyDim() + kv.getValueDim());
+    double perKey = extent(attention.getQ(), 2) + extent(attention.getInit(), 2);
     auto q = cast<ShapedType>(attention.getQ().getType());
     double headsPerGroup = q.isDynamicDim(1) ? 1 : double(q.getDimSize(1));
-    cost.operations += 2 * double(numTokens) * double(kv.getHeads()) * headsPerGroup * context * perKey;
-    cost.bytes += context * double(kv.getHeads()) * perKey * (kv.getElement().getIntOrFloatBitWidth() / 8);
+    cost.operations += 2 * double(numTokens) * heads * headsPerGroup * context * perKey;
+    cost.bytes += context * heads * perKey * elementBytes;
     cost.footprintBytes += 4 * headsPerGroup * perKey * double(attention.getQueryTile().value_or(1)) + 16 * perKey * 4;
     return;
   }

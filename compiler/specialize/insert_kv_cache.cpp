@@ -156,9 +156,9 @@ struct InsertKvCachePass : impl::InsertKvCacheBase<InsertKvCachePass> {
       return signalPassFailure();
     }
     TokenAnalysis analysis(module);
+    Value positions = positionsOf(main);
     if (!analysis.isTokenWise())
       return keepStateless(analysis);
-    Value positions = positionsOf(main);
     PositionReader reader(module, positions);
     for (linalg::IndexOp read : analysis.positionReads())
       reader.replace(read);

@@ -47,12 +47,13 @@ def InsertKvCache : Pass<"girih-insert-kv-cache", "::mlir::ModuleOp"> {
   let dependentDialects = ["::girih::dialect::GirihDialect", "::mlir::linalg::LinalgDialect"];
 }
 
-def PlaceParts : Pass<"girih-place-parts", "::mlir::ModuleOp"> {
-  let summary = "writes the parts of a concatenation where they belong";
+def SpellOut : Pass<"girih-spell-out", "::mlir::ModuleOp"> {
+  let summary = "spells out what has no loops of its own: concatenation and softmax";
   let description = [{
     Before: `tensor.concat` of channels or heads, as importers write a rotation. After: an empty tensor into which each
-    part is inserted; a part that is a view, or that others read too, is copied by an operation of its own. Leaves a
-    concatenation along a dynamic extent.
+    part is inserted; a part that is a view, or that others read too, is copied by an operation of its own. A
+    `linalg.softmax` that was no attention becomes its maximum, exponentials, sum and quotient. Leaves a concatenation
+    along a dynamic extent.
 
     Example:
     ```mlir

@@ -19,7 +19,7 @@ void buildSpecializePipeline(mlir::OpPassManager &pipeline, const SpecializeOpti
   pipeline.addPass(createInsertKvCache(cache));
   // After the proof: a gathered row is a token no more.
   pipeline.addPass(createSelectLogitRows());
-  pipeline.addPass(createPlaceParts());
+  pipeline.addPass(createSpellOut());
   pipeline.addPass(createAssignFormats());
   pipeline.addPass(mlir::createCanonicalizerPass());
   pipeline.addPass(mlir::createCSEPass());

@@ -202,7 +202,7 @@ def Girih_AttentionOp : Girih_StructuredOp<"attention", [AttrSizedOperandSegment
     *Stateless form* (after raise): `key` [T, G, D] and `value` [T, G, Dv] are given, token t is at position t.
     *Cached form* (after insert_kv_cache): `kv` is given; keys are the positions of the token's own sequence in the
     cache, found through the step's block tables; positions come from the step.
-    A tile of the cached form starts at token `offsets[0]` of the step and at kv head `offsets[1]`.
+    A tile starts at token `offsets[0]` of the step and at kv head `offsets[1]`; it is given the keys of all tokens.
     The cache is cut at multiples of `chunk` positions (64 divides it; 128 when absent). A chunk has one maximum, its
     weights and sums are relative to it, and chunks are joined in order, so the result does not depend on tiles, on
     who computes which chunk, or on the rest of the step. With an `operand_type` the operands of both products (q, k,

@@ -153,21 +153,23 @@ FailureOr<TilingResult> GatherRowsOp::generateResultTileValue(OpBuilder &b, unsi
 }
 
 // ---- attention: (T, G); all query heads of a kv head stay together ----
+static int64_t numKvHeads(AttentionOp op) {
+  return op.getKv() ? op.getKv().getType().getHeads() : cast<ShapedType>(op.getKey().getType()).getDimSize(1);
+}
+
 SmallVector<utils::IteratorType> AttentionOp::getLoopIteratorTypes() { return parallel(2); }
 
 SmallVector<Range> AttentionOp::getIterationDomain(OpBuilder &b) {
-  int64_t groups = getKv() ? getKv().getType().getHeads() : cast<ShapedType>(getKey().getType()).getDimSize(1);
+  int64_t groups = numKvHeads(*this);
   return {wholeExtent(b, getLoc(), getInit(), 0), {b.getIndexAttr(0), b.getIndexAttr(groups), b.getIndexAttr(1)}};
 }
 
 FailureOr<TilingResult> AttentionOp::getTiledImplementation(OpBuilder &b, ArrayRef<OpFoldResult> offsets,
                                                             ArrayRef<OpFoldResult> sizes) {
-  if (!getKv())
-    return emitOpError("only the cached form can be tiled: a tile of the stateless form does not know its position");
   Location loc = getLoc();
   auto q = cast<ShapedType>(getQ().getType());
   auto out = cast<ShapedType>(getInit().getType());
-  int64_t headsPerGroup = q.getDimSize(1) / getKv().getType().getHeads();
+  int64_t headsPerGroup = q.getDimSize(1) / numKvHeads(*this);
   OpFoldResult head = scaled(b, loc, offsets[1], headsPerGroup);
   OpFoldResult heads = scaled(b, loc, sizes[1], headsPerGroup);
   auto qTile = sliceOf(b, loc, getQ(), {offsets[0], head, b.getIndexAttr(0)},
@@ -177,7 +179,7 @@ FailureOr<TilingResult> AttentionOp::getTiledImplementation(OpBuilder &b, ArrayR
   Value tokenBase = getOffsets().empty() ? Value() : getOffsets()[0];
   Value headBase = getOffsets().empty() ? Value() : getOffsets()[1];
   Value first[] = {shifted(b, loc, tokenBase, offsets[0]), shifted(b, loc, headBase, offsets[1])};
-  auto tiled = AttentionOp::create(b, loc, init.getType(), qTile, Value(), Value(), getKv(), first, init,
+  auto tiled = AttentionOp::create(b, loc, init.getType(), qTile, getKey(), getValue(), getKv(), first, init,
                                    getScaleAttr(), getWindowAttr(), getSoftCapAttr(), getQueryTileAttr(),
                                    getChunkAttr(), getOperandTypeAttr());
   return tileOf(tiled, {qTile, init});
@@ -188,7 +190,7 @@ LogicalResult AttentionOp::getResultTilePosition(OpBuilder &b, unsigned, ArrayRe
                                                  SmallVector<OpFoldResult> &resultOffsets,
                                                  SmallVector<OpFoldResult> &resultSizes) {
   auto out = cast<ShapedType>(getInit().getType());
-  int64_t headsPerGroup = cast<ShapedType>(getQ().getType()).getDimSize(1) / getKv().getType().getHeads();
+  int64_t headsPerGroup = cast<ShapedType>(getQ().getType()).getDimSize(1) / numKvHeads(*this);
   resultOffsets = {offsets[0], scaled(b, getLoc(), offsets[1], headsPerGroup), b.getIndexAttr(0)};
   resultSizes = {sizes[0], scaled(b, getLoc(), sizes[1], headsPerGroup), b.getIndexAttr(out.getDimSize(2))};
   return success();

@@ -63,15 +63,21 @@ LogicalResult lowerStateless(AttentionOp op) {
   OpBuilder b(op);
   KernelBuilder k(b, op.getLoc());
   Value q = op.getQ(), key = op.getKey(), value = op.getValue(), out = op.getInit();
-  int64_t headsPerGroup = cast<ShapedType>(q.getType()).getDimSize(1) / cast<ShapedType>(key.getType()).getDimSize(1);
+  // A tile is of one kv head, and of tokens from some on.
+  bool isTile = !op.getOffsets().empty();
+  Value firstToken = isTile ? Value(op.getOffsets()[0]) : k.index(0);
+  Value firstGroup = isTile ? Value(op.getOffsets()[1]) : k.index(0);
+  int64_t headsPerGroup = cast<ShapedType>(q.getType()).getDimSize(1);
+  if (!isTile)
+    headsPerGroup /= cast<ShapedType>(key.getType()).getDimSize(1);
   auto at = [&](Value memref, Value i, Value j, Value l) -> Value {
     return memref::LoadOp::create(b, op.getLoc(), memref, ValueRange{i, j, l});
   };
   Value zero = k.index(0), valueDim = k.extentOf(value, 2);
   k.loop(zero, k.extentOf(q, 0), 1, [&](Value token) {
     k.loop(zero, k.extentOf(q, 1), 1, [&](Value head) {
-      Value group = k.div(head, headsPerGroup);
-      Value end = k.add(token, 1), first = zero;
+      Value group = k.add(firstGroup, k.div(head, headsPerGroup));
+      Value end = k.add(k.add(firstToken, token), 1), first = zero;
       if (op.getWindow())
         first = k.maxOf(k.sub(end, k.index(static_cast<int64_t>(*op.getWindow()))), zero);
       auto score = [&](Value position) {

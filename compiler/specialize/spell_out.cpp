@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes the parts of a concatenation where they belong.
+// Spells out what has no loops of its own: concatenation and softmax.
 #include "compiler/specialize/passes.h"
 
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
@@ -7,19 +7,29 @@
 
 namespace girih::compiler {
 
-#define GEN_PASS_DEF_PLACEPARTS
+#define GEN_PASS_DEF_SPELLOUT
 #include "compiler/specialize/passes.h.inc"
 
 namespace {
 
 using namespace mlir;
 
-struct PlacePartsPass : impl::PlacePartsBase<PlacePartsPass> {
+struct SpellOutPass : impl::SpellOutBase<SpellOutPass> {
   void runOnOperation() override {
     SmallVector<tensor::ConcatOp> concats;
     getOperation().walk([&](tensor::ConcatOp op) { concats.push_back(op); });
     for (tensor::ConcatOp concat : concats)
       place(concat);
+    SmallVector<linalg::SoftmaxOp> softmaxes;
+    getOperation().walk([&](linalg::SoftmaxOp op) { softmaxes.push_back(op); });
+    for (linalg::SoftmaxOp softmax : softmaxes) {
+      OpBuilder builder(softmax);
+      FailureOr<SmallVector<Value>> steps = softmax.decomposeOperation(builder);
+      if (failed(steps))
+        return signalPassFailure();
+      softmax->replaceAllUsesWith(*steps);
+      softmax.erase();
+    }
   }
 
   void place(tensor::ConcatOp concat) {

@@ -1,4 +1,4 @@
-// RUN: girih-opt %s -girih-place-parts | FileCheck %s
+// RUN: girih-opt %s -girih-spell-out | FileCheck %s
 
 // A part that an operation computes for this place is inserted as it is; a view is copied by an operation of its own.
 // CHECK-LABEL: func.func @rotated_half
@@ -20,5 +20,17 @@ func.func @rotated_half(%x: tensor<?x8xf32>, %t: index) -> tensor<?x8xf32> {
 // CHECK: tensor.concat
 func.func @along_tokens(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
   %y = tensor.concat dim(0) %x, %x : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
+  return %y : tensor<?x8xf32>
+}
+
+// A softmax that was no attention is its five steps.
+// CHECK-LABEL: func.func @softmax_of_channels
+// CHECK-NOT: linalg.softmax
+// CHECK: arith.maxnumf
+// CHECK: math.exp
+// CHECK: arith.addf
+// CHECK: arith.divf
+func.func @softmax_of_channels(%x: tensor<?x8xf32>, %init: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  %y = linalg.softmax dimension(1) ins(%x : tensor<?x8xf32>) outs(%init : tensor<?x8xf32>) -> tensor<?x8xf32>
   return %y : tensor<?x8xf32>
 }
