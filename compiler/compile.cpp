@@ -25,6 +25,7 @@
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 
+#include <future>
 #include <set>
 #include <thread>
 
@@ -95,7 +96,8 @@ public:
     }
     GIRIH_TRY(raiseGraph());
     for (const std::string &isa : options.isas)
-      GIRIH_TRY(compileFor(loaded, isa));
+      GIRIH_TRY(schedule(loaded, isa));
+    GIRIH_TRY(emit(loaded));
     return writeProgram();
   }
 
@@ -180,8 +182,9 @@ private:
     return counts;
   }
 
-  Status compileFor(const CompilingBackend &backend, const std::string &isa) {
-    step("compiling for " + isa, 0.1 + 0.4 * double(compiled.size()) / double(options.isas.size()));
+  // tile and allocate for one instruction set.
+  Status schedule(const CompilingBackend &backend, const std::string &isa) {
+    step("scheduling for " + isa, 0.1 + 0.1 * double(compiled.size()) / double(options.isas.size()));
     CompiledTarget result;
     result.target = backend.name() + ":" + isa;
     result.isa = isa;
@@ -194,9 +197,27 @@ private:
     addDumps(pipeline, isa);
     if (failed(pipeline.run(*result.module)))
       return log.failure("tiling for " + isa);
-    GIRIH_ASSIGN(result.step, backend.compile(*result.module, result.target));
     compiled.push_back(std::move(result));
     return {};
+  }
+
+  // Code for all instruction sets, each by a thread of its own: a compilation sees nothing but its bytecode.
+  Status emit(const CompilingBackend &backend) {
+    std::string names;
+    for (const CompiledTarget &target : compiled)
+      names += (names.empty() ? "" : ", ") + target.isa;
+    step("generating code for " + names, 0.2);
+    std::vector<std::future<Status>> running;
+    for (CompiledTarget &target : compiled)
+      running.push_back(std::async(std::launch::async, [&backend, &target]() -> Status {
+        GIRIH_ASSIGN(target.step, backend.compile(*target.module, target.target));
+        return {};
+      }));
+    Status status;
+    for (std::future<Status> &one : running)
+      if (Status ended = one.get(); status.isOk())
+        status = std::move(ended);
+    return status;
   }
 
   Expected<machine::DescriptionAttr> machineFor(const CompilingBackend &backend, const std::string &target) {
