@@ -27,7 +27,7 @@ Type storageType(OpBuilder &b, Type element) {
 }
 
 // How an operand moves when the innermost loop advances by one.
-enum class Motion { Still, Next, Jumps };
+enum class Motion { Still, Next, Every2nd, Jumps };
 
 // One linalg.generic on memrefs, being lowered.
 class GenericLowering {
@@ -48,6 +48,9 @@ private:
   void innerLoop();
   SmallVector<Value> chunk(Value position, Value mask, ValueRange sums);
   Value vectorOperand(OpOperand &operand, Value position, Value mask);
+  Value spreadMask(int64_t half, Value mask);
+  Value loadEvery2nd(VectorType stored, Value pointer, Value mask);
+  void storeEvery2nd(Value value, Value pointer, Value mask);
   Value evaluate(AffineExpr expr, ArrayRef<Value> dimensions);
   Value elementOffset(OpOperand &operand, ArrayRef<Value> dimensions);
   Value pointerTo(OpOperand &operand, Value offset);
@@ -64,6 +67,7 @@ private:
   KernelBuilder k;
   SmallVector<Value> extents, positions;  // per loop
   DenseMap<OpOperand *, Value> still;     // operands loaded before the innermost loop, splat
+  Value tail;                             // elements that are left for the masked chunk
   bool sumsInside = false;                // the innermost loop is a reduction
 };
 
@@ -124,7 +128,7 @@ Motion GenericLowering::motionOf(OpOperand &operand) {
       return Motion::Jumps;
     advance += step.getValue() * stride;
   }
-  return advance == 1 ? Motion::Next : Motion::Jumps;
+  return advance == 1 ? Motion::Next : advance == 2 ? Motion::Every2nd : Motion::Jumps;
 }
 
 // ---- Addresses ----
@@ -204,6 +208,45 @@ Value GenericLowering::loadScalar(OpOperand &operand) {
   return fromStorage(k.load(storageType(b, element), pointer), element);
 }
 
+// ---- Pairs: one of two interleaved sequences, as rotations of neighbouring elements have them ----
+// Which of the 16 consecutive elements `half` of 32 lie before the last wanted one: an access reaches not one element
+// further, for that may be another's.
+Value GenericLowering::spreadMask(int64_t half, Value mask) {
+  if (!mask)
+    return half == 0 ? Value() : k.maskOf(k.index(kLanes - 1));
+  Value reach = k.sub(k.mul(tail, 2), k.index(1 + half * kLanes));
+  return k.maskOf(k.minOf(k.maxOf(reach, k.index(0)), k.index(kLanes)));
+}
+
+Value GenericLowering::loadEvery2nd(VectorType stored, Value pointer, Value mask) {
+  Value halves[2];
+  for (int64_t half : {0, 1}) {
+    Value from = k.at(pointer, half * kLanes * stored.getElementTypeBitWidth() / 8);
+    Value reach = spreadMask(half, mask);
+    halves[half] = reach ? k.loadMasked(stored, from, reach) : k.load(stored, from);
+  }
+  SmallVector<int64_t> lanes;
+  for (int64_t lane = 0; lane < kLanes; ++lane)
+    lanes.push_back(2 * lane);
+  return vector::ShuffleOp::create(b, k.loc, halves[0], halves[1], lanes);
+}
+
+void GenericLowering::storeEvery2nd(Value value, Value pointer, Value mask) {
+  auto stored = cast<VectorType>(value.getType());
+  SmallVector<bool> isWanted;
+  for (int64_t lane = 0; lane < kLanes; ++lane)
+    isWanted.push_back(lane % 2 == 0);
+  Value wanted = arith::ConstantOp::create(b, k.loc, DenseElementsAttr::get(k.lanes(b.getI1Type()), isWanted));
+  for (int64_t half : {0, 1}) {
+    SmallVector<int64_t> lanes;
+    for (int64_t lane = 0; lane < kLanes; ++lane)
+      lanes.push_back(half * kLanes / 2 + lane / 2);
+    Value spread = vector::ShuffleOp::create(b, k.loc, value, value, lanes);
+    Value reach = mask ? arith::AndIOp::create(b, k.loc, wanted, spreadMask(half, mask)).getResult() : wanted;
+    k.storeMasked(spread, k.at(pointer, half * kLanes * stored.getElementTypeBitWidth() / 8), reach);
+  }
+}
+
 Value GenericLowering::vectorOperand(OpOperand &operand, Value position, Value mask) {
   if (auto it = still.find(&operand); it != still.end())
     return it->second;
@@ -215,6 +258,8 @@ Value GenericLowering::vectorOperand(OpOperand &operand, Value position, Value m
     Value pointer = pointerTo(operand, elementOffset(operand, dimensions));
     return fromStorage(mask ? k.loadMasked(stored, pointer, mask) : k.load(stored, pointer), element);
   }
+  if (motionOf(operand) == Motion::Every2nd)
+    return fromStorage(loadEvery2nd(stored, pointerTo(operand, elementOffset(operand, dimensions)), mask), element);
   dimensions.back() = k.add(k.splat(position), arith::IndexCastOp::create(b, k.loc, k.lanes(b.getIndexType()),
                                                                           k.laneNumbers()));
   Value pointers = pointerTo(operand, elementOffset(operand, dimensions));
@@ -234,6 +279,8 @@ void GenericLowering::storeVector(OpOperand &operand, Value position, Value valu
     mask ? k.storeMasked(value, pointer, mask) : k.store(value, pointer);
     return;
   }
+  if (motionOf(operand) == Motion::Every2nd)
+    return storeEvery2nd(value, pointerTo(operand, elementOffset(operand, dimensions)), mask);
   dimensions.back() = k.add(k.splat(position), arith::IndexCastOp::create(b, k.loc, k.lanes(b.getIndexType()),
                                                                           k.laneNumbers()));
   Value lanes = mask ? mask : k.integer(k.lanes(b.getI1Type()), 1);
@@ -328,7 +375,7 @@ void GenericLowering::innerLoop() {
       sums.push_back(neutral(combinerOf(number), k.lanes(getElementTypeOrSelf(operand.get().getType()))));
   Value extent = extents.back();
   Value whole = k.mul(k.div(extent, kLanes), kLanes);
-  Value left = k.sub(extent, whole);
+  Value left = tail = k.sub(extent, whole);
   if (getConstantIntValue(whole) != 0)
     sums = k.loop(k.index(0), whole, kLanes, sums,
                   [&](Value position, ValueRange carried) { return chunk(position, Value(), carried); });
