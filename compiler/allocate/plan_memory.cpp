@@ -232,8 +232,15 @@ private:
     }
   }
 
-  // A thread's own results come first, each at a place of its own. A tile's buffers stand side by side; dispatches do not run at the same time, so each starts anew.
+  // The counters of dynamic dispatches come first, then a thread's own results, each at a place of its own. A tile's buffers stand side by side; dispatches do not run at the same time, so each starts anew.
   void placeScratch() {
+    int64_t numQueues = 0;
+    function.walk([&](scf::ForallOp dispatch) {
+      auto distribution = dispatch->getAttrOfType<StringAttr>("girih.distribution");
+      if (distribution && distribution.getValue() == "dynamic")
+        dispatch->setAttr("girih.queue", Builder(dispatch).getI64IntegerAttr(8 * numQueues++));
+    });
+    scratchBytes = llvm::alignTo(8 * numQueues, kAlignment);
     for (Buffer &buffer : own) {
       buffer.offset = scratchBytes;
       scratchBytes += buffer.sizeBytes;

@@ -72,7 +72,7 @@ def TileDispatches : Pass<"girih-tile-dispatches", "::mlir::ModuleOp"> {
     and after which the team meets. A root (the last op of a group) is tiled, and producers that only it reads are
     computed inside its tile: what follows a `girih.qmatmul` elementwise becomes its epilogue, a row's reduction
     stays with the row. `girih.dispatch` names the root; `girih.distribution` is "cyclic" where the work of
-    iterations grows with their number (causal attention).
+    iterations grows with their number (causal attention), "dynamic" where weights are read.
 
     Example:
     ```mlir

@@ -187,8 +187,10 @@ private:
       return root->emitOpError("has no parallel loop to cut into units of work");
     Operation *loop = tiled->loops.front();
     loop->setAttr("girih.dispatch", rewriter.getStringAttr(dispatchName(root)));
-    if (isa<AttentionOp>(root))
-      loop->setAttr("girih.distribution", rewriter.getStringAttr("cyclic"));
+    // Units that read weights are worth taking over from a thread whose processor is slow or away.
+    bool readsWeights = isa<QMatmulOp>(root) || llvm::any_of(group, [](Operation *op) { return isa<QMatmulOp>(op); });
+    if (isa<AttentionOp>(root) || readsWeights)
+      loop->setAttr("girih.distribution", rewriter.getStringAttr(readsWeights ? "dynamic" : "cyclic"));
     for (OpResult result : root->getResults())
       rewriter.replaceAllUsesWith(result, tiled->replacements[result]);
     rewriter.eraseOp(root);
@@ -233,12 +235,21 @@ void separateFills(func::FuncOp function) {
       use.set(OpBuilder(use.getOwner()).clone(*fill)->getResult(0));
 }
 
+// The extent of a result is its destination's: asking for it is no use of the result.
+void askDestinations(func::FuncOp function) {
+  function.walk([](tensor::DimOp dim) {
+    while (auto producer = dim.getSource().getDefiningOp<DestinationStyleOpInterface>())
+      dim.getSourceMutable().assign(producer.getTiedOpOperand(cast<OpResult>(dim.getSource()))->get());
+  });
+}
+
 struct TileDispatchesPass : girih::compiler::impl::TileDispatchesBase<TileDispatchesPass> {
   void runOnOperation() override {
     for (auto function : getOperation().getOps<func::FuncOp>()) {
       if (!function->hasAttr("girih.max_tokens"))
         continue;
       separateFills(function);
+      askDestinations(function);
       if (failed(DispatchTiler(function).tileBlock(function.getBody().front())))
         return signalPassFailure();
     }

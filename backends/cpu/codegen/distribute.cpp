@@ -2,6 +2,7 @@
 // girih-cpu-distribute: each thread of the team takes its share of a dispatch's units, then all meet.
 #include "backends/cpu/codegen/kernel_builder.h"
 #include "backends/cpu/codegen/passes.h"
+#include "backends/cpu/codegen/step_memory.h"
 #include "runtime/abi/step.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -59,34 +60,106 @@ void callBarrier(KernelBuilder &k) {
   LLVM::CallOp::create(k.b, k.loc, type, ValueRange{barrier, team, thread});
 }
 
+// Number `thread`'s range of units.
+std::pair<Value, Value> shareOf(KernelBuilder &k, const UnitSpace &units, Value thread) {
+  return {k.div(k.mul(units.total, thread), k.numThreads()),
+          k.div(k.mul(units.total, k.add(thread, 1)), k.numThreads())};
+}
+
+void cloneUnit(KernelBuilder &k, scf::ForallOp op, const UnitSpace &units, Value unit) {
+  IRMapping mapping;
+  mapping.map(op.getInductionVars(), indicesOf(k, units, unit));
+  for (Operation &inner : op.getBody()->without_terminator())
+    k.b.clone(inner, mapping);
+}
+
+Value queueOf(KernelBuilder &k, scf::ForallOp op, Value thread) {
+  return k.at(scratchOf(k, op, thread), op->getAttrOfType<IntegerAttr>("girih.queue").getInt());
+}
+
+// Each thread takes the units of its own range one by one through a counter in its scratch, and then helps the others
+// through theirs. Which thread computes a unit changes nothing in it. After the meeting nobody counts any more, and
+// each thread sets its counter back.
+void distributeDynamically(KernelBuilder &k, scf::ForallOp op, const UnitSpace &units) {
+  Type i64 = k.b.getI64Type();
+  k.loop(k.index(0), k.numThreads(), 1, [&](Value distance) {
+    Value owner = k.rem(k.add(k.threadIndex(), distance), k.numThreads());
+    auto [begin, end] = shareOf(k, units, owner);
+    Value queue = queueOf(k, op, owner);
+    auto nextUnit = [&, begin = begin]() -> Value {
+      Value taken = LLVM::AtomicRMWOp::create(k.b, k.loc, LLVM::AtomicBinOp::add, queue, k.integer(i64, 1),
+                                              LLVM::AtomicOrdering::monotonic);
+      return k.add(begin, k.toIndex(taken));
+    };
+    auto loop = scf::WhileOp::create(k.b, k.loc, TypeRange{k.b.getIndexType()}, ValueRange{});
+    OpBuilder::InsertionGuard guard(k.b);
+    k.b.createBlock(&loop.getBefore());
+    Value unit = nextUnit();
+    scf::ConditionOp::create(k.b, k.loc, k.less(unit, end), ValueRange{unit});
+    Block *body = k.b.createBlock(&loop.getAfter(), {}, {k.b.getIndexType()}, {k.loc});
+    cloneUnit(k, op, units, body->getArgument(0));
+    scf::YieldOp::create(k.b, k.loc);
+  });
+  callBarrier(k);
+  k.store(k.integer(i64, 0), queueOf(k, op, k.threadIndex()));
+}
+
+// Counters start at zero, before anybody can count: a first dispatch that counts has a meeting before it.
+void resetQueues(func::FuncOp function, ArrayRef<scf::ForallOp> dispatches) {
+  auto counts = [](scf::ForallOp op) { return op->hasAttr("girih.queue"); };
+  SmallVector<scf::ForallOp> own;
+  for (scf::ForallOp op : dispatches)
+    if (op->getParentOfType<func::FuncOp>() == function)
+      own.push_back(op);
+  if (llvm::none_of(own, counts))
+    return;
+  OpBuilder b(function.getContext());
+  b.setInsertionPointToStart(&function.getBody().front());
+  KernelBuilder k(b, function.getLoc());
+  for (scf::ForallOp op : own)
+    if (counts(op))
+      k.store(k.integer(b.getI64Type(), 0), queueOf(k, op, k.threadIndex()));
+  // One that every thread does by itself has no meeting.
+  auto *first = llvm::find_if(own, [](scf::ForallOp op) {
+    auto distribution = op->getAttrOfType<StringAttr>("girih.distribution");
+    return !distribution || distribution.getValue() != "every";
+  });
+  if (counts(*first))
+    callBarrier(k);
+}
+
 LogicalResult distribute(scf::ForallOp op) {
   if (op.getNumResults() != 0)
     return op.emitOpError("has results; a dispatch of a scheduled step writes buffers");
   auto attribute = op->getAttrOfType<StringAttr>("girih.distribution");
   StringRef distribution = attribute ? attribute.getValue() : "block";
-  if (distribution != "block" && distribution != "cyclic" && distribution != "every")
+  if (distribution != "block" && distribution != "cyclic" && distribution != "every" &&
+      distribution != "dynamic")
     return op.emitOpError("girih.distribution \"")
-           << distribution << "\" is not known; block, cyclic and every are";
+           << distribution << "\" is not known; block, cyclic, dynamic and every are";
+  if (distribution == "dynamic" && !op->hasAttr("girih.queue"))
+    return op.emitOpError("is dynamic and has no `girih.queue`; girih-plan-memory gives it a counter");
   OpBuilder b(op);
   KernelBuilder k(b, op.getLoc());
   UnitSpace units = unitsOf(k, op);
+  if (distribution == "dynamic") {
+    distributeDynamically(k, op, units);
+    op.erase();
+    return success();
+  }
   Value begin = k.threadIndex(), end = units.total, step = k.numThreads();
   if (distribution == "every") {
     begin = k.index(0);
     step = k.index(1);
   } else if (distribution == "block") {
-    begin = k.div(k.mul(units.total, k.threadIndex()), k.numThreads());
-    end = k.div(k.mul(units.total, k.add(k.threadIndex(), 1)), k.numThreads());
+    std::tie(begin, end) = shareOf(k, units, k.threadIndex());
     step = k.index(1);
   }
   auto loop = scf::ForOp::create(b, op.getLoc(), begin, end, step);
   {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(loop.getBody());
-    IRMapping mapping;
-    mapping.map(op.getInductionVars(), indicesOf(k, units, loop.getInductionVar()));
-    for (Operation &inner : op.getBody()->without_terminator())
-      b.clone(inner, mapping);
+    cloneUnit(k, op, units, loop.getInductionVar());
   }
   if (distribution != "every")
     callBarrier(k);
@@ -107,6 +180,8 @@ struct Distribute : impl::DistributeBase<Distribute> {
       if (failed(scf::forallToForLoop(rewriter, op)))
         return signalPassFailure();
     }
+    for (auto function : getOperation().getOps<func::FuncOp>())
+      resetQueues(function, outer);
     for (scf::ForallOp op : outer)
       if (failed(distribute(op)))
         return signalPassFailure();

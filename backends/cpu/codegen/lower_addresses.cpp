@@ -29,8 +29,10 @@ static int64_t moduleBytes(Operation *op, StringRef name) {
 
 int64_t scratchBytesOf(Operation *op) { return moduleBytes(op, "girih.scratch_bytes"); }
 
-Value threadScratch(KernelBuilder &k, Operation *op) {
-  Value mine = k.mul(k.threadIndex(), scratchBytesOf(op));
+Value threadScratch(KernelBuilder &k, Operation *op) { return scratchOf(k, op, k.threadIndex()); }
+
+Value scratchOf(KernelBuilder &k, Operation *op, Value thread) {
+  Value mine = k.mul(thread, scratchBytesOf(op));
   return k.at(k.stepPointer(offsetof(girih_step_args, arena)), k.add(mine, moduleBytes(op, "girih.arena_bytes")));
 }
 

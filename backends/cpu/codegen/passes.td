@@ -19,7 +19,7 @@ def LowerElementwise : CpuKernelPass<"girih-cpu-lower-elementwise"> {
   let description = [{
     Every linalg operation and `memref.copy` becomes a loop nest whose innermost loop, over the last iteration dimension,
     takes 16 lanes at a time, the rest of an extent masked. Operands that do not move with the inner loop are broadcast,
-    those that jump are gathered. A sum over the innermost dimension uses one vector accumulator: lane l takes the
+    those of every second element (interleaved pairs) are two loads and a shuffle, those that jump otherwise are gathered. A sum over the innermost dimension uses one vector accumulator: lane l takes the
     elements l, l+16, ... in order, and one fixed tree adds the lanes, so no tile and no ISA changes a bit. Reductions
     over outer dimensions run in order through the output. A reduction whose body is no single combiner becomes a
     scalar loop nest.
@@ -130,7 +130,9 @@ def Distribute : CpuKernelPass<"girih-cpu-distribute"> {
   let summary = "top-level scf.forall is split over the team";
   let description = [{
     A top-level `scf.forall` becomes a loop over this thread's share of the linearised units ("block": one range a
-    thread; "cyclic": every num_threads-th unit), followed by the team's barrier; "every" runs all units on each thread,
+    thread; "cyclic": every num_threads-th unit), followed by the team's barrier; "dynamic" takes
+    units of the own range one by one through a counter at byte `girih.queue` of the scratch, then of the other threads'
+    ranges, so that nobody waits for a slow one; "every" runs all units on each thread,
     into memory of its own, and needs no barrier. A nested one becomes plain loops.
 
     Example:

@@ -62,7 +62,7 @@ module {
 
 module {
   func.func @distribution(%args: !llvm.ptr, %thread: index, %threads: index, %n: index) {
-    // expected-error @below {{girih.distribution "blocks" is not known; block, cyclic and every are}}
+    // expected-error @below {{girih.distribution "blocks" is not known; block, cyclic, dynamic and every are}}
     scf.forall (%i) in (%n) {
     } {girih.distribution = "blocks"}
     return
