@@ -135,6 +135,7 @@ private:
     GIRIH_TRY(judge.run(machineFree));
     GIRIH_ASSIGN(auto machine, machineFor(backend, backend.name() + ":" + options.isas.front()));
     judge.module()->setAttr("girih.machine", machine);
+    judge.module()->setAttr("girih.numerics", StringAttr::get(&context, options.numerics));
     buildMachineLadder(forMachine);
     GIRIH_TRY(judge.run(forMachine));
     for (const Verdict &verdict : judge.verdicts())

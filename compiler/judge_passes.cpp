@@ -25,7 +25,10 @@ constexpr int64_t kJudgedTokens = 16;
 constexpr double kSameBound = 1e-7;
 // A cache of f16 keeps 11 bits of every key and value.
 constexpr double kF16CacheBound = 2e-3;
-constexpr llvm::StringLiteral kRoundingPass = "girih-insert-kv-cache";
+constexpr llvm::StringLiteral kCachePass = "girih-insert-kv-cache";
+// Activations of 8 bits and a scale for each 32: half of 1/127 of the largest of them, over a few layers.
+constexpr double kQuantizedBound = 5e-2;
+constexpr llvm::StringLiteral kArithmeticPass = "girih-choose-arithmetic";
 
 bool any(ModuleOp module, llvm::function_ref<bool(Type)> test) {
   auto isMatch = [&](Operation *op) { return llvm::any_of(op->getResultTypes(), test); };
@@ -137,8 +140,9 @@ Expected<reference::Tensor> PassJudge::answer(func::FuncOp entry, int64_t numTok
 Status PassJudge::judge(llvm::StringRef pass) {
   if (hasBuffers(*judged))
     return {};
-  bool mayRound = pass == kRoundingPass && hasF16Cache(*judged);
-  Verdict verdict{pass.str(), 0, mayRound ? kF16CacheBound : kSameBound};
+  bool roundsCache = pass == kCachePass && hasF16Cache(*judged);
+  bool mayRound = roundsCache || pass == kArithmeticPass;
+  Verdict verdict{pass.str(), 0, roundsCache ? kF16CacheBound : mayRound ? kQuantizedBound : kSameBound};
   double largest = 0;
   for (int64_t i = 0; i < expected.numElements(); ++i)
     largest = std::max(largest, std::fabs(expected.elements()[i]));

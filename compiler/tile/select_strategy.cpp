@@ -23,6 +23,8 @@ constexpr int64_t kMaxPanelRows = 16;   // no register file holds more rows besi
 constexpr int64_t kUnpackRegisters = 3; // the loaded line, its codes and the broadcast activation
 
 constexpr int64_t kMatrixAttentionRows = 192;  // (token, head) pairs that share a chunk's keys in pairs
+constexpr int64_t kMaxDirectDotRows = 31;  // codes are taken apart faster than they are stored and loaded again
+constexpr int64_t kDotRowGroup = 8;        // rows that read a panel in one pass of the direct strategy
 
 struct RegisterTile {
   int64_t rows = 1, panels = 1;
@@ -68,6 +70,31 @@ RegisterTile bestTile(int64_t maxRows, int64_t numPanels, const Budget &budget, 
   return best;
 }
 
+// Integer sums live beside the f32 ones: of one panel at a time (`direct`), or of the whole tile.
+int64_t dotRegistersOf(RegisterTile tile, const Budget &budget, bool direct) {
+  int64_t sums = tile.rows * tile.panels;
+  return (direct ? sums + tile.rows + 4 : 2 * sums + tile.panels + 1) * budget.registersPerVector;
+}
+
+// Few rows: as many as there are, and panels only while rows are fewer than streams of memory keep busy. Many rows: the
+// most multiply-adds a load.
+RegisterTile bestDotTile(int64_t maxRows, int64_t numPanels, const Budget &budget, bool direct) {
+  RegisterTile best;
+  for (int64_t panels : {1, 2}) {
+    if (numPanels % panels != 0)
+      continue;
+    for (int64_t rows = 1; rows <= maxRows; ++rows) {
+      RegisterTile tile{rows, panels};
+      if (dotRegistersOf(tile, budget, direct) > budget.registers)
+        break;
+      bool isBetter = direct ? rows > best.rows || (rows == best.rows && rows <= 4) : reuse(tile, budget) > reuse(best, budget);
+      if (isBetter)
+        best = tile;
+    }
+  }
+  return best;
+}
+
 int64_t roundDown(int64_t value, int64_t multiple) { return value / multiple * multiple; }
 
 struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStrategyPass> {
@@ -99,31 +126,45 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
       return;
     if (getElementTypeOrSelf(op.getX()).isBF16() && budget.matrix)
       return selectMatrix(op, weight, budget);
-    Builder b(op);
+    if (getElementTypeOrSelf(op.getX()).isInteger(8))
+      return selectDot(op, weight, maxTokens, budget);
     int64_t numPanels = llvm::divideCeil(weight.getColumns(), kVirtualLanes);
     bool direct = maxTokens <= kMaxDirectRows;
     RegisterTile tile = bestTile(direct ? maxTokens : kMaxPanelRows, numPanels, budget, direct);
-    op.setStrategyAttr(b.getStringAttr(direct ? "direct" : "panel"));
-    op.setRowTileAttr(b.getI64IntegerAttr(tile.rows));
-    op.setColumnTileAttr(b.getI64IntegerAttr(tile.panels * kVirtualLanes));
     // The dequantised panel may fill half of the second level; the other half is for activations.
     int64_t depth = llvm::alignTo(weight.getDepth(), kBlockDepth);
     int64_t fits = roundDown(budget.farBytes / 2 / (tile.panels * kVirtualLanes * 4), kBlockDepth);
-    op.setKTileAttr(b.getI64IntegerAttr(direct ? depth : std::clamp(fits, kBlockDepth, depth)));
+    set(op, direct ? "direct" : "panel", tile, direct ? depth : std::clamp(fits, kBlockDepth, depth));
+  }
+
+  void selectDot(QMatmulOp op, PackedType weight, int64_t maxTokens, const Budget &budget) {
+    int64_t numPanels = llvm::divideCeil(weight.getColumns(), kVirtualLanes);
+    bool direct = maxTokens <= kMaxDirectDotRows;
+    RegisterTile tile = bestDotTile(direct ? std::min(maxTokens, kDotRowGroup) : kMaxPanelRows, numPanels, budget, direct);
+    // The codes, a byte each, and their scales may fill half of the first level, whose other half is for rows.
+    int64_t depth = llvm::alignTo(weight.getDepth(), kBlockDepth);
+    int64_t bytesPerDepth = tile.panels * kVirtualLanes * (1 + 2 * 4 / kBlockDepth);
+    int64_t fits = roundDown(budget.nearBytes / 2 / bytesPerDepth, kBlockDepth);
+    set(op, direct ? "direct" : "panel", tile, direct ? depth : std::clamp(fits, kBlockDepth, depth));
+  }
+
+  void set(QMatmulOp op, StringRef strategy, RegisterTile tile, int64_t depth) {
+    Builder b(op);
+    op.setStrategyAttr(b.getStringAttr(strategy));
+    op.setRowTileAttr(b.getI64IntegerAttr(tile.rows));
+    op.setColumnTileAttr(b.getI64IntegerAttr(tile.panels * kVirtualLanes));
+    op.setKTileAttr(b.getI64IntegerAttr(depth));
   }
 
   // Two tiles of rows by two of columns share what they load. The weights of a pass stay in three quarters of the
   // first level while all rows go by; passes over k are equally deep.
   void selectMatrix(QMatmulOp op, PackedType weight, const Budget &budget) {
-    Builder b(op);
     int64_t columns = 2 * budget.matrix.getColumns(), blockBytes = 2 * columns * kBlockDepth;
     int64_t numBlocks = llvm::divideCeil(weight.getDepth(), kBlockDepth);
     int64_t most = std::max<int64_t>(1, budget.nearBytes / 4 * 3 / blockBytes);
     int64_t numPasses = llvm::divideCeil(numBlocks, most);
-    op.setStrategyAttr(b.getStringAttr("matrix"));
-    op.setRowTileAttr(b.getI64IntegerAttr(2 * budget.matrix.getRows()));
-    op.setColumnTileAttr(b.getI64IntegerAttr(columns));
-    op.setKTileAttr(b.getI64IntegerAttr(kBlockDepth * int64_t(llvm::divideCeil(numBlocks, numPasses))));
+    set(op, "matrix", {2 * budget.matrix.getRows(), columns / kVirtualLanes},
+        kBlockDepth * int64_t(llvm::divideCeil(numBlocks, numPasses)));
   }
 
   void selectAttention(AttentionOp op, int64_t maxTokens, const Budget &budget) {

@@ -42,12 +42,10 @@ int64_t kernelScratchBytes(Operation *module) {
       bytes = std::max(bytes, matrixScratchBytes(shape));
     if (op.getStrategy() != "panel")
       return;
-    bytes = std::max(bytes, panelScratchBytes(shape));
-    // Codes taken apart: more than an f32 panel only for odd layouts, but as exact to say.
     auto weight = dyn_cast<dialect::PackedType>(op.getW().getType());
     auto layout = weights::PackedLayout::parse(weight ? std::string_view(weight.getLayout()) : std::string_view());
-    if (layout.isOk() && !layout->isDense && !layout->hasFloatCodes())
-      bytes = std::max(bytes, dotScratchBytes(*layout, shape));
+    bool isQuantized = getElementTypeOrSelf(op.getX().getType()).isInteger(8) && layout.isOk();
+    bytes = std::max(bytes, isQuantized ? dotScratchBytes(*layout, shape) : panelScratchBytes(shape));
   });
   module->walk([&](dialect::AttentionOp op) { bytes = std::max(bytes, matrixAttentionScratch(op)); });
   return bytes;

@@ -71,8 +71,14 @@ DescriptionAttr girih::cpu::describeMachine(mlir::MLIRContext *context, llvm::St
       LevelAttr::get(context, "L3", l3.value, 10, 70, cores, l3.source),
       LevelAttr::get(context, "memory", int64_t(1) << 40, 5, 300, cores, "assumed: 13 GB/s a core at 2.6 GHz"),
   };
-  llvm::SmallVector<girih::machine::UnitAttr> units = {girih::machine::UnitAttr::get(
-      context, "fma", "f32", lanes, 2, 4, wide ? 32 : 16, wide ? "CPUID avx512f" : "CPUID avx2, fma")};
+  int64_t registers = wide ? 32 : 16;
+  // Without vpdpbusd a sum of bytes is made of several instructions; it is the same integer (microkernels/byte_dot.h).
+  llvm::SmallVector<girih::machine::UnitAttr> units = {
+      girih::machine::UnitAttr::get(context, "fma", "f32", lanes, 2, 4, registers,
+                                    wide ? "CPUID avx512f" : "CPUID avx2, fma"),
+      girih::machine::UnitAttr::get(context, "dot", "i8", lanes * 4, wide ? 2 : 1, 5, registers,
+                                    wide ? "CPUID avx512vnni" : "CPUID avx2"),
+  };
   if (traits && traits->hasTiles)
     units.push_back(bf16TileUnit(context));
   Figure clock = clockMhz();
