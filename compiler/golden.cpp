@@ -72,6 +72,16 @@ int32_t certainToken(const std::vector<double> &logits, float tolerance) {
   return isCertain ? static_cast<int32_t>(best - logits.begin()) : -1;
 }
 
+// Their standard deviation.
+float spreadOf(const std::vector<double> &logits) {
+  double sum = 0, squares = 0, count = double(logits.size());
+  for (double logit : logits) {
+    sum += logit;
+    squares += logit * logit;
+  }
+  return static_cast<float>(std::sqrt(std::max(0.0, squares / count - (sum / count) * (sum / count))));
+}
+
 void keepLogits(const std::vector<double> &logits, program::Golden &golden) {
   auto vocabSize = static_cast<int64_t>(logits.size());
   std::vector<int32_t> order(logits.size());
@@ -89,13 +99,13 @@ void keepLogits(const std::vector<double> &logits, program::Golden &golden) {
 }  // namespace
 
 Expected<program::Golden> referenceGolden(mlir::ModuleOp graph, const weights::WeightStore &store, int64_t vocabSize,
-                                          float tolerance) {
+                                          GoldenTolerance tolerance) {
   program::Golden golden;
-  golden.tolerance = tolerance;
   golden.source = "reference f64";
   golden.promptTokens = spreadTokens(vocabSize);
   Asker asker(graph, store, vocabSize);
   GIRIH_ASSIGN(std::vector<double> logits, asker.logitsAfter(golden.promptTokens));
+  golden.tolerance = std::max(tolerance.absolute, tolerance.ofSpread * spreadOf(logits));
   keepLogits(logits, golden);
   int64_t numElements = 0;
   for (const weights::StoredTensor &tensor : store.tensors())
@@ -103,7 +113,7 @@ Expected<program::Golden> referenceGolden(mlir::ModuleOp graph, const weights::W
   size_t numOutputs = numElements <= kCheapElements ? kOutputTokens : 1;
   std::vector<int32_t> sequence = golden.promptTokens;
   while (true) {
-    int32_t token = certainToken(logits, tolerance);
+    int32_t token = certainToken(logits, golden.tolerance);
     if (token < 0)
       break;
     golden.outputTokens.push_back(token);

@@ -87,7 +87,8 @@ int main(int argc, char **argv) {
                               cl::desc("cpu (all x86 variants), cpu:avx2, cpu:avx512, cpu:amx or cpu:native"),
                               cl::value_desc("target"), cl::cat(category));
   cl::opt<std::string> numerics("numerics", cl::init("fast"),
-                                cl::desc("exact: f32 throughout, the reference's own tokens; fast: KV cache in f16"),
+                                cl::desc("exact: f32 throughout, the reference's own tokens; invariant: 8-bit activations, "
+                                         "the same bits in any company; fast: the machine's best arithmetic"),
                                 cl::value_desc("mode"), cl::cat(category));
   cl::opt<std::string> kv("kv", cl::desc("KV cache: f32 or f16 (default: by numerics)"), cl::value_desc("type"),
                           cl::cat(category));

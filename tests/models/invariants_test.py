@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`exact` means the same bits: whatever the split into prefill and decode, the threads, the ISA, the company.
+"""`exact` and `invariant` mean the same bits: whatever the split into prefill and decode, the threads, the ISA, the company.
 
 Compares dumped logits bit for bit: prefill(n) = prefill(k) then n - k decodes; 1 thread = 2 threads; AVX2 = AVX-512;
 eight sequences that share steps on the server = each alone.
@@ -114,11 +114,12 @@ def main():
         if model is None:
             print("     the default model is not here (GIRIH_SMOLLM2_GGUF): its part is skipped")
         else:
-            program = girih_cli.compile_model(model, folder / "smollm2.girih")
             prompt = np.load(tiny.GOLDEN.parent / "smollm2.npz")["17_prompt"].tolist()
-            check_program("smollm2", program, prompt, folder, report)
-            check_company(program, ["The capital of France is", "1 2 3 4", "Once upon a time", "def f(x):",
-                                    "The sea", "A", "Water boils at", "In the year 1900"], report)
+            for numerics in ("exact", "invariant"):
+                program = girih_cli.compile_model(model, folder / f"smollm2_{numerics}.girih", numerics)
+                check_program(f"smollm2 {numerics}", program, prompt, folder, report)
+                check_company(program, ["The capital of France is", "1 2 3 4", "Once upon a time", "def f(x):",
+                                        "The sea", "A", "Water boils at", "In the year 1900"], report)
     print(f"{len(failed)} invariants broken")
     return 1 if failed else 0
 
