@@ -80,7 +80,8 @@ double numUnits(scf::ForallOp loop, int64_t numTokens) {
   for (auto [lower, upper, step] :
        llvm::zip(loop.getMixedLowerBound(), loop.getMixedUpperBound(), loop.getMixedStep())) {
     double extent = double(getConstantIntValue(upper).value_or(numTokens) - getConstantIntValue(lower).value_or(0));
-    units *= std::max(1.0, extent / double(getConstantIntValue(step).value_or(1)));
+    double each = double(getConstantIntValue(step).value_or(numTokens));  // unknown: rows in shares of cores
+    units *= std::max(1.0, extent / each);
   }
   return units;
 }

@@ -4,6 +4,7 @@
 
 #include "dialects/girih/activation_block.h"
 #include "dialects/girih/dialect.h"
+#include "dialects/machine/dialect.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/SCF/Transforms/TileUsingInterface.h"
@@ -21,6 +22,11 @@ using namespace girih::dialect;
 namespace {
 
 constexpr int64_t kRowGroupsPerUnit = 16;  // row groups that share one dequantised panel before the next unit
+// As a tile size: as many rows as let each core keep to its own ones, so that what it wrote is still near when it reads.
+constexpr int64_t kRowsOfCore = ShapedType::kDynamic;
+constexpr int64_t kRowGroup = 32;
+// A share of fewer rows is not worth dequantising the weights once more.
+constexpr int64_t kLeastRowsOfCore = 128;
 
 bool isCompute(Operation &op) {
   return isa<linalg::LinalgOp, QMatmulOp, QuantizeRowsOp, GatherRowsOp, AttentionOp, KvAppendOp>(op);
@@ -59,13 +65,13 @@ void collectGroup(Operation *root, llvm::SmallPtrSetImpl<Operation *> &group) {
 // [T, N] tile of a matmul: several row groups share a panel; a unit is one column tile wide.
 SmallVector<int64_t> matmulTile(QMatmulOp matmul) {
   int64_t rows = matmul.getRowTile().value_or(1), columns = matmul.getColumnTile().value_or(16);
-  bool panel = matmul.getStrategy() == StringRef("panel") || matmul.getStrategy() == StringRef("matrix");
+  bool panel = matmul.getStrategy() == StringRef("panel"), matrix = matmul.getStrategy() == StringRef("matrix");
   int64_t numColumns = cast<ShapedType>(matmul.getInit().getType()).getDimSize(1);
   if (ShapedType::isDynamic(numColumns) || numColumns % columns != 0)
     columns = 0;  // one unit spans all columns; the kernel masks the last panel
   // Few rows share one pass over the weights, but when columns are not cut, rows are: a dispatch is a loop.
   int64_t wholeRows = columns == 0 ? rows : 0;
-  return {panel ? rows * kRowGroupsPerUnit : wholeRows, columns};
+  return {matrix ? kRowsOfCore : panel ? rows * kRowGroupsPerUnit : wholeRows, columns};
 }
 
 SmallVector<int64_t> loopTile(Operation *op, const llvm::SmallPtrSetImpl<Operation *> &group);
@@ -139,7 +145,7 @@ std::string dispatchName(Operation *root) {
 
 class DispatchTiler {
 public:
-  explicit DispatchTiler(func::FuncOp function) : rewriter(function.getContext()) {}
+  DispatchTiler(func::FuncOp function, int64_t numCores) : rewriter(function.getContext()), numCores(numCores) {}
 
   // Tiles every compute op that stands directly in `block`, last first, so that a root is met before what it reads.
   LogicalResult tileBlock(Block &block) {
@@ -172,7 +178,10 @@ private:
       return tileAppend(append);
     llvm::SmallPtrSet<Operation *, 8> group;
     collectGroup(root, group);
-    SmallVector<OpFoldResult> sizes = getAsIndexOpFoldResult(root->getContext(), tileSizes(root, group));
+    rewriter.setInsertionPoint(root);
+    SmallVector<OpFoldResult> sizes;
+    for (int64_t size : tileSizes(root, group))
+      sizes.push_back(size == kRowsOfCore ? rowsOfCore(root) : rewriter.getIndexAttr(size));
     scf::SCFTileAndFuseOptions options;
     options.tilingOptions.setLoopType(scf::SCFTilingOptions::LoopType::ForallOp).setTileSizes(sizes);
     options.setFusionControlFn([&](tensor::ExtractSliceOp, OpResult producer, bool)
@@ -181,7 +190,6 @@ private:
         return std::nullopt;
       return scf::SCFTileAndFuseOptions::ControlFnResult{};
     });
-    rewriter.setInsertionPoint(root);
     auto tiled = scf::tileConsumerAndFuseProducersUsingSCF(rewriter, cast<TilingInterface>(root), options);
     if (failed(tiled) || tiled->loops.empty())
       return root->emitOpError("has no parallel loop to cut into units of work");
@@ -195,6 +203,24 @@ private:
       rewriter.replaceAllUsesWith(result, tiled->replacements[result]);
     rewriter.eraseOp(root);
     return success();
+  }
+
+  // T rows in as many equal shares as there are cores, fewer where a share would be too small; none larger than what a
+  // panel is dequantised for. Whole groups of 32 rows, so that only the last share has an odd end.
+  OpFoldResult rowsOfCore(Operation *root) {
+    Location loc = root->getLoc();
+    Value out = cast<DestinationStyleOpInterface>(root).getDpsInits()[0];
+    auto constant = [&](int64_t value) -> Value { return arith::ConstantIndexOp::create(rewriter, loc, value); };
+    auto create = [&]<typename Op>(Value x, Value y) -> Value { return Op::create(rewriter, loc, x, y); };
+    Value rows = getValueOrCreateConstantIndexOp(rewriter, loc, tensor::getMixedSize(rewriter, loc, out, 0));
+    Value shares = create.operator()<arith::DivUIOp>(rows, constant(kLeastRowsOfCore));
+    shares = create.operator()<arith::MinUIOp>(shares, constant(numCores));
+    shares = create.operator()<arith::MaxUIOp>(shares, constant(1));
+    Value share = create.operator()<arith::CeilDivUIOp>(rows, shares);
+    Value groups = create.operator()<arith::CeilDivUIOp>(share, constant(kRowGroup));
+    groups = create.operator()<arith::MaxUIOp>(groups, constant(1));
+    groups = create.operator()<arith::MinUIOp>(groups, constant(kRowGroupsPerUnit));
+    return create.operator()<arith::MulIOp>(groups, constant(kRowGroup));
   }
 
   // The append has no tensor result: a loop over tokens around its slices. What follows reads the same cache.
@@ -221,6 +247,7 @@ private:
   }
 
   IRRewriter rewriter;
+  int64_t numCores;
 };
 
 // A filled tensor costs nothing to make again: each reader gets its own, inside its tile.
@@ -245,12 +272,14 @@ void askDestinations(func::FuncOp function) {
 
 struct TileDispatchesPass : girih::compiler::impl::TileDispatchesBase<TileDispatchesPass> {
   void runOnOperation() override {
+    auto machine = getOperation()->getAttrOfType<girih::machine::DescriptionAttr>("girih.machine");
+    int64_t numCores = machine ? machine.getCores() : 1;
     for (auto function : getOperation().getOps<func::FuncOp>()) {
       if (!function->hasAttr("girih.max_tokens"))
         continue;
       separateFills(function);
       askDestinations(function);
-      if (failed(DispatchTiler(function).tileBlock(function.getBody().front())))
+      if (failed(DispatchTiler(function, numCores).tileBlock(function.getBody().front())))
         return signalPassFailure();
     }
   }

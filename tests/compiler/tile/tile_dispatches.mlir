@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every compute op ends up in one parallel loop; what follows a matmul is its epilogue.
-// RUN: girih-opt %s -girih-tile-dispatches | FileCheck %s
+// RUN: girih-opt %s -girih-tile-dispatches -split-input-file | FileCheck %s
 
 #id = affine_map<(d0, d1) -> (d0, d1)>
 !w = !girih.packed<128 x 32, "p16:u4,f16,f16,32">
@@ -40,4 +40,24 @@ func.func @appends_before_it_attends(%q: tensor<?x4x16xf32>, %k: tensor<?x2x16xf
   %o = girih.attention ins(%q : tensor<?x4x16xf32>) cache(%next : !girih.kv<2, 16, 16, f16>)
       outs(%init : tensor<?x4x16xf32>) {scale = 0.25 : f32, query_tile = 4 : i64} -> tensor<?x4x16xf32>
   return %o : tensor<?x4x16xf32>
+}
+
+// -----
+
+#l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">
+#fma = #machine.unit<name = "fma", element = "f32", lanes = 16, per_cycle = 2, latency_cycles = 4, registers = 32, source = "test">
+!w = !girih.packed<64 x 32, "p16:u4,f16,f16,32">
+module attributes {girih.machine = #machine.description<name = "m", kind = "cpu", cores = 4, clock_mhz = 2600, barrier_ns = 200, levels = [#l1], units = [#fma]>} {
+  // Rows for a matrix unit are shared out by core, none with less than 128.
+  // CHECK-LABEL: func.func @rows_of_cores
+  // CHECK: %[[SHARES:.*]] = arith.divui %[[T:.*]], %c128
+  // CHECK: %[[FEWER:.*]] = arith.minui %[[SHARES]], %c4
+  // CHECK: %[[SOME:.*]] = arith.maxui %[[FEWER]], %c1
+  // CHECK: arith.ceildivui %[[T]], %[[SOME]]
+  // CHECK: %[[ROWS:.*]] = arith.muli %{{.*}}, %c32
+  // CHECK: scf.forall {{.*}} step (%[[ROWS]], 32)
+  func.func @rows_of_cores(%x: tensor<?x32xbf16>, %w: !w, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 512 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x32xbf16>, !w) outs(%init : tensor<?x64xf32>) {column_tile = 32 : i64, k_tile = 32 : i64, row_tile = 32 : i64, strategy = "matrix"} -> tensor<?x64xf32>
+    return %y : tensor<?x64xf32>
+  }
 }
