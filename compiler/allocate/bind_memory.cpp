@@ -88,8 +88,7 @@ public:
   LogicalResult bind(func::FuncOp function) {
     if (failed(bindWeights(function)) || failed(bindSignature(function)))
       return failure();
-    bindCaches(function);
-    return success();
+    return bindCaches(function);
   }
 
 private:
@@ -141,7 +140,7 @@ private:
     return bufferization::ToTensorOp::create(b, weight.getLoc(), type, buffer, /*restrict=*/true);
   }
 
-  void bindCaches(func::FuncOp function) {
+  LogicalResult bindCaches(func::FuncOp function) {
     SmallVector<KvLayerOp> ops;
     function.walk([&](KvLayerOp op) { ops.push_back(op); });
     for (KvLayerOp cache : ops) {
@@ -150,15 +149,32 @@ private:
       int64_t first = cacheOffsets[cache.getLayer()];
       Value offset = arith::ConstantIndexOp::create(b, loc, first);
       if (Value index = cache.getIndex()) {
-        int64_t next = cache.getLayer() + cache.getStride();
-        int64_t step = next < int64_t(cacheOffsets.size()) ? cacheOffsets[next] - first : 0;
-        Value distance = arith::MulIOp::create(b, loc, index, arith::ConstantIndexOp::create(b, loc, step));
+        FailureOr<int64_t> step = distanceOfLayers(cache);
+        if (failed(step))
+          return failure();
+        Value distance = arith::MulIOp::create(b, loc, index, arith::ConstantIndexOp::create(b, loc, *step));
         offset = arith::AddIOp::create(b, loc, offset, distance);
       }
       Value bound = KvAtOp::create(b, loc, cache.getResult().getType(), offset, blockBytes);
       cache.getResult().replaceAllUsesWith(bound);
       cache.erase();
     }
+    return success();
+  }
+
+  // Bytes from one layer's cache to that of the next iteration. The code multiplies by it, so it must be one number:
+  // layers of other sizes in between (alternating attention with caches of two types) would have to stand evenly too.
+  FailureOr<int64_t> distanceOfLayers(KvLayerOp cache) {
+    auto loop = cache->getParentOfType<scf::ForOp>();
+    int64_t count = loop ? getConstantIntValue(loop.getUpperBound()).value_or(1) : 1;
+    auto offsetOf = [&](int64_t index) { return cacheOffsets[cache.getLayer() + index * cache.getStride()]; };
+    int64_t step = count > 1 ? offsetOf(1) - offsetOf(0) : 0;
+    for (int64_t index = 1; index < count; ++index)
+      if (offsetOf(index) - offsetOf(index - 1) != step)
+        return cache.emitOpError("layers of a loop are not evenly spaced in a block: iteration ")
+               << index << " is " << offsetOf(index) - offsetOf(index - 1) << " bytes after the one before, the first "
+               << step;
+    return step;
   }
 
   // (tokens, positions, logit_rows) -> logits becomes (args, thread, threads) -> ().

@@ -7,6 +7,8 @@
 
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 
+#include <cmath>
+
 using namespace mlir;
 using namespace girih::dialect;
 
@@ -43,6 +45,9 @@ void addOp(Operation *op, int64_t numTokens, double units, DispatchCost &cost) {
     bool panel = matmul.getStrategy() == StringRef("panel") || matmul.getStrategy() == StringRef("matrix");
     cost.footprintBytes += (panel ? 4 * depthTile * columnTile : 0) +
                            4 * double(matmul.getRowTile().value_or(1)) * (depth + columnTile);
+    // Passes over k put their sums down and take them up again.
+    double passes = panel && depthTile > 0 ? std::ceil(depth / depthTile) : 1;
+    cost.rereadBytes += (passes - 1) * 2 * 4 * rows * columns;
     return;
   }
   if (auto attention = dyn_cast<AttentionOp>(op)) {
@@ -58,6 +63,9 @@ void addOp(Operation *op, int64_t numTokens, double units, DispatchCost &cost) {
     double headsPerGroup = q.isDynamicDim(1) ? 1 : double(q.getDimSize(1));
     cost.operations += 2 * double(numTokens) * heads * headsPerGroup * context * perKey;
     cost.bytes += context * heads * perKey * elementBytes;
+    // Each group of queries reads the keys again.
+    double groups = std::ceil(double(numTokens) / double(attention.getQueryTile().value_or(1)));
+    cost.rereadBytes += (groups - 1) * context * heads * perKey * elementBytes;
     cost.footprintBytes += 4 * headsPerGroup * perKey * double(attention.getQueryTile().value_or(1)) + 16 * perKey * 4;
     return;
   }
@@ -108,7 +116,10 @@ DispatchCost estimateDispatch(scf::ForallOp loop, int64_t numTokens, machine::De
   double peak = unit ? 2.0 * double(unit.getLanes() * unit.getPerCycle()) * clock * cores : 1.0;
   double computeSeconds = cost.operations / peak;
   cost.isMemoryBound = memorySeconds >= computeSeconds;
-  cost.seconds = std::max(memorySeconds, computeSeconds) + double(machine.getBarrierNs()) * 1e-9;
+  // What small tiles make be read again comes from the second level, while the units wait.
+  machine::LevelAttr second = machine.getLevels()[machine.getLevels().size() > 1 ? 1 : 0];
+  double rereadSeconds = cost.rereadBytes / (double(second.getBytesPerCycle()) * clock * cores);
+  cost.seconds = std::max(memorySeconds, computeSeconds) + rereadSeconds + double(machine.getBarrierNs()) * 1e-9;
   return cost;
 }
 

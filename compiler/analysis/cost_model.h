@@ -14,8 +14,9 @@ struct DispatchCost {
   double operations = 0;      // multiplies and adds
   double bytes = 0;           // read and written once: weights, caches, activations
   double footprintBytes = 0;  // of one unit of work: what must stay near while it runs
+  double rereadBytes = 0;     // read more than once because tiles are no larger
   std::string level;          // the nearest memory level that holds the footprint
-  double seconds = 0;         // the roofline: the slower of memory and compute, and one barrier
+  double seconds = 0;         // the slower of memory and compute, what is read again, and one barrier
   bool isMemoryBound = false;
 };
 

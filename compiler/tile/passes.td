@@ -94,4 +94,30 @@ def TileDispatches : Pass<"girih-tile-dispatches", "::mlir::ModuleOp"> {
     "::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect"];
 }
 
+def VerifyFootprints : Pass<"girih-verify-footprints", "::mlir::ModuleOp"> {
+  let summary = "proves that every tile fits the memory level it was made for";
+  let description = [{
+    Before: sizes are chosen. After: the same module, of which holds: a panel of dequantised weights with the
+    activations and sums that meet it fits the second level, a matrix unit's weights the first, and the queries and
+    sums that share keys the first; `girih.machine` says how large those are. Fails at the first that does not.
+
+    Example:
+    ```mlir
+    #l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 64, latency_cycles = 5, shared_by = 1, source = "test">
+    #l2 = #machine.level<name = "L2", size_bytes = 16384, bytes_per_cycle = 48, latency_cycles = 15, shared_by = 1, source = "test">
+    #fma = #machine.unit<name = "fma", element = "f32", lanes = 8, per_cycle = 2, latency_cycles = 4, registers = 16, source = "test">
+    module attributes {girih.machine = #machine.description<name = "m", kind = "cpu", cores = 1, clock_mhz = 1000, barrier_ns = 100, levels = [#l1, #l2], units = [#fma]>} {
+      func.func @proved(%x: tensor<?x64xf32>, %w: !girih.packed<64 x 64, "p16:s8,f16,none,32">, %init: tensor<?x64xf32>)
+          -> tensor<?x64xf32> {
+        %y = girih.qmatmul ins(%x, %w : tensor<?x64xf32>, !girih.packed<64 x 64, "p16:s8,f16,none,32">)
+            outs(%init : tensor<?x64xf32>) {strategy = "panel", row_tile = 4 : i64, column_tile = 32 : i64, k_tile = 64 : i64}
+            -> tensor<?x64xf32>
+        return %y : tensor<?x64xf32>
+      }
+    }
+    // CHECK: k_tile = 64
+    ```
+  }];
+}
+
 #endif

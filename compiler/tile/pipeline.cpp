@@ -21,6 +21,8 @@ void buildTilePipeline(mlir::OpPassManager &pipeline) {
   pipeline.addPass(createChooseArithmetic());
   pipeline.addPass(createSelectStrategy());
   pipeline.addPass(createTileDispatches());
+  // On the tiles themselves, before anything else sees them.
+  pipeline.addPass(createVerifyFootprints());
   pipeline.addPass(mlir::createCanonicalizerPass({}, kKeepDispatches));
   pipeline.addPass(mlir::createCSEPass());
 }
