@@ -18,6 +18,10 @@ static_assert(sizeof(Element) == 16 && alignof(Element) <= 8 && std::is_triviall
 
 Element elementOf(const Bytes &bytes) { return std::bit_cast<Element>(bytes); }
 
+// By value: value_unsafe() of a temporary is a reference into it, which a range-for would not keep alive.
+simdjson::dom::object fieldsOf(const Bytes &bytes) { return elementOf(bytes).get_object().value_unsafe(); }
+simdjson::dom::array childrenOf(const Bytes &bytes) { return elementOf(bytes).get_array().value_unsafe(); }
+
 Status wrongKind(std::string_view wanted, JsonKind found) {
   return invalidArgument("is " + std::string(jsonKindName(found)) + "; " + std::string(wanted) + " is needed here");
 }
@@ -96,7 +100,7 @@ std::optional<JsonValue> JsonValue::find(std::string_view key) const {
   std::optional<JsonValue> found;
   if (kind() != JsonKind::Object)
     return found;
-  for (auto field : elementOf(element).get_object().value_unsafe())
+  for (auto field : fieldsOf(element))
     if (field.key == key)
       found.emplace().element = std::bit_cast<Bytes>(field.value);
   return found;
@@ -105,7 +109,7 @@ std::optional<JsonValue> JsonValue::find(std::string_view key) const {
 std::vector<JsonValue> JsonValue::elements() const {
   std::vector<JsonValue> values;
   if (kind() == JsonKind::Array)
-    for (Element child : elementOf(element).get_array().value_unsafe())
+    for (Element child : childrenOf(element))
       values.emplace_back().element = std::bit_cast<Bytes>(child);
   return values;
 }
@@ -113,7 +117,7 @@ std::vector<JsonValue> JsonValue::elements() const {
 std::vector<JsonMember> JsonValue::members() const {
   std::vector<JsonMember> list;
   if (kind() == JsonKind::Object)
-    for (auto field : elementOf(element).get_object().value_unsafe()) {
+    for (auto field : fieldsOf(element)) {
       list.push_back({field.key, {}});
       list.back().value.element = std::bit_cast<Bytes>(field.value);
     }
