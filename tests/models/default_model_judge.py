@@ -49,7 +49,11 @@ LICENCE_CHAT_WORDS = 210
 
 
 def load_tokenizer(fields):
-    """Hugging Face's own tokenizer, from the vocabulary and merges in the GGUF and SmolLM's pre-tokenizer."""
+    """Hugging Face's own tokenizer, from the vocabulary and merges in the GGUF and SmolLM's pre-tokenizer.
+
+    Not transformers' reading of the GGUF: that drops the step which cuts digits one by one, which the model's own
+    tokenizer.json and llama.cpp both have, and with which the model was trained.
+    """
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers
 

@@ -2,24 +2,19 @@
 """`exact` and `invariant` mean the same bits: whatever the split into prefill and decode, the threads, the ISA, the company.
 
 Compares dumped logits bit for bit: prefill(n) = prefill(k) then n - k decodes; 1 thread = 2 threads; AVX2 = AVX-512;
-eight sequences that share steps on the server = each alone.
+any chunking of the prompt. And token for token: eight sequences that share steps = each alone.
 """
-import concurrent.futures
-import json
 import pathlib
-import re
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 
 import numpy as np
 
+import engine
 import girih_cli
 import tiny_checkpoints as tiny
 
-DECODED = 12
+DECODED, COMPANY_TOKENS = 12, 10
 
 
 def same_bits(a, b):
@@ -64,36 +59,30 @@ def check_program(name, program, prompt, folder, report):
         report(f"{name}: {variant}", same_bits(again, logits))
 
 
-def post(url, body):
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        return json.load(answer)
+def check_company(name, programs, prompts, report):
+    """Eight sequences that share steps against each alone, token for token; sampled, so that a token depends on all logits."""
+    with engine.Engine(programs[0]) as alone:
+        expected = [alone.generate([prompt], COMPANY_TOKENS)[0] for prompt in prompts]
+    for program in programs:
+        for threads in (1, 2):
+            with engine.Engine(program, threads) as shared:
+                got = shared.generate(prompts, COMPANY_TOKENS)
+                steps = shared.num_shared_steps()
+            report(f"{name}: {len(prompts)} sequences in {steps} shared steps of {program.name}, {threads} threads = each alone",
+                   got == expected and steps > 0)
 
 
-def check_company(program, prompts, report):
-    """Eight completions at once against each alone, through one server; token for token."""
-    server = subprocess.Popen([girih_cli.GIRIH, "serve", program, "--port", "0"], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True)
-    try:
-        seen, address, deadline = "", None, time.monotonic() + 60
-        while address is None and time.monotonic() < deadline:
-            line = server.stdout.readline()
-            if not line:
-                break
-            seen += line
-            address = re.search(r"http://[\d.]+:[1-9]\d*", seen)
-        if address is None:
-            report(f"the server printed its address (it printed: {seen[-300:]!r})", False)
-            return
-        url = address.group(0) + "/v1/completions"
-        bodies = [dict(model="smollm2", prompt=p, max_tokens=24, temperature=0) for p in prompts]
-        alone = [post(url, body)["choices"][0]["text"] for body in bodies]
-        with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
-            together = [answer["choices"][0]["text"] for answer in pool.map(lambda b: post(url, b), bodies)]
-        report(f"{len(bodies)} sequences together = each alone", alone == together)
-    finally:
-        server.terminate()
-        server.wait(30)
+def check_model(name, checkpoint, prompt, folder, report, chunked, numerics="exact"):
+    programs = [girih_cli.compile_model(checkpoint, folder / f"{name}.girih", numerics)]
+    check_program(name, programs[0], prompt, folder, report)
+    if chunked:
+        # The same model with few tokens a step: a prompt is cut, in company wherever the others leave room.
+        programs.append(girih_cli.compile_model(checkpoint, folder / f"{name}_of_16.girih", numerics, target="cpu:native",
+                                                 max_tokens_per_step=16))
+        whole, cut = (girih_cli.run_tokens(program, prompt, DECODED, folder)[1] for program in programs)
+        report(f"{name}: prefill of {len(prompt)} = in chunks of 16", same_bits(cut, whole))
+    # Eight lengths, from one token to the whole prompt.
+    check_company(name, programs, [prompt[i:i + 1 + (len(prompt) - 1) * i // 7] for i in range(8)], report)
 
 
 def main():
@@ -106,20 +95,17 @@ def main():
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        for name in ("llama_4", "mistral_3", "qwen3_3", "gemma2_3"):
+        for name in ("llama_4", "mistral_3", "qwen3_3", "gemma2_4"):
             tiny.write_checkpoint(name, folder / name)
-            program = girih_cli.compile_model(folder / name / "hf", folder / f"{name}.girih")
-            check_program(name, program, np.load(tiny.GOLDEN / f"{name}.npz")["prompt"].tolist(), folder, report)
+            prompt = np.load(tiny.GOLDEN / f"{name}.npz")["prompt"].tolist()
+            check_model(name, folder / name / "hf", prompt, folder, report, chunked=name == "llama_4")
         model = girih_cli.default_model()
         if model is None:
             print("     the default model is not here (GIRIH_SMOLLM2_GGUF): its part is skipped")
         else:
             prompt = np.load(tiny.GOLDEN.parent / "smollm2.npz")["17_prompt"].tolist()
-            for numerics in ("exact", "invariant"):
-                program = girih_cli.compile_model(model, folder / f"smollm2_{numerics}.girih", numerics)
-                check_program(f"smollm2 {numerics}", program, prompt, folder, report)
-                check_company(program, ["The capital of France is", "1 2 3 4", "Once upon a time", "def f(x):",
-                                        "The sea", "A", "Water boils at", "In the year 1900"], report)
+            check_model("smollm2", model, prompt, folder, report, chunked=True)
+            check_model("smollm2_invariant", model, prompt, folder, report, chunked=False, numerics="invariant")
     print(f"{len(failed)} invariants broken")
     return 1 if failed else 0
 
