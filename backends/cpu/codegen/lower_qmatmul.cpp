@@ -2,6 +2,7 @@
 // girih-cpu-lower-qmatmul: matmuls with stored weights, and lookups of their rows, become microkernels.
 #include "backends/cpu/codegen/microkernels/dot_generator.h"
 #include "backends/cpu/codegen/microkernels/matrix_generator.h"
+#include "backends/cpu/codegen/microkernels/shared_kernels.h"
 #include "backends/cpu/codegen/microkernels/tile_generator.h"
 #include "backends/cpu/codegen/microkernels/unpack_formats.h"
 #include "backends/cpu/codegen/passes.h"
@@ -127,22 +128,28 @@ LogicalResult emitOnTiles(KernelBuilder &k, QMatmulOp op, const PackedLayout &la
   return success();
 }
 
-LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa) {
+LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa, SharedKernels &kernels) {
   OpBuilder b(op);
-  KernelBuilder k(b, op.getLoc());
+  KernelBuilder outer(b, op.getLoc());
   FailureOr<PackedLayout> layout = layoutOf(op, cast<PackedType>(op.getW().getType()));
   FailureOr<TileShape> shape = shapeOf(op, isa);
   if (failed(layout) || failed(shape))
     return failure();
   int64_t depth = cast<PackedType>(op.getW().getType()).getDepth();
-  TileOperands tile = operandsOf(k, op, layout->panelBytes(depth));
-  if (isForTiles(op))
-    return emitOnTiles(k, op, *layout, isa, tile, *shape);
-  if (!isQuantized(op))
-    return emitWith(TileGenerator(k, *layout, isa, *shape), k, op, tile, *shape, panelScratchBytes(*shape));
-  if (layout->hasFloatCodes())
-    return op.emitOpError("x is quantised, codes of \"") << layout->print() << "\" are floats; multiply them in f32";
-  return emitWith(DotGenerator(k, *layout, isa, *shape), k, op, tile, *shape, dotScratchBytes(*layout, *shape));
+  auto emit = [&](KernelBuilder &k, const TileOperands &tile) -> LogicalResult {
+    if (isForTiles(op))
+      return emitOnTiles(k, op, *layout, isa, tile, *shape);
+    if (!isQuantized(op))
+      return emitWith(TileGenerator(k, *layout, isa, *shape), k, op, tile, *shape, panelScratchBytes(*shape));
+    if (layout->hasFloatCodes())
+      return op.emitOpError("x is quantised, codes of \"") << layout->print() << "\" are floats; multiply them in f32";
+    return emitWith(DotGenerator(k, *layout, isa, *shape), k, op, tile, *shape, dotScratchBytes(*layout, *shape));
+  };
+  std::string kind;
+  llvm::raw_string_ostream(kind) << op.getW().getType() << getElementTypeOrSelf(op.getX().getType())
+                                 << op->getDiscardableAttrDictionary() << op.getStrategyAttr() << shape->rows << "x"
+                                 << shape->panels << "x" << shape->depth;
+  return kernels.call(outer, kind, operandsOf(outer, op, layout->panelBytes(depth)), emit);
 }
 
 // Plain f32 weights in row-major order: no kernel, only a meaning. One chain over k, as everywhere.
@@ -164,7 +171,7 @@ void lowerPlain(QMatmulOp op) {
   });
 }
 
-LogicalResult lowerMatmul(QMatmulOp op, const IsaTraits &isa) {
+LogicalResult lowerMatmul(QMatmulOp op, const IsaTraits &isa, SharedKernels &kernels) {
   if (!isa_and_nonnull<MemRefType>(op.getInit().getType()))
     return op.emitOpError("is still on tensors; bufferize first");
   if (!hasUnitInnerStride(op.getX()) || !hasUnitInnerStride(op.getInit()))
@@ -172,7 +179,7 @@ LogicalResult lowerMatmul(QMatmulOp op, const IsaTraits &isa) {
            << op.getX().getType() << " and " << op.getInit().getType();
   if (isa_and_nonnull<MemRefType>(op.getW().getType()))
     lowerPlain(op);
-  else if (failed(lowerPacked(op, isa)))
+  else if (failed(lowerPacked(op, isa, kernels)))
     return failure();
   op.erase();
   return success();
@@ -241,9 +248,10 @@ struct LowerQMatmul : impl::LowerQMatmulBase<LowerQMatmul> {
       if (isa_and_nonnull<QMatmulOp, GatherRowsOp>(op))
         ops.push_back(op);
     });
+    SharedKernels kernels;
     for (Operation *op : ops) {
       auto matmul = dyn_cast<QMatmulOp>(op);
-      if (failed(matmul ? lowerMatmul(matmul, *traits) : lowerGather(cast<GatherRowsOp>(op))))
+      if (failed(matmul ? lowerMatmul(matmul, *traits, kernels) : lowerGather(cast<GatherRowsOp>(op))))
         return signalPassFailure();
     }
   }

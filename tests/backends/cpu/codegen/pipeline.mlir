@@ -1,14 +1,17 @@
 // RUN: girih-opt %s -girih-cpu=isa=avx512 | FileCheck %s
 // RUN: girih-opt %s -girih-cpu=isa=avx2 | FileCheck %s --check-prefix=AVX2
 
-// A step of one dispatch, down to the LLVM dialect: a share of the units, the microkernel, the barrier.
+// A step of one dispatch, down to the LLVM dialect: a share of the units, a call of the microkernel, the barrier; and the
+// kernel, a function of its own.
 
 // CHECK-LABEL: llvm.func @girih_step_t1(%{{.*}}: !llvm.ptr, %{{.*}}: i64, %{{.*}}: i64)
 // CHECK: llvm.udiv
+// CHECK: llvm.call @[[KERNEL:matmul_[0-9]+]](
+// CHECK: llvm.call %{{.*}}(%{{.*}}, %{{.*}}) : !llvm.ptr, (!llvm.ptr, i64) -> ()
+// CHECK: llvm.func @[[KERNEL]](
 // CHECK: llvm.intr.prefetch
 // CHECK: llvm.call_intrinsic "llvm.x86.avx512.permvar.sf.512"
 // CHECK: llvm.intr.fma({{.*}}) : (vector<16xf32>, vector<16xf32>, vector<16xf32>) -> vector<16xf32>
-// CHECK: llvm.call %{{.*}}(%{{.*}}, %{{.*}}) : !llvm.ptr, (!llvm.ptr, i64) -> ()
 // CHECK-NOT: builtin.unrealized_conversion_cast
 
 // AVX2 has no table lookup of 16 lanes: it masks and converts, to the same values.
