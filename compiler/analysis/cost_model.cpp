@@ -33,20 +33,42 @@ double packedBytes(PackedType type) {
   return bytes.isOk() ? double(*bytes) : 0;
 }
 
+// Multiplies and adds a second on all cores, of the unit that takes `element`; the f32 unit stands in for one that the
+// machine does not have.
+double peakOf(StringRef element, machine::DescriptionAttr machine) {
+  machine::UnitAttr unit = machine.matrixUnitFor(element);
+  if (!unit)
+    unit = machine.unitFor(element);
+  if (!unit)
+    unit = machine.unitFor("f32");
+  double clock = double(machine.getClockMhz()) * 1e6, cores = double(machine.getCores());
+  return unit ? 2.0 * double(unit.getLanes() * unit.getPerCycle()) * clock * cores : 1.0;
+}
+
+StringRef nameOf(Type element) { return element.isBF16() ? "bf16" : element.isInteger(8) ? "i8" : "f32"; }
+
+void addOperations(double count, StringRef element, machine::DescriptionAttr machine, DispatchCost &cost) {
+  cost.operations += count;
+  if (machine)
+    cost.computeSeconds += count / peakOf(element, machine);
+}
+
 // What one op inside the tile adds. Its types are the tile's; `units` tiles make the dispatch.
-void addOp(Operation *op, int64_t numTokens, double units, DispatchCost &cost) {
+void addOp(Operation *op, int64_t numTokens, double units, machine::DescriptionAttr machine, DispatchCost &cost) {
   if (auto matmul = dyn_cast<QMatmulOp>(op)) {
     auto weight = dyn_cast<PackedType>(matmul.getW().getType());
     double rows = double(numTokens), depth = weight ? double(weight.getDepth()) : 0;
     double columns = weight ? double(weight.getColumns()) : 0;
-    cost.operations += 2 * rows * columns * depth;
-    cost.bytes += (weight ? packedBytes(weight) : 0) + 4 * rows * (depth + columns);
+    Type element = getElementTypeOrSelf(matmul.getX());
+    addOperations(2 * rows * columns * depth, nameOf(element), machine, cost);
+    double xBytes = element.getIntOrFloatBitWidth() / 8;
+    cost.bytes += (weight ? packedBytes(weight) : 0) + rows * (xBytes * depth + 4 * columns);
     double columnTile = double(matmul.getColumnTile().value_or(16)), depthTile = double(matmul.getKTile().value_or(0));
-    bool panel = matmul.getStrategy() == StringRef("panel") || matmul.getStrategy() == StringRef("matrix");
-    cost.footprintBytes += (panel ? 4 * depthTile * columnTile : 0) +
-                           4 * double(matmul.getRowTile().value_or(1)) * (depth + columnTile);
+    bool isDirect = matmul.getStrategy().value_or("direct") == "direct";
+    cost.footprintBytes += (isDirect ? 0 : xBytes * depthTile * columnTile) +
+                           double(matmul.getRowTile().value_or(1)) * (xBytes * depth + 4 * columnTile);
     // Passes over k put their sums down and take them up again.
-    double passes = panel && depthTile > 0 ? std::ceil(depth / depthTile) : 1;
+    double passes = !isDirect && depthTile > 0 ? std::ceil(depth / depthTile) : 1;
     cost.rereadBytes += (passes - 1) * 2 * 4 * rows * columns;
     return;
   }
@@ -61,7 +83,8 @@ void addOp(Operation *op, int64_t numTokens, double units, DispatchCost &cost) {
     double perKey = extent(attention.getQ(), 2) + extent(attention.getInit(), 2);
     auto q = cast<ShapedType>(attention.getQ().getType());
     double headsPerGroup = q.isDynamicDim(1) ? 1 : double(q.getDimSize(1));
-    cost.operations += 2 * double(numTokens) * heads * headsPerGroup * context * perKey;
+    Type operands = attention.getOperandType().value_or(getElementTypeOrSelf(attention.getInit()));
+    addOperations(2 * double(numTokens) * heads * headsPerGroup * context * perKey, nameOf(operands), machine, cost);
     cost.bytes += context * heads * perKey * elementBytes;
     // Each group of queries reads the keys again.
     double groups = std::ceil(double(numTokens) / double(attention.getQueryTile().value_or(1)));
@@ -75,7 +98,7 @@ void addOp(Operation *op, int64_t numTokens, double units, DispatchCost &cost) {
   double elements = 0;
   for (Value operand : op->getOperands())
     elements = std::max(elements, elementsOf(operand.getType(), numTokens));
-  cost.operations += elements * units * double(op->getRegion(0).front().getOperations().size() - 1);
+  addOperations(elements * units * double(op->getRegion(0).front().getOperations().size() - 1), "f32", machine, cost);
   for (Value operand : op->getOperands()) {
     double bytes = 4 * elementsOf(operand.getType(), numTokens);
     cost.bytes += bytes * units;
@@ -99,7 +122,7 @@ double numUnits(scf::ForallOp loop, int64_t numTokens) {
 DispatchCost estimateDispatch(scf::ForallOp loop, int64_t numTokens, machine::DescriptionAttr machine) {
   DispatchCost cost;
   double units = numUnits(loop, numTokens);
-  loop.getBody()->walk([&](Operation *op) { addOp(op, numTokens, units, cost); });
+  loop.getBody()->walk([&](Operation *op) { addOp(op, numTokens, units, machine, cost); });
   if (!machine || machine.getLevels().empty())
     return cost;
   double clock = double(machine.getClockMhz()) * 1e6, cores = double(machine.getCores());
@@ -112,14 +135,11 @@ DispatchCost estimateDispatch(scf::ForallOp loop, int64_t numTokens, machine::De
   }
   cost.level = home.getName().str();
   double memorySeconds = cost.bytes / (double(source.getBytesPerCycle()) * clock * cores);
-  auto unit = machine.unitFor("f32");
-  double peak = unit ? 2.0 * double(unit.getLanes() * unit.getPerCycle()) * clock * cores : 1.0;
-  double computeSeconds = cost.operations / peak;
-  cost.isMemoryBound = memorySeconds >= computeSeconds;
+  cost.isMemoryBound = memorySeconds >= cost.computeSeconds;
   // What small tiles make be read again comes from the second level, while the units wait.
   machine::LevelAttr second = machine.getLevels()[machine.getLevels().size() > 1 ? 1 : 0];
   double rereadSeconds = cost.rereadBytes / (double(second.getBytesPerCycle()) * clock * cores);
-  cost.seconds = std::max(memorySeconds, computeSeconds) + rereadSeconds + double(machine.getBarrierNs()) * 1e-9;
+  cost.seconds = std::max(memorySeconds, cost.computeSeconds) + rereadSeconds + double(machine.getBarrierNs()) * 1e-9;
   return cost;
 }
 

@@ -12,6 +12,7 @@ namespace girih::compiler {
 
 struct DispatchCost {
   double operations = 0;      // multiplies and adds
+  double computeSeconds = 0;  // that they take, each on the unit for its elements
   double bytes = 0;           // read and written once: weights, caches, activations
   double footprintBytes = 0;  // of one unit of work: what must stay near while it runs
   double rereadBytes = 0;     // read more than once because tiles are no larger

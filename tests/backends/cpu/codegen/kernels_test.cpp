@@ -10,6 +10,7 @@
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
 
+#include <algorithm>
 #include <gmock/gmock.h>
 #include <sstream>
 #include <thread>
@@ -133,7 +134,32 @@ INSTANTIATE_TEST_SUITE_P(
                     Kernel{"avx512", {kQ41, 1, 128, 576, "direct", 1, 64, 32, 128}},
                     Kernel{"avx512", {kQ41, 8, 96, 576, "direct", 8, 16, 32, 96}},
                     Kernel{"avx512", {kQ41, 4, 96, 576, "direct", 4, 32, 32, 96}},
-                    Kernel{"avx2", {kQ41, 512, 96, 576, "panel", 6, 16, 576, 96}}));
+                    Kernel{"avx2", {kQ41, 512, 96, 576, "panel", 6, 16, 576, 96}},
+                    Kernel{"amx", {kQ41, 512, 96, 576, "matrix", 32, 32, 576, 96}}));
+
+// Between two products nothing but tile loads and the loop's own counting: no tile and no vector goes through memory.
+TEST(TileLoopTest, HoldsFourLoadsAndFourProducts) {
+  std::istringstream lines(assemblyOf(moduleOf({kQ41, 512, 96, 576, "matrix", 32, 32, 576, 96}), "amx"));
+  std::vector<std::string> body;
+  int numLoops = 0;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.rfind(".LBB", 0) == 0)
+      body.clear();
+    body.push_back(line);
+    auto count = [&](const char *word) {
+      return std::count_if(body.begin(), body.end(), [&](auto &text) { return text.find(word) != std::string::npos; });
+    };
+    std::string label = body[0].substr(0, body[0].find(':'));
+    bool isLoop = line.find("\tj") != std::string::npos && line.find(label) != std::string::npos;
+    if (!isLoop || count("tdpbf16ps") != 4)
+      continue;
+    ++numLoops;
+    EXPECT_EQ(count("tileload"), 4);
+    EXPECT_EQ(count("tileloaddt1"), 2) << "activations pass by, weights stay";
+    EXPECT_EQ(count("tilestore") + count("tilezero") + count("(%rsp)"), 0);
+  }
+  EXPECT_EQ(numLoops, 1);
+}
 
 // ---- Compilations side by side ----
 TEST(ReentrancyTest, CompilesInSeveralThreadsAtOnce) {
