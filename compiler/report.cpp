@@ -28,6 +28,7 @@ std::string tilesOf(scf::ForallOp loop) {
   loop.walk([&](dialect::AttentionOp attention) {
     text += "queries " + std::to_string(attention.getQueryTile().value_or(0));
   });
+  loop.walk([&](dialect::AttentionPartsOp parts) { text += "positions " + std::to_string(parts.getChunk()); });
   return text.empty() ? "rows 1" : text;
 }
 
@@ -35,6 +36,8 @@ std::string strategyOf(scf::ForallOp loop) {
   std::string strategy = "elementwise";
   loop.walk([&](dialect::QMatmulOp matmul) { strategy = matmul.getStrategy().value_or("").str(); });
   loop.walk([&](dialect::AttentionOp) { strategy = "online"; });
+  loop.walk([&](dialect::AttentionPartsOp) { strategy = "chunks"; });
+  loop.walk([&](dialect::JoinPartsOp) { strategy = "join"; });
   return strategy;
 }
 

@@ -186,15 +186,22 @@ struct Scoring {
   int64_t window; // 0: none
 };
 
-// One query [D] at `position` over keys [T, G, D] and values [T, G, Dv] of kv head `group` -> out [Dv].
-void attendOne(const double *query, int64_t position, int64_t group, const Tensor &keys, const Tensor &values,
-               const Scoring &scoring, double *out) {
-  int64_t numGroups = keys.shape()[1], depth = keys.shape()[2], valueDepth = values.shape()[2];
-  int64_t first = scoring.window > 0 ? std::max<int64_t>(0, position - scoring.window + 1) : 0;
-  int64_t last = std::min(position, keys.shape()[0] - 1);
-  std::vector<double> scores;
-  double highest = -INFINITY;
-  for (int64_t u = first; u <= last; ++u) {
+// The weights of the positions from `first` on that one query [D] at `position` gives them, relative to the largest
+// score.
+struct Weighted {
+  int64_t first = 0;
+  double highest = -INFINITY, sum = 0;
+  std::vector<double> weights;
+};
+
+// Over keys [T, G, D] of kv head `group`, those of [begin, end) that the query sees.
+Weighted weigh(const double *query, int64_t position, int64_t group, const Tensor &keys, const Scoring &scoring,
+               int64_t begin, int64_t end) {
+  int64_t numGroups = keys.shape()[1], depth = keys.shape()[2];
+  Weighted result;
+  result.first = std::max(begin, scoring.window > 0 ? position - scoring.window + 1 : 0);
+  int64_t last = std::min({position, keys.shape()[0] - 1, end - 1});
+  for (int64_t u = result.first; u <= last; ++u) {
     const double *key = keys.elements() + (u * numGroups + group) * depth;
     double score = 0;
     for (int64_t d = 0; d < depth; ++d)
@@ -202,24 +209,28 @@ void attendOne(const double *query, int64_t position, int64_t group, const Tenso
     score *= scoring.scale;
     if (scoring.softCap != 0)
       score = scoring.softCap * std::tanh(score / scoring.softCap);
-    scores.push_back(score);
-    highest = std::max(highest, score);
+    result.weights.push_back(score);
+    result.highest = std::max(result.highest, score);
   }
-  double sum = 0;
-  for (double &score : scores)
-    sum += score = std::exp(score - highest);
+  for (double &score : result.weights)
+    result.sum += score = std::exp(score - result.highest);
+  return result;
+}
+
+// out [Dv] = sum of weights / divisor * values [T, G, Dv]; divided first, as the textbook does.
+void sumValues(const Weighted &weighted, double divisor, int64_t group, const Tensor &values, double *out) {
+  int64_t numGroups = values.shape()[1], valueDepth = values.shape()[2];
   std::fill_n(out, valueDepth, 0.0);
-  for (int64_t u = first; u <= last; ++u) {
-    const double *value = values.elements() + (u * numGroups + group) * valueDepth;
+  for (size_t i = 0; i < weighted.weights.size(); ++i) {
+    const double *value = values.elements() + ((weighted.first + int64_t(i)) * numGroups + group) * valueDepth;
     for (int64_t d = 0; d < valueDepth; ++d)
-      out[d] += scores[u - first] / sum * value[d];
+      out[d] += weighted.weights[i] / divisor * value[d];
   }
 }
 
 // H / G. A tile holds the queries of some kv heads only; the tensor it was sliced from shows H.
-Expected<int64_t> headsPerGroupOf(AttentionOp op, int64_t numHeads, int64_t numGroups) {
-  Value whole = op.getQ();
-  if (!op.getOffsets().empty())
+Expected<int64_t> headsPerGroupOf(Value whole, bool isTile, int64_t numHeads, int64_t numGroups) {
+  if (isTile)
     while (auto slice = whole.getDefiningOp<tensor::ExtractSliceOp>())
       whole = slice.getSource();
   int64_t allHeads = cast<ShapedType>(whole.getType()).getDimSize(1);
@@ -256,7 +267,7 @@ Status evaluateAttention(Frame &frame, Operation &operation) {
   int64_t firstGroup = op.getOffsets().size() < 2 ? 0 : frame.index(op.getOffsets()[1]);
   int64_t numTokens = q.shape()[0], numHeads = q.shape()[1], depth = q.shape()[2];
   Tensor out = frame.tensor(op.getInit());
-  GIRIH_ASSIGN(int64_t headsPerGroup, headsPerGroupOf(op, numHeads, keys.shape()[1]));
+  GIRIH_ASSIGN(int64_t headsPerGroup, headsPerGroupOf(op.getQ(), !op.getOffsets().empty(), numHeads, keys.shape()[1]));
   int64_t valueDepth = values.shape()[2];
   if (out.shape() != std::vector<int64_t>{numTokens, numHeads, valueDepth})
     return invalidArgument("the result's extents do not fit those of queries and values");
@@ -264,10 +275,88 @@ Status evaluateAttention(Frame &frame, Operation &operation) {
   for (int64_t token = 0; token < numTokens; ++token)
     for (int64_t head = 0; head < numHeads; ++head) {
       int64_t row = token * numHeads + head;
-      attendOne(q.elements() + row * depth, firstToken + token, firstGroup + head / headsPerGroup, keys,
-                values, scoring, result + row * valueDepth);
+      int64_t position = firstToken + token, group = firstGroup + head / headsPerGroup;
+      Weighted weighted = weigh(q.elements() + row * depth, position, group, keys, scoring, 0, position + 1);
+      sumValues(weighted, weighted.sum, group, values, result + row * valueDepth);
     }
   frame.set(op.getResult(), std::move(out));
+  return {};
+}
+
+// Element numbers of a part's maximum, first partial sum and first value.
+constexpr int64_t kPartMaximum = 0, kPartSums = 16, kPartValues = 32;
+
+Status evaluateAttentionParts(Frame &frame, Operation &operation) {
+  auto op = cast<AttentionPartsOp>(operation);
+  const Tensor &q = frame.tensor(op.getQ());
+  const auto &state = std::get<KvState>(frame[op.getKv()]);
+  const Tensor &keys = state.rows->keys, &values = state.rows->values;
+  if (keys.rank() != 3)
+    return invalidArgument("nothing was appended to the cache yet");
+  Scoring scoring{op.getScale().convertToDouble(), 0, 0};
+  if (auto cap = op.getSoftCap())
+    scoring.softCap = cap->convertToDouble();
+  if (auto window = op.getWindow())
+    scoring.window = static_cast<int64_t>(*window);
+  auto offset = [&](size_t index) { return op.getOffsets().empty() ? 0 : frame.index(op.getOffsets()[index]); };
+  int64_t numTokens = q.shape()[0], numHeads = q.shape()[1], chunk = static_cast<int64_t>(op.getChunk());
+  GIRIH_ASSIGN(int64_t headsPerGroup,
+               headsPerGroupOf(op.getQ(), !op.getOffsets().empty(), numHeads, keys.shape()[1]));
+  Tensor out = frame.tensor(op.getInit());
+  int64_t numChunks = out.shape()[2], width = out.shape()[3];
+  for (int64_t row = 0; row < numTokens * numHeads; ++row)
+    for (int64_t number = 0; number < numChunks; ++number) {
+      int64_t begin = (offset(2) + number) * chunk;
+      int64_t group = offset(1) + row % numHeads / headsPerGroup;
+      Weighted weighted = weigh(q.elements() + row * q.shape()[2], offset(0) + row / numHeads, group, keys, scoring,
+                                begin, begin + chunk);
+      if (weighted.weights.empty())
+        continue;
+      double *target = out.mutableElements() + (row * numChunks + number) * width;
+      std::fill_n(target, width, 0.0);
+      target[kPartMaximum] = weighted.highest;
+      target[kPartSums] = weighted.sum;
+      sumValues(weighted, 1, group, values, target + kPartValues);
+    }
+  frame.set(op.getResult(), std::move(out));
+  return {};
+}
+
+Status evaluateJoinParts(Frame &frame, Operation &operation) {
+  auto op = cast<JoinPartsOp>(operation);
+  const Tensor &parts = frame.tensor(op.getParts());
+  Tensor out = frame.tensor(op.getInit());
+  int64_t firstToken = op.getTokenOffset() ? frame.index(op.getTokenOffset()) : 0;
+  int64_t numHeads = out.shape()[1], valueDepth = out.shape()[2], numChunks = parts.shape()[2], width = parts.shape()[3];
+  for (int64_t row = 0; row < out.shape()[0] * numHeads; ++row) {
+    int64_t position = firstToken + row / numHeads, chunk = static_cast<int64_t>(op.getChunk());
+    int64_t begin = op.getWindow() ? std::max<int64_t>(0, position - static_cast<int64_t>(*op.getWindow()) + 1) : 0;
+    double highest = -INFINITY, sum = 0;
+    std::vector<double> values(valueDepth);
+    for (int64_t number = begin / chunk; number <= std::min(position / chunk, numChunks - 1); ++number) {
+      const double *part = parts.elements() + (row * numChunks + number) * width;
+      double both = std::max(highest, part[kPartMaximum]);
+      double old = std::exp(highest - both), added = std::exp(part[kPartMaximum] - both);
+      highest = both;
+      sum *= old;
+      for (int64_t lane = kPartSums; lane < kPartValues; ++lane)
+        sum += added * part[lane];
+      for (int64_t d = 0; d < valueDepth; ++d)
+        values[d] = values[d] * old + added * part[kPartValues + d];
+    }
+    for (int64_t d = 0; d < valueDepth; ++d)
+      out.mutableElements()[row * valueDepth + d] = values[d] / sum;
+  }
+  frame.set(op.getResult(), std::move(out));
+  return {};
+}
+
+// The one sequence has as many positions as tokens, which no name tells here; chunks beyond it give nothing.
+Status evaluateStepExtent(Frame &frame, Operation &operation) {
+  auto op = cast<StepExtentOp>(operation);
+  if (op.getName() != "longest_context")
+    return invalidArgument("\"" + op.getName().str() + "\" is an extent that only a running step has");
+  frame.set(op.getResult(), static_cast<double>(int64_t(1) << 31));
   return {};
 }
 
@@ -314,14 +403,17 @@ struct Row {
 
 constexpr Row kRows[] = {
     {"girih.attention", evaluateAttention},
+    {"girih.attention_parts", evaluateAttentionParts},
     {"girih.concat_rows", evaluateConcatRows},
     {"girih.gather_rows", evaluateGatherRows},
+    {"girih.join_parts", evaluateJoinParts},
     {"girih.kv_append", evaluateKvAppend},
     {"girih.kv_layer", evaluateKvLayer},
     {"girih.layer_weight", evaluateLayerWeight},
     {"girih.pack", evaluatePack},
     {"girih.qmatmul", evaluateQMatmul},
     {"girih.quantize_rows", evaluateQuantizeRows},
+    {"girih.step_extent", evaluateStepExtent},
     {"girih.weight", evaluateWeight},
 };
 

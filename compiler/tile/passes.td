@@ -40,7 +40,8 @@ def SelectStrategy : Pass<"girih-select-strategy", "::mlir::ModuleOp"> {
   let summary = "chooses tile sizes from the machine's figures";
   let description = [{
     Reads the module's `girih.machine` and each step function's `girih.max_tokens`; writes `strategy`, `row_tile`,
-    `column_tile` and `k_tile` on every `girih.qmatmul` and `query_tile` on every cached `girih.attention`. Register
+    `column_tile` and `k_tile` on every `girih.qmatmul` and `query_tile` and `chunk` on every cached `girih.attention` (`chunk` from the model's positions alone:
+    it is the same in every function and file). Register
     tiles maximise multiply-adds per load within the vector registers; a panel's depth keeps the dequantised panel
     within half of the level that follows L1. With x of bf16 the strategy is "matrix", its tile that of the machine's
     matrix unit twice in both directions. Fails when the machine has no f32 unit or no level.
@@ -65,14 +66,43 @@ def SelectStrategy : Pass<"girih-select-strategy", "::mlir::ModuleOp"> {
   }];
 }
 
+def SplitAttention : Pass<"girih-split-attention", "::mlir::ModuleOp"> {
+  let summary = "makes chunks of the cache units of work where there are few tokens";
+  let description = [{
+    Before: in a step of few tokens attention has a unit of work for each token and kv head, fewer than keep several
+    cores busy, and each walks its whole context. After: `girih.attention_parts` has one for each chunk besides, and
+    `girih.join_parts` makes the result from them, the same bits. For functions of at most 8 tokens, on a machine of
+    more than one core, of a model whose number of positions is known (`girih.model`) and more than a chunk.
+
+    Example:
+    ```mlir
+    module attributes {girih.model = {maxPositions = 8192 : i64}, girih.machine = #machine.description<name = "m",
+        kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#machine.level<name = "L1",
+        size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">],
+        units = [#machine.unit<name = "fma", element = "f32", lanes = 16, per_cycle = 2, latency_cycles = 4,
+        registers = 32, source = "test">]>} {
+      func.func @step_t1(%q: tensor<?x9x64xf32>, %kv: !girih.kv<3, 64, 64, f16>, %init: tensor<?x9x64xf32>)
+          -> tensor<?x9x64xf32> attributes {girih.max_tokens = 1 : i64} {
+        %o = girih.attention ins(%q : tensor<?x9x64xf32>) cache(%kv : !girih.kv<3, 64, 64, f16>)
+            outs(%init : tensor<?x9x64xf32>) {scale = 0.125 : f32, chunk = 128 : i64} -> tensor<?x9x64xf32>
+        return %o : tensor<?x9x64xf32>
+      }
+    }
+    // CHECK: %[[P:.*]] = girih.attention_parts {{.*}} -> tensor<?x9x64x96xf32>
+    // CHECK: girih.join_parts ins(%[[P]] : tensor<?x9x64x96xf32>)
+    ```
+  }];
+  let dependentDialects = ["::girih::dialect::GirihDialect", "::mlir::tensor::TensorDialect"];
+}
+
 def TileDispatches : Pass<"girih-tile-dispatches", "::mlir::ModuleOp"> {
   let summary = "makes each group of ops that meet without waiting one parallel loop";
   let description = [{
     Every compute op of a step function ends up in one `scf.forall`, whose iterations are independent units of work
     and after which the team meets. A root (the last op of a group) is tiled, and producers that only it reads are
     computed inside its tile: what follows a `girih.qmatmul` elementwise becomes its epilogue, a row's reduction
-    stays with the row. `girih.dispatch` names the root; `girih.distribution` is "cyclic" where the work of
-    iterations grows with their number (causal attention), "dynamic" where weights are read.
+    stays with the row. `girih.dispatch` names the root; `girih.distribution` is "dynamic" where weights or the
+    cache are read: iterations are long, and those of attention of unequal length.
 
     Example:
     ```mlir

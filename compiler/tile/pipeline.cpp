@@ -20,6 +20,7 @@ void buildTilePipeline(mlir::OpPassManager &pipeline) {
   // Sizes follow from the arithmetic, and the loops are cut by them.
   pipeline.addPass(createChooseArithmetic());
   pipeline.addPass(createSelectStrategy());
+  pipeline.addPass(createSplitAttention());
   pipeline.addPass(createTileDispatches());
   // On the tiles themselves, before anything else sees them.
   pipeline.addPass(createVerifyFootprints());

@@ -181,6 +181,16 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
       fits = std::clamp<int64_t>(budget.nearBytes / 2 / bytesPerToken, 1, 16);
     }
     op.setQueryTileAttr(Builder(op).getI64IntegerAttr(std::min(fits, maxTokens)));
+    op.setChunkAttr(Builder(op).getI64IntegerAttr(chunkOf(getOperation())));
+  }
+
+  // Positions of a chunk: no machine's figure, since it is part of what is computed. A context has 64 chunks, or more
+  // where they would grow too large to keep their scores near.
+  static int64_t chunkOf(ModuleOp module) {
+    auto model = module->getAttrOfType<DictionaryAttr>("girih.model");
+    auto maxPositions = model ? model.getAs<IntegerAttr>("maxPositions") : IntegerAttr();
+    int64_t wanted = maxPositions ? int64_t(llvm::PowerOf2Ceil(llvm::divideCeil(maxPositions.getInt(), 64))) : 0;
+    return std::clamp<int64_t>(wanted, 128, 512);
   }
 };
 

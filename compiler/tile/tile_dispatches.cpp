@@ -29,7 +29,8 @@ constexpr int64_t kRowGroup = 32;
 constexpr int64_t kLeastRowsOfCore = 128;
 
 bool isCompute(Operation &op) {
-  return isa<linalg::LinalgOp, QMatmulOp, QuantizeRowsOp, GatherRowsOp, AttentionOp, KvAppendOp>(op);
+  return isa<linalg::LinalgOp, QMatmulOp, QuantizeRowsOp, GatherRowsOp, AttentionOp, AttentionPartsOp, JoinPartsOp,
+             KvAppendOp>(op);
 }
 
 // Whether a tile of `consumer` needs just the like tile of what `operand` reads. A matmul or an attention needs whole
@@ -121,6 +122,10 @@ SmallVector<int64_t> tileSizes(Operation *root, const llvm::SmallPtrSetImpl<Oper
     return {1};
   if (auto attention = dyn_cast<AttentionOp>(root))
     return {int64_t(attention.getQueryTile().value_or(1)), 1};
+  if (isa<AttentionPartsOp>(root))
+    return {1, 1, 1};
+  if (isa<JoinPartsOp>(root))
+    return {1, 1};
   if (SmallVector<int64_t> sizes = loopTile(root, group); !sizes.empty())
     return sizes;
   // Rows: the outermost dimension of the result, one row a unit.
@@ -195,10 +200,11 @@ private:
       return root->emitOpError("has no parallel loop to cut into units of work");
     Operation *loop = tiled->loops.front();
     loop->setAttr("girih.dispatch", rewriter.getStringAttr(dispatchName(root)));
-    // Units that read weights are worth taking over from a thread whose processor is slow or away.
-    bool readsWeights = isa<QMatmulOp>(root) || llvm::any_of(group, [](Operation *op) { return isa<QMatmulOp>(op); });
-    if (isa<AttentionOp>(root) || readsWeights)
-      loop->setAttr("girih.distribution", rewriter.getStringAttr(readsWeights ? "dynamic" : "cyclic"));
+    // Units that read weights or the cache are worth taking over from a thread whose processor is slow or away, or whose
+    // sequences are longer.
+    auto isLong = [](Operation *op) { return isa<QMatmulOp, AttentionOp, AttentionPartsOp>(op); };
+    if (isLong(root) || llvm::any_of(group, isLong))
+      loop->setAttr("girih.distribution", rewriter.getStringAttr("dynamic"));
     for (OpResult result : root->getResults())
       rewriter.replaceAllUsesWith(result, tiled->replacements[result]);
     rewriter.eraseOp(root);

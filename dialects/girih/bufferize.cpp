@@ -71,6 +71,8 @@ void girih::dialect::registerBufferization(DialectRegistry &registry) {
     QMatmulOp::attachInterface<StructuredModel<QMatmulOp>>(*context);
     GatherRowsOp::attachInterface<StructuredModel<GatherRowsOp>>(*context);
     AttentionOp::attachInterface<StructuredModel<AttentionOp>>(*context);
+    AttentionPartsOp::attachInterface<StructuredModel<AttentionPartsOp>>(*context);
+    JoinPartsOp::attachInterface<StructuredModel<JoinPartsOp>>(*context);
     KvAppendOp::attachInterface<KvAppendModel>(*context);
   });
 }

@@ -29,6 +29,7 @@ def Girih_Matrix : AnyTypeOf<[2DTensorOf<[F32]>, MemRefRankOf<[F32], [2]>]>;
 def Girih_Activations : AnyTypeOf<[2DTensorOf<[F32, BF16, I8]>, MemRefRankOf<[F32, BF16, I8], [2]>]>;
 def Girih_CodeMatrix : AnyTypeOf<[2DTensorOf<[I8]>, MemRefRankOf<[I8], [2]>]>;
 def Girih_Heads : AnyTypeOf<[3DTensorOf<[F32]>, MemRefRankOf<[F32], [3]>]>;
+def Girih_Parts : AnyTypeOf<[4DTensorOf<[F32]>, MemRefRankOf<[F32], [4]>]>;
 def Girih_Indices : AnyTypeOf<[1DTensorOf<[I32]>, MemRefRankOf<[I32], [1]>]>;
 def Girih_StoredMatrix : AnyTypeOf<[2DTensorOf<[F32]>, MemRefRankOf<[F32], [2]>, Girih_PackedType]>;
 
@@ -233,6 +234,69 @@ def Girih_AttentionOp : Girih_StructuredOp<"attention", [AttrSizedOperandSegment
   let hasVerifier = 1;
 }
 
+def Girih_AttentionPartsOp : Girih_StructuredOp<"attention_parts", [
+    DeclareOpInterfaceMethods<TilingInterface, ["getIterationDomain", "getLoopIteratorTypes",
+      "getTiledImplementation", "getResultTilePosition", "generateResultTileValue"]>]> {
+  let summary = "what each chunk of the cache gives attention";
+  let description = [{
+    `girih.attention` over the cache, stopped before chunks are joined, so that chunks are units of work. Part
+    `init[t, h, c]` of chunk c (positions c * chunk to (c + 1) * chunk - 1) is a row of E = 32 + Dv rounded up to 16:
+    element 0 the largest score, 16 .. 31 partial sums of the weights relative to it, from 32 on the weighted sum of
+    values. Parts of chunks that a token does not see stay as they are. A tile takes one token, one kv head, one chunk:
+    those at `offsets`. `attention_parts_c1`: a part of values of Dv has E elements.
+
+    Example:
+    ```mlir
+    func.func @parts(%q: tensor<?x9x64xf32>, %kv: !girih.kv<3, 64, 64, f16>, %init: tensor<?x9x64x96xf32>)
+        -> tensor<?x9x64x96xf32> {
+      %p = girih.attention_parts ins(%q : tensor<?x9x64xf32>) cache(%kv : !girih.kv<3, 64, 64, f16>)
+          outs(%init : tensor<?x9x64x96xf32>) {scale = 0.125 : f32, chunk = 128 : i64} -> tensor<?x9x64x96xf32>
+      return %p : tensor<?x9x64x96xf32>
+    }
+    ```
+  }];
+  let arguments = (ins Girih_Heads:$q, Girih_KvType:$kv, Variadic<Index>:$offsets, Girih_Parts:$init,
+    F32Attr:$scale, OptionalAttr<I64Attr>:$window, OptionalAttr<F32Attr>:$soft_cap, I64Attr:$chunk);
+  let results = (outs Optional<4DTensorOf<[F32]>>:$result);
+  let assemblyFormat = [{
+    `ins` `(` $q `:` type($q) `)` `cache` `(` $kv (`[` $offsets^ `]`)? `:` type($kv) `)`
+    `outs` `(` $init `:` type($init) `)` attr-dict (`->` type($result)^)?
+  }];
+  let extraClassDeclaration = dpsDeclaration # [{
+    // E of a part whose values have Dv elements.
+    static int64_t partElements(int64_t valueDim) { return 32 + (valueDim + 15) / 16 * 16; }
+  }];
+  let hasVerifier = 1;
+}
+
+def Girih_JoinPartsOp : Girih_StructuredOp<"join_parts", [
+    DeclareOpInterfaceMethods<TilingInterface, ["getIterationDomain", "getLoopIteratorTypes",
+      "getTiledImplementation", "getResultTilePosition", "generateResultTileValue"]>]> {
+  let summary = "attention from its parts";
+  let description = [{
+    Joins the parts of every chunk that a token sees, the first with the second, the result with the third and so on:
+    the bits of `girih.attention`. A tile starts at token `token_offset` of the step.
+
+    Example:
+    ```mlir
+    func.func @join(%parts: tensor<?x9x64x96xf32>, %init: tensor<?x9x64xf32>) -> tensor<?x9x64xf32> {
+      %o = girih.join_parts ins(%parts : tensor<?x9x64x96xf32>) outs(%init : tensor<?x9x64xf32>) {chunk = 128 : i64}
+          -> tensor<?x9x64xf32>
+      return %o : tensor<?x9x64xf32>
+    }
+    ```
+  }];
+  let arguments = (ins Girih_Parts:$parts, Optional<Index>:$token_offset, Girih_Heads:$init, I64Attr:$chunk,
+    OptionalAttr<I64Attr>:$window);
+  let results = (outs Optional<3DTensorOf<[F32]>>:$result);
+  let assemblyFormat = [{
+    `ins` `(` $parts (`[` $token_offset^ `]`)? `:` type($parts) `)` `outs` `(` $init `:` type($init) `)` attr-dict
+    (`->` type($result)^)?
+  }];
+  let extraClassDeclaration = dpsDeclaration;
+  let hasVerifier = 1;
+}
+
 def Girih_KvAppendOp : Girih_Op<"kv_append", [AllTypesMatch<["kv", "result"]>,
     DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
   let summary = "stores the step's keys and values in the cache";
@@ -363,7 +427,8 @@ def Girih_BufferAtOp : Girih_Op<"buffer_at", [Pure]> {
 def Girih_StepExtentOp : Girih_Op<"step_extent", [Pure]> {
   let summary = "an extent of the step that is known when it runs";
   let description = [{
-    `name` is "num_tokens" (T) or "num_logit_rows" (Q). Bounded by the program.
+    `name` is "num_tokens" (T), "num_logit_rows" (Q), both bounded by the program, or "longest_context": the most
+    positions that a sequence of the step has in the cache.
 
     Example:
     ```mlir

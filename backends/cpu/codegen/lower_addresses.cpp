@@ -105,16 +105,30 @@ LogicalResult lowerBuffer(BufferAtOp op) {
   return success();
 }
 
+Value longestContext(KernelBuilder &k) {
+  Value lengths = k.stepPointer(offsetof(girih_step_args, context_lengths));
+  Value count = k.stepInteger(offsetof(girih_step_args, num_sequences));
+  return k.loop(k.index(0), count, 1, k.index(0), [&](Value sequence, ValueRange longest) {
+    Value length = k.toIndex(k.load(k.b.getI32Type(), k.at(lengths, k.mul(sequence, 4))));
+    return SmallVector<Value>{k.maxOf(longest[0], length)};
+  })[0];
+}
+
 LogicalResult lowerExtent(StepExtentOp op) {
   OpBuilder b(op);
   KernelBuilder k(b, op.getLoc());
   size_t field = 0;
+  if (op.getName() == "longest_context") {
+    op.replaceAllUsesWith(longestContext(k));
+    op.erase();
+    return success();
+  }
   if (op.getName() == "num_tokens")
     field = offsetof(girih_step_args, num_tokens);
   else if (op.getName() == "num_logit_rows")
     field = offsetof(girih_step_args, num_logit_rows);
   else
-    return op.emitOpError("\"") << op.getName() << "\" is not an extent of the step; known: num_tokens, num_logit_rows";
+    return op.emitOpError("\"") << op.getName() << "\" is not an extent of the step; known: num_tokens, num_logit_rows, longest_context";
   op.replaceAllUsesWith(k.stepInteger(field));
   op.erase();
   return success();

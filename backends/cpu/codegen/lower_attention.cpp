@@ -244,6 +244,72 @@ private:
   Value matrixScratch;  // null: no matrix unit
 };
 
+// ---- Attention in parts ----
+LogicalResult lowerParts(AttentionPartsOp op, const IsaTraits &isa) {
+  if (!isa_and_nonnull<MemRefType>(op.getInit().getType()) || op.getOffsets().empty())
+    return op.emitOpError("is no tile on buffers; bufferize and tile first");
+  if (!hasUnitInnerStride(op.getQ()) || !hasUnitInnerStride(op.getInit()))
+    return op.emitOpError("q and out need buffers with an innermost stride of 1, have ")
+           << op.getQ().getType() << " and " << op.getInit().getType();
+  FailureOr<int64_t> blockBytes = blockBytesOf(op, op.getKv());
+  if (failed(blockBytes))
+    return failure();
+  OpBuilder b(op);
+  KernelBuilder k(b, op.getLoc());
+  AttentionShape shape = {op.getKv().getType(), cast<ShapedType>(op.getQ().getType()).getDimSize(1), *blockBytes,
+                          static_cast<int64_t>(op.getChunk()), op.getScale().convertToDouble(), std::nullopt,
+                          std::nullopt};
+  if (op.getWindow())
+    shape.window = static_cast<int64_t>(*op.getWindow());
+  if (op.getSoftCap())
+    shape.softCap = op.getSoftCap()->convertToDouble();
+  AttentionOperands operands;
+  operands.q = k.addressOf(op.getQ());
+  operands.qTokenStride = k.mul(k.strideOf(op.getQ(), 0), 4);
+  operands.qHeadStride = k.mul(k.strideOf(op.getQ(), 1), 4);
+  operands.cache = pointerOf(k, op.getKv());
+  operands.firstToken = op.getOffsets()[0];
+  AttentionGenerator generator(k, isa, shape, operands, 1);
+  // Dealt out in turn, the next chunk is another thread's.
+  auto dispatch = op->getParentOfType<scf::ForallOp>();
+  auto distribution = dispatch ? dispatch->getAttrOfType<StringAttr>("girih.distribution") : StringAttr();
+  bool readsAhead = dispatch && (!distribution || distribution.getValue() != "cyclic");
+  generator.emitPart(k.index(0), k.index(0), op.getOffsets()[1], op.getOffsets()[2], k.addressOf(op.getInit()),
+                     k.mul(k.strideOf(op.getInit(), 1), 4), readsAhead);
+  op.erase();
+  return success();
+}
+
+LogicalResult lowerJoin(JoinPartsOp op) {
+  if (!isa_and_nonnull<MemRefType>(op.getInit().getType()))
+    return op.emitOpError("is still on tensors; bufferize first");
+  if (!hasUnitInnerStride(op.getParts()) || !hasUnitInnerStride(op.getInit()))
+    return op.emitOpError("parts and out need buffers with an innermost stride of 1, have ")
+           << op.getParts().getType() << " and " << op.getInit().getType();
+  OpBuilder b(op);
+  KernelBuilder k(b, op.getLoc());
+  auto chunk = static_cast<int64_t>(op.getChunk());
+  std::optional<int64_t> window;
+  if (op.getWindow())
+    window = static_cast<int64_t>(*op.getWindow());
+  Value parts = k.addressOf(op.getParts()), out = k.addressOf(op.getInit());
+  Value positions = k.stepPointer(offsetof(girih_step_args, positions));
+  auto rowOf = [&](Value base, Value memref, Value token, Value head) {
+    return k.at(base, k.mul(k.add(k.mul(token, k.strideOf(memref, 0)), k.mul(head, k.strideOf(memref, 1))), 4));
+  };
+  k.loop(k.index(0), k.extentOf(op.getInit(), 0), 1, [&](Value token) {
+    Value number = op.getTokenOffset() ? k.add(op.getTokenOffset(), token) : token;
+    Value position = k.toIndex(k.load(b.getI32Type(), k.at(positions, k.mul(number, 4))));
+    k.loop(k.index(0), k.extentOf(op.getInit(), 1), 1, [&](Value head) {
+      emitJoinedParts(k, rowOf(parts, op.getParts(), token, head), k.mul(k.strideOf(op.getParts(), 2), 4),
+                      k.div(firstSeen(k, position, window), chunk), k.add(k.div(position, chunk), 1),
+                      rowOf(out, op.getInit(), token, head), cast<ShapedType>(op.getInit().getType()).getDimSize(2));
+    });
+  });
+  op.erase();
+  return success();
+}
+
 // ---- kv_append ----
 Value narrow(KernelBuilder &k, Value value, Type element) {
   if (element.isF32())
@@ -323,6 +389,16 @@ struct LowerAttention : impl::LowerAttentionBase<LowerAttention> {
     for (AttentionOp op : attentions) {
       OpBuilder b(op);
       if (failed(AttentionLowering(op, *traits, b).lower()))
+        return signalPassFailure();
+    }
+    SmallVector<Operation *> parts;
+    getOperation().walk([&](Operation *op) {
+      if (llvm::isa<AttentionPartsOp, JoinPartsOp>(op))
+        parts.push_back(op);
+    });
+    for (Operation *op : parts) {
+      auto join = dyn_cast<JoinPartsOp>(op);
+      if (failed(join ? lowerJoin(join) : lowerParts(cast<AttentionPartsOp>(op), *traits)))
         return signalPassFailure();
     }
     for (KvAppendOp op : appends)

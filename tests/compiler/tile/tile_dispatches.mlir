@@ -26,14 +26,14 @@ func.func @adds_in_the_epilogue(%x: tensor<?x32xf32>, %w: !w, %r: tensor<?x128xf
   return %s : tensor<?x128xf32>
 }
 
-// Attention's work grows along the prompt: its units are dealt out in turn.
+// Attention's work grows along the prompt: whoever is done first takes more of its units.
 // CHECK-LABEL: func.func @appends_before_it_attends
 // CHECK: scf.forall
 // CHECK: girih.kv_append
 // CHECK: girih.dispatch = "kv_append"
 // CHECK: scf.forall
 // CHECK: girih.attention
-// CHECK: girih.distribution = "cyclic"
+// CHECK: girih.distribution = "dynamic"
 func.func @appends_before_it_attends(%q: tensor<?x4x16xf32>, %k: tensor<?x2x16xf32>, %v: tensor<?x2x16xf32>,
     %kv: !girih.kv<2, 16, 16, f16>, %init: tensor<?x4x16xf32>) -> tensor<?x4x16xf32> attributes {girih.max_tokens = 8 : i64} {
   %next = girih.kv_append %k, %v into %kv : tensor<?x2x16xf32>, tensor<?x2x16xf32>, !girih.kv<2, 16, 16, f16>

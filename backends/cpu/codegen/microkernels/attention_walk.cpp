@@ -71,8 +71,6 @@ int64_t walkFrameBytes(const AttentionShape &shape, int64_t maxRows, int64_t que
   return maxRows * rowBytes;
 }
 
-int64_t partElements(int64_t valueDim) { return kPartValues + llvm::alignTo(valueDim, kLanes); }
-
 Value firstSeen(KernelBuilder &k, Value position, std::optional<int64_t> window) {
   return window ? k.maxOf(k.sub(position, k.index(*window - 1)), k.index(0)) : k.index(0);
 }

@@ -35,10 +35,8 @@ struct AttentionOperands {
   mlir::Value firstToken;                 // of the tile, counted in the step
 };
 
-// A part is what one chunk gives one row: 16 f32 whose first is the largest score, 16 partial sums of weights, then
-// the weighted sum of values, padded to vectors.
+// Elements of a part (girih.attention_parts) before its sums of weights, before its values.
 inline constexpr int64_t kPartSums = 16, kPartValues = 32;
-int64_t partElements(int64_t valueDim);
 
 // The positions of a sequence are cut into chunks at multiples of `chunk`. A chunk has one maximum; its weights and sums
 // are relative to it. Chunks are joined from the first to the last. Both are fixed, so a row has the same bits whether

@@ -108,7 +108,7 @@ constexpr int64_t kBufferBytes = 4 << 20;  // each of q, k, v, out
 
 std::string moduleOf(const Case &c, int64_t queryTile) {
   std::string text = R"(
-module attributes {girih.arena_bytes = 16777216 : i64, girih.scratch_bytes = 0 : i64} {
+module attributes {girih.arena_bytes = 20971520 : i64, girih.scratch_bytes = 0 : i64} {
   func.func @girih_step_t8(%args: !llvm.ptr, %thread: index, %threads: index) attributes {girih.entry} {
     %c0 = arith.constant 0 : index
     %c1 = arith.constant 4194304 : index
@@ -158,21 +158,59 @@ module attributes {girih.arena_bytes = 16777216 : i64, girih.scratch_bytes = 0 :
                          {"$V", n(c.valueDim)}, {"$E", c.isHalf ? "f16" : "f32"}});
 }
 
+// The same, each chunk of the cache a unit of work.
+std::string partsOf(std::string text, const Case &c) {
+  auto n = [](int64_t value) { return std::to_string(value); };
+  size_t begin = text.find("    scf.forall (%first, %g)"), end = text.find("    return");
+  std::string units = R"(
+    %c4 = arith.constant 16777216 : index
+    %parts = girih.buffer_at "arena"[%c4] rows %t : memref<?x$Hx$Cx$Pxf32>
+    %longest = girih.step_extent "longest_context"
+    %chunks = affine.apply affine_map<(d0) -> (d0 ceildiv $CHUNK)>(%longest)
+    scf.forall (%i, %g, %c) in (%t, %groups, %chunks) {
+      %head = affine.apply affine_map<(d0) -> (d0 * $R)>(%g)
+      %qi = memref.subview %q[%i, %head, 0] [1, $R, $K] [1, 1, 1]
+          : memref<?x$Hx$Kxf32> to memref<1x$Rx$Kxf32, strided<[$HK, $K, 1], offset: ?>>
+      %pi = memref.subview %parts[%i, %head, %c, 0] [1, $R, 1, $P] [1, 1, 1, 1]
+          : memref<?x$Hx$Cx$Pxf32> to memref<1x$Rx1x$Pxf32, strided<[$HCP, $CP, $P, 1], offset: ?>>
+      girih.attention_parts ins(%qi : memref<1x$Rx$Kxf32, strided<[$HK, $K, 1], offset: ?>>)
+          cache(%kv[%i, %g, %c] : !girih.kv<$G, $K, $V, $E>)
+          outs(%pi : memref<1x$Rx1x$Pxf32, strided<[$HCP, $CP, $P, 1], offset: ?>>)
+          {scale = 0.125 : f32, chunk = $CHUNK : i64 $OPTIONS}
+    }
+    scf.forall (%unit) in (1) {
+      girih.join_parts ins(%parts : memref<?x$Hx$Cx$Pxf32>) outs(%out : memref<?x$Hx$Vxf32>)
+          {chunk = $CHUNK : i64 $WINDOW}
+    }
+)";
+  int64_t chunks = (kMaxPositions + c.chunk - 1) / c.chunk, width = 32 + (c.valueDim + 15) / 16 * 16;
+  std::string window = c.window ? ", window = " + n(c.window) + " : i64" : "";
+  std::string options = window + (c.softCap != 0 ? ", soft_cap = " + std::to_string(c.softCap) + " : f32" : "");
+  return text.substr(0, begin) +
+         replaced(units, {{"$CHUNK", n(c.chunk)}, {"$OPTIONS", options}, {"$WINDOW", window},
+                          {"$HCP", n(c.heads * chunks * width)}, {"$CP", n(chunks * width)}, {"$HK", n(c.heads * c.keyDim)},
+                          {"$R", n(c.heads / c.groups)}, {"$H", n(c.heads)}, {"$G", n(c.groups)}, {"$K", n(c.keyDim)},
+                          {"$V", n(c.valueDim)}, {"$E", c.isHalf ? "f16" : "f32"}, {"$C", n(chunks)}, {"$P", n(width)}}) +
+         text.substr(end);
+}
+
 // Runs one step of the chunks over `data`'s cache; returns out [T, H, Dv].
 std::vector<float> runStep(const Step &step, StepData &data, const Contents &contents, std::vector<Chunk> chunks,
                            int numThreads) {
   const Case &c = contents.c;
-  data.arena.assign(4 * kBufferBytes + numThreads * kScratchBytes, 0xCC);
+  data.arena.assign(5 * kBufferBytes + numThreads * kScratchBytes, 0xCC);
   data.positions.clear();
   data.tokenSequences.clear();
   data.kvSlots.clear();
   data.sequenceStarts.clear();
+  data.contextLengths.clear();
   data.blockTables.clear();
   data.blockTableStride = kBlocksEach;
   int64_t token = 0;
   for (size_t row = 0; row < chunks.size(); ++row) {
     const Chunk &chunk = chunks[row];
     data.sequenceStarts.push_back(static_cast<int32_t>(token));
+    data.contextLengths.push_back(static_cast<int32_t>(chunk.past + chunk.now));
     // Block ids are scattered: sequence s has blocks s, s + 3, s + 6, ...
     for (int64_t block = 0; block < kBlocksEach; ++block)
       data.blockTables.push_back(static_cast<int32_t>(chunk.sequence + block * kNumSequences));
@@ -212,9 +250,10 @@ TEST_P(AttentionTest, MatchesPlainLoopsWhateverTheTiles) {
   Contents contents(c);
   std::vector<float> expected;  // of the first variant: all others must have its bits
   for (const std::string &isa : runnableIsas()) {
-    for (int64_t queryTile : {1, 4, 7}) {
+    for (int64_t queryTile : {0, 1, 4, 7}) {  // 0: in parts
       SCOPED_TRACE(isa + " query_tile " + std::to_string(queryTile));
-      auto step = Step::compile(moduleOf(c, queryTile), isa);
+      std::string text = moduleOf(c, std::max<int64_t>(1, queryTile));
+      auto step = Step::compile(queryTile == 0 ? partsOf(text, c) : text, isa);
       ASSERT_TRUE(step.isOk()) << step.status().message();
       for (int numThreads : {1, 2}) {
         StepData data = emptyCache(c);
@@ -301,7 +340,7 @@ TEST(StatelessAttentionTest, MatchesPlainLoops) {
     std::string options = c.window ? ", window = 3 : i64, soft_cap = 2.0 : f32" : "";
     auto n = [](int64_t value) { return std::to_string(value); };
     std::string text = replaced(R"(
-module attributes {girih.arena_bytes = 16777216 : i64, girih.scratch_bytes = 0 : i64} {
+module attributes {girih.arena_bytes = 20971520 : i64, girih.scratch_bytes = 0 : i64} {
   func.func @girih_step_t8(%args: !llvm.ptr, %thread: index, %threads: index) attributes {girih.entry} {
     %c0 = arith.constant 0 : index
     %c1 = arith.constant 4194304 : index

@@ -68,6 +68,7 @@ int main(int argc, char **argv) {
   data.sequenceStarts.push_back(0);
   for (int64_t s = 0; s < numSequences; ++s) {
     data.sequenceStarts.push_back(static_cast<int32_t>((s + 1) * each));
+    data.contextLengths.push_back(static_cast<int32_t>(position + each));
     for (int64_t b = 0; b < data.blockTableStride; ++b)
       data.blockTables.push_back(static_cast<int32_t>(s * data.blockTableStride + b));
     for (int64_t i = 0; i < each; ++i) {
