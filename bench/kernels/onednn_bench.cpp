@@ -48,7 +48,8 @@ struct Kind {
 float sourceValue(int64_t index) { return float(index * 7 % 5) - 2; }
 float weightValue(int64_t index) { return float(index * 11 % 7) - 3; }
 
-void store(memory &to, const std::vector<float> &values, DataType type, const memory::dims &extents, dnnl::stream &stream) {
+void store(memory &to, const std::vector<float> &values, DataType type, const memory::dims &extents,
+           dnnl::stream &stream) {
   memory::desc plain(extents, DataType::f32, memory::format_tag::ab);
   memory from(plain, to.get_engine(), const_cast<float *>(values.data()));
   if (type == DataType::f32 && plain == to.get_desc())
@@ -76,7 +77,8 @@ public:
     }
     description = std::make_unique<dnnl::matmul::primitive_desc>(engine, source, weights, result, attributes);
 #else
-    description = std::make_unique<dnnl::matmul::primitive_desc>(dnnl::matmul::desc(source, weights, result), attributes, engine);
+    description = std::make_unique<dnnl::matmul::primitive_desc>(dnnl::matmul::desc(source, weights, result),
+                                                                 attributes, engine);
 #endif
     primitive = dnnl::matmul(*description);
     fill(source, result);
@@ -122,7 +124,8 @@ private:
     values.resize(size_t(shape.depth * shape.columns));
     for (size_t index = 0; index < values.size(); ++index)
       values[index] = weightValue(int64_t(index)) + (isPacked ? 8 : 0);
-    int64_t numLayers = std::clamp<int64_t>(kWeightBytes / int64_t(kind.weightBytes * double(values.size())), 1, 64);
+    int64_t numLayers =
+        std::clamp<int64_t>(kWeightBytes / int64_t(kind.weightBytes * double(values.size())), 1, 64);
     for (int64_t layer = 0; layer < numLayers; ++layer) {
       layers.emplace_back(description->weights_desc(), engine);
       store(layers.back(), values, kind.weights, {shape.depth, shape.columns}, stream);
@@ -167,29 +170,36 @@ Timing timed(Matmul &matmul) {
   return {seconds[seconds.size() / 2], seconds.front(), seconds.back()};
 }
 
-void measure(const dnnl::engine &engine, const Kind &kind, int64_t rows, Shape shape, bool isJson, bool &isFirst) {
-  auto m = static_cast<long long>(rows), n = static_cast<long long>(shape.columns), k = static_cast<long long>(shape.depth);
+void measure(const dnnl::engine &engine, const Kind &kind, int64_t rows, Shape shape, bool isJson,
+             bool &isFirst) {
+  auto m = static_cast<long long>(rows), n = static_cast<long long>(shape.columns),
+       k = static_cast<long long>(shape.depth);
   try {
     Matmul matmul(engine, kind, rows, shape);
     if (matmul.implementation().starts_with("ref")) {
-      std::fprintf(stderr, "onednn_bench: %s %lld x %lld x %lld has only oneDNN's reference code here\n", kind.name, m, n, k);
+      std::fprintf(stderr, "onednn_bench: %s %lld x %lld x %lld has only oneDNN's reference code here\n",
+                   kind.name, m, n, k);
       return;
     }
     if (!matmul.isRight()) {
-      std::fprintf(stderr, "onednn_bench: %s %lld x %lld x %lld gives another answer than plain loops\n", kind.name, m, n, k);
+      std::fprintf(stderr, "onednn_bench: %s %lld x %lld x %lld gives another answer than plain loops\n",
+                   kind.name, m, n, k);
       return;
     }
     Timing timing = timed(matmul);
     double operations = 2.0 * double(rows) * double(shape.columns) * double(shape.depth);
     double bytes = kind.weightBytes * double(shape.columns) * double(shape.depth);
     if (isJson)
-      std::printf("%s\n  {\"rows\": %lld, \"columns\": %lld, \"depth\": %lld, \"type\": \"%s\", \"seconds\": %.9f, \"seconds_min\": %.9f, "
+      std::printf("%s\n  {\"rows\": %lld, \"columns\": %lld, \"depth\": %lld, \"type\": \"%s\", \"seconds\": "
+                  "%.9f, \"seconds_min\": %.9f, "
                   "\"seconds_max\": %.9f, \"implementation\": \"%s\"}",
-                  isFirst ? "" : ",", m, n, k, kind.name, timing.median, timing.least, timing.most, matmul.implementation().c_str());
+                  isFirst ? "" : ",", m, n, k, kind.name, timing.median, timing.least, timing.most,
+                  matmul.implementation().c_str());
     else
-      std::printf("%4lld x %5lld x %4lld  %-5s %9.1f us (%.1f .. %.1f)  %7.1f GB/s  %8.1f Gop/s  %s\n", m, n, k, kind.name,
-                  timing.median * 1e6, timing.least * 1e6, timing.most * 1e6, bytes / timing.median / 1e9,
-                  operations / timing.median / 1e9, matmul.implementation().c_str());
+      std::printf("%4lld x %5lld x %4lld  %-5s %9.1f us (%.1f .. %.1f)  %7.1f GB/s  %8.1f Gop/s  %s\n", m, n,
+                  k, kind.name, timing.median * 1e6, timing.least * 1e6, timing.most * 1e6,
+                  bytes / timing.median / 1e9, operations / timing.median / 1e9,
+                  matmul.implementation().c_str());
     isFirst = false;
     std::fflush(stdout);
   } catch (const dnnl::error &error) {
@@ -230,7 +240,9 @@ bool parse(int argc, char **argv, Options &options) {
 int main(int argc, char **argv) {
   Options options;
   if (!parse(argc, argv, options)) {
-    std::fprintf(stderr, "usage: onednn_bench [--threads N] [--rows 1,8,512] [--shapes 960x576,...] [--format json]\n");
+    std::fprintf(
+        stderr,
+        "usage: onednn_bench [--threads N] [--rows 1,8,512] [--shapes 960x576,...] [--format json]\n");
     return 2;
   }
   std::vector<Kind> kinds = {{"f32", DataType::f32, DataType::f32, DataType::f32, 4, 1e-5},
@@ -241,8 +253,9 @@ int main(int argc, char **argv) {
 #endif
   dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   const dnnl_version_t *version = dnnl_version();
-  std::printf(options.isJson ? "{\"onednn\": \"%d.%d.%d\", \"kernels\": [" : "oneDNN %d.%d.%d, rows x columns x depth\n", version->major,
-              version->minor, version->patch);
+  std::printf(options.isJson ? "{\"onednn\": \"%d.%d.%d\", \"kernels\": ["
+                             : "oneDNN %d.%d.%d, rows x columns x depth\n",
+              version->major, version->minor, version->patch);
   bool isFirst = true;
   for (int64_t rows : options.rows)
     for (Shape shape : options.shapes)

@@ -35,7 +35,8 @@ struct Measured {
 };
 
 // Sums whole cache lines in eight independent chains, so that loads, not additions, are what is waited for.
-__attribute__((target_clones("avx512f", "avx2", "default"))) float readAll(const float *begin, int64_t numFloats) {
+__attribute__((target_clones("avx512f", "avx2", "default"))) float readAll(const float *begin,
+                                                                           int64_t numFloats) {
   Vector sums[8] = {};
   for (int64_t i = 0; i + 128 <= numFloats; i += 128)
     for (int chain = 0; chain < 8; ++chain) {
@@ -108,13 +109,15 @@ int main(int argc, char **argv) {
   Measured measured = measure(numThreads, numBytes);
   auto bytes = static_cast<long long>(numBytes);
   if (isJson)
-    std::printf("{\"threads\": %d, \"bytes\": %lld, \"read_gigabytes_per_second\": %.2f, \"gigaops_per_second\": {", numThreads, bytes,
-                measured.gigabytesPerSecond);
+    std::printf(
+        "{\"threads\": %d, \"bytes\": %lld, \"read_gigabytes_per_second\": %.2f, \"gigaops_per_second\": {",
+        numThreads, bytes, measured.gigabytesPerSecond);
   else
-    std::printf("%d threads reading %lld bytes: %.2f GB/s; multiplies and adds:\n", numThreads, bytes, measured.gigabytesPerSecond);
+    std::printf("%d threads reading %lld bytes: %.2f GB/s; multiplies and adds:\n", numThreads, bytes,
+                measured.gigabytesPerSecond);
   for (size_t index = 0; index < measured.units.size(); ++index)
-    std::printf(isJson ? "%s\"%s\": %.1f" : "%s  %-10s %8.1f G/s\n", isJson && index ? ", " : "", measured.units[index].name,
-                measured.units[index].gigaopsPerSecond);
+    std::printf(isJson ? "%s\"%s\": %.1f" : "%s  %-10s %8.1f G/s\n", isJson && index ? ", " : "",
+                measured.units[index].name, measured.units[index].gigaopsPerSecond);
   if (isJson)
     std::printf("}}\n");
   return 0;

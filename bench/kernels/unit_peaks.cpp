@@ -48,7 +48,8 @@ __attribute__((target("avx2,fma"))) float multiplyAdd() {
 // Without a dot instruction: pairs of bytes, then pairs of those, then the sum. The empty asm makes each round's
 // product new, or the compiler would compute it once.
 __attribute__((target("avx2"))) float byteDotInThree() {
-  __m256i sums[kChains] = {}, left = _mm256_set1_epi8(3), right = _mm256_set1_epi8(-5), ones = _mm256_set1_epi16(1);
+  __m256i sums[kChains] = {}, left = _mm256_set1_epi8(3), right = _mm256_set1_epi8(-5),
+          ones = _mm256_set1_epi16(1);
   for (int64_t round = 0; round < kRounds; ++round)
     for (__m256i &sum : sums) {
       asm volatile("" : "+x"(left));

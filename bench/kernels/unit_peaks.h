@@ -7,9 +7,9 @@
 namespace girih::bench {
 
 struct UnitPeak {
-  const char *name;   // "f32", "int8_avx2", "int8_vnni", "bf16_amx", "int8_amx"
-  float (*run)();     // the value keeps the work alive
-  double operations;  // multiplies and adds of one run
+  const char *name;  // "f32", "int8_avx2", "int8_vnni", "bf16_amx", "int8_amx"
+  float (*run)();    // the value keeps the work alive
+  double operations; // multiplies and adds of one run
 };
 
 // Those that processor and kernel grant. On x86-64 only f32 elsewhere.

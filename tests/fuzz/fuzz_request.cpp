@@ -29,7 +29,7 @@ void checkGeneration(const GenerationParameters &generation) {
   require(shown.size() <= generation.model.size());
 }
 
-}  // namespace
+} // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t numBytes) {
   std::string_view body(reinterpret_cast<const char *>(bytes), numBytes);

@@ -5,7 +5,7 @@
 #include <cstring>
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t numBytes) {
-  std::vector<std::byte> form(numBytes);  // aligned, as a mapped section is
+  std::vector<std::byte> form(numBytes); // aligned, as a mapped section is
   if (numBytes != 0)
     std::memcpy(form.data(), bytes, numBytes);
   auto tokenizer = girih::Tokenizer::load(form);
@@ -15,7 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t numBytes) {
   std::string tail(reinterpret_cast<const char *>(bytes) + numBytes - std::min<size_t>(numBytes, 64),
                    std::min<size_t>(numBytes, 64));
   size_t barriers[] = {3};
-  for (std::string text : {std::string("<|end|> Hello hello's 12\n\n x \xE2\x96\x81\xC3\xA9\xFF lllll<tool>"), tail}) {
+  for (std::string text :
+       {std::string("<|end|> Hello hello's 12\n\n x \xE2\x96\x81\xC3\xA9\xFF lllll<tool>"), tail}) {
     for (auto malformed : {girih::MalformedText::Keep, girih::MalformedText::Replace}) {
       auto ids = tokenizer->encode(text, {.malformed = malformed});
       if (ids.isOk()) {

@@ -37,7 +37,8 @@ inline void packTensor(const StoredTensor &tensor, const PackedLayout &layout) {
 
 inline void readEveryTensor(const CheckpointFile &file) {
   for (const StoredTensor &tensor : file.tensors) {
-    int64_t numElements = std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t(1), std::multiplies<>());
+    int64_t numElements =
+        std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t(1), std::multiplies<>());
     GIRIH_CHECK(numElements == tensor.numElements);
     std::vector<float> values(static_cast<size_t>(numElements));
     dequantize(tensor, values.data());
@@ -46,4 +47,4 @@ inline void readEveryTensor(const CheckpointFile &file) {
   }
 }
 
-}  // namespace girih::weights
+} // namespace girih::weights

@@ -18,11 +18,11 @@ std::vector<std::filesystem::path> filesBelow(const char *argument) {
   std::vector<std::filesystem::path> paths;
   for (const auto &entry : std::filesystem::directory_iterator(argument))
     paths.push_back(entry.path());
-  std::sort(paths.begin(), paths.end());  // so that a crash is the same one every time
+  std::sort(paths.begin(), paths.end()); // so that a crash is the same one every time
   return paths;
 }
 
-}  // namespace
+} // namespace
 
 int main(int argc, char **argv) {
   int numInputs = 0;
@@ -31,7 +31,7 @@ int main(int argc, char **argv) {
       std::ifstream file(path, std::ios::binary);
       std::vector<char> content((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
       std::printf("%s\n", path.filename().c_str());
-      std::fflush(stdout);  // the last line names the input that crashed
+      std::fflush(stdout); // the last line names the input that crashed
       // An allocation of just this size, so that a sanitizer sees the first byte beyond.
       std::vector<uint8_t> bytes(content.begin(), content.end());
       LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
