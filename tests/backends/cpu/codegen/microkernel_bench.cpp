@@ -4,6 +4,7 @@
 #include "tests/backends/cpu/codegen/qmatmul_module.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -117,9 +118,19 @@ int main(int argc, char **argv) {
       }
     cases.push_back({kQ80, 16, 49152, 576, "matrix", 32, 32, 576, 64, 1});
   }
-  if (std::getenv("GIRIH_BENCH_I8"))
-    for (MatmulCase &c : cases)
-      c.isQuantized = true;
+  using girih::cpu::test::quantized;
+  if (filter == "dot") {  // 8-bit activations, few rows
+    for (const char *layout : {kQ41, kQ80})
+      for (auto [rows, mr, nc] : std::vector<std::array<int64_t, 3>>{{1, 1, 16}, {1, 1, 32}, {1, 1, 48}, {1, 1, 64}, {2, 2, 16},
+               {2, 2, 32}, {4, 4, 16}, {4, 4, 32}, {8, 8, 16}, {8, 8, 32}, {8, 4, 32}, {16, 8, 16}, {24, 12, 16}})
+        cases.push_back(quantized({layout, rows, 3072, 576, "direct", mr, nc, 32, nc, 30}));
+  }
+  if (filter == "dotpanel")  // 8-bit activations, many rows
+    for (const char *layout : {kQ41, kQ80})
+      for (auto [mr, nc] : wide ? std::vector<std::pair<int64_t, int64_t>>{{6, 32}, {7, 32}, {14, 16}, {12, 16}, {4, 48}, {3, 64}}
+                                : std::vector<std::pair<int64_t, int64_t>>{{3, 16}, {2, 16}, {1, 32}})
+        for (int64_t kc : {288, 576})
+          cases.push_back(quantized({layout, 252, 192, 576, "panel", mr, nc, kc, nc, 8}));
   size_t only = argc > 4 ? std::atoi(argv[4]) : cases.size();
   for (const MatmulCase &c : only < cases.size() ? std::vector<MatmulCase>{cases[only]} : cases)
     girih::cpu::test::measure(c, isa, numThreads);
