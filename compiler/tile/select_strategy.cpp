@@ -73,7 +73,8 @@ RegisterTile bestTile(int64_t maxRows, int64_t numPanels, const Budget &budget, 
 // Integer sums live beside the f32 ones: of one panel at a time (`direct`), or of the whole tile.
 int64_t dotRegistersOf(RegisterTile tile, const Budget &budget, bool direct) {
   int64_t sums = tile.rows * tile.panels;
-  return (direct ? sums + tile.rows + 4 : 2 * sums + tile.panels + 1) * budget.registersPerVector;
+  int64_t vectors = direct ? sums + tile.rows + 2 * tile.panels + 2 : 2 * sums + tile.panels + 3;
+  return vectors * budget.registersPerVector;
 }
 
 // Few rows: as many as there are, and panels only while rows are fewer than streams of memory keep busy. Many rows: the
@@ -87,7 +88,7 @@ RegisterTile bestDotTile(int64_t maxRows, int64_t numPanels, const Budget &budge
       RegisterTile tile{rows, panels};
       if (dotRegistersOf(tile, budget, direct) > budget.registers)
         break;
-      bool isBetter = direct ? rows > best.rows || (rows == best.rows && rows <= 4) : reuse(tile, budget) > reuse(best, budget);
+      bool isBetter = direct ? rows >= best.rows : reuse(tile, budget) > reuse(best, budget);
       if (isBetter)
         best = tile;
     }

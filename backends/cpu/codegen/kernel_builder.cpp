@@ -115,6 +115,18 @@ void KernelBuilder::prefetch(Value pointer) {
   LLVM::Prefetch::create(b, loc, pointer, /*rw=*/0u, /*hint=*/3u, /*cache=*/1u);
 }
 
+void KernelBuilder::phase() {
+  LLVM::FenceOp::create(b, loc, LLVM::AtomicOrdering::seq_cst, "singlethread");
+}
+
+Value KernelBuilder::pin(Value vector) {
+  auto kind = LLVM::TailCallKindAttr::get(b.getContext(), LLVM::TailCallKind::None);
+  return LLVM::InlineAsmOp::create(b, loc, vector.getType(), ValueRange(vector), b.getStringAttr(""),
+                                   b.getStringAttr("=v,0"), b.getUnitAttr(), UnitAttr(), kind,
+                                   LLVM::AsmDialectAttr(), ArrayAttr())
+      .getRes();
+}
+
 Value KernelBuilder::maskOf(Value count) {
   Value limit = splat(toInteger(minOf(count, index(kLanes)), b.getI32Type()));
   return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt, laneNumbers(), limit);

@@ -58,6 +58,12 @@ public:
   mlir::Value loadMasked(mlir::VectorType type, mlir::Value pointer, mlir::Value mask);
   void storeMasked(mlir::Value value, mlir::Value pointer, mlir::Value mask);
   void prefetch(mlir::Value pointer);  // prefetcht0
+  // No load is moved or reused across it; no instruction. Keeps what one phase of a kernel loads out of the next
+  // phase's registers.
+  void phase();
+  // The same vector, computed here and not later: LLVM would put arithmetic next to its use and keep its operands in
+  // registers until then. Requires: the vector fits one register.
+  mlir::Value pin(mlir::Value vector);
   // Lanes 0 .. count-1, count an index; lanes at and after it are off.
   mlir::Value maskOf(mlir::Value count);
 

@@ -93,10 +93,11 @@ void ByteDot::accumulate(Registers &sums, const Registers &weights, const Regist
     auto add = [&](Value products) { sums[number] = k.add(sums[number], products); };
     if (isNarrow()) {
       add(call("llvm.x86.avx2.pmadd.ub.sw", type, {weights[number], activations[0]}));
-      continue;
+    } else {
+      for (int64_t odd : {0, 1})
+        add(call("llvm.x86.avx2.pmadd.wd", type, {weights[number * 2 + odd], activations[odd]}));
     }
-    for (int64_t odd : {0, 1})
-      add(call("llvm.x86.avx2.pmadd.wd", type, {weights[number * 2 + odd], activations[odd]}));
+    sums[number] = k.pin(sums[number]);  // 16 registers hold the sums and one step, not the steps to come
   }
 }
 

@@ -22,6 +22,8 @@ public:
 
   // vector<16xi32>: the codes of step `step` (0..7) of a packed block, one a byte, as `operand` wants them.
   mlir::Value codes(mlir::Value block, int64_t step);
+  // One register holds 16 lanes.
+  bool hasWholeVectors() const { return isa.hasByteDot; }
   // What each of those codes is too large by.
   int64_t codeOffset() const { return layout.codeOffset + (flipsSign() ? 128 : 0); }
 

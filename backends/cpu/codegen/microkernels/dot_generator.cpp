@@ -66,12 +66,15 @@ void DotGenerator::addGroup(const Source &source, const Rows &rows, int64_t pane
     sum = k.fma(value, k.mulf(scale, ofRow(kActivationScale)), sum);
     if (min)
       sum = k.fma(min, ofRow(sumAt), sum);
+    if (layout.numGroups() > 1 && dot.hasWholeVectors())
+      sum = k.pin(sum);  // or its products stay in registers beside those of the next group
   }
 }
 
 void DotGenerator::multiplyBlock(const Source &source, const Rows &rows, int64_t firstPanel, int64_t numPanels,
                                  int64_t panels, Accumulators &sums) {
   for (int64_t group = 0; group < layout.numGroups(); ++group) {
+    k.phase();
     SmallVector<Value> starts;
     SmallVector<ByteDot::Registers> products;
     for (int64_t row = 0; row < rows.count; ++row) {
@@ -89,6 +92,7 @@ void DotGenerator::multiplyBlock(const Source &source, const Rows &rows, int64_t
           dot.accumulate(products[row * numPanels + panel], codes[panel], activations);
       }
     }
+    k.phase();
     for (int64_t panel = 0; panel < numPanels; ++panel) {
       SmallVector<Value> totals;
       for (int64_t row = 0; row < rows.count; ++row)

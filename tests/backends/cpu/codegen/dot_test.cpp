@@ -108,7 +108,7 @@ TEST_P(DotTest, EqualsPlainLoopsBitForBit) {
     }
   }
   for (const std::string &isa : runnableIsas()) {
-    if (isa == "avx2" && c.rowTile * c.columnTile > 32)
+    if (isa == "avx2" && c.rowTile * c.columnTile > 32 - 16 * (c.columnTile > 16))
       continue;  // more than its registers hold
     SCOPED_TRACE(isa);
     auto step = Step::compile(moduleOf(c), isa);
@@ -151,15 +151,15 @@ INSTANTIATE_TEST_SUITE_P(Extents, DotTest, testing::ValuesIn([] {
     for (int64_t columns : {1, 31, 80})
       for (int64_t depth : {33, 96}) {
         cases.push_back({kQ41, rows, columns, depth, "direct", 2, 16, 32, columns});
-        cases.push_back({kQ41, rows, columns, depth, "panel", 1, 32, 64, columns});
+        cases.push_back({kQ41, rows, columns, depth, "panel", 2, 16, 64, columns});
       }
   return cases;
 }()));
 
 INSTANTIATE_TEST_SUITE_P(Tiles, DotTest,
                          testing::Values(MatmulCase{kQ41, 19, 192, 288, "panel", 6, 32, 128, 96},
-                                         MatmulCase{kQ41, 19, 192, 288, "panel", 7, 32, 96, 192},
-                                         MatmulCase{kQ41, 29, 192, 288, "panel", 14, 16, 288, 64},
+                                         MatmulCase{kQ41, 19, 192, 288, "panel", 4, 48, 96, 192},
+                                         MatmulCase{kQ41, 29, 192, 288, "panel", 13, 16, 288, 64},
                                          MatmulCase{kQ41, 9, 192, 288, "direct", 8, 32, 32, 96},
                                          MatmulCase{kQ41, 9, 192, 288, "direct", 1, 64, 32, 64},
                                          MatmulCase{kQ41, 23, 192, 288, "direct", 12, 16, 32, 16}));

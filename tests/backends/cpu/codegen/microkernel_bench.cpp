@@ -127,8 +127,8 @@ int main(int argc, char **argv) {
   }
   if (filter == "dotpanel")  // 8-bit activations, many rows
     for (const char *layout : {kQ41, kQ80})
-      for (auto [mr, nc] : wide ? std::vector<std::pair<int64_t, int64_t>>{{6, 32}, {7, 32}, {14, 16}, {12, 16}, {4, 48}, {3, 64}}
-                                : std::vector<std::pair<int64_t, int64_t>>{{3, 16}, {2, 16}, {1, 32}})
+      for (auto [mr, nc] : wide ? std::vector<std::pair<int64_t, int64_t>>{{6, 32}, {13, 16}, {4, 48}, {3, 64}}
+                                : std::vector<std::pair<int64_t, int64_t>>{{2, 16}})
         for (int64_t kc : {288, 576})
           cases.push_back(quantized({layout, 252, 192, 576, "panel", mr, nc, kc, nc, 8}));
   size_t only = argc > 4 ? std::atoi(argv[4]) : cases.size();
