@@ -79,6 +79,8 @@ public:
     dialect::registerDialects(registry);
     context.appendDialectRegistry(registry);
     context.loadAllAvailableDialects();
+    if (!options.skippedPasses.empty())
+      skipPasses();
   }
 
   Status run() {
@@ -108,6 +110,15 @@ private:
   void step(std::string_view stage, double share) const {
     if (options.progress)
       options.progress(stage, share);
+  }
+
+  // What others rely on is not left out: the verifier or the next pass then says so.
+  void skipPasses() {
+    context.registerActionHandler([this](llvm::function_ref<void()> run, const tracing::Action &action) {
+      auto *pass = dyn_cast<PassExecutionAction>(&action);
+      if (!pass || !llvm::is_contained(options.skippedPasses, pass->getPass().getArgument().str()))
+        run();
+    });
   }
 
   Status checkOptions() {

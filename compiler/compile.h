@@ -23,6 +23,7 @@ struct CompileOptions {
   std::string machineJson;        // a machine to compile for instead of this one; empty: this one
   std::string reportPath;         // JSON: what became of each tensor and dispatch; empty: none
   std::string dumpFolder;         // the IR after each stage; empty: none
+  std::vector<std::string> skippedPasses;  // by their flags: what a program is without them, for measurements
   bool hasGolden = true;          // asks the f64 reference for an answer that `girih verify` compares with
   bool judgesPasses = false;      // evaluates the graph after every pass, and fails at the first that changes the answer
   int64_t maxTokensPerStep = 512;

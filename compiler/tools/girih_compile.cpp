@@ -96,6 +96,8 @@ int main(int argc, char **argv) {
                               cl::value_desc("file"), cl::cat(category));
   cl::opt<std::string> graph("graph", cl::desc("compile this graph (MLIR) with the checkpoint's weights"),
                              cl::value_desc("file.mlir"), cl::cat(category));
+  cl::list<std::string> without("without", cl::desc("debugging: leave these passes out, girih-fuse-elementwise,..."),
+                                cl::CommaSeparated, cl::value_desc("passes"), cl::cat(category));
   cl::opt<std::string> machine("machine", cl::desc("tile for the machine that this JSON describes, not for this one"),
                                cl::value_desc("file"), cl::cat(category));
   cl::opt<std::string> dump("dump-ir", cl::desc("write the IR after each pass into this folder"),
@@ -149,6 +151,7 @@ int main(int argc, char **argv) {
   if (!parseTarget(target, numerics.getValue(), options.isas, targetError))
     return usageError(targetError);
   options.graphPath = graph;
+  options.skippedPasses.assign(without.begin(), without.end());
   options.backend = girih_cpu_compile_query;
   options.numerics = numerics;
   options.kvType = kv;

@@ -46,6 +46,16 @@ def check_causal(seed, mutation, folder):
         return None if f"the context holds {MAX_TOKENS}" in str(failure) else f"too long a prompt: {failure}"
 
 
+def check_not_raised(seed, mutation, folder):
+    """Attention that nobody recognised: no cache, and still the same tokens."""
+    graph, weights = write_layer(folder, seed, None)
+    program = compiled_graph.compile_graph(graph, weights, folder / "program.girih", maxTokens=MAX_TOKENS,
+                                           flags=["--without", "girih-raise-attention"])
+    if "each step recomputes" not in compiled_graph.girih_cli.girih("inspect", program):
+        return "has a cache"
+    return compiled_graph.check_decoding(program, graph, weights, folder, prompt=[3, 1, 4], count=14)
+
+
 def check_refused(seed, mutation, folder):
     graph, weights = write_layer(folder, seed, mutation)
     try:
@@ -60,6 +70,7 @@ def main():
         print(f"needs girih and girih-compile in {compiled_graph.BUILD}/bin")
         return 77
     cases = [(check_causal, seed, mutation) for mutation in CAUSAL for seed in (1, 5)]
+    cases += [(check_not_raised, 1, "not_raised")]
     cases += [(check_refused, 2, mutation) for mutation in NOT_CAUSAL]
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
