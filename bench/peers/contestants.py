@@ -259,7 +259,7 @@ class OpenVino(PythonPeer):
         if options.isa != "native":
             self.environment = {"ONEDNN_MAX_CPU_ISA": {"avx512": "AVX512_CORE_VNNI", "avx2": "AVX2"}[options.isa]}
             self.precision = ["f32"]
-            self.held = "only asked to: ONEDNN_MAX_CPU_ISA, and f32 inference, which uses no AMX"
+            self.held = "asked to: ONEDNN_MAX_CPU_ISA, and f32 inference; its MLAS f32 GEMM asks the processor itself"
 
     def command(self, threads):
         return [self.python, HERE / "openvino_worker.py", self.gguf, threads, *self.precision]
