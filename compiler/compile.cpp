@@ -125,10 +125,8 @@ private:
     if (options.numerics != "exact" && options.numerics != "invariant" && options.numerics != "fast")
       return invalidArgument("numerics is \"" + options.numerics + "\"; it is exact, invariant or fast");
     kvType = !options.kvType.empty() ? options.kvType : options.numerics == "exact" ? "f32" : "f16";
-    if (kvType == "int8")
-      return unimplemented("a KV cache of int8 is not built yet; f32 and f16 are");
-    if (kvType != "f32" && kvType != "f16")
-      return invalidArgument("KV type is \"" + kvType + "\"; it is f32 or f16");
+    if (kvType != "f32" && kvType != "f16" && kvType != "int8")
+      return invalidArgument("KV type is \"" + kvType + "\"; it is f32, f16 or int8");
     if (options.numerics == "exact" && kvType != "f32")
       return invalidArgument("numerics exact keeps the KV cache in f32, not in " + kvType + "; leave --kv out, or use "
                              "--numerics fast");

@@ -19,7 +19,7 @@ struct CompileOptions {
   girih_backend_query_fn backend = nullptr;  // whose compile table makes the executables
   std::vector<std::string> isas = {"avx2", "avx512", "amx"};
   std::string numerics = "fast";  // "exact", "fast"
-  std::string kvType;             // "f32", "f16"; empty: f32 in exact, f16 else
+  std::string kvType;             // "f32", "f16", "int8"; empty: f32 in exact, f16 else
   std::string machineJson;        // a machine to compile for instead of this one; empty: this one
   std::string reportPath;         // JSON: what became of each tensor and dispatch; empty: none
   std::string dumpFolder;         // the IR after each stage; empty: none

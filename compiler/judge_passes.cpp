@@ -40,7 +40,7 @@ bool any(ModuleOp module, llvm::function_ref<bool(Type)> test) {
 bool hasF16Cache(ModuleOp module) {
   return any(module, [](Type type) {
     auto kv = dyn_cast<dialect::KvType>(type);
-    return kv && kv.getElement().isF16();
+    return kv && !kv.getElement().isF32();
   });
 }
 

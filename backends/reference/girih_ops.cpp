@@ -369,7 +369,19 @@ Status evaluateKvLayer(Frame &frame, Operation &operation) {
   return {};
 }
 
-double roundToCache(Type element, double value) { return element.isF16() ? roundToF16(value) : value; }
+// One key or value [D]: to f16, or to codes of 8 bits times a scale of its own.
+void roundToCache(Type element, double *values, int64_t count) {
+  if (element.isF16())
+    std::transform(values, values + count, values, roundToF16);
+  if (!element.isInteger(8))
+    return;
+  double largest = 0;
+  for (int64_t i = 0; i < count; ++i)
+    largest = std::max(largest, std::abs(values[i]));
+  auto scale = static_cast<float>(largest / 127);
+  for (int64_t i = 0; i < count && scale > 0; ++i)
+    values[i] = std::nearbyint(values[i] / scale) * scale;
+}
 
 // `part` [T', ...] is written to `whole` [T, ...] at `firstToken`; the cache grows as far as that.
 Tensor appended(const Tensor &whole, const Tensor &part, int64_t firstToken, Type element) {
@@ -380,7 +392,9 @@ Tensor appended(const Tensor &whole, const Tensor &part, int64_t firstToken, Typ
   if (whole.rank() == 3)
     std::copy_n(whole.elements(), whole.numElements(), out);
   for (int64_t i = 0; i < part.numElements(); ++i)
-    out[firstToken * row + i] = roundToCache(element, part.elements()[i]);
+    out[firstToken * row + i] = part.elements()[i];
+  for (int64_t i = 0; i < part.numElements(); i += part.shape()[2])
+    roundToCache(element, out + firstToken * row + i, part.shape()[2]);
   return result;
 }
 

@@ -17,7 +17,6 @@ using namespace girih::dialect;
 
 namespace {
 
-constexpr int64_t kBlockTokens = 16;       // positions in a KV block; GIRIH_KV_BLOCK_TOKENS
 constexpr int64_t kSectionAlignment = 64;  // bytes: a cache line, and the widest vector load
 
 // Offsets in the weight section. The same tensors in the same layout are stored once: a tied embedding and head.
@@ -74,11 +73,6 @@ private:
   std::map<std::tuple<const void *, int64_t, std::string>, int64_t> offsets;
   SmallVector<Attribute> records;
 };
-
-int64_t cacheBytes(KvType kv) {
-  return kBlockTokens * kv.getHeads() * (kv.getKeyDim() + kv.getValueDim()) *
-         (kv.getElement().getIntOrFloatBitWidth() / 8);
-}
 
 class StepBinder {
 public:
@@ -267,7 +261,7 @@ struct BindMemoryPass : girih::compiler::impl::BindMemoryBase<BindMemoryPass> {
     for (auto &[layer, kv] : layers) {
       consistent &= layer == int64_t(offsets.size());
       offsets.push_back(end);
-      end += cacheBytes(kv);
+      end += kv.blockBytes();
     }
     if (consistent)
       return end;

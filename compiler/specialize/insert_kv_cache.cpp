@@ -146,8 +146,8 @@ struct InsertKvCachePass : impl::InsertKvCacheBase<InsertKvCachePass> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    if (kvElement != "f16" && kvElement != "f32") {
-      module.emitError("the cache's element type is `") << kvElement << "`; it is f16 or f32";
+    if (kvElement != "f16" && kvElement != "f32" && kvElement != "int8") {
+      module.emitError("the cache's element type is `") << kvElement << "`; it is f32, f16 or int8";
       return signalPassFailure();
     }
     auto main = module.lookupSymbol<func::FuncOp>("main");
@@ -164,7 +164,9 @@ struct InsertKvCachePass : impl::InsertKvCacheBase<InsertKvCachePass> {
       reader.replace(read);
     Builder builder(&getContext());
     CacheInserter inserter(module,
-                           kvElement == "f16" ? Type(builder.getF16Type()) : Type(builder.getF32Type()));
+                           kvElement == "int8"  ? Type(builder.getI8Type())
+                           : kvElement == "f16" ? Type(builder.getF16Type())
+                                                : Type(builder.getF32Type()));
     inserter.insert(main);
     LDBG() << inserter.numLayers << " layers have a cache";
   }

@@ -43,7 +43,7 @@ def InsertKvCache : Pass<"girih-insert-kv-cache", "::mlir::ModuleOp"> {
     ```
   }];
   let options = [Option<"kvElement", "kv-element", "std::string", /*default=*/"\"f16\"",
-                        "element type of the cache: f16 or f32">];
+                        "element type of the cache: f32, f16 or int8">];
   let dependentDialects = ["::girih::dialect::GirihDialect", "::mlir::linalg::LinalgDialect"];
 }
 

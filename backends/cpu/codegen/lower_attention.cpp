@@ -318,15 +318,47 @@ Value narrow(KernelBuilder &k, Value value, Type element) {
   return arith::TruncFOp::create(k.b, k.loc, type, value);
 }
 
+// The scale that brings the largest of `extent` f32 values to 127, and its inverse; 0 for a row of zeros.
+std::pair<Value, Value> scaleOf(KernelBuilder &k, Value source, int64_t extent) {
+  Value largest = k.lanesOf(0);
+  for (int64_t first = 0; first < extent; first += kLanes) {
+    Value mask = extent - first >= kLanes ? Value() : k.maskOf(k.index(extent - first));
+    Value address = k.at(source, first * 4);
+    Value values = mask ? k.loadMasked(k.lanesF32(), address, mask) : k.load(k.lanesF32(), address);
+    largest = k.maxf(math::AbsFOp::create(k.b, k.loc, values), largest);
+  }
+  Value most = k.reduceTree(largest, [&](Value x, Value y) { return k.maxf(x, y); });
+  Value scale = k.mulf(most, k.constF32(1.0 / 127));
+  Value isZero = arith::CmpFOp::create(k.b, k.loc, arith::CmpFPredicate::OEQ, scale, k.constF32(0));
+  Value inverse = arith::DivFOp::create(k.b, k.loc, k.constF32(1), scale);
+  return {scale, k.select(isZero, k.constF32(0), inverse)};
+}
+
+// To the nearest integer of 8 bits, halves to even: the low bits of a sum with 1.5 * 2^23 are that integer.
+Value codesOf(KernelBuilder &k, Value values, Value inverse) {
+  Value moved = k.fma(values, k.splat(inverse), k.lanesOf(12582912.0));
+  Value bits = arith::BitcastOp::create(k.b, k.loc, k.lanes(k.b.getI32Type()), moved);
+  return arith::TruncIOp::create(k.b, k.loc, k.lanes(k.b.getI8Type()), bits);
+}
+
 // Copies `extent` f32 values to places `stride` bytes apart, each rounded once.
-void storeRow(KernelBuilder &k, Value source, Value target, int64_t extent, int64_t stride, Type element) {
+void storeRow(KernelBuilder &k, Value source, Value target, int64_t extent, int64_t stride, Type element,
+              Value scaleTarget) {
   int64_t bytes = element.getIntOrFloatBitWidth() / 8;
+  Value inverse;
+  if (scaleTarget) {
+    auto [scale, inverted] = scaleOf(k, source, extent);
+    k.store(scale, scaleTarget);
+    inverse = inverted;
+  }
   for (int64_t first = 0; first < extent; first += kLanes) {
     int64_t count = std::min(kLanes, extent - first);
     Value mask = count == kLanes ? Value() : k.maskOf(k.index(count));
     Value address = k.at(source, first * 4);
-    Value values = narrow(k, mask ? k.loadMasked(k.lanesF32(), address, mask) : k.load(k.lanesF32(), address), element);
-    if (stride == bytes) {
+    Value loaded = mask ? k.loadMasked(k.lanesF32(), address, mask) : k.load(k.lanesF32(), address);
+    Value values = inverse ? codesOf(k, loaded, inverse) : narrow(k, loaded, element);
+    // The codes at a row's end go one by one: with AVX-512 the masked store of truncated lanes damages what follows.
+    if (stride == bytes && !(mask && inverse)) {
       mask ? k.storeMasked(values, k.at(target, first * bytes), mask) : k.store(values, k.at(target, first * bytes));
       continue;
     }
@@ -361,11 +393,18 @@ LogicalResult lowerAppend(KvAppendOp op) {
     Value keys = k.at(block, k.mul(position, bytes));
     int64_t keyBytes = kv.getKeyDim() * kPositions * bytes, valueBytes = kv.getValueDim() * kPositions * bytes;
     Value values = k.at(k.at(block, kv.getHeads() * keyBytes), k.mul(position, kv.getValueDim() * bytes));
+    // Scales of a kind and kv head lie side by side, one for each position.
+    auto scaleAt = [&](Value group, bool ofValues) -> Value {
+      if (!kv.hasScales())
+        return {};
+      Value first = k.at(block, kv.scalesOffset() + (ofValues ? kv.getHeads() * kPositions * 4 : 0));
+      return k.at(first, k.mul(k.add(k.mul(group, kPositions), position), 4));
+    };
     k.loop(k.index(0), k.index(kv.getHeads()), 1, [&](Value group) {
       storeRow(k, rowOf(op.getKey(), token, group), k.at(keys, k.mul(group, keyBytes)), kv.getKeyDim(),
-               kPositions * bytes, kv.getElement());
+               kPositions * bytes, kv.getElement(), scaleAt(group, false));
       storeRow(k, rowOf(op.getValue(), token, group), k.at(values, k.mul(group, valueBytes)), kv.getValueDim(), bytes,
-               kv.getElement());
+               kv.getElement(), scaleAt(group, true));
     });
   });
   op.replaceAllUsesWith(op.getKv());

@@ -34,12 +34,6 @@ AttentionGenerator::AttentionGenerator(KernelBuilder &k, const IsaTraits &isa, c
   allocateFrame();
 }
 
-Value AttentionGenerator::loadCache(Value pointer, Value mask) {
-  VectorType stored = k.lanes(shape.kv.getElement());
-  Value loaded = mask ? k.loadMasked(stored, pointer, mask) : k.load(stored, pointer);
-  return shape.kv.getElement().isF32() ? loaded : arith::ExtFOp::create(k.b, k.loc, k.lanesF32(), loaded).getResult();
-}
-
 // scores[row][u] = sum over ascending d of q[row, d] * K[d][u]. A few blocks at a time: one row alone is a single chain
 // of dependent multiply-adds for each block, and would wait for each of them.
 void AttentionGenerator::scores(const Rows &rows, const Blocks &blocks) {
@@ -57,7 +51,7 @@ void AttentionGenerator::scores(const Rows &rows, const Blocks &blocks) {
 void AttentionGenerator::scoreTile(const Rows &rows, const Blocks &blocks, Value firstBlock, ArrayRef<Value> keys,
                                    Value firstRow, int64_t numRows) {
   int64_t numBlocks = static_cast<int64_t>(keys.size()), lineDepth = kLineBytes / (kPositions * elementBytes);
-  int64_t unroll = std::max<int64_t>(2, lineDepth);
+  int64_t unroll = std::max<int64_t>(2, lineDepth);  // a whole line of each key
   bool isOnlyPass = isOneTile(rows, rowTile);  // then K streams from memory, and V will
   int64_t keyBytes = shape.keyDim() * kPositions * elementBytes;
   Value toValues = k.sub(k.index(shape.kv.getHeads() * keyBytes),

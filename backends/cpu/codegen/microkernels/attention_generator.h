@@ -19,7 +19,6 @@ private:
                  mlir::Value firstRow, int64_t numRows);
   void accumulateTile(const Rows &rows, const Blocks &blocks, const PartTarget &target, mlir::Value firstRow,
                       int64_t numRows, int64_t firstVector, int64_t numVectors);
-  mlir::Value loadCache(mlir::Value pointer, mlir::Value mask = {});  // 16 elements as f32
 
   int64_t elementBytes;
   int64_t blockTile, rowTile;  // scores of rowTile rows x blockTile blocks are in registers at a time

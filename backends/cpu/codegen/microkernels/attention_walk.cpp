@@ -136,6 +136,20 @@ Value AttentionWalk::blockAddress(const Rows &rows, Value number) {
   return k.at(operands.cache, k.mul(block, shape.blockBytes));
 }
 
+Value AttentionWalk::loadCache(Value pointer, Value mask) {
+  VectorType stored = k.lanes(shape.kv.getElement());
+  Value loaded = mask ? k.loadMasked(stored, pointer, mask) : k.load(stored, pointer);
+  if (shape.kv.hasScales())
+    return arith::SIToFPOp::create(k.b, k.loc, k.lanesF32(),
+                                   arith::ExtSIOp::create(k.b, k.loc, k.lanes(k.b.getI32Type()), loaded));
+  return shape.kv.getElement().isF32() ? loaded : arith::ExtFOp::create(k.b, k.loc, k.lanesF32(), loaded).getResult();
+}
+
+Value AttentionWalk::scalesOf(const Rows &rows, Value block, bool ofValues) {
+  Value scales = k.at(blockAddress(rows, block), shape.kv.scalesOffset() + (ofValues ? shape.kv.getHeads() * kVectorBytes : 0));
+  return k.load(k.lanesF32(), k.at(scales, k.mul(rows.cacheGroup, kVectorBytes)));
+}
+
 void AttentionWalk::forRowTiles(const Rows &rows, int64_t tile, llvm::function_ref<void(Value, int64_t)> body) {
   std::optional<int64_t> count = getConstantIntValue(rows.count);
   if (!count)
@@ -273,10 +287,14 @@ void AttentionWalk::softmaxToken(const Rows &rows, const Blocks &blocks, Value t
   SmallVector<Value> maxima(heads, k.lanesOf(kNegativeInfinity));
   maxima = k.loop(blocks.first, blocks.end, 1, maxima, [&](Value block, ValueRange carried) {
     Value isSeen = seenLanes(own, block);
+    Value keyScales = shape.kv.hasScales() ? scalesOf(rows, block, /*ofValues=*/false) : Value();
     SmallVector<Value> next;
     for (int64_t head = 0; head < heads; ++head) {
       Value address = scoresOf(head, block);
-      Value s = k.select(isSeen, scaled(k.load(k.lanesF32(), address)), k.lanesOf(kNegativeInfinity));
+      Value s = k.load(k.lanesF32(), address);
+      if (keyScales)
+        s = k.mulf(s, keyScales);
+      s = k.select(isSeen, scaled(s), k.lanesOf(kNegativeInfinity));
       k.store(s, address);
       next.push_back(k.maxf(carried[head], s));
     }
@@ -291,10 +309,14 @@ void AttentionWalk::softmaxToken(const Rows &rows, const Blocks &blocks, Value t
   SmallVector<Value> sums(heads, k.lanesOf(0));
   sums = k.loop(blocks.first, blocks.end, 1, sums, [&](Value block, ValueRange carried) {
     SmallVector<Value> next;
+    Value valueScales = shape.kv.hasScales() ? scalesOf(rows, block, /*ofValues=*/true) : Value();
+    Value isSeen = shape.kv.hasScales() ? seenLanes(own, block) : Value();
     for (int64_t head = 0; head < heads; ++head) {
       Value address = scoresOf(head, block);
       Value weights = emitExp(k, k.subf(k.load(k.lanesF32(), address), references[head]), /*atMostOne=*/true);
-      k.store(weights, address);
+      // Values' scales are in the weights that multiply them, not in the sums. A slot that nobody wrote has none.
+      Value stored = valueScales ? k.select(isSeen, k.mulf(weights, valueScales), k.lanesOf(0)) : weights;
+      k.store(stored, address);
       next.push_back(k.addf(carried[head], weights));
     }
     return next;

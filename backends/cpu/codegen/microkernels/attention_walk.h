@@ -88,6 +88,9 @@ protected:
   virtual void softmaxToken(const Rows &rows, const Blocks &blocks, mlir::Value token);
 
   mlir::Value blockAddress(const Rows &rows, mlir::Value number);
+  mlir::Value loadCache(mlir::Value pointer, mlir::Value mask = {});  // 16 elements as f32
+  // The scales of a block's 16 keys, or values; only where the cache has scales.
+  mlir::Value scalesOf(const Rows &rows, mlir::Value block, bool ofValues);
   mlir::Value slot(int64_t section, mlir::Value row, int64_t rowBytes);
   mlir::Value scoreSlot(mlir::Value row) { return slot(scoresAt, row, shape.chunk * 4); }
   mlir::Value chunkMaxSlot(mlir::Value row) { return slot(chunkMaxAt, row, 4); }

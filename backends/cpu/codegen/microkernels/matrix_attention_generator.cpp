@@ -110,12 +110,6 @@ void MatrixAttentionGenerator::prepareQueries(const Rows &rows) {
   });
 }
 
-Value MatrixAttentionGenerator::loadCache(Value pointer, Value mask) {
-  VectorType stored = k.lanes(shape.kv.getElement());
-  Value loaded = mask ? k.loadMasked(stored, pointer, mask) : k.load(stored, pointer);
-  return shape.kv.getElement().isF32() ? loaded : arith::ExtFOp::create(k.b, k.loc, k.lanesF32(), loaded).getResult();
-}
-
 // A row of a right tile: 16 columns, of each the values of two rows.
 void MatrixAttentionGenerator::storePair(Value even, Value odd, Value target) {
   Value halves = LLVM::CallIntrinsicOp::create(k.b, k.loc, Type(VectorType::get(2 * kLanes, k.b.getBF16Type())),
@@ -236,7 +230,9 @@ void MatrixAttentionGenerator::accumulate(const Rows &rows, const Blocks &blocks
 }
 
 // ---- Weights ----
-Value MatrixAttentionGenerator::maskedScore(Value score, Value own, Value block) {
+Value MatrixAttentionGenerator::maskedScore(const Rows &rows, Value score, Value own, Value block) {
+  if (shape.kv.hasScales())
+    score = k.mulf(score, scalesOf(rows, block, /*ofValues=*/false));
   if (shape.softCap)
     score = k.mulf(emitTanh(k, score), k.lanesOf(*shape.softCap * kLog2E));
   return k.select(seenLanes(own, block), score, k.lanesOf(kNegativeInfinity));
@@ -255,7 +251,7 @@ void MatrixAttentionGenerator::softmaxToken(const Rows &rows, const Blocks &bloc
   };
   Value ownBlock = k.div(own, kPositions);
   Value endOwn = k.maxOf(blocks.first, k.minOf(blocks.end, k.add(ownBlock, 1)));
-  bool allMasked = shape.window || shape.softCap;
+  bool allMasked = shape.window || shape.softCap || shape.kv.hasScales();
   Value firstMasked = allMasked ? blocks.first : k.minOf(endOwn, k.maxOf(blocks.first, ownBlock));
   SmallVector<Value> maxima(heads, k.lanesOf(kNegativeInfinity));
   maxima = k.loop(blocks.first, firstMasked, 1, maxima, [&](Value block, ValueRange carried) {
@@ -267,7 +263,7 @@ void MatrixAttentionGenerator::softmaxToken(const Rows &rows, const Blocks &bloc
   maxima = k.loop(firstMasked, endOwn, 1, maxima, [&](Value block, ValueRange carried) {
     SmallVector<Value> next;
     for (int64_t head = 0; head < heads; ++head) {
-      Value score = maskedScore(k.load(k.lanesF32(), scoreAt(head, block)), own, block);
+      Value score = maskedScore(rows, k.load(k.lanesF32(), scoreAt(head, block)), own, block);
       k.store(score, scoreAt(head, block));
       next.push_back(k.maxf(score, carried[head]));
     }
@@ -283,9 +279,13 @@ void MatrixAttentionGenerator::softmaxToken(const Rows &rows, const Blocks &bloc
   SmallVector<Value> sums(heads, k.lanesOf(0));
   sums = k.loop(blocks.first, endOwn, 1, sums, [&](Value block, ValueRange carried) {
     SmallVector<Value> next;
+    Value valueScales = shape.kv.hasScales() ? scalesOf(rows, block, /*ofValues=*/true) : Value();
+    Value isSeen = shape.kv.hasScales() ? seenLanes(own, block) : Value();
     for (int64_t head = 0; head < heads; ++head) {
       Value weights = coarseExp2(k, k.subf(k.load(k.lanesF32(), scoreAt(head, block)), references[head]));
-      k.store(roundedToBf16(k, weights), weightAt(head, block));
+      // Values' scales are in the weights that multiply them, not in the sums. A slot that nobody wrote has none.
+      Value stored = valueScales ? k.select(isSeen, k.mulf(weights, valueScales), k.lanesOf(0)) : weights;
+      k.store(roundedToBf16(k, stored), weightAt(head, block));
       next.push_back(k.addf(carried[head], weights));
     }
     return next;

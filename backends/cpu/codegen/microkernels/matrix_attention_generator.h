@@ -30,13 +30,12 @@ private:
   void pairKeys(const Rows &rows, mlir::Value block, mlir::Value target);
   void pairValues(const Rows &rows, mlir::Value block, mlir::Value target);
   void storePair(mlir::Value even, mlir::Value odd, mlir::Value target);
-  mlir::Value loadCache(mlir::Value pointer, mlir::Value mask = {});
   // Sums of two row tiles and `columnTiles` (1 or 2) column tiles, from registers 0-3.
   void clearSums(int64_t columnTiles);
   void multiply(mlir::Value left, int64_t leftStride, mlir::Value right, int64_t rightDistance, int64_t columnTiles);
   void storeSums(mlir::Value target, int64_t rowBytes, int64_t columnTiles);
   void deliverTile(mlir::Value firstRow, int64_t vector);
-  mlir::Value maskedScore(mlir::Value score, mlir::Value own, mlir::Value block);
+  mlir::Value maskedScore(const Rows &rows, mlir::Value score, mlir::Value own, mlir::Value block);
   void callTile(llvm::StringRef intrinsic, llvm::ArrayRef<int64_t> registers, mlir::ValueRange memory = {});
 
   int64_t paddedKeyDim;  // a multiple of 32

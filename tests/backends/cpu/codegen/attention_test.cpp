@@ -18,11 +18,14 @@ struct Case {
   int64_t window;  // 0: none
   float softCap;   // 0: none
   int64_t chunk = 64;
+  bool isByte = false;  // int8, whatever isHalf says
+
+  std::string element() const { return isByte ? "i8" : isHalf ? "f16" : "f32"; }
 };
 
 void PrintTo(const Case &c, std::ostream *out) {
   *out << "H=" << c.heads << " G=" << c.groups << " D=" << c.keyDim << " Dv=" << c.valueDim
-       << (c.isHalf ? " f16" : " f32") << " window=" << c.window << " cap=" << c.softCap;
+       << " " << c.element() << " window=" << c.window << " cap=" << c.softCap;
 }
 
 // One sequence of a step: `past` positions are in the cache from earlier steps, `now` tokens are new.
@@ -64,7 +67,18 @@ struct Contents {
   const float *vAt(int64_t s, int64_t p, int64_t g) const {
     return &v[((s * kMaxPositions + p) * c.groups + g) * c.valueDim];
   }
-  float stored(float value) const { return c.isHalf ? static_cast<float>(static_cast<_Float16>(value)) : value; }
+  // What the cache gives back of a key or value of `count` elements.
+  std::vector<double> stored(const float *values, int64_t count) const {
+    float largest = 0;
+    for (int64_t i = 0; i < count; ++i)
+      largest = std::max(largest, std::abs(values[i]));
+    std::vector<double> result;
+    for (int64_t i = 0; i < count; ++i)
+      result.push_back(c.isByte   ? double(std::nearbyint(values[i] / (largest / 127))) * (largest / 127)
+                       : c.isHalf ? double(static_cast<_Float16>(values[i]))
+                                  : values[i]);
+    return result;
+  }
 
   std::vector<double> reference(int64_t s, int64_t p, int64_t h) const {
     int64_t g = h / (c.heads / c.groups);
@@ -73,8 +87,9 @@ struct Contents {
     double maximum = -INFINITY, total = 0;
     for (int64_t u = first; u <= p; ++u) {
       double score = 0;
+      std::vector<double> key = stored(kAt(s, u, g), c.keyDim);
       for (int64_t d = 0; d < c.keyDim; ++d)
-        score += double(qAt(s, p, h)[d]) * stored(kAt(s, u, g)[d]);
+        score += double(qAt(s, p, h)[d]) * key[d];
       score *= 0.125f;
       if (c.softCap != 0)
         score = c.softCap * std::tanh(score / c.softCap);
@@ -85,8 +100,9 @@ struct Contents {
     for (int64_t u = first; u <= p; ++u) {
       double weight = std::exp(scores[u - first] - maximum);
       total += weight;
+      std::vector<double> value = stored(vAt(s, u, g), c.valueDim);
       for (int64_t d = 0; d < c.valueDim; ++d)
-        out[d] += weight * stored(vAt(s, u, g)[d]);
+        out[d] += weight * value[d];
     }
     for (double &value : out)
       value /= total;
@@ -101,7 +117,10 @@ std::string replaced(std::string text, std::initializer_list<std::pair<std::stri
   return text;
 }
 
-int64_t layerBytes(const Case &c) { return c.groups * 16 * (c.keyDim + c.valueDim) * (c.isHalf ? 2 : 4); }
+int64_t layerBytes(const Case &c) {
+  int64_t elements = c.groups * 16 * (c.keyDim + c.valueDim);
+  return c.isByte ? (elements + 63) / 64 * 64 + c.groups * 16 * 2 * 4 : elements * (c.isHalf ? 2 : 4);
+}
 int64_t blockBytes(const Case &c) { return kLayerOffset + layerBytes(c) + 64; }
 constexpr int64_t kScratchBytes = 2 << 20;
 constexpr int64_t kBufferBytes = 4 << 20;  // each of q, k, v, out
@@ -155,7 +174,7 @@ module attributes {girih.arena_bytes = 20971520 : i64, girih.scratch_bytes = 0 :
                          {"$OPTIONS", options}, {"$GK", n(c.groups * c.keyDim)}, {"$GV", n(c.groups * c.valueDim)},
                          {"$HK", n(c.heads * c.keyDim)}, {"$HV", n(c.heads * c.valueDim)},
                          {"$R", n(c.heads / c.groups)}, {"$H", n(c.heads)}, {"$G", n(c.groups)}, {"$K", n(c.keyDim)},
-                         {"$V", n(c.valueDim)}, {"$E", c.isHalf ? "f16" : "f32"}});
+                         {"$V", n(c.valueDim)}, {"$E", c.element()}});
 }
 
 // The same, each chunk of the cache a unit of work.
@@ -190,7 +209,7 @@ std::string partsOf(std::string text, const Case &c) {
          replaced(units, {{"$CHUNK", n(c.chunk)}, {"$OPTIONS", options}, {"$WINDOW", window},
                           {"$HCP", n(c.heads * chunks * width)}, {"$CP", n(chunks * width)}, {"$HK", n(c.heads * c.keyDim)},
                           {"$R", n(c.heads / c.groups)}, {"$H", n(c.heads)}, {"$G", n(c.groups)}, {"$K", n(c.keyDim)},
-                          {"$V", n(c.valueDim)}, {"$E", c.isHalf ? "f16" : "f32"}, {"$C", n(chunks)}, {"$P", n(width)}}) +
+                          {"$V", n(c.valueDim)}, {"$E", c.element()}, {"$C", n(chunks)}, {"$P", n(width)}}) +
          text.substr(end);
 }
 
@@ -281,7 +300,8 @@ TEST_P(AttentionTest, MatchesPlainLoopsWhateverTheTiles) {
         std::vector<double> reference = contents.reference(chunk.sequence, chunk.past + i, h);
         for (int64_t d = 0; d < c.valueDim; ++d) {
           // |out| <= max |v| < 6; scores err by (D + 4) roundings of terms up to |q||k|, weights by that relatively.
-          double bound = 6 * (c.keyDim + 60) * 6e-8 * 4;
+          // A quotient beside a half may get the next code: a step of it is 1/127 of the largest.
+          double bound = 6 * (c.keyDim + 60) * 6e-8 * 4 + (c.isByte ? 4e-3 : 0);
           ASSERT_NEAR(expected[(token * c.heads + h) * c.valueDim + d], reference[d], bound)
               << "token " << token << " head " << h << " d " << d;
         }
@@ -331,7 +351,9 @@ INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
                                          Case{4, 4, 8, 8, false, 0, 0}, Case{8, 1, 40, 24, false, 0, 0},
                                          Case{2, 1, 256, 256, true, 0, 0, 192}, Case{4, 2, 33, 17, true, 0, 0},
                                          Case{4, 2, 32, 32, true, 7, 0}, Case{4, 2, 32, 32, false, 70, 0}, Case{8, 1, 16, 16, true, 100, 0, 128},
-                                         Case{4, 2, 32, 32, false, 16, 5.0f}, Case{4, 2, 32, 32, true, 0, 2.0f}));
+                                         Case{4, 2, 32, 32, false, 16, 5.0f}, Case{4, 2, 32, 32, true, 0, 2.0f},
+                                         Case{9, 3, 64, 64, false, 0, 0, 128, true}, Case{2, 1, 256, 256, false, 0, 0, 192, true},
+                                         Case{4, 2, 33, 17, false, 50, 0, 64, true}, Case{8, 1, 16, 16, false, 0, 3.0f, 64, true}));
 
 // The stateless form: token t at position t, keys and values from the step itself.
 TEST(StatelessAttentionTest, MatchesPlainLoops) {
