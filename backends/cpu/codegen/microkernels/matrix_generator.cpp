@@ -11,15 +11,15 @@ namespace girih::cpu {
 
 namespace {
 
-constexpr int64_t kRegisterBytes = 64;                          // a row of a tile
-constexpr int64_t kTileBytes = kTileRows * kRegisterBytes;      // a whole one
-constexpr int64_t kActivations = 4, kWeights = 6;               // first tile registers of each kind; sums are 0-3
-constexpr int64_t kPairRow = kPanelColumns * 2 * 2;             // 16 columns x 2 k of bf16: a row of a weight tile
+constexpr int64_t kRegisterBytes = 64;                     // a row of a tile
+constexpr int64_t kTileBytes = kTileRows * kRegisterBytes; // a whole one
+constexpr int64_t kActivations = 4, kWeights = 6;          // first tile registers of each kind; sums are 0-3
+constexpr int64_t kPairRow = kPanelColumns * 2 * 2;        // 16 columns x 2 k of bf16: a row of a weight tile
 
 // Register of the sum of row tile `row` and panel `panel`.
 int64_t sumOf(int64_t row, int64_t panel) { return row * 2 + panel; }
 
-}  // namespace
+} // namespace
 
 void MatrixGenerator::callTile(llvm::StringRef intrinsic, ArrayRef<int64_t> registers, ValueRange memory) {
   SmallVector<Value> operands;
@@ -52,7 +52,8 @@ void MatrixGenerator::emit(const TileOperands &tile, Value scratch) {
   callTile("tilerelease", {});
 }
 
-void MatrixGenerator::emitGroup(const TileOperands &tile, const Group &group, const Pass &pass, Value scratch) {
+void MatrixGenerator::emitGroup(const TileOperands &tile, const Group &group, const Pass &pass,
+                                Value scratch) {
   unpackGroup(tile, group, pass, scratch);
   Value two = k.index(2 * kTileRows);
   k.loop(k.index(0), tile.numRows, 2 * kTileRows, [&](Value first) {
@@ -79,7 +80,7 @@ void MatrixGenerator::configure(Value numRows) {
   Value rows = plus(plus(times(low, 0x0000'0001'0000'0101), times(high, 0x0000'0100'0101'0000)),
                     k.integer(word, 0x1010'0000'0000'0000));
   Value bytesPerRow = k.integer(word, 0x0040'0040'0040'0040);
-  k.store(k.integer(word, 1), configuration, 8);  // palette 1
+  k.store(k.integer(word, 1), configuration, 8); // palette 1
   k.store(k.integer(word, 0), k.at(configuration, 8), 8);
   k.store(bytesPerRow, k.at(configuration, 16), 8);
   k.store(bytesPerRow, k.at(configuration, 24), 8);
@@ -90,20 +91,18 @@ void MatrixGenerator::configure(Value numRows) {
   callTile("ldtilecfg", {}, configuration);
 }
 
-void MatrixGenerator::emitPanels(const TileOperands &tile, const Group &group, const Pass &pass, const Rows &rows,
-                                 Value scratch) {
+void MatrixGenerator::emitPanels(const TileOperands &tile, const Group &group, const Pass &pass,
+                                 const Rows &rows, Value scratch) {
   // The k that fill no tile: zero-padded copies of the activations, since what follows a row is another row.
   if (pass.depth % kBlockDepth != 0)
     copyLastK(tile, rows, pass, spare);
   Value paired = k.mul(k.div(group.count, 2), 2);
-  k.loop(k.index(0), paired, 2,
-         [&](Value panel) { emitSums(tile, group, pass, rows, panel, 2, scratch); });
-  k.loop(paired, group.count, 1,
-         [&](Value panel) { emitSums(tile, group, pass, rows, panel, 1, scratch); });
+  k.loop(k.index(0), paired, 2, [&](Value panel) { emitSums(tile, group, pass, rows, panel, 2, scratch); });
+  k.loop(paired, group.count, 1, [&](Value panel) { emitSums(tile, group, pass, rows, panel, 1, scratch); });
 }
 
-void MatrixGenerator::emitSums(const TileOperands &tile, const Group &group, const Pass &pass, const Rows &rows,
-                               Value panel, int64_t panels, Value scratch) {
+void MatrixGenerator::emitSums(const TileOperands &tile, const Group &group, const Pass &pass,
+                               const Rows &rows, Value panel, int64_t panels, Value scratch) {
   int64_t numBlocks = llvm::divideCeil(pass.depth, kBlockDepth), panelBytes = numBlocks * kTileBytes;
   Value column = k.mul(k.add(group.first, panel), kPanelColumns);
   auto forSums = [&](llvm::function_ref<void(int64_t, int64_t, Value, Value)> body) {
@@ -125,11 +124,12 @@ void MatrixGenerator::emitSums(const TileOperands &tile, const Group &group, con
   Value weights = k.at(scratch, k.mul(panel, panelBytes));
   int64_t full = pass.depth / kBlockDepth;
   k.loop(k.index(0), k.index(full), 1, [&](Value block) {
-    multiply(k.at(x, k.mul(block, kBlockDepth * 2)), tile.xStride, k.at(weights, k.mul(block, kTileBytes)), panelBytes,
-             rows.tiles, panels);
+    multiply(k.at(x, k.mul(block, kBlockDepth * 2)), tile.xStride, k.at(weights, k.mul(block, kTileBytes)),
+             panelBytes, rows.tiles, panels);
   });
   if (full != numBlocks)
-    multiply(spare, k.index(kRegisterBytes), k.at(weights, full * kTileBytes), panelBytes, rows.tiles, panels);
+    multiply(spare, k.index(kRegisterBytes), k.at(weights, full * kTileBytes), panelBytes, rows.tiles,
+             panels);
   forSums([&](int64_t row, int64_t sum, Value address, Value columns) {
     storeSum(tile, {rows.first, rowsOfTile(rows, row), 1}, sum, address, columns);
   });
@@ -158,17 +158,20 @@ void MatrixGenerator::multiply(Value x, Value xStride, Value weights, int64_t pa
 
 // ---- Weights ----
 // scratch [panel][k / 2][16 columns][2] = the weights of the pass, rounded to bf16.
-void MatrixGenerator::unpackGroup(const TileOperands &tile, const Group &group, const Pass &pass, Value scratch) {
+void MatrixGenerator::unpackGroup(const TileOperands &tile, const Group &group, const Pass &pass,
+                                  Value scratch) {
   int64_t panelBytes = layout.panelBytes(tile.depth);
   int64_t full = pass.depth / kBlockDepth, rest = pass.depth % kBlockDepth, numBlocks = full + (rest != 0);
   Value firstBlock = k.div(pass.firstK, kBlockDepth);
   // While the rows of this pass go by, memory brings what the next pass unpacks: deeper in these panels, or the next.
   Value end = k.mul(k.add(firstBlock, numBlocks), layout.blockBytes());
   Value toNextPanels = k.sub(k.index(shape.panels * panelBytes), k.mul(firstBlock, layout.blockBytes()));
-  Value ahead = k.select(k.less(end, k.index(panelBytes)), k.index(numBlocks * layout.blockBytes()), toNextPanels);
+  Value ahead =
+      k.select(k.less(end, k.index(panelBytes)), k.index(numBlocks * layout.blockBytes()), toNextPanels);
   auto fetchAhead = [&](Value block) {
     for (int64_t line = 0; line < layout.blockBytes(); line += kRegisterBytes)
-      LLVM::Prefetch::create(k.b, k.loc, k.at(k.at(block, ahead), line), /*rw=*/0u, /*hint=*/2u, /*cache=*/1u);
+      LLVM::Prefetch::create(k.b, k.loc, k.at(k.at(block, ahead), line), /*rw=*/0u, /*hint=*/2u,
+                             /*cache=*/1u);
   };
   k.loop(k.index(0), group.count, 1, [&](Value panel) {
     Value source = k.at(tile.weights, k.add(k.mul(k.add(group.first, panel), panelBytes),
@@ -238,15 +241,16 @@ void MatrixGenerator::copyColumns(Value from, Value fromStride, Value to, Value 
 }
 
 // Runs `whole` where all 16 columns of a panel exist, `partial` elsewhere; one of them only where that is known.
-static void byColumns(KernelBuilder &k, const TileOperands &tile, Value columns, llvm::function_ref<void()> whole,
-                      llvm::function_ref<void()> partial) {
+static void byColumns(KernelBuilder &k, const TileOperands &tile, Value columns,
+                      llvm::function_ref<void()> whole, llvm::function_ref<void()> partial) {
   auto fixed = getConstantIntValue(tile.numColumns);
   if (fixed && *fixed % kPanelColumns == 0)
     return whole();
   k.when(k.less(k.index(kPanelColumns - 1), columns), whole, partial);
 }
 
-void MatrixGenerator::startSum(const TileOperands &tile, const Rows &rows, int64_t sum, Value address, Value columns) {
+void MatrixGenerator::startSum(const TileOperands &tile, const Rows &rows, int64_t sum, Value address,
+                               Value columns) {
   Type word = k.b.getI64Type();
   byColumns(
       k, tile, columns, [&] { callTile("tileloadd64", {sum}, {address, k.toInteger(tile.outStride, word)}); },
@@ -257,10 +261,12 @@ void MatrixGenerator::startSum(const TileOperands &tile, const Rows &rows, int64
       });
 }
 
-void MatrixGenerator::storeSum(const TileOperands &tile, const Rows &rows, int64_t sum, Value address, Value columns) {
+void MatrixGenerator::storeSum(const TileOperands &tile, const Rows &rows, int64_t sum, Value address,
+                               Value columns) {
   Type word = k.b.getI64Type();
   byColumns(
-      k, tile, columns, [&] { callTile("tilestored64", {sum}, {address, k.toInteger(tile.outStride, word)}); },
+      k, tile, columns,
+      [&] { callTile("tilestored64", {sum}, {address, k.toInteger(tile.outStride, word)}); },
       [&] {
         Value stride = k.index(kRegisterBytes), here = k.at(spare, 2 * kTileBytes);
         callTile("tilestored64", {sum}, {here, k.toInteger(stride, word)});
@@ -268,4 +274,4 @@ void MatrixGenerator::storeSum(const TileOperands &tile, const Rows &rows, int64
       });
 }
 
-}  // namespace girih::cpu
+} // namespace girih::cpu

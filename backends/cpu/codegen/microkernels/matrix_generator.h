@@ -17,7 +17,8 @@ inline constexpr int64_t kTileRows = 16;
 // registers while k goes by. No tile is ever spilled: the register numbers are chosen here, not by LLVM.
 class MatrixGenerator {
 public:
-  MatrixGenerator(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, TileShape shape)
+  MatrixGenerator(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa,
+                  TileShape shape)
       : k(k), layout(layout), isa(isa), shape(shape) {}
 
   // `scratch` holds matrixScratchBytes, 64-byte aligned.
@@ -28,15 +29,15 @@ private:
   struct Pass {
     mlir::Value firstK;
     int64_t depth;
-    mlir::Value isFirst;  // null when the only one
+    mlir::Value isFirst; // null when the only one
   };
   // Panels first .. first+count-1 of the call, dequantised into scratch.
   struct Group {
     mlir::Value first, count;
   };
   struct Rows {
-    mlir::Value first, count;  // count <= 32
-    int64_t tiles;             // 1 or 2
+    mlir::Value first, count; // count <= 32
+    int64_t tiles;            // 1 or 2
   };
 
   void emitGroup(const TileOperands &tile, const Group &group, const Pass &pass, mlir::Value scratch);
@@ -45,15 +46,17 @@ private:
   void configure(mlir::Value numRows);
   void emitPanels(const TileOperands &tile, const Group &group, const Pass &pass, const Rows &rows,
                   mlir::Value scratch);
-  void emitSums(const TileOperands &tile, const Group &group, const Pass &pass, const Rows &rows, mlir::Value panel,
-                int64_t panels, mlir::Value scratch);
+  void emitSums(const TileOperands &tile, const Group &group, const Pass &pass, const Rows &rows,
+                mlir::Value panel, int64_t panels, mlir::Value scratch);
   void multiply(mlir::Value x, mlir::Value xStride, mlir::Value weights, int64_t panelBytes, int64_t rowTiles,
                 int64_t panels);
   void copyLastK(const TileOperands &tile, const Rows &rows, const Pass &pass, mlir::Value target);
-  void startSum(const TileOperands &tile, const Rows &rows, int64_t sum, mlir::Value address, mlir::Value columns);
-  void storeSum(const TileOperands &tile, const Rows &rows, int64_t sum, mlir::Value address, mlir::Value columns);
-  void copyColumns(mlir::Value from, mlir::Value fromStride, mlir::Value to, mlir::Value toStride, mlir::Value numRows,
-                   mlir::Value columns);
+  void startSum(const TileOperands &tile, const Rows &rows, int64_t sum, mlir::Value address,
+                mlir::Value columns);
+  void storeSum(const TileOperands &tile, const Rows &rows, int64_t sum, mlir::Value address,
+                mlir::Value columns);
+  void copyColumns(mlir::Value from, mlir::Value fromStride, mlir::Value to, mlir::Value toStride,
+                   mlir::Value numRows, mlir::Value columns);
   mlir::Value rowsOfTile(const Rows &rows, int64_t rowTile);
 
   void callTile(llvm::StringRef intrinsic, llvm::ArrayRef<int64_t> registers, mlir::ValueRange memory = {});
@@ -62,11 +65,11 @@ private:
   const weights::PackedLayout &layout;
   const IsaTraits &isa;
   TileShape shape;
-  mlir::Value configuration;  // 64 bytes of the frame
-  mlir::Value spare;          // 3 KiB of the frame: two partial tiles of activations, one of sums
+  mlir::Value configuration; // 64 bytes of the frame
+  mlir::Value spare;         // 3 KiB of the frame: two partial tiles of activations, one of sums
 };
 
 // `depth` k of `panels` panels, two bytes each.
 inline int64_t matrixScratchBytes(const TileShape &shape) { return shape.depth * shape.panels * kLanes * 2; }
 
-}  // namespace girih::cpu
+} // namespace girih::cpu

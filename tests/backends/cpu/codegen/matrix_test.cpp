@@ -84,23 +84,24 @@ TEST_P(MatrixTest, AgreesWithSumsInF64) {
 constexpr const char *kQ41 = "p16:u4,f16,f16,32";
 
 INSTANTIATE_TEST_SUITE_P(Layouts, MatrixTest, testing::ValuesIn([] {
-  std::vector<MatmulCase> cases;
-  for (const char *layout : {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f32,f32,32",
-                             "p16:u8,f16,f16,32", "p16:u8,f32,f32,32", "p16:s8,f32,none,16", "p16:u8,f32,f32,16",
-                             "p16:s8,f32,none,32", "p16:f16,none,none,32", "p16:bf16,none,none,32",
-                             "p16:f32,none,none,32"})
-    cases.push_back({layout, 5, 64, 96, "matrix", 32, 32, 96, 64});
-  return cases;
-}()));
+                           std::vector<MatmulCase> cases;
+                           for (const char *layout :
+                                {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32",
+                                 "p16:u4,f32,f32,32", "p16:u8,f16,f16,32", "p16:u8,f32,f32,32",
+                                 "p16:s8,f32,none,16", "p16:u8,f32,f32,16", "p16:s8,f32,none,32",
+                                 "p16:f16,none,none,32", "p16:bf16,none,none,32", "p16:f32,none,none,32"})
+                             cases.push_back({layout, 5, 64, 96, "matrix", 32, 32, 96, 64});
+                           return cases;
+                         }()));
 
 INSTANTIATE_TEST_SUITE_P(Extents, MatrixTest, testing::ValuesIn([] {
-  std::vector<MatmulCase> cases;
-  for (int64_t rows : {1, 16, 17, 33, 79})
-    for (int64_t columns : {1, 31, 80})
-      for (int64_t depth : {33, 95})
-        cases.push_back({kQ41, rows, columns, depth, "matrix", 32, 32, 64, columns});
-  return cases;
-}()));
+                           std::vector<MatmulCase> cases;
+                           for (int64_t rows : {1, 16, 17, 33, 79})
+                             for (int64_t columns : {1, 31, 80})
+                               for (int64_t depth : {33, 95})
+                                 cases.push_back({kQ41, rows, columns, depth, "matrix", 32, 32, 64, columns});
+                           return cases;
+                         }()));
 
 INSTANTIATE_TEST_SUITE_P(Tiles, MatrixTest,
                          testing::Values(MatmulCase{kQ41, 70, 192, 288, "matrix", 32, 64, 288, 64},
@@ -136,5 +137,5 @@ TEST(MatrixErrors, TilesAreNotMadeForOtherSets) {
   EXPECT_THAT(std::string(step.status().message()), testing::HasSubstr("an ISA with tiles"));
 }
 
-}  // namespace
-}  // namespace girih::cpu::test
+} // namespace
+} // namespace girih::cpu::test
