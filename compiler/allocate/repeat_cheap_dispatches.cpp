@@ -36,7 +36,7 @@ std::optional<double> unitCycles(scf::ForallOp dispatch, int64_t maxTokens, int6
     }
     double vectors = 0;
     for (Value operand : op->getOperands())
-      if (auto type = dyn_cast<ShapedType>(operand.getType()))
+      if (auto type = dyn_cast<ShapedType>(operand.getType()); type && !type.getElementType().isInteger(8))
         vectors = std::max(vectors, vectorsOf(type, maxTokens, lanes));
     double perVector = isa<dialect::QuantizeRowsOp>(op)
                            ? kQuantizeInstructions

@@ -125,7 +125,7 @@ SmallVector<int64_t> tileSizes(Operation *root, const llvm::SmallPtrSetImpl<Oper
   if (isa<AttentionPartsOp>(root))
     return {1, 1, 1};
   if (isa<JoinPartsOp>(root))
-    return {1, 1};
+    return {1, 0};  // a row's heads together: what follows row by row then needs no meeting
   if (SmallVector<int64_t> sizes = loopTile(root, group); !sizes.empty())
     return sizes;
   // Rows: the outermost dimension of the result, one row a unit.

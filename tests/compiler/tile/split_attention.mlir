@@ -14,7 +14,7 @@ module attributes {girih.model = {maxPositions = 1000 : i64}, girih.machine = #m
   // CHECK: scf.forall (%[[T:.*]], %[[G:.*]], %[[C:.*]]) in (%{{.*}}, 2, %[[CHUNKS]])
   // CHECK: girih.attention_parts {{.*}} cache(%{{.*}}[%[[T]], %[[G]], %[[C]]]
   // CHECK: girih.distribution = "dynamic"
-  // CHECK: scf.forall {{.*}} in (%{{.*}}, 4)
+  // CHECK: scf.forall (%{{[^,]*}}) in
   // CHECK: girih.join_parts
   func.func @step_t8(%q: tensor<?x4x16xf32>, %kv: !kv, %init: tensor<?x4x16xf32>) -> tensor<?x4x16xf32> attributes {girih.max_tokens = 8 : i64} {
     %o = girih.attention ins(%q : tensor<?x4x16xf32>) cache(%kv : !kv) outs(%init : tensor<?x4x16xf32>) {scale = 0.25 : f32, chunk = 128 : i64, window = 9 : i64} -> tensor<?x4x16xf32>
