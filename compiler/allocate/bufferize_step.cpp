@@ -7,6 +7,8 @@
 #include "mlir/Dialect/Bufferization/Transforms/OneShotModuleBufferize.h"
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
 #include "mlir/Dialect/Bufferization/Transforms/Transforms.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/Transforms/Transforms.h"
 #include "mlir/IR/Dominance.h"
 #include "mlir/Transforms/CSE.h"
@@ -30,6 +32,30 @@ void separateEmptyTensors(ModuleOp module) {
   for (tensor::EmptyOp op : shared)
     for (OpOperand &use : llvm::make_early_inc_range(llvm::drop_begin(op->getUses())))
       use.set(OpBuilder(use.getOwner()).clone(*op)->getResult(0));
+}
+
+// A value that is updated while it is still read is kept by a copy. Outside of a dispatch every thread of the team would
+// make it, while others already write: it becomes a dispatch of its own, over the rows.
+void copyByRows(memref::CopyOp copy) {
+  OpBuilder b(copy);
+  Location loc = copy.getLoc();
+  auto type = cast<MemRefType>(copy.getSource().getType());
+  int64_t rank = type.getRank();
+  OpFoldResult one = b.getIndexAttr(1);
+  OpFoldResult rows = rank == 0 ? one : memref::getMixedSize(b, loc, copy.getSource(), 0);
+  auto loop = scf::ForallOp::create(b, loc, rows, ValueRange(), std::nullopt);
+  loop->setAttr("girih.dispatch", b.getStringAttr("copy"));
+  b.setInsertionPointToStart(loop.getBody());
+  auto rowOf = [&](Value whole) -> Value {
+    if (rank == 0)
+      return whole;
+    SmallVector<OpFoldResult> offsets(rank, b.getIndexAttr(0)), strides(rank, one);
+    SmallVector<OpFoldResult> sizes = memref::getMixedSizes(b, loc, whole);
+    offsets[0] = loop.getInductionVar(0);
+    sizes[0] = one;
+    return memref::SubViewOp::create(b, loc, whole, offsets, sizes, strides);
+  };
+  memref::CopyOp::create(b, loc, rowOf(copy.getSource()), rowOf(copy.getTarget()));
 }
 
 struct BufferizeStepPass : girih::compiler::impl::BufferizeStepBase<BufferizeStepPass> {
@@ -57,19 +83,16 @@ struct BufferizeStepPass : girih::compiler::impl::BufferizeStepBase<BufferizeSte
     // Views of the same place become one value, so that a copy onto itself shows.
     DominanceInfo dominance(module);
     eliminateCommonSubExpressions(rewriter, dominance, module);
-    WalkResult copies = module.walk([](memref::CopyOp copy) {
-      if (copy->getParentOfType<scf::ForallOp>())
-        return WalkResult::advance();
-      if (copy.getSource() == copy.getTarget()) {  // computed where it was wanted
-        copy.erase();
-        return WalkResult::advance();
-      }
-      copy.emitOpError("of ") << copy.getSource().getType()
-                              << " would run on every thread; a value is updated while it is still read";
-      return WalkResult::interrupt();
+    SmallVector<memref::CopyOp> copies;
+    module.walk([&](memref::CopyOp copy) {
+      if (!copy->getParentOfType<scf::ForallOp>())
+        copies.push_back(copy);
     });
-    if (copies.wasInterrupted())
-      signalPassFailure();
+    for (memref::CopyOp copy : copies) {
+      if (copy.getSource() != copy.getTarget())  // else computed where it was wanted
+        copyByRows(copy);
+      copy.erase();
+    }
   }
 };
 

@@ -37,7 +37,7 @@ def BufferizeStep : Pass<"girih-bufferize-step", "::mlir::ModuleOp"> {
   let summary = "one-shot bufferization of the step functions";
   let description = [{
     Needs `girih-bind-memory`: no tensor crosses a function's border. Temporaries of a tile stay inside their
-    `scf.forall`. Fails where a copy would have to run outside of one, since every thread of the team would do it.
+    `scf.forall`. A value that is updated while it is still read is copied, by a dispatch of its own over its rows.
 
     Example:
     ```mlir
@@ -61,7 +61,8 @@ def BufferizeStep : Pass<"girih-bufferize-step", "::mlir::ModuleOp"> {
     ```
     fills rows of `%logits` in place.
   }];
-  let dependentDialects = ["::mlir::bufferization::BufferizationDialect", "::mlir::memref::MemRefDialect"];
+  let dependentDialects = ["::mlir::bufferization::BufferizationDialect", "::mlir::memref::MemRefDialect",
+    "::mlir::scf::SCFDialect"];
 }
 
 def MergeRowDispatches : Pass<"girih-merge-row-dispatches", "::mlir::ModuleOp"> {
