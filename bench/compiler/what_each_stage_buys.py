@@ -15,14 +15,19 @@ import tempfile
 import time
 
 GIRIH = pathlib.Path(__file__).resolve().parents[2] / "build" / "bin" / "girih"
+NUM_PROMPT, NUM_NEW = 256, 32
 # Stage, what is off, passes left out.
 ROWS = [
     ("", "nothing off", []),
     ("import", "equal layers outlined", ["girih-outline-blocks"]),
     ("raise", "projections merged", ["girih-merge-projections"]),
+    ("raise, specialize", "attention recognised, and with it the cache", ["girih-raise-attention"]),
     ("fuse", "elementwise chains fused", ["girih-fuse-elementwise"]),
     ("fuse", "results written over operands", ["girih-reuse-operands"]),
     ("tile", "sizes by the machine", "machine"),
+    ("tile", "a token's attention cut along the cache", ["girih-split-attention"]),
+    ("allocate", "row dispatches merged, cheap ones repeated",
+     ["girih-merge-row-dispatches", "girih-repeat-cheap-dispatches"]),
 ]
 
 
@@ -54,6 +59,18 @@ def compile_without(model, what, program):
     return {"compile": seconds, "variant": variant, "prefill": [], "decode": []}
 
 
+def speed_of(program):
+    """Tokens a second of prefill and decode; `bench` times no program that recomputes its prefix, `run` does."""
+    try:
+        return json.loads(girih("bench", program, "--prompt-tokens", NUM_PROMPT, "--generate", NUM_NEW, "--repetitions",
+                                1, "--format", "json"))
+    except RuntimeError as failure:
+        if "has no KV cache" not in str(failure):
+            raise
+    tokens = ",".join(str(100 + token) for token in range(NUM_PROMPT))
+    return json.loads(girih("run", program, "--tokens", tokens, "--max-tokens", 4, "--format", "json"))["timings"]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
@@ -73,8 +90,7 @@ def main():
                 print(f"{stage}: without \"{label}\" the model does not compile: {str(failure)[-160:]}")
         for _ in range(options.rounds):
             for _, _, program, result in results:
-                bench = json.loads(girih("bench", program, "--prompt-tokens", 256, "--generate", 32, "--repetitions", 1,
-                                         "--format", "json"))
+                bench = speed_of(program)
                 result["prefill"].append(bench["prefill_tokens_per_second"])
                 result["decode"].append(bench["decode_tokens_per_second"])
     print("| stage | without | decode, tokens/s | prefill, tokens/s | code | arena | compile |")
