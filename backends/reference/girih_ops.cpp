@@ -85,22 +85,30 @@ Status evaluatePack(Frame &frame, Operation &op) {
 
 // One block of activation_block.h; elements of the tensor are its bytes, signed.
 void quantizeBlock(const double *values, int64_t count, double *block) {
-  float largest = 0;
-  for (int64_t k = 0; k < count; ++k)
-    largest = std::max(largest, std::fabs(static_cast<float>(values[k])));
-  bool isZero = !(largest >= kActivationLeast);
-  float scale = isZero ? 0 : largest / 127, inverse = isZero ? 0 : 127 / largest;
   int8_t bytes[kActivationBytes] = {};
-  int32_t halves[2] = {0, 0};
-  for (int64_t k = 0; k < count; ++k) {
-    bytes[kActivationCodes + k] = static_cast<int8_t>(std::nearbyint(static_cast<float>(values[k]) * inverse));
-    halves[k / 16] += bytes[kActivationCodes + k];
+  float scales[2] = {0, 0};
+  int32_t sums[2] = {0, 0};
+  for (int64_t first = 0; first < count; first += kActivationHalf) {
+    int64_t half = first / kActivationHalf, end = std::min(count, first + kActivationHalf);
+    float largest = 0;
+    for (int64_t k = first; k < end; ++k)
+      largest = std::max(largest, std::fabs(static_cast<float>(values[k])));
+    bool isZero = !(largest >= kActivationLeast);
+    float inverse = isZero ? 0 : 127 / largest;
+    scales[half] = isZero ? 0 : largest / 127;
+    for (int64_t k = first; k < end; ++k) {
+      bytes[kActivationCodes + k] =
+          static_cast<int8_t>(std::nearbyint(static_cast<float>(values[k]) * inverse));
+      sums[half] += bytes[kActivationCodes + k];
+    }
   }
-  int32_t sum = halves[0] + halves[1];
-  float floats[] = {scale, scale * float(sum), scale * float(halves[0]), scale * float(halves[1])};
-  int32_t integers[] = {-sum, -halves[0], -halves[1]};
-  std::memcpy(bytes + kActivationScale, floats, sizeof(floats));
-  std::memcpy(bytes + kActivationMinusSum, integers, sizeof(integers));
+  float scaled[] = {scales[0] * float(sums[0]), scales[1] * float(sums[1])};
+  float scaledSum = std::fma(scales[1], float(sums[1]), scaled[0]);
+  int32_t minusSums[] = {-sums[0], -sums[1]};
+  std::memcpy(bytes + kActivationScales, scales, sizeof(scales));
+  std::memcpy(bytes + kActivationScaledHalves, scaled, sizeof(scaled));
+  std::memcpy(bytes + kActivationScaledSum, &scaledSum, sizeof(scaledSum));
+  std::memcpy(bytes + kActivationMinusHalves, minusSums, sizeof(minusSums));
   std::copy_n(bytes, kActivationBytes, block);
 }
 
@@ -127,7 +135,7 @@ Tensor dequantizedRows(const Tensor &x, int64_t depth) {
     for (int64_t k = 0; k < depth; ++k) {
       const double *block = x.elements() + row * rowBytes + k / kActivationDepth * kActivationBytes;
       int8_t bytes[4];
-      std::copy_n(block + kActivationScale, 4, bytes);
+      std::copy_n(block + kActivationScales + k % kActivationDepth / kActivationHalf * 4, 4, bytes);
       float scale;
       std::memcpy(&scale, bytes, sizeof(scale));
       values[row * depth + k] = double(scale) * block[kActivationCodes + k % kActivationDepth];

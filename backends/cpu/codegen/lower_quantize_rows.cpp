@@ -19,7 +19,8 @@ namespace girih::cpu {
 
 namespace {
 
-constexpr int64_t kHalves = kActivationDepth / kLanes;
+constexpr int64_t kHalves = kActivationDepth / kActivationHalf;
+static_assert(kActivationHalf == kLanes);
 
 class BlockQuantizer {
 public:
@@ -27,22 +28,19 @@ public:
 
   // The `count` values at `source` become the block at `target`; elements past them are zeros.
   void emit(Value source, Value target, int64_t count) {
-    SmallVector<Value> values;
-    for (int64_t half = 0; half < kHalves; ++half)
-      values.push_back(loadHalf(k.at(source, half * kLanes * 4), count - half * kLanes));
-    Value largest = largestOf(values);
-    // Unordered, so that a NaN is not taken for zeros: its scale is NaN, and so is every product with the block.
-    Value isZero = arith::CmpFOp::create(k.b, k.loc, arith::CmpFPredicate::OLT, largest, k.constF32(kActivationLeast));
-    Value limit = k.constF32(127);
-    Value scale = k.select(isZero, k.constF32(0), divide(largest, limit));
-    Value inverse = k.splat(k.select(isZero, k.constF32(0), divide(limit, largest)));
-    SmallVector<Value> sums;
-    for (int64_t half = 0; half < kHalves; ++half)
-      sums.push_back(storeCodes(values[half], inverse, k.at(target, kActivationCodes + half * kLanes)));
-    storeSums(scale, sums, target);
+    SmallVector<Half> halves;
+    for (int64_t half = 0; half < kHalves; ++half) {
+      Value values = loadHalf(k.at(source, half * kLanes * 4), count - half * kLanes);
+      halves.push_back(storeHalf(values, k.at(target, kActivationCodes + half * kLanes)));
+    }
+    storeSums(halves, target);
   }
 
 private:
+  struct Half {
+    Value scale, sum; // f32, and the i32 sum of its codes
+  };
+
   Value loadHalf(Value source, int64_t count) {
     if (count <= 0)
       return k.lanesOf(0);
@@ -52,37 +50,38 @@ private:
   Value divide(Value x, Value y) { return arith::DivFOp::create(k.b, k.loc, x, y); }
 
   // Of absolute values bits and numbers have one order, in which NaN is the largest.
-  Value largestOf(ArrayRef<Value> values) {
-    auto larger = [&](Value x, Value y) { return k.maxOf(x, y); };
-    Value largest;
-    for (Value value : values) {
-      Value bits = LLVM::BitcastOp::create(k.b, k.loc, k.lanes(k.b.getI32Type()), value);
-      bits = arith::AndIOp::create(k.b, k.loc, bits, k.integer(bits.getType(), 0x7fffffff));
-      largest = largest ? larger(largest, bits) : bits;
-    }
-    return LLVM::BitcastOp::create(k.b, k.loc, k.b.getF32Type(), k.reduceTree(largest, larger));
+  Value largestOf(Value values) {
+    Value bits = LLVM::BitcastOp::create(k.b, k.loc, k.lanes(k.b.getI32Type()), values);
+    bits = arith::AndIOp::create(k.b, k.loc, bits, k.integer(bits.getType(), 0x7fffffff));
+    Value largest = k.reduceTree(bits, [&](Value x, Value y) { return k.maxOf(x, y); });
+    return LLVM::BitcastOp::create(k.b, k.loc, k.b.getF32Type(), largest);
   }
 
-  // Returns the sum of the 16 codes.
-  Value storeCodes(Value values, Value inverse, Value target) {
+  Half storeHalf(Value values, Value target) {
+    Value largest = largestOf(values), limit = k.constF32(127);
+    // Unordered, so that a NaN is not taken for zeros: its scale is NaN, and so is every product with the half.
+    Value isZero =
+        arith::CmpFOp::create(k.b, k.loc, arith::CmpFPredicate::OLT, largest, k.constF32(kActivationLeast));
+    Value scale = k.select(isZero, k.constF32(0), divide(largest, limit));
+    Value inverse = k.splat(k.select(isZero, k.constF32(0), divide(limit, largest)));
     Value rounded = math::RoundEvenOp::create(k.b, k.loc, k.mulf(values, inverse));
     Value codes = arith::FPToSIOp::create(k.b, k.loc, k.lanes(k.b.getI32Type()), rounded);
     k.store(arith::TruncIOp::create(k.b, k.loc, k.lanes(k.b.getI8Type()), codes), target);
-    return k.reduceTree(codes, [&](Value x, Value y) { return k.add(x, y); });
+    return {scale, k.reduceTree(codes, [&](Value x, Value y) { return k.add(x, y); })};
   }
 
-  void storeSums(Value scale, ArrayRef<Value> halves, Value target) {
-    Value sum = k.add(halves[0], halves[1]), zero = k.integer(k.b.getI32Type(), 0);
-    auto scaled = [&](Value number) {
-      return k.mulf(scale, arith::SIToFPOp::create(k.b, k.loc, k.b.getF32Type(), number));
-    };
-    k.store(scale, k.at(target, kActivationScale));
-    k.store(scaled(sum), k.at(target, kActivationScaledSum));
-    k.store(k.sub(zero, sum), k.at(target, kActivationMinusSum));
+  void storeSums(ArrayRef<Half> halves, Value target) {
+    Value zero = k.integer(k.b.getI32Type(), 0), scaledSum;
     for (int64_t half = 0; half < kHalves; ++half) {
-      k.store(scaled(halves[half]), k.at(target, kActivationScaledHalves + half * 4));
-      k.store(k.sub(zero, halves[half]), k.at(target, kActivationMinusHalves + half * 4));
+      auto [scale, sum] = halves[half];
+      Value number = arith::SIToFPOp::create(k.b, k.loc, k.b.getF32Type(), sum);
+      Value scaled = k.mulf(scale, number);
+      scaledSum = scaledSum ? k.fma(scale, number, scaledSum) : scaled;
+      k.store(scale, k.at(target, kActivationScales + half * 4));
+      k.store(scaled, k.at(target, kActivationScaledHalves + half * 4));
+      k.store(k.sub(zero, sum), k.at(target, kActivationMinusHalves + half * 4));
     }
+    k.store(scaledSum, k.at(target, kActivationScaledSum));
     k.store(zero, k.at(target, kActivationMinusHalves + kHalves * 4));
   }
 

@@ -16,12 +16,23 @@ Value ByteDot::as(Value vector, int64_t count, unsigned bits) {
   return LLVM::BitcastOp::create(k.b, k.loc, VectorType::get(count, k.b.getIntegerType(bits)), vector);
 }
 
-// vector<8xi32> of a vector<16xi32>.
+// 8 lanes of 16.
 Value ByteDot::half(Value vector, int64_t number) {
   SmallVector<int64_t> lanes(kLanes / 2);
   for (int64_t lane = 0; lane < kLanes / 2; ++lane)
     lanes[lane] = number * kLanes / 2 + lane;
   return vector::ShuffleOp::create(k.b, k.loc, vector, vector, lanes);
+}
+
+Value ByteDot::joined(Value first, Value second) {
+  SmallVector<int64_t> lanes(kLanes);
+  for (int64_t lane = 0; lane < kLanes; ++lane)
+    lanes[lane] = lane;
+  return vector::ShuffleOp::create(k.b, k.loc, first, second, lanes);
+}
+
+Value ByteDot::pin(Value lanes) {
+  return isa.hasByteDot ? k.pin(lanes) : joined(k.pin(half(lanes, 0)), k.pin(half(lanes, 1)));
 }
 
 Value ByteDot::widened(Value words, int64_t odd, bool isSigned) {
@@ -86,6 +97,7 @@ ByteDot::Registers ByteDot::start(Value initial) {
 void ByteDot::accumulate(Registers &sums, const Registers &weights, const Registers &activations) {
   if (isa.hasByteDot) {
     sums[0] = call("llvm.x86.avx512.vpdpbusd.512", sums[0].getType(), {sums[0], weights[0], activations[0]});
+    sums[0] = k.pin(sums[0]);  // or what a step loads waits in registers until the next one
     return;
   }
   for (int64_t number : {0, 1}) {
@@ -108,10 +120,7 @@ Value ByteDot::total(const Registers &sums, Value initial) {
   if (isNarrow())
     for (Value &sum : halves)
       sum = call("llvm.x86.avx2.pmadd.wd", VectorType::get(8, k.b.getI32Type()), {sum, k.integer(sum.getType(), 1)});
-  SmallVector<int64_t> lanes(kLanes);
-  for (int64_t lane = 0; lane < kLanes; ++lane)
-    lanes[lane] = lane;
-  Value whole = vector::ShuffleOp::create(k.b, k.loc, halves[0], halves[1], lanes);
+  Value whole = joined(halves[0], halves[1]);
   return initial ? k.add(whole, initial) : whole;
 }
 

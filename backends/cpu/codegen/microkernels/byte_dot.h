@@ -10,7 +10,7 @@ namespace girih::cpu {
 
 // A step is 4 consecutive k. Every sum is the exact integer, so which instructions make it cannot be seen in a result:
 //   with vpdpbusd: unsigned weight codes (signed ones plus 128), one instruction a step, i32 lanes;
-//   u4 codes without it: vpmaddubsw, whose i16 sums of a whole group stay below 15 * 127 * 32 / 2 = 30480;
+//   u4 codes without it: vpmaddubsw, whose i16 sums of 16 k stay below 15 * 127 * 16 / 2 = 15240;
 //   u8 and s8 codes without it: even and odd bytes widened, vpmaddwd, since vpmaddubsw would saturate.
 class ByteDot {
 public:
@@ -22,8 +22,6 @@ public:
 
   // vector<16xi32>: the codes of step `step` (0..7) of a packed block, one a byte, as `operand` wants them.
   mlir::Value codes(mlir::Value block, int64_t step);
-  // One register holds 16 lanes.
-  bool hasWholeVectors() const { return isa.hasByteDot; }
   // What each of those codes is too large by.
   int64_t codeOffset() const { return layout.codeOffset + (flipsSign() ? 128 : 0); }
 
@@ -35,6 +33,8 @@ public:
   Registers start(mlir::Value initial);
   void accumulate(Registers &sums, const Registers &weights, const Registers &activations);
   mlir::Value total(const Registers &sums, mlir::Value initial);
+  // The same vector of 16 lanes, computed here and not later (KernelBuilder::pin), in as many registers as it takes.
+  mlir::Value pin(mlir::Value lanes);
 
 private:
   bool flipsSign() const { return isa.hasByteDot && layout.codes == weights::CodeType::S8; }
@@ -42,6 +42,7 @@ private:
   mlir::Value call(llvm::StringRef intrinsic, mlir::Type result, mlir::ValueRange operands);
   mlir::Value as(mlir::Value vector, int64_t count, unsigned bits);
   mlir::Value half(mlir::Value vector, int64_t number);
+  mlir::Value joined(mlir::Value first, mlir::Value second);
   // Even (0) or odd (1) bytes of each 16-bit lane, widened.
   mlir::Value widened(mlir::Value words, int64_t odd, bool isSigned);
 

@@ -16,20 +16,12 @@ namespace girih::cpu {
 namespace {
 
 constexpr int64_t kStepsPerBlock = kBlockDepth / 4;
+constexpr int64_t kHalves = kBlockDepth / kActivationHalf;
+constexpr int64_t kStepsPerHalf = kStepsPerBlock / kHalves;
 constexpr int64_t kLineBytes = 64;
 // Rows up to which a panel kernel does not pay for taking the weights apart, and the tile that it then takes.
 constexpr int64_t kFewRows = 8;
 constexpr int64_t kFewRowTile = 4;
-
-// Steps of a group in the order that takes both halves of a line of nibbles while it is in a register.
-SmallVector<int64_t> stepsOf(const PackedLayout &layout, int64_t group) {
-  SmallVector<int64_t> steps;
-  int64_t count = kStepsPerBlock / layout.numGroups();
-  bool pairs = layout.codes == CodeType::U4 && layout.numGroups() == 1;
-  for (int64_t step = 0; step < count; ++step)
-    steps.push_back(pairs ? step / 2 + step % 2 * (count / 2) : group * count + step);
-  return steps;
-}
 
 }  // namespace
 
@@ -42,46 +34,46 @@ Value DotGenerator::loadScale(ScaleType type, Value pointer) { return loadScales
 
 // ---- One block ----
 // - offset * sum of the row's codes: what makes a sum over unsigned codes one over signed ones.
-Value DotGenerator::startOf(Value xBlock, int64_t group) {
+Value DotGenerator::startOf(Value xBlock, int64_t half) {
   int64_t offset = dot.codeOffset();
   if (offset == 0)
     return Value();
-  int64_t at = layout.numGroups() == 1 ? kActivationMinusSum : kActivationMinusHalves + group * 4;
-  Value sum = k.splat(k.load(k.b.getI32Type(), k.at(xBlock, at)));
+  Value sum = k.splat(k.load(k.b.getI32Type(), k.at(xBlock, kActivationMinusHalves + half * 4)));
   if (llvm::isPowerOf2_64(offset))
     return arith::ShLIOp::create(k.b, k.loc, sum, k.integer(sum.getType(), llvm::Log2_64(offset)));
   return k.mul(sum, k.integer(sum.getType(), offset));
 }
 
-void DotGenerator::addGroup(const Source &source, const Rows &rows, int64_t panel, int64_t group,
-                            ArrayRef<Value> products, int64_t panels, Accumulators &sums) {
+void DotGenerator::addHalf(const Source &source, const Rows &rows, int64_t panel, int64_t half,
+                           ArrayRef<Value> products, int64_t panels, Accumulators &sums) {
+  int64_t halvesPerGroup = kHalves / layout.numGroups(), group = half / halvesPerGroup;
+  bool endsGroup = half % halvesPerGroup == halvesPerGroup - 1;
   Value scale = source.scale(panel, group);
-  Value min = layout.mins == ScaleType::None ? Value() : source.min(panel, group);
+  Value min = layout.mins == ScaleType::None || !endsGroup ? Value() : source.min(panel, group);
   int64_t sumAt = layout.numGroups() == 1 ? kActivationScaledSum : kActivationScaledHalves + group * 4;
   for (int64_t row = 0; row < rows.count; ++row) {
     Value x = k.at(rows.x, k.mul(rows.stride, row));
     auto ofRow = [&](int64_t at) { return k.splat(k.load(k.b.getF32Type(), k.at(x, at))); };
     Value &sum = sums[row * panels + panel];
     Value value = arith::SIToFPOp::create(k.b, k.loc, k.lanesF32(), products[row]);
-    sum = k.fma(value, k.mulf(scale, ofRow(kActivationScale)), sum);
+    sum = k.fma(value, k.mulf(scale, ofRow(kActivationScales + half * 4)), sum);
     if (min)
       sum = k.fma(min, ofRow(sumAt), sum);
-    if (layout.numGroups() > 1 && dot.hasWholeVectors())
-      sum = k.pin(sum);  // or its products stay in registers beside those of the next group
+    sum = dot.pin(sum);  // or its products stay in registers beside those of the next half
   }
 }
 
 void DotGenerator::multiplyBlock(const Source &source, const Rows &rows, int64_t firstPanel, int64_t numPanels,
                                  int64_t panels, Accumulators &sums) {
-  for (int64_t group = 0; group < layout.numGroups(); ++group) {
+  for (int64_t half = 0; half < kHalves; ++half) {
     k.phase();
     SmallVector<Value> starts;
     SmallVector<ByteDot::Registers> products;
     for (int64_t row = 0; row < rows.count; ++row) {
-      starts.push_back(startOf(k.at(rows.x, k.mul(rows.stride, row)), group));
+      starts.push_back(startOf(k.at(rows.x, k.mul(rows.stride, row)), half));
       products.append(numPanels, dot.start(starts.back()));
     }
-    for (int64_t step : stepsOf(layout, group)) {
+    for (int64_t step = half * kStepsPerHalf; step < (half + 1) * kStepsPerHalf; ++step) {
       SmallVector<ByteDot::Registers> codes;
       for (int64_t panel = 0; panel < numPanels; ++panel)
         codes.push_back(source.codes(firstPanel + panel, step));
@@ -97,7 +89,7 @@ void DotGenerator::multiplyBlock(const Source &source, const Rows &rows, int64_t
       SmallVector<Value> totals;
       for (int64_t row = 0; row < rows.count; ++row)
         totals.push_back(dot.total(products[row * numPanels + panel], starts[row]));
-      addGroup(source, rows, firstPanel + panel, group, totals, panels, sums);
+      addHalf(source, rows, firstPanel + panel, half, totals, panels, sums);
     }
   }
 }

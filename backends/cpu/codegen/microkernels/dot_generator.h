@@ -7,8 +7,9 @@
 
 namespace girih::cpu {
 
-// Per output element and group of k with one weight scale, in ascending order, whichever strategy, shape and ISA:
-//   acc = fma(float(sum of (wcode - offset) * xcode), wscale * xscale, acc);  with mins: acc = fma(wmin, xsum, acc).
+// Per output element and 16 consecutive k, in ascending order, whichever strategy, shape and ISA:
+//   acc = fma(float(sum of (wcode - offset) * xcode), wscale * xscale, acc);
+// with mins after the last 16 k of each group with one weight scale: acc = fma(wmin, xsum, acc).
 // The integer sum is exact, the rest are the same roundings: same bits everywhere. `TileOperands::x` are blocks of
 // dialects/girih/activation_block.h.
 class DotGenerator : TileSpace {
@@ -42,9 +43,9 @@ private:
   // One block of k: adds to the sums of panels firstPanel .. firstPanel + numPanels - 1 of `panels`.
   void multiplyBlock(const Source &source, const Rows &rows, int64_t firstPanel, int64_t numPanels, int64_t panels,
                      Accumulators &sums);
-  void addGroup(const Source &source, const Rows &rows, int64_t panel, int64_t group,
-                llvm::ArrayRef<mlir::Value> products, int64_t panels, Accumulators &sums);
-  mlir::Value startOf(mlir::Value xBlock, int64_t group);
+  void addHalf(const Source &source, const Rows &rows, int64_t panel, int64_t half,
+               llvm::ArrayRef<mlir::Value> products, int64_t panels, Accumulators &sums);
+  mlir::Value startOf(mlir::Value xBlock, int64_t half);
   mlir::Value loadScale(weights::ScaleType type, mlir::Value pointer);
 
   ByteDot dot;

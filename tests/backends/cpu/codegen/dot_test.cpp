@@ -17,22 +17,29 @@ using namespace girih::dialect;
 // What activation_block.h says, by plain loops.
 std::vector<uint8_t> blockOf(const float *values, int64_t count) {
   std::vector<uint8_t> block(kActivationBytes, 0);
-  float largest = 0;
-  for (int64_t k = 0; k < count; ++k)
-    largest = std::max(largest, std::fabs(values[k]));
-  bool isZero = largest < kActivationLeast;
-  float scale = isZero ? 0 : largest / 127, inverse = isZero ? 0 : 127 / largest;
-  int32_t halves[2] = {0, 0};
-  for (int64_t k = 0; k < count; ++k) {
-    int32_t code = static_cast<int32_t>(std::nearbyint(values[k] * inverse));
-    block[kActivationCodes + k] = static_cast<uint8_t>(code);
-    halves[k / 16] += code;
+  float scales[2], scaled[2];
+  int32_t sums[2] = {0, 0}, minusSums[2];
+  for (int64_t half : {0, 1}) {
+    int64_t first = half * 16, end = std::min<int64_t>(count, first + 16);
+    float largest = 0;
+    for (int64_t k = first; k < end; ++k)
+      largest = std::max(largest, std::fabs(values[k]));
+    bool isZero = largest < kActivationLeast;
+    float inverse = isZero ? 0 : 127 / largest;
+    for (int64_t k = first; k < end; ++k) {
+      int32_t code = static_cast<int32_t>(std::nearbyint(values[k] * inverse));
+      block[kActivationCodes + k] = static_cast<uint8_t>(code);
+      sums[half] += code;
+    }
+    scales[half] = isZero ? 0 : largest / 127;
+    scaled[half] = scales[half] * float(sums[half]);
+    minusSums[half] = -sums[half];
   }
-  int32_t sum = halves[0] + halves[1];
-  float floats[] = {scale, scale * float(sum), scale * float(halves[0]), scale * float(halves[1])};
-  int32_t integers[] = {-sum, -halves[0], -halves[1]};
-  std::memcpy(&block[kActivationScale], floats, sizeof(floats));
-  std::memcpy(&block[kActivationMinusSum], integers, sizeof(integers));
+  float scaledSum = std::fmaf(scales[1], float(sums[1]), scaled[0]);
+  std::memcpy(&block[kActivationScales], scales, sizeof(scales));
+  std::memcpy(&block[kActivationScaledHalves], scaled, sizeof(scaled));
+  std::memcpy(&block[kActivationScaledSum], &scaledSum, sizeof(scaledSum));
+  std::memcpy(&block[kActivationMinusHalves], minusSums, sizeof(minusSums));
   return block;
 }
 
@@ -57,11 +64,13 @@ float chainOf(const PackedWeight &weight, const std::vector<std::vector<uint8_t>
   for (int64_t k = 0; k < int64_t(blocks.size()) * 32; k += layout.groupSize) {
     const std::vector<uint8_t> &block = blocks[k / 32];
     int64_t packed = weight.blockAt(n, k), half = k % 32 / 16;
-    int32_t sum = 0;
-    for (int64_t i = 0; i < layout.groupSize; ++i)
-      sum += codeOf(weight, n, k + i) * static_cast<int8_t>(block[(k + i) % 32]);
     float scale = readScale(weight.bytes, packed + layout.scaleOffsetBytes(n % 16, k % 32), layout.scales);
-    acc = std::fmaf(float(sum), scale * at<float>(block, kActivationScale), acc);
+    for (int64_t first = k; first < k + layout.groupSize; first += 16) {
+      int32_t sum = 0;
+      for (int64_t i = first; i < first + 16; ++i)
+        sum += codeOf(weight, n, i) * static_cast<int8_t>(block[i % 32]);
+      acc = std::fmaf(float(sum), scale * at<float>(block, kActivationScales + first % 32 / 16 * 4), acc);
+    }
     if (layout.mins == ScaleType::None)
       continue;
     float min = readScale(weight.bytes, packed + layout.minOffsetBytes(n % 16, k % 32), layout.mins);
@@ -79,6 +88,8 @@ std::vector<float> valuesOf(const MatmulCase &c) {
     value = normal(random);
   for (int64_t k = 0; k < std::min<int64_t>(c.depth, 32); ++k)
     x[k] = 0;  // a block of zeros has no scale
+  for (int64_t k = 32; k < std::min<int64_t>(c.depth, 48); ++k)
+    x[k] *= 64; // a half has the scale of its own values, whatever its neighbour's
   return x;
 }
 
