@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention in parts: tiling, verifiers and effects of attention_parts and join_parts.
+#include "dialects/girih/destination.h"
 #include "dialects/girih/dialect.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
@@ -31,26 +32,6 @@ Value shifted(OpBuilder &b, Location loc, Value base, OpFoldResult offset) {
 }
 
 Range wholeExtent(OpBuilder &b, OpFoldResult extent) { return {b.getIndexAttr(0), extent, b.getIndexAttr(1)}; }
-
-LogicalResult verifyDestination(Operation *op, Value init) {
-  if (isa<MemRefType>(init.getType()))
-    return op->getNumResults() == 0 ? success() : op->emitOpError("on memrefs has a result; buffers are written in place");
-  if (op->getNumResults() != 1 || op->getResult(0).getType() != init.getType())
-    return op->emitOpError("on tensors needs one result of its init's type ") << init.getType();
-  return success();
-}
-
-void addBufferEffects(Operation *op, Value init,
-                      SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>> &effects) {
-  for (OpOperand &operand : op->getOpOperands()) {
-    if (!isa<MemRefType>(operand.get().getType()))
-      continue;
-    if (operand.get() == init)
-      effects.emplace_back(MemoryEffects::Write::get(), &operand);
-    else
-      effects.emplace_back(MemoryEffects::Read::get(), &operand);
-  }
-}
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Verifiers of dialect `girih`: each message carries the numbers; keys such as qmatmul_c1 are those of ops.td.
 #include "dialects/girih/activation_block.h"
+#include "dialects/girih/destination.h"
 #include "dialects/girih/dialect.h"
 
 using namespace mlir;
@@ -18,8 +19,9 @@ std::pair<int64_t, int64_t> matrixExtents(Type type) {
 
 bool differ(int64_t a, int64_t b) { return !ShapedType::isDynamic(a) && !ShapedType::isDynamic(b) && a != b; }
 
-// Tensor operands have a tensor result of the init's type; memref operands have none.
-LogicalResult verifyDestination(Operation *op, Value init) {
+}  // namespace
+
+LogicalResult girih::dialect::verifyDestination(Operation *op, Value init) {
   if (isa<MemRefType>(init.getType()))
     return op->getNumResults() == 0 ? success() : op->emitOpError("on memrefs has a result; buffers are written in place");
   if (op->getNumResults() != 1 || op->getResult(0).getType() != init.getType())
@@ -27,8 +29,8 @@ LogicalResult verifyDestination(Operation *op, Value init) {
   return success();
 }
 
-void addBufferEffects(Operation *op, Value init,
-                      SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>> &effects) {
+void girih::dialect::addBufferEffects(Operation *op, Value init,
+                                      SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>> &effects) {
   for (OpOperand &operand : op->getOpOperands()) {
     if (!isa<MemRefType>(operand.get().getType()))
       continue;
@@ -38,8 +40,6 @@ void addBufferEffects(Operation *op, Value init,
       effects.emplace_back(MemoryEffects::Read::get(), &operand);
   }
 }
-
-}  // namespace
 
 LogicalResult WeightOp::verify() {
   if (storageFormat(getType()).empty())
