@@ -64,7 +64,7 @@ DescriptionAttr girih::cpu::describeMachine(mlir::MLIRContext *context, llvm::St
   int64_t lanes = wide ? 16 : 8;
   Figure l1 = cacheBytes(1, 32 << 10), l2 = cacheBytes(2, 512 << 10), l3 = cacheBytes(3, 8 << 20);
   int64_t cores = numCores();
-  // Bytes a cycle: two loads of a vector from L1; 64 a cycle from L2; the rates of L2, L3 and memory are assumed, not read.
+  // Bytes a cycle: two loads of a vector from L1; the rates of L2, L3 and memory are assumed, not read.
   LevelAttr levels[] = {
       LevelAttr::get(context, "L1", l1.value, 2 * lanes * 4, 5, 1, l1.source),
       LevelAttr::get(context, "L2", l2.value, 48, 15, 1, l2.source),
