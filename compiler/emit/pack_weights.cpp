@@ -2,32 +2,20 @@
 // packWeights: streams every weight of the plan from the checkpoint into the program file, in its layout.
 #include "compiler/emit/pack_weights.h"
 
+#include "runtime/base/mapped_file.h"
 #include "runtime/weights/pack.h"
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
 #include <thread>
 
 namespace girih::compiler {
 namespace {
 
 constexpr int64_t kPieceBytes = 8 << 20;  // packed at a time; large against a panel, small against a model
-
-// Packs panels [first, last) with all threads, each taking the next few panels that nobody has.
-void packPiece(const weights::PackPlan &plan, int64_t first, int64_t last, uint8_t *out, int32_t numThreads) {
-  constexpr int64_t kPanelsAtOnce = 4;
-  std::atomic<int64_t> next{first};
-  auto work = [&] {
-    for (int64_t panel; (panel = next.fetch_add(kPanelsAtOnce)) < last;)
-      plan.packPanels(panel, std::min(panel + kPanelsAtOnce, last), out + (panel - first) * plan.panelBytes());
-  };
-  std::vector<std::thread> helpers;
-  for (int32_t thread = 1; thread < numThreads; ++thread)
-    helpers.emplace_back(work);
-  work();
-  for (std::thread &helper : helpers)
-    helper.join();
-}
 
 Expected<weights::PackPlan> planOf(const weights::WeightStore &store, const PlannedWeight &weight) {
   std::vector<weights::RowMatrix> inputs;
@@ -65,34 +53,111 @@ program::Tensor describe(const weights::WeightStore &store, const PlannedWeight 
   return tensor;
 }
 
+// Panels of one weight that are packed by one thread and written at once.
+struct Piece {
+  const PlannedWeight *weight;
+  const weights::PackPlan *packing;
+  int64_t firstPanel, lastPanel;
+  bool isFirst() const { return firstPanel == 0; }
+  bool isLast() const { return lastPanel == packing->numPanels(); }
+};
+
+std::vector<Piece> piecesOf(const PlannedWeight &weight, const weights::PackPlan &packing) {
+  std::vector<Piece> pieces;
+  bool isEmpty = packing.panelBytes() == 0;  // depth 0: a file may then claim 2^62 rows
+  int64_t panelsAtOnce = isEmpty ? packing.numPanels() : std::max<int64_t>(1, kPieceBytes / packing.panelBytes());
+  int64_t first = 0;
+  do {
+    int64_t last = std::min(first + panelsAtOnce, packing.numPanels());
+    pieces.push_back({&weight, &packing, first, last});
+    first = last;
+  } while (first < packing.numPanels());
+  return pieces;
+}
+
+// Threads that each pack the next piece and then wait for their turn to write it: while one writes the others pack, and
+// the file is the same for any number of them.
+class PieceQueue {
+public:
+  PieceQueue(const weights::WeightStore &store, const std::vector<Piece> &pieces, ProgramWriter &writer,
+             const std::function<void(double)> &progress)
+      : store(store), pieces(pieces), writer(writer), progress(progress) {}
+
+  Status run(int32_t numThreads) {
+    std::vector<std::thread> helpers;
+    for (int32_t thread = 1; thread < numThreads && size_t(thread) < pieces.size(); ++thread)
+      helpers.emplace_back([this] { work(); });
+    work();
+    for (std::thread &helper : helpers)
+      helper.join();
+    return std::move(failure);
+  }
+
+private:
+  void work() {
+    std::vector<uint8_t> packed;
+    for (size_t index; (index = nextToPack.fetch_add(1)) < pieces.size();) {
+      pack(pieces[index], packed);
+      std::unique_lock lock(mutex);
+      turn.wait(lock, [&] { return nextToWrite == index; });
+      if (failure.isOk())
+        failure = write(pieces[index], packed);
+      if (!failure.isOk())
+        nextToPack = pieces.size();
+      if (progress)
+        progress(double(index + 1) / double(pieces.size()));
+      ++nextToWrite;
+      turn.notify_all();
+    }
+  }
+
+  // What was read is given back at once, so that the checkpoint is never resident as a whole.
+  static void pack(const Piece &piece, std::vector<uint8_t> &packed) {
+    auto sources = piece.packing->sourcesOf(piece.firstPanel, piece.lastPanel);
+    for (std::span<const uint8_t> source : sources)
+      MappedFile::willRead(source);
+    packed.resize(size_t((piece.lastPanel - piece.firstPanel) * piece.packing->panelBytes()));
+    piece.packing->packPanels(piece.firstPanel, piece.lastPanel, packed.data());
+    for (std::span<const uint8_t> source : sources)
+      MappedFile::hasRead(source);
+  }
+
+  Status write(const Piece &piece, const std::vector<uint8_t> &packed) {
+    if (piece.isFirst()) {
+      auto offset = writer.beginTensor(describe(store, *piece.weight));
+      if (!offset.isOk())
+        return std::move(offset).status();
+    }
+    GIRIH_TRY(writer.append(packed));
+    return piece.isLast() ? writer.endTensor() : Status();
+  }
+
+  const weights::WeightStore &store;
+  const std::vector<Piece> &pieces;
+  ProgramWriter &writer;
+  const std::function<void(double)> &progress;
+  std::atomic<size_t> nextToPack{0};
+  std::mutex mutex;
+  std::condition_variable turn;
+  size_t nextToWrite = 0;  // under the mutex, as all that follows
+  Status failure;
+};
+
 }  // namespace
 
 Status packWeights(const weights::WeightStore &store, const std::vector<PlannedWeight> &plan, ProgramWriter &writer,
                    int32_t numThreads, const std::function<void(double)> &progress) {
-  uint64_t totalBytes = 1, doneBytes = 0;
-  for (const PlannedWeight &weight : plan)
-    totalBytes += weight.sizeBytes;
-  std::vector<uint8_t> piece;
+  std::deque<weights::PackPlan> packings;
+  std::vector<Piece> pieces;
   for (const PlannedWeight &weight : plan) {
     auto packing = planOf(store, weight);
     if (!packing.isOk())
       return std::move(packing).status().withContext("packing \"" + joined(weight.names) + "\"");
-    auto offset = writer.beginTensor(describe(store, weight));
-    if (!offset.isOk())
-      return std::move(offset).status();
-    int64_t panelsAtOnce = std::max<int64_t>(1, kPieceBytes / packing->panelBytes());
-    for (int64_t first = 0; first < packing->numPanels(); first += panelsAtOnce) {
-      int64_t last = std::min(first + panelsAtOnce, packing->numPanels());
-      piece.resize((last - first) * packing->panelBytes());
-      packPiece(*packing, first, last, piece.data(), numThreads);
-      GIRIH_TRY(writer.append(piece));
-    }
-    GIRIH_TRY(writer.endTensor());
-    doneBytes += weight.sizeBytes;
-    if (progress)
-      progress(double(doneBytes) / double(totalBytes));
+    packings.push_back(std::move(*packing));
+    for (const Piece &piece : piecesOf(weight, packings.back()))
+      pieces.push_back(piece);
   }
-  return {};
+  return PieceQueue(store, pieces, writer, progress).run(numThreads);
 }
 
 }  // namespace girih::compiler

@@ -21,8 +21,8 @@ struct PlannedWeight {
   uint64_t offsetBytes = 0, sizeBytes = 0;
 };
 
-// Packs on `numThreads` threads, a few megabytes at a time: no weight is ever whole in memory. `progress` gets the
-// share that is done. Fails: NotFound, InvalidArgument (a tensor is not what the plan says), and as the writer does.
+// Packs on `numThreads` threads, a few megabytes each at a time: no weight is ever whole in memory, packed or not, and
+// the bytes are the same for any number of threads. `progress` gets the share that is done, from one thread at a time. Fails: NotFound, InvalidArgument (a tensor is not what the plan says), and as the writer does.
 Status packWeights(const weights::WeightStore &store, const std::vector<PlannedWeight> &plan, ProgramWriter &writer,
                    int32_t numThreads, const std::function<void(double)> &progress);
 

@@ -19,6 +19,17 @@ Status systemError(const std::string &path, const char *action) {
                                              : failedPrecondition(std::move(message));
 }
 
+// For the pages that hold some of `part`, or only those that hold nothing else. Advice: a refusal changes nothing.
+void advise(std::span<const uint8_t> part, bool isWholePagesOnly, int advice) {
+  auto pageBytes = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  auto first = reinterpret_cast<uintptr_t>(part.data()), end = first + part.size();
+  (isWholePagesOnly ? first : end) += pageBytes - 1;
+  first -= first % pageBytes;
+  end -= end % pageBytes;
+  if (first < end)
+    (void)::madvise(reinterpret_cast<void *>(first), end - first, advice);
+}
+
 // Closes the descriptor on every way out; a mapping outlives it.
 struct Descriptor {
   int fd;
@@ -51,6 +62,11 @@ Expected<MappedFile> MappedFile::open(const std::string &path) {
   result.mapped = {static_cast<const uint8_t *>(address), sizeBytes};
   return result;
 }
+
+void MappedFile::willRead(std::span<const uint8_t> part) { advise(part, false, MADV_WILLNEED); }
+
+// Pages on the edges may be read again by who reads the neighbouring bytes.
+void MappedFile::hasRead(std::span<const uint8_t> part) { advise(part, true, MADV_DONTNEED); }
 
 MappedFile::MappedFile(MappedFile &&other) noexcept : mapped(std::exchange(other.mapped, {})) {}
 

@@ -26,6 +26,11 @@ public:
   // Empty for an empty file. The address is page aligned.
   std::span<const uint8_t> bytes() const { return mapped; }
 
+  // For who goes through a file larger than memory should hold: asks the kernel to read ahead, and gives the pages
+  // of this process back. The kernel keeps what it has room for. Requires: `part` lies within some file's bytes().
+  static void willRead(std::span<const uint8_t> part);
+  static void hasRead(std::span<const uint8_t> part);
+
 private:
   std::span<const uint8_t> mapped;
 };

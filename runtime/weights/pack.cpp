@@ -228,6 +228,30 @@ Expected<PackPlan> PackPlan::create(const PackedLayout &layout, std::vector<RowM
   return plan;
 }
 
+int64_t PackPlan::bytesOfRow(const RowMatrix &input) const {
+  const FormatRow &format = formatRow(input.format);
+  return depthOfRows / format.blockElements * format.blockBytes;
+}
+
+std::vector<std::span<const uint8_t>> PackPlan::sourcesOf(int64_t firstPanel, int64_t lastPanel) const {
+  int64_t panelColumns = packed.isDense ? 1 : kPanelColumns;
+  int64_t first = firstPanel * panelColumns, last = std::min(lastPanel * panelColumns, columns);
+  std::vector<std::pair<int64_t, int64_t>> rows(inputs.size(), {INT64_MAX, 0});  // of each input, [first, last)
+  auto run = std::upper_bound(runStarts.begin(), runStarts.end(), first) - runStarts.begin() - 1;
+  for (auto index = static_cast<size_t>(run); index < runs.size() && runStarts[index] < last; ++index) {
+    auto &[firstRow, lastRow] = rows[static_cast<size_t>(runs[index].input)];
+    int64_t base = runs[index].firstRow - runStarts[index];
+    firstRow = std::min(firstRow, base + std::max(first, runStarts[index]));
+    lastRow = std::max(lastRow, base + std::min(last, runStarts[index + 1]));
+  }
+  std::vector<std::span<const uint8_t>> sources;
+  for (size_t index = 0; index < inputs.size(); ++index)
+    if (auto [firstRow, lastRow] = rows[index]; firstRow < lastRow)
+      sources.emplace_back(inputs[index].bytes + firstRow * bytesOfRow(inputs[index]),
+                           static_cast<size_t>((lastRow - firstRow) * bytesOfRow(inputs[index])));
+  return sources;
+}
+
 PackPlan::Row PackPlan::rowOf(int64_t column) const {
   if (column >= columns)
     return {};
@@ -235,9 +259,7 @@ PackPlan::Row PackPlan::rowOf(int64_t column) const {
   auto after = std::upper_bound(runStarts.begin(), runStarts.end(), column);
   size_t index = static_cast<size_t>(after - runStarts.begin()) - 1;
   const RowMatrix &input = inputs[static_cast<size_t>(runs[index].input)];
-  const FormatRow &format = formatRow(input.format);
-  int64_t bytesOfRow = depthOfRows / format.blockElements * format.blockBytes;
-  return {&format, input.bytes + (runs[index].firstRow + column - runStarts[index]) * bytesOfRow};
+  return {&formatRow(input.format), input.bytes + (runs[index].firstRow + column - runStarts[index]) * bytesOfRow(input)};
 }
 
 void PackPlan::packPanel(int64_t panel, uint8_t *out) const {

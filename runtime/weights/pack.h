@@ -59,6 +59,9 @@ public:
   int64_t numPanels() const { return packed.numPanels(columns); }
   int64_t panelBytes() const { return packed.panelBytes(depthOfRows); }
 
+  // What packing panels [firstPanel, lastPanel) reads: of each input, the span from the first to the last byte.
+  // Requires: as packPanels.
+  std::vector<std::span<const uint8_t>> sourcesOf(int64_t firstPanel, int64_t lastPanel) const;
   // Writes panels [firstPanel, lastPanel) to `out`, (lastPanel - firstPanel) * panelBytes() bytes.
   // Requires: 0 <= firstPanel <= lastPanel <= numPanels().
   void packPanels(int64_t firstPanel, int64_t lastPanel, uint8_t *out) const;
@@ -71,6 +74,7 @@ private:
     const FormatRow *format = nullptr;  // null: a column of padding
     const uint8_t *bytes = nullptr;
   };
+  int64_t bytesOfRow(const RowMatrix &input) const;
   Row rowOf(int64_t column) const;
   void packPanel(int64_t panel, uint8_t *out) const;
 

@@ -131,6 +131,28 @@ TEST(PackPlan, InterleavesTensorsByPanels) {
             0);
 }
 
+TEST(PackPlan, SaysWhichBytesAPieceReads) {
+  Weight first(StorageFormat::Q4_0, 64, 64, 1), second(StorageFormat::Q4_0, 64, 64, 2);
+  std::vector<RowMatrix> inputs = {first.matrix, second.matrix};
+  constexpr int64_t kRowBytes = 2 * 18;
+  auto layout = formatRow(StorageFormat::Q4_0).packed;
+  auto isSpan = [&](std::span<const uint8_t> span, const Weight &weight, int64_t firstRow, int64_t numRows) {
+    return span.data() == weight.bytes.data() + firstRow * kRowBytes && span.size() == size_t(numRows * kRowBytes);
+  };
+  auto stacked = PackPlan::create(layout, inputs, concatenateRows(inputs));
+  ASSERT_TRUE(stacked.isOk());
+  auto sources = stacked->sourcesOf(3, 6);  // columns 48 to 96: the last 16 rows of one, the first 32 of the other
+  ASSERT_EQ(sources.size(), 2u);
+  EXPECT_TRUE(isSpan(sources[0], first, 48, 16) && isSpan(sources[1], second, 0, 32));
+  EXPECT_EQ(stacked->sourcesOf(0, 2).size(), 1u);
+  EXPECT_TRUE(stacked->sourcesOf(2, 2).empty());
+  auto interleaved = PackPlan::create(layout, inputs, interleaveRows(inputs, 16));
+  ASSERT_TRUE(interleaved.isOk());
+  sources = interleaved->sourcesOf(3, 6);  // panels: first's are 0, 2, 4, ...
+  ASSERT_EQ(sources.size(), 2u);
+  EXPECT_TRUE(isSpan(sources[0], first, 32, 16) && isSpan(sources[1], second, 16, 32));
+}
+
 TEST(PackPlan, PermutesRows) {
   // Pairs (2i, 2i+1) of each head of 8 become halves (i, i+4): the two conventions of rotary embeddings.
   Weight weight(StorageFormat::Q8_0, 32, 64, 17);
