@@ -161,10 +161,12 @@ int64_t clockMhz(const std::string &root) {
 
 // Lanes by the widest registers that the kernel saves; two such units a core on every server since 2017.
 std::vector<ComputeUnit> readUnits(const std::vector<std::string> &features) {
-  bool isWide = has(features, "avx512f");
-  int64_t registerBytes = isWide ? 64 : has(features, "avx2") ? 32 : 16, registers = isWide ? 32 : 16;
-  std::string width = isWide ? "avx512f" : has(features, "avx2") ? "avx2" : "sse2";
-  std::vector<ComputeUnit> units = {{"fma", "f32", registerBytes / 4, 2, 4, registers, "CPUID " + width}};
+  bool isWide = has(features, "avx512f"), isArm = has(features, "neon");
+  int64_t registerBytes = isWide ? 64 : has(features, "avx2") ? 32 : 16, registers = isWide || isArm ? 32 : 16;
+  std::string source = isWide ? "CPUID avx512f" : has(features, "avx2") ? "CPUID avx2" : isArm ? "HWCAP asimd" : "CPUID sse2";
+  std::vector<ComputeUnit> units = {{"fma", "f32", registerBytes / 4, 2, 4, registers, source}};
+  if (has(features, "dotprod"))
+    units.push_back({"dot_i8", "i8", registerBytes, 2, 5, registers, "HWCAP asimddp"});
   if (has(features, "avx512bf16"))
     units.push_back({"dot_bf16", "bf16", registerBytes / 2, 1, 6, registers, "CPUID avx512bf16"});
   if (has(features, "avx512vnni") || has(features, "avxvnni"))

@@ -25,7 +25,10 @@ bool isEmbedding(std::string_view name) { return name == "token_embd.weight" || 
 constexpr size_t kPrefetchBytes = 4096;  // ahead, as generated code does: without it one core cannot keep memory busy
 
 // Eight independent sums, so that the adds never wait for one another and the loop vectorises.
-__attribute__((target_clones("avx512f", "avx2", "default"))) uint64_t sumOf(std::span<const uint8_t> bytes) {
+#if defined(__x86_64__)
+__attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+uint64_t sumOf(std::span<const uint8_t> bytes) {
   uint64_t sums[8] = {};
   size_t at = 0;
   for (; at + sizeof(sums) <= bytes.size(); at += sizeof(sums)) {

@@ -158,9 +158,9 @@ girih_code copyBuffer(girih_device *device, const girih_buffer_view *to, const g
 
 girih_code loadExecutable(girih_device *, const girih_image *image, girih_executable **executable,
                           girih_message *message) {
-  if (std::strcmp(image->format, "elf-x86-64") != 0)
+  if (std::strcmp(image->format, LoadedImage::format()) != 0)
     return report(unimplemented("the executable has format \"" + std::string(image->format) +
-                                "\"; this device runs \"elf-x86-64\""),
+                                "\"; this device runs \"" + LoadedImage::format() + "\""),
                   message);
   Expected<LoadedImage> loaded = LoadedImage::load({image->bytes, image->size_bytes});
   if (!loaded.isOk())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loads ELF64 x86-64 shared objects without the dynamic loader. Every number of the file is checked before
-// use. The format: System V ABI, chapters 4 and 5, and its AMD64 supplement, section 4.4.
+// Loads ELF64 shared objects of this machine without the dynamic loader. Every number of the file is checked before
+// use. The format: System V ABI, chapters 4 and 5; AMD64 supplement, section 4.4; ELF for the Arm 64-bit architecture.
 #include "backends/cpu/device/executable.h"
 
 #include <algorithm>
@@ -14,12 +14,26 @@
 namespace girih::cpu {
 namespace {
 
+#if defined(__aarch64__)
+constexpr const char *kFormat = "elf-aarch64", *kMachineName = "64-bit Arm (183)";
+constexpr uint16_t kMachine = EM_AARCH64;
+constexpr uint32_t kNoRelocation = R_AARCH64_NONE, kRelativeRelocation = R_AARCH64_RELATIVE;
+constexpr uint64_t kLargestPageBytes = 65536; // what segments are apart; kernels have pages of 4, 16 or 64 KiB
+#else
+constexpr const char *kFormat = "elf-x86-64", *kMachineName = "64-bit x86 (62)";
+constexpr uint16_t kMachine = EM_X86_64;
+constexpr uint32_t kNoRelocation = R_X86_64_NONE, kRelativeRelocation = R_X86_64_RELATIVE;
+constexpr uint64_t kLargestPageBytes = 4096;
+#endif
 constexpr uint64_t kMostImageBytes = uint64_t{1} << 30;
 constexpr uint64_t kMostSegments = 64;
-constexpr uint64_t kPageBytes = 4096;
 
-uint64_t roundDown(uint64_t value) { return value & ~(kPageBytes - 1); }
-uint64_t roundUp(uint64_t value) { return roundDown(value + kPageBytes - 1); }
+uint64_t pageBytes() {
+  static const auto bytes = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return bytes;
+}
+uint64_t roundDown(uint64_t value) { return value & ~(pageBytes() - 1); }
+uint64_t roundUp(uint64_t value) { return roundDown(value + pageBytes() - 1); }
 
 Status damaged(const std::string &what) {
   return dataLoss("the executable image is damaged: " + what + "; copy or compile the file again");
@@ -121,10 +135,10 @@ Status ImageLoader::readSegments() {
   if (!readAt(bytes, 0, header) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0)
     return damaged("it does not begin as an ELF file");
   if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB ||
-      header.e_machine != EM_X86_64 || header.e_type != ET_DYN)
+      header.e_machine != kMachine || header.e_type != ET_DYN)
     return unimplemented("the executable image is for ELF machine " + std::to_string(header.e_machine) +
                          ", type " + std::to_string(header.e_type) +
-                         "; this device runs 64-bit x86 (62) shared objects (3)");
+                         "; this device runs " + kMachineName + " shared objects (3)");
   if (header.e_phentsize != sizeof(Elf64_Phdr) || header.e_phnum > kMostSegments)
     return damaged("it has " + std::to_string(header.e_phnum) + " program headers of " +
                    std::to_string(header.e_phentsize) + " bytes");
@@ -241,9 +255,9 @@ Status ImageLoader::relocate() {
     Elf64_Rela entry;
     if (!readAt(placed(), relocations + offset, entry))
       return damaged("a relocation lies beyond its end");
-    if (ELF64_R_TYPE(entry.r_info) == R_X86_64_NONE)
+    if (ELF64_R_TYPE(entry.r_info) == kNoRelocation)
       continue;
-    if (ELF64_R_TYPE(entry.r_info) != R_X86_64_RELATIVE)
+    if (ELF64_R_TYPE(entry.r_info) != kRelativeRelocation)
       return unsupported("has a relocation of kind " + std::to_string(ELF64_R_TYPE(entry.r_info)));
     uint64_t target = static_cast<uint64_t>(entry.r_addend);
     if (!isWithin(entry.r_offset, sizeof(uint64_t), PF_W) || target > image.numBytes)
@@ -285,6 +299,8 @@ Status ImageLoader::readSymbols() {
 }
 
 Status ImageLoader::protect() {
+  // Instructions were written as data: where caches of the two are not coherent (Arm), they must be brought together.
+  __builtin___clear_cache(reinterpret_cast<char *>(image.pages), reinterpret_cast<char *>(image.pages + image.numBytes));
   // Gaps between segments get no rights at all.
   if (::mprotect(image.pages, image.numBytes, PROT_NONE) != 0)
     return internalError("cannot take rights from an image's pages");
@@ -307,9 +323,9 @@ Status ImageLoader::protect() {
 }
 
 Expected<LoadedImage> ImageLoader::load() {
-  if (::sysconf(_SC_PAGESIZE) != static_cast<long>(kPageBytes))
-    return unimplemented("pages have " + std::to_string(::sysconf(_SC_PAGESIZE)) +
-                         " bytes here; images expect 4096");
+  if (pageBytes() > kLargestPageBytes)
+    return unimplemented("pages have " + std::to_string(pageBytes()) + " bytes here; images expect at most " +
+                         std::to_string(kLargestPageBytes));
   GIRIH_TRY(readSegments());
   GIRIH_TRY(place());
   GIRIH_TRY(readDynamic());
@@ -318,6 +334,8 @@ Expected<LoadedImage> ImageLoader::load() {
   GIRIH_TRY(protect());
   return std::move(image);
 }
+
+const char *LoadedImage::format() { return kFormat; }
 
 Expected<LoadedImage> LoadedImage::load(std::span<const uint8_t> bytes) { return ImageLoader(bytes).load(); }
 

@@ -18,6 +18,9 @@ namespace girih::cpu {
 // initialisers, no dependencies. Immutable; owns its pages.
 class LoadedImage {
 public:
+  // What this machine's images are called: "elf-x86-64", "elf-aarch64".
+  static const char *format();
+
   // Fails: DataLoss (no ELF, a number out of bounds), Unimplemented (for another machine, or it needs what
   // bare code does not: symbols of others, thread-local storage, initialisers, relocations of the text),
   // ResourceExhausted, FailedPrecondition (the kernel forbids executable pages).

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// CPUID and XGETBV, as one table of bits. Bit numbers: Intel SDM volume 2A, CPUID; volume 1, section 13.3.
+// Tables of bits: x86-64's of CPUID and XGETBV (Intel SDM volume 2A, CPUID; volume 1, section 13.3), arm64's of what the
+// kernel hands each process (Documentation/arch/arm64/elf_hwcaps.rst).
 #include "backends/cpu/device/features.h"
 
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 namespace girih::cpu {
@@ -135,6 +139,49 @@ std::string processorName() {
   std::string name = text;
   name.erase(0, name.find_first_not_of(' '));
   return name.empty() ? "x86-64" : name;
+}
+#elif defined(__aarch64__)
+namespace {
+
+struct Feature {
+  const char *name;
+  unsigned long word; // of the auxiliary vector
+  uint32_t bit;
+};
+
+constexpr Feature kFeatures[] = {
+    {"neon", AT_HWCAP, 1},     {"lse", AT_HWCAP, 8},   {"fullfp16", AT_HWCAP, 10},
+    {"dotprod", AT_HWCAP, 20}, {"sve", AT_HWCAP, 22},  {"sve2", AT_HWCAP2, 1},
+    {"i8mm", AT_HWCAP2, 13},   {"bf16", AT_HWCAP2, 14},
+};
+
+} // namespace
+
+int requestTiles() { return ENOTSUP; }
+
+std::vector<std::string> grantedFeatures(int (*)()) {
+  std::vector<std::string> granted;
+  for (const Feature &feature : kFeatures)
+    if ((::getauxval(feature.word) >> feature.bit) & 1)
+      granted.push_back(feature.name);
+  return granted;
+}
+
+std::vector<std::string> knownFeatures() {
+  std::vector<std::string> known;
+  for (const Feature &feature : kFeatures)
+    known.push_back(feature.name);
+  return known;
+}
+
+// The kernel has numbers, no names: implementer and part of the first core.
+std::string processorName() {
+  std::ifstream file("/proc/cpuinfo");
+  std::string name = "arm64";
+  for (std::string line; std::getline(file, line) && !line.empty();)
+    if (line.starts_with("CPU implementer") || line.starts_with("CPU part"))
+      name += (line.starts_with("CPU part") ? " part" : " implementer") + line.substr(line.find(':') + 1);
+  return name;
 }
 #else
 int requestTiles() { return ENOTSUP; }

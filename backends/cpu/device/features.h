@@ -12,8 +12,8 @@ namespace girih::cpu {
 // A refusal is no error: another variant of the program runs. The first one is said on stderr.
 int requestTiles();
 
-// Instruction-set extensions by LLVM's names ("avx2", "fma", "f16c", "avx512f", "avx512vnni", "amx-int8"), in
-// a fixed order. A vector extension is listed only when the kernel saves its registers (XGETBV), so what is
+// Instruction-set extensions by LLVM's names ("avx2", "fma", "avx512vnni", "amx-int8"; "neon", "dotprod", "i8mm"), in
+// a fixed order. A vector extension is listed only when the kernel saves its registers (XGETBV, HWCAP), so what is
 // listed can be executed. Linux grants the tiles of AMX only to processes that ask: asks `askForTiles` where the
 // processor has them, and lists them when it does not refuse.
 std::vector<std::string> grantedFeatures(int (*askForTiles)() = requestTiles);

@@ -31,6 +31,8 @@ int64_t timeOf(clockid_t clock) {
 void relax() {
 #if defined(__x86_64__)
   _mm_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb"); // waits some ten cycles; `yield` is nothing on most cores
 #endif
 }
 
@@ -46,6 +48,20 @@ public:
 
 private:
   unsigned saved;
+#elif defined(__aarch64__)
+  FlushDenormals() : saved(control()) { setControl(kFlushToZero); }
+  ~FlushDenormals() { setControl(saved); }
+
+private:
+  static constexpr uint64_t kFlushToZero = uint64_t{1} << 24; // FPCR.FZ; all else: nearest even, no traps
+  static uint64_t control() {
+    uint64_t value;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(value));
+    return value;
+  }
+  static void setControl(uint64_t value) { __asm__ volatile("msr fpcr, %0" : : "r"(value)); }
+
+  uint64_t saved;
 #endif
 };
 
