@@ -3,6 +3,7 @@
 #include "compiler/compile.h"
 
 #include "backends/cpu/codegen/compile_table.h"
+#include "backends/cpu/codegen/microkernels/isa_table.h"
 #include "compiler/backend.h"
 #include "dialects/machine/json.h"
 
@@ -52,24 +53,23 @@ int usageError(const std::string &message) {
   return kUsage;
 }
 
-// "cpu", "cpu:avx2", "cpu:native" -> instruction sets.
+// "cpu", "cpu:avx2", "cpu:x86,cpu:arm64" -> instruction sets, each once. The message of a usage error, or nothing.
 // Tiles round in their own way: only `fast` uses them, elsewhere their variant would be the one before it again.
-bool parseTarget(llvm::StringRef target, llvm::StringRef numerics, std::vector<std::string> &isas, std::string &error) {
-  auto [backend, isa] = target.split(':');
-  if (backend != "cpu") {
-    error = "--target is \"" + target.str() + "\"; cpu is built today, cuda and vulkan are planned";
-    return false;
+std::string parseTargets(llvm::StringRef targets, llvm::StringRef numerics, std::vector<std::string> &isas) {
+  isas.clear();
+  for (llvm::StringRef target : llvm::split(targets, ',')) {
+    auto [backend, name] = target.split(':');
+    if (backend != "cpu")
+      return "--target is \"" + target.str() + "\"; cpu is built today, cuda and vulkan are planned";
+    std::vector<std::string> variants = girih::cpu::variantsOf(name, numerics == "fast");
+    if (variants.empty())
+      return "--target names \"" + name.str() + "\"; after `cpu:` come " + girih::cpu::isaNames() + ", native, or all of " +
+             girih::cpu::architectureNames();
+    for (const std::string &isa : variants)
+      if (!llvm::is_contained(isas, isa))
+        isas.push_back(isa);
   }
-  if (isa.empty())
-    isas = numerics == "fast" ? std::vector<std::string>{"avx2", "avx512", "amx"}
-                              : std::vector<std::string>{"avx2", "avx512"};
-  else if (isa == "avx2" || isa == "avx512" || isa == "amx" || isa == "native")
-    isas = {isa.str()};
-  else {
-    error = "--target names instruction set \"" + isa.str() + "\"; avx2, avx512, amx and native are built";
-    return false;
-  }
-  return true;
+  return "";
 }
 
 }  // namespace
@@ -84,8 +84,9 @@ int main(int argc, char **argv) {
   cl::opt<std::string> output("o", cl::desc("the program file to write (default: the input's name with .girih)"),
                               cl::value_desc("file"), cl::cat(category));
   cl::opt<std::string> target("target", cl::init("cpu"),
-                              cl::desc("cpu (all x86 variants), cpu:avx2, cpu:avx512, cpu:amx or cpu:native"),
-                              cl::value_desc("target"), cl::cat(category));
+                              cl::desc("separated by commas: cpu (this machine's kind), cpu:x86 (avx2, avx512 and amx), cpu:arm64 "
+                                       "(neon, dotprod and i8mm), one of those by its name, or cpu:native"),
+                              cl::value_desc("targets"), cl::cat(category));
   cl::opt<std::string> numerics("numerics", cl::init("fast"),
                                 cl::desc("exact: f32 throughout, the reference's own tokens; invariant: 8-bit activations, "
                                          "the same bits in any company; fast: the machine's best arithmetic"),
@@ -113,7 +114,7 @@ int main(int argc, char **argv) {
                          cl::desc("do not ask the f64 reference for the answer that `girih verify` compares with"),
                          cl::cat(category));
   cl::opt<bool> quiet("quiet", cl::desc("no progress"), cl::cat(category));
-  cl::opt<std::string> printMachine("print-machine", cl::desc("print this machine as JSON, seen through avx2, avx512 or amx"),
+  cl::opt<std::string> printMachine("print-machine", cl::desc("print this machine as JSON, seen through a variant's name"),
                                     cl::value_desc("isa"), cl::cat(category));
   cl::HideUnrelatedOptions(category);
   std::string errors;
@@ -147,9 +148,8 @@ int main(int argc, char **argv) {
                                       : std::string(output);
   if (output.empty() && !llvm::StringRef(input).contains('/'))
     options.outputPath = llvm::StringRef(input).rsplit('.').first.str() + ".girih";
-  std::string targetError;
-  if (!parseTarget(target, numerics.getValue(), options.isas, targetError))
-    return usageError(targetError);
+  if (std::string error = parseTargets(target.getValue(), numerics.getValue(), options.isas); !error.empty())
+    return usageError(error);
   options.graphPath = graph;
   options.skippedPasses.assign(without.begin(), without.end());
   options.backend = girih_cpu_compile_query;

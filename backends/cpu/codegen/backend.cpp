@@ -22,10 +22,17 @@ namespace girih::cpu {
 Expected<CpuTarget> cpuTarget(const std::string &name) {
   const IsaTraits *isa = name == "native" ? hostIsa() : findIsa(name);
   if (!isa && name == "native")
-    return unavailable("this machine has no AVX2 with FMA and F16C; those are the least a step needs");
+    return unavailable("this machine has neither AVX2 with FMA and F16C nor NEON; those are the least a step needs");
   if (!isa)
     return notFound("CPU variant \"" + name + "\" is not known; " + isaNames() + " are, and native");
-  CpuTarget target = {isa->name.str(), isa->cpu.str(), isa->features.str(), {}};
+  const Architecture &architecture = *isa->architecture;
+  CpuTarget target;
+  target.isa = isa->name.str();
+  target.triple = architecture.triple.str();
+  target.llvmCpu = architecture.baseCpu.empty() ? isa->cpu.str() : architecture.baseCpu.str();
+  target.tuneCpu = isa->cpu.str();
+  target.llvmFeatures = isa->features.str();
+  target.imageFormat = architecture.imageFormat.str();
   SmallVector<StringRef> features;
   isa->features.split(features, ',');
   for (StringRef feature : features)
@@ -80,8 +87,8 @@ Expected<StepImage> compileStepModule(ModuleOp module, const CpuTarget &target) 
   if (failed(pipeline.run(*clone)) || failed(verify(*clone)))
     return invalidArgument("the step does not lower to " + target.isa + ": " + message);
   GIRIH_ASSIGN(std::vector<uint8_t> object, emitObject(*clone, target, image.entries));
-  GIRIH_ASSIGN(image.bytes, linkImage(object));
-  GIRIH_TRY(checkImage(image.bytes));
+  GIRIH_ASSIGN(image.bytes, linkImage(object, target));
+  GIRIH_TRY(checkImage(image.bytes, target));
   return image;
 }
 

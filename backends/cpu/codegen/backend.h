@@ -14,12 +14,13 @@ namespace girih::cpu {
 
 // A row of the ISA table as the writer of a program needs it.
 struct CpuTarget {
-  std::string isa;                    // "avx2", "avx512" or "amx"
-  std::string llvmCpu, llvmFeatures;  // what LLVM generates code for
-  std::vector<std::string> required;  // CPUID features the loader must find: "avx2", "fma", "f16c", ...
+  std::string isa;                                      // a row's name: "avx2", "i8mm"
+  std::string triple, llvmCpu, tuneCpu, llvmFeatures;   // what LLVM generates code for
+  std::string imageFormat;                              // "elf-x86-64"
+  std::vector<std::string> required;  // features the loader must find, by LLVM's names: "avx2", "fma", "f16c", ...
 };
 
-// `name`: "avx2", "avx512", "amx", or "native" for the best that this machine grants. Fails: NotFound, Unavailable.
+// `name`: a row of the ISA table, or "native" for the best that this machine grants. Fails: NotFound, Unavailable.
 Expected<CpuTarget> cpuTarget(const std::string &name);
 
 struct StepImage {

@@ -19,7 +19,7 @@ using namespace mlir;
 struct girih_artifact {
   girih::cpu::StepImage image;
   std::vector<const char *> symbols;
-  std::string features;
+  std::string features, format;
 };
 
 namespace {
@@ -101,9 +101,10 @@ girih_code compile(const girih_compilation *compilation, girih_artifact **artifa
     made->symbols.push_back(entry.c_str());
   for (const std::string &feature : target->required)
     made->features += (made->features.empty() ? "" : ",") + feature;
+  made->format = target->imageFormat;
   info->bytes = made->image.bytes.data();
   info->size_bytes = made->image.bytes.size();
-  info->format = "elf-x86-64";
+  info->format = made->format.c_str();
   info->entry_symbols = made->symbols.data();
   info->num_entries = made->symbols.size();
   info->arena_bytes = uint64_t(integer(*module, "girih.arena_bytes"));

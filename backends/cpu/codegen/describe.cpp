@@ -6,9 +6,13 @@
 
 #include "llvm/Support/MemoryBuffer.h"
 
-#include <cpuid.h>
 #include <sched.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
+using girih::cpu::ByteDots;
+using girih::cpu::IsaTraits;
 using girih::machine::DescriptionAttr;
 using girih::machine::LevelAttr;
 
@@ -39,9 +43,11 @@ Figure cacheBytes(int level, int64_t assumed) {
 }
 
 Figure clockMhz() {
+#if defined(__x86_64__)
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (__get_cpuid(0x16, &a, &b, &c, &d) && (a & 0xffff) > 0)
     return {int64_t(a & 0xffff), "CPUID leaf 0x16"};
+#endif
   return {2500, "assumed"};
 }
 
@@ -49,6 +55,28 @@ Figure clockMhz() {
 girih::machine::UnitAttr bf16TileUnit(mlir::MLIRContext *context) {
   auto tile = girih::machine::TileAttr::get(context, 16, 16, 32);
   return girih::machine::UnitAttr::get(context, "matrix", "bf16", 512, 1, 52, 8, "CPUID amx-bf16", tile);
+}
+
+// Where one instruction does not do it, a sum of bytes is made of several; it is the same integer (microkernels/byte_dot.h).
+struct UnitRates {
+  int64_t productsPerLane, dotsPerCycle;
+  const char *fmaSource, *dotSource;
+};
+
+UnitRates ratesOf(ByteDots dots) {
+  switch (dots) {
+  case ByteDots::MultiplyAdd:
+    return {4, 1, "CPUID avx2, fma", "CPUID avx2"};
+  case ByteDots::Unsigned4:
+    return {4, 2, "CPUID avx512f", "CPUID avx512vnni"};
+  case ByteDots::Widening:
+    return {2, 1, "HWCAP asimd", "HWCAP asimd"};
+  case ByteDots::Signed4:
+    return {4, 2, "HWCAP asimd", "HWCAP asimddp"};
+  case ByteDots::Signed8:
+    return {8, 2, "HWCAP asimd", "HWCAP2 i8mm"};
+  }
+  return {};
 }
 
 int64_t numCores() {
@@ -59,11 +87,15 @@ int64_t numCores() {
 }  // namespace
 
 DescriptionAttr girih::cpu::describeMachine(mlir::MLIRContext *context, llvm::StringRef isa) {
-  const IsaTraits *traits = findIsa(isa);
-  bool wide = traits && traits->hasWideVectors;
-  int64_t lanes = wide ? 16 : 8;
-  Figure l1 = cacheBytes(1, 32 << 10), l2 = cacheBytes(2, 512 << 10), l3 = cacheBytes(3, 8 << 20);
-  int64_t cores = numCores();
+  const IsaTraits &traits = *findIsa(isa);
+  // Of another architecture's machine nothing can be read here.
+  bool isHere = isHostArchitecture(*traits.architecture);
+  auto read = [&](Figure figure, int64_t assumed) { return isHere ? figure : Figure{assumed, "assumed"}; };
+  constexpr int64_t kAssumedL2 = 512 << 10, kAssumedL3 = 8 << 20, kAssumedMhz = 2500, kAssumedCores = 4;
+  int64_t lanes = traits.registerLanes, l1Assumed = isHere ? 32 << 10 : 64 << 10;
+  Figure l1 = read(cacheBytes(1, l1Assumed), l1Assumed), l2 = read(cacheBytes(2, kAssumedL2), kAssumedL2);
+  Figure l3 = read(cacheBytes(3, kAssumedL3), kAssumedL3), clock = read(clockMhz(), kAssumedMhz);
+  int64_t cores = isHere ? numCores() : kAssumedCores;
   // Bytes a cycle: two loads of a vector from L1; the rates of L2, L3 and memory are assumed, not read.
   LevelAttr levels[] = {
       LevelAttr::get(context, "L1", l1.value, 2 * lanes * 4, 5, 1, l1.source),
@@ -71,16 +103,14 @@ DescriptionAttr girih::cpu::describeMachine(mlir::MLIRContext *context, llvm::St
       LevelAttr::get(context, "L3", l3.value, 10, 70, cores, l3.source),
       LevelAttr::get(context, "memory", int64_t(1) << 40, 5, 300, cores, "assumed: 13 GB/s a core at 2.6 GHz"),
   };
-  int64_t registers = wide ? 32 : 16;
-  // Without vpdpbusd a sum of bytes is made of several instructions; it is the same integer (microkernels/byte_dot.h).
+  UnitRates rates = ratesOf(traits.dots);
   llvm::SmallVector<girih::machine::UnitAttr> units = {
-      girih::machine::UnitAttr::get(context, "fma", "f32", lanes, 2, 4, registers,
-                                    wide ? "CPUID avx512f" : "CPUID avx2, fma"),
-      girih::machine::UnitAttr::get(context, "dot", "i8", lanes * 4, wide ? 2 : 1, 5, registers,
-                                    wide ? "CPUID avx512vnni" : "CPUID avx2"),
+      girih::machine::UnitAttr::get(context, "fma", "f32", lanes, 2, 4, traits.registers, rates.fmaSource),
+      girih::machine::UnitAttr::get(context, "dot", "i8", lanes * rates.productsPerLane, rates.dotsPerCycle, 5,
+                                    traits.registers, rates.dotSource),
   };
-  if (traits && traits->hasTiles)
+  if (traits.hasTiles)
     units.push_back(bf16TileUnit(context));
-  Figure clock = clockMhz();
-  return DescriptionAttr::get(context, ("x86-64 " + isa).str(), "cpu", cores, clock.value, 200, levels, units);
+  std::string name = (traits.architecture->machineName + llvm::Twine(" ") + isa).str();
+  return DescriptionAttr::get(context, name, "cpu", cores, clock.value, 200, levels, units);
 }

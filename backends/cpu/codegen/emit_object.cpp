@@ -21,18 +21,16 @@ namespace girih::cpu {
 
 namespace {
 
-constexpr const char *kTriple = "x86_64-unknown-linux-gnu";
-
 std::unique_ptr<llvm::TargetMachine> makeTargetMachine(const CpuTarget &target, std::string &error) {
   static std::once_flag once;
   std::call_once(once, [] {
-    LLVMInitializeX86TargetInfo();
-    LLVMInitializeX86Target();
-    LLVMInitializeX86TargetMC();
-    LLVMInitializeX86AsmPrinter();
-    LLVMInitializeX86AsmParser();
+    llvm::InitializeAllTargetInfos();
+    llvm::InitializeAllTargets();
+    llvm::InitializeAllTargetMCs();
+    llvm::InitializeAllAsmPrinters();
+    llvm::InitializeAllAsmParsers();
   });
-  llvm::Triple triple(kTriple);
+  llvm::Triple triple(target.triple);
   const llvm::Target *row = llvm::TargetRegistry::lookupTarget(triple, error);
   if (!row)
     return nullptr;
@@ -45,7 +43,7 @@ std::unique_ptr<llvm::TargetMachine> makeTargetMachine(const CpuTarget &target, 
 
 // Entries stay visible; all else is internal, so that nothing is kept or called through a table.
 void setAttributes(llvm::Module &module, const CpuTarget &target, const std::vector<std::string> &entries) {
-  bool hasWideVectors = findIsa(target.isa)->hasWideVectors;
+  std::string vectorBits = std::to_string(findIsa(target.isa)->registerLanes * 32);
   for (llvm::Function &function : module) {
     if (function.isDeclaration())
       continue;
@@ -54,8 +52,9 @@ void setAttributes(llvm::Module &module, const CpuTarget &target, const std::vec
     function.setDSOLocal(true);
     function.addFnAttr("target-cpu", target.llvmCpu);
     function.addFnAttr("target-features", target.llvmFeatures);
-    function.addFnAttr("prefer-vector-width", hasWideVectors ? "512" : "256");
-    function.addFnAttr("min-legal-vector-width", hasWideVectors ? "512" : "256");
+    function.addFnAttr("tune-cpu", target.tuneCpu);
+    function.addFnAttr("prefer-vector-width", vectorBits);
+    function.addFnAttr("min-legal-vector-width", vectorBits);
     function.addFnAttr("no-builtins");
     function.addFnAttr(llvm::Attribute::NoUnwind);
   }
@@ -99,8 +98,8 @@ Expected<std::vector<uint8_t>> emitObject(mlir::ModuleOp module, const CpuTarget
   std::string error;
   std::unique_ptr<llvm::TargetMachine> machine = makeTargetMachine(target, error);
   if (!machine)
-    return internalError("LLVM has no target " + std::string(kTriple) + ": " + error);
-  translated->setTargetTriple(llvm::Triple(kTriple));
+    return internalError("LLVM has no target " + target.triple + ": " + error);
+  translated->setTargetTriple(llvm::Triple(target.triple));
   translated->setDataLayout(machine->createDataLayout());
   setAttributes(*translated, target, entries);
   optimize(*translated, *machine);

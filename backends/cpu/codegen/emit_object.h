@@ -20,9 +20,10 @@ Expected<std::vector<uint8_t>> emitObject(mlir::ModuleOp module, const CpuTarget
                                           const std::vector<std::string> &entries, bool assembly = false);
 
 // Links one object with ld.lld into an ELF shared object. Fails: NotFound (no linker), Internal.
-Expected<std::vector<uint8_t>> linkImage(const std::vector<uint8_t> &object);
+Expected<std::vector<uint8_t>> linkImage(const std::vector<uint8_t> &object, const CpuTarget &target);
 
-// Internal when `image` has an undefined symbol (the message names it) or a relocation other than R_X86_64_RELATIVE.
-Status checkImage(const std::vector<uint8_t> &image);
+// Internal when `image` has an undefined symbol (the message names it) or a relocation other than the architecture's
+// relative one.
+Status checkImage(const std::vector<uint8_t> &image, const CpuTarget &target);
 
 }  // namespace girih::cpu

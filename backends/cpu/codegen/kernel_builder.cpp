@@ -119,10 +119,10 @@ void KernelBuilder::phase() {
   LLVM::FenceOp::create(b, loc, LLVM::AtomicOrdering::seq_cst, "singlethread");
 }
 
-Value KernelBuilder::pin(Value vector) {
+Value KernelBuilder::pin(Value vector, StringRef constraint) {
   auto kind = LLVM::TailCallKindAttr::get(b.getContext(), LLVM::TailCallKind::None);
   return LLVM::InlineAsmOp::create(b, loc, vector.getType(), ValueRange(vector), b.getStringAttr(""),
-                                   b.getStringAttr("=v,0"), b.getUnitAttr(), UnitAttr(), kind,
+                                   b.getStringAttr("=" + constraint + ",0"), b.getUnitAttr(), UnitAttr(), kind,
                                    LLVM::AsmDialectAttr(), ArrayAttr())
       .getRes();
 }

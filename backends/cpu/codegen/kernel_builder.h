@@ -62,8 +62,8 @@ public:
   // phase's registers.
   void phase();
   // The same vector, computed here and not later: LLVM would put arithmetic next to its use and keep its operands in
-  // registers until then. Requires: the vector fits one register.
-  mlir::Value pin(mlir::Value vector);
+  // registers until then. Requires: the vector fits one register, whose kind inline assembly calls `constraint`.
+  mlir::Value pin(mlir::Value vector, llvm::StringRef constraint);
   // Lanes 0 .. count-1, count an index; lanes at and after it are off.
   mlir::Value maskOf(mlir::Value count);
 

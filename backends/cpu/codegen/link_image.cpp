@@ -2,6 +2,9 @@
 // Object -> shared object by ld.lld, and the check that it needs nothing from outside.
 #include "backends/cpu/codegen/emit_object.h"
 
+#include "backends/cpu/codegen/backend.h"
+#include "backends/cpu/codegen/microkernels/isa_table.h"
+
 #include "llvm/Object/ELFObjectFile.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FileUtilities.h"
@@ -48,7 +51,7 @@ struct TemporaryFile {
 
 }  // namespace
 
-Expected<std::vector<uint8_t>> linkImage(const std::vector<uint8_t> &object) {
+Expected<std::vector<uint8_t>> linkImage(const std::vector<uint8_t> &object, const CpuTarget &target) {
   std::string linker = findLinker();
   if (linker.empty())
     return notFound("no ld.lld-22 or ld.lld on PATH nor in " GIRIH_LLVM_TOOLS_DIR "; install Debian package lld-22");
@@ -65,7 +68,8 @@ Expected<std::vector<uint8_t>> linkImage(const std::vector<uint8_t> &object) {
       return resourceExhausted("writing the object to " + input.path.str().str() + " failed; is the disk full?");
     }
   }
-  llvm::StringRef arguments[] = {linker,          "-m",           "elf_x86_64",        "-shared", "--no-undefined",
+  llvm::StringRef emulation = findIsa(target.isa)->architecture->emulation;
+  llvm::StringRef arguments[] = {linker,          "-m",           emulation,           "-shared", "--no-undefined",
                                  "-z",            "separate-code", "-z",               "now",     "-z",
                                  "text",          "--hash-style=both", "--build-id=none", "-s",   "-Bsymbolic",
                                  "-o",            output.path,    input.path};
@@ -85,7 +89,7 @@ Expected<std::vector<uint8_t>> linkImage(const std::vector<uint8_t> &object) {
   return bytes;
 }
 
-Status checkImage(const std::vector<uint8_t> &image) {
+Status checkImage(const std::vector<uint8_t> &image, const CpuTarget &target) {
   llvm::MemoryBufferRef buffer(llvm::StringRef(reinterpret_cast<const char *>(image.data()), image.size()), "step");
   auto file = llvm::object::ELFObjectFile<llvm::object::ELF64LE>::create(buffer);
   if (!file)
@@ -104,9 +108,9 @@ Status checkImage(const std::vector<uint8_t> &image) {
   }
   for (const llvm::object::SectionRef &section : static_cast<const llvm::object::ObjectFile &>(*file).dynamic_relocation_sections())
     for (const llvm::object::RelocationRef &relocation : section.relocations())
-      if (relocation.getType() != llvm::ELF::R_X86_64_RELATIVE)
+      if (uint32_t allowed = findIsa(target.isa)->architecture->relativeRelocation; relocation.getType() != allowed)
         return internalError("the step has a relocation of type " + std::to_string(relocation.getType()) +
-                             "; only R_X86_64_RELATIVE is allowed");
+                             "; only relative ones (" + std::to_string(allowed) + ") are allowed");
   return Status();
 }
 

@@ -66,10 +66,10 @@ FailureOr<TileShape> shapeOf(QMatmulOp op, const IsaTraits &isa) {
   if (shape.rows < 1 || columns < 1 || columns % kPanelColumns != 0 || shape.depth < 1 || shape.depth % kBlockDepth != 0)
     return op.emitOpError("has row_tile ") << shape.rows << ", column_tile " << columns << ", k_tile " << shape.depth
                                            << "; columns come in panels of 16, k in blocks of 32";
-  if (lanesOf(op, shape) > isa.laneVectors)
+  if (lanesOf(op, shape) > isa.laneVectors())
     return op.emitOpError("tile of ") << shape.rows << " rows x " << shape.panels << " panels needs "
                                       << lanesOf(op, shape) << " vectors of 16 lanes, " << isa.name << " holds "
-                                      << isa.laneVectors << "; reduce row_tile or column_tile";
+                                      << isa.laneVectors() << "; reduce row_tile or column_tile";
   return shape;
 }
 
@@ -240,7 +240,7 @@ struct LowerQMatmul : impl::LowerQMatmulBase<LowerQMatmul> {
   void runOnOperation() override {
     const IsaTraits *traits = findIsa(isa);
     if (!traits) {
-      getOperation().emitError("isa \"") << isa << "\" is not known; avx2 and avx512 are";
+      getOperation().emitError("isa \"") << isa << "\" is not known; " << isaNames() << " are";
       return signalPassFailure();
     }
     SmallVector<Operation *> ops;

@@ -29,8 +29,8 @@ AttentionGenerator::AttentionGenerator(KernelBuilder &k, const IsaTraits &isa, c
                                        const AttentionOperands &operands, int64_t maxTokens)
     : AttentionWalk(k, shape, operands, maxRowsOf(shape, maxTokens), shape.keyDim() * 4),
       elementBytes(shape.elementBytes()) {
-  blockTile = isa.laneVectors >= 32 ? 4 : 2;
-  rowTile = std::clamp<int64_t>((isa.laneVectors - blockTile - 2) / blockTile, 1, kLargestRowTile);
+  blockTile = isa.laneVectors() >= 32 ? 4 : 2;
+  rowTile = std::clamp<int64_t>((isa.laneVectors() - blockTile - 2) / blockTile, 1, kLargestRowTile);
   allocateFrame();
 }
 

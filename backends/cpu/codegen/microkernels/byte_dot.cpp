@@ -2,6 +2,8 @@
 // ByteDot: implementation.
 #include "backends/cpu/codegen/microkernels/byte_dot.h"
 
+#include "llvm/ADT/STLExtras.h"
+
 using namespace mlir;
 using namespace girih::weights;
 
@@ -12,27 +14,36 @@ Value ByteDot::call(StringRef intrinsic, Type result, ValueRange operands) {
   return LLVM::CallIntrinsicOp::create(k.b, k.loc, result, k.b.getStringAttr(intrinsic), operands).getResult(0);
 }
 
+VectorType ByteDot::integers(int64_t count, unsigned bits) { return VectorType::get(count, k.b.getIntegerType(bits)); }
+
 Value ByteDot::as(Value vector, int64_t count, unsigned bits) {
-  return LLVM::BitcastOp::create(k.b, k.loc, VectorType::get(count, k.b.getIntegerType(bits)), vector);
+  return LLVM::BitcastOp::create(k.b, k.loc, integers(count, bits), vector);
 }
 
-// 8 lanes of 16.
-Value ByteDot::half(Value vector, int64_t number) {
-  SmallVector<int64_t> lanes(kLanes / 2);
-  for (int64_t lane = 0; lane < kLanes / 2; ++lane)
-    lanes[lane] = number * kLanes / 2 + lane;
-  return vector::ShuffleOp::create(k.b, k.loc, vector, vector, lanes);
-}
-
-Value ByteDot::joined(Value first, Value second) {
-  SmallVector<int64_t> lanes(kLanes);
-  for (int64_t lane = 0; lane < kLanes; ++lane)
-    lanes[lane] = lane;
+Value ByteDot::shuffled(Value first, Value second, ArrayRef<int64_t> lanes) {
   return vector::ShuffleOp::create(k.b, k.loc, first, second, lanes);
 }
 
+Value ByteDot::part(Value lanes, int64_t number) {
+  if (numParts() == 1)
+    return lanes;
+  auto wanted = llvm::seq<int64_t>(number * isa.registerLanes, (number + 1) * isa.registerLanes);
+  return shuffled(lanes, lanes, llvm::to_vector(wanted));
+}
+
+Value ByteDot::joined(ArrayRef<Value> parts) {
+  if (parts.size() == 1)
+    return parts[0];
+  Value first = joined(parts.take_front(parts.size() / 2)), second = joined(parts.drop_front(parts.size() / 2));
+  int64_t count = 2 * cast<VectorType>(first.getType()).getNumElements();
+  return shuffled(first, second, llvm::to_vector(llvm::seq<int64_t>(0, count)));
+}
+
 Value ByteDot::pin(Value lanes) {
-  return isa.hasByteDot ? k.pin(lanes) : joined(k.pin(half(lanes, 0)), k.pin(half(lanes, 1)));
+  Registers parts;
+  for (int64_t number = 0; number < numParts(); ++number)
+    parts.push_back(pinPart(part(lanes, number)));
+  return joined(parts);
 }
 
 Value ByteDot::widened(Value words, int64_t odd, bool isSigned) {
@@ -47,7 +58,18 @@ Value ByteDot::widened(Value words, int64_t odd, bool isSigned) {
 }
 
 // ---- Operands ----
-Value ByteDot::codes(Value block, int64_t step) {
+int64_t ByteDot::excess() const {
+  switch (isa.dots) {
+  case ByteDots::MultiplyAdd:
+    return 0;
+  case ByteDots::Unsigned4:
+    return layout.codes == CodeType::S8 ? 128 : 0;
+  default:
+    return layout.codes == CodeType::U8 ? -128 : 0;
+  }
+}
+
+Value ByteDot::codesOf(Value block, int64_t step) {
   int64_t depth = step * 4;
   int64_t line = layout.codeOffsetBytes(0, depth);
   Value word = k.load(k.lanes(k.b.getI32Type()), k.at(block, line));
@@ -57,71 +79,116 @@ Value ByteDot::codes(Value block, int64_t step) {
       word = arith::ShRUIOp::create(k.b, k.loc, word, k.integer(word.getType(), shift));
     return arith::AndIOp::create(k.b, k.loc, word, every(0x0f));
   }
-  return flipsSign() ? arith::XOrIOp::create(k.b, k.loc, word, every(0x80)).getResult() : word;
+  // Plus or minus 128 are the same byte.
+  return excess() ? arith::XOrIOp::create(k.b, k.loc, word, every(0x80)).getResult() : word;
 }
 
-ByteDot::Registers ByteDot::operand(Value codes) {
-  if (isa.hasByteDot)
-    return {as(codes, 64, 8)};
-  if (isNarrow())
-    return {as(half(codes, 0), 32, 8), as(half(codes, 1), 32, 8)};
+ByteDot::Lanes ByteDot::codes(Value block, int64_t step) {
+  if (!isPaired)
+    return {codesOf(block, step)};
+  Value first = codesOf(block, step), second = codesOf(block, step + 1);
+  // 8 k of two columns a register: 4 k of both steps side by side, column after column.
+  SmallVector<int64_t> low, high;
+  for (int64_t column = 0; column < kLanes; ++column)
+    (column < kLanes / 2 ? low : high).append({column, kLanes + column});
+  return {shuffled(first, second, low), shuffled(first, second, high)};
+}
+
+ByteDot::Registers ByteDot::operand(const Lanes &codes) {
+  bool widens = isa.dots == ByteDots::MultiplyAdd && !isNarrow();
   Registers registers;
-  bool isSigned = layout.codes == CodeType::S8;
-  for (int64_t number : {0, 1})
-    for (int64_t odd : {0, 1})
-      registers.push_back(widened(as(half(codes, number), 16, 16), odd, isSigned));
+  for (Value lanes : codes)
+    for (int64_t number = 0; number < numParts(); ++number) {
+      Value bits = part(lanes, number);
+      if (!widens) {
+        registers.push_back(as(bits, isa.registerLanes * 4, 8));
+        continue;
+      }
+      for (int64_t odd : {0, 1})
+        registers.push_back(widened(as(bits, 16, 16), odd, layout.codes == CodeType::S8));
+    }
   return registers;
 }
 
-ByteDot::Registers ByteDot::activations(Value pointer) {
-  Value word = k.load(k.b.getI32Type(), pointer);
-  int64_t count = isa.hasByteDot ? kLanes : kLanes / 2;
-  Value all = vector::BroadcastOp::create(k.b, k.loc, VectorType::get(count, k.b.getI32Type()), word);
-  if (isa.hasByteDot)
-    return {as(all, 64, 8)};
-  if (isNarrow())
-    return {as(all, 32, 8)};
+ByteDot::Registers ByteDot::activations(ArrayRef<Value> pointers) {
+  if (isPaired) {
+    SmallVector<Value> rows;
+    for (Value pointer : pointers)
+      rows.push_back(k.load(k.b.getI64Type(), pointer, 4));
+    return {as(vector::FromElementsOp::create(k.b, k.loc, integers(2, 64), rows), 16, 8)};
+  }
+  Value word = k.load(k.b.getI32Type(), pointers[0]);
+  Value all = vector::BroadcastOp::create(k.b, k.loc, integers(isa.registerLanes, 32), word);
+  if (isa.dots != ByteDots::MultiplyAdd || isNarrow())
+    return {as(all, isa.registerLanes * 4, 8)};
   Value words = as(all, 16, 16);
   return {widened(words, 0, /*isSigned=*/true), widened(words, 1, /*isSigned=*/true)};
 }
 
 // ---- Sums ----
-ByteDot::Registers ByteDot::start(Value initial) {
-  if (isa.hasByteDot)
-    return {initial ? initial : k.integer(k.lanes(k.b.getI32Type()), 0)};
-  Value none = isNarrow() ? k.integer(VectorType::get(16, k.b.getIntegerType(16)), 0)
-                          : k.integer(VectorType::get(8, k.b.getI32Type()), 0);
-  return {none, none};
+ByteDot::Registers ByteDot::start(ArrayRef<Value> initial) {
+  if (isa.dots == ByteDots::Unsigned4)
+    return {initial[0] ? initial[0] : k.integer(k.lanes(k.b.getI32Type()), 0)};
+  bool isShort = isa.dots == ByteDots::MultiplyAdd && isNarrow();
+  Value none = k.integer(isShort ? integers(16, 16) : integers(isa.registerLanes, 32), 0);
+  return Registers(numParts() * rowsTogether(), none);
+}
+
+void ByteDot::multiplyAdd(Registers &sums, int64_t number, const Registers &weights, const Registers &activations) {
+  Type type = sums[number].getType();
+  auto add = [&](Value products) { sums[number] = k.add(sums[number], products); };
+  if (isNarrow())
+    return add(call("llvm.x86.avx2.pmadd.ub.sw", type, {weights[number], activations[0]}));
+  for (int64_t odd : {0, 1})
+    add(call("llvm.x86.avx2.pmadd.wd", type, {weights[number * 2 + odd], activations[odd]}));
+}
+
+// What sdot does, in four instructions.
+Value ByteDot::addWidened(Value sum, Value weights, Value activations) {
+  SmallVector<Value> products;
+  for (int64_t number : {0, 1}) {
+    auto half = llvm::to_vector(llvm::seq<int64_t>(number * 8, number * 8 + 8));
+    products.push_back(call("llvm.aarch64.neon.smull.v8i16", integers(8, 16),
+                            {shuffled(weights, weights, half), shuffled(activations, activations, half)}));
+  }
+  Value pairs = call("llvm.aarch64.neon.addp.v8i16", integers(8, 16), products);
+  return k.add(sum, call("llvm.aarch64.neon.saddlp.v4i32.v8i16", integers(4, 32), {pairs}));
 }
 
 void ByteDot::accumulate(Registers &sums, const Registers &weights, const Registers &activations) {
-  if (isa.hasByteDot) {
-    sums[0] = call("llvm.x86.avx512.vpdpbusd.512", sums[0].getType(), {sums[0], weights[0], activations[0]});
-    sums[0] = k.pin(sums[0]);  // or what a step loads waits in registers until the next one
-    return;
-  }
-  for (int64_t number : {0, 1}) {
-    Type type = sums[number].getType();
-    auto add = [&](Value products) { sums[number] = k.add(sums[number], products); };
-    if (isNarrow()) {
-      add(call("llvm.x86.avx2.pmadd.ub.sw", type, {weights[number], activations[0]}));
-    } else {
-      for (int64_t odd : {0, 1})
-        add(call("llvm.x86.avx2.pmadd.wd", type, {weights[number * 2 + odd], activations[odd]}));
-    }
-    sums[number] = k.pin(sums[number]);  // 16 registers hold the sums and one step, not the steps to come
+  for (size_t number = 0; number < sums.size(); ++number) {
+    Value &sum = sums[number];
+    Type type = sum.getType();
+    if (isa.dots == ByteDots::Unsigned4)
+      sum = call("llvm.x86.avx512.vpdpbusd.512", type, {sum, weights[number], activations[0]});
+    else if (isa.dots == ByteDots::MultiplyAdd)
+      multiplyAdd(sums, number, weights, activations);
+    else if (isPaired)
+      sum = call("llvm.aarch64.neon.smmla.v4i32.v16i8", type, {sum, activations[0], weights[number]});
+    else if (isa.dots == ByteDots::Widening)
+      sum = addWidened(sum, weights[number], activations[0]);
+    else
+      sum = call("llvm.aarch64.neon.sdot.v4i32.v16i8", type, {sum, weights[number], activations[0]});
+    sum = pinPart(sum);  // or what a step loads waits in registers until the next one
   }
 }
 
-Value ByteDot::total(const Registers &sums, Value initial) {
-  if (isa.hasByteDot)
-    return sums[0];
-  Registers halves = sums;
-  if (isNarrow())
-    for (Value &sum : halves)
-      sum = call("llvm.x86.avx2.pmadd.wd", VectorType::get(8, k.b.getI32Type()), {sum, k.integer(sum.getType(), 1)});
-  Value whole = joined(halves[0], halves[1]);
-  return initial ? k.add(whole, initial) : whole;
+ByteDot::Lanes ByteDot::total(const Registers &sums, ArrayRef<Value> initial) {
+  if (isa.dots == ByteDots::Unsigned4)
+    return {sums[0]};
+  Registers parts = sums;
+  if (isa.dots == ByteDots::MultiplyAdd && isNarrow())
+    for (Value &sum : parts)
+      sum = call("llvm.x86.avx2.pmadd.wd", integers(8, 32), {sum, k.integer(sum.getType(), 1)});
+  Lanes totals;
+  for (int64_t row = 0; row < rowsTogether(); ++row) {
+    // A pair's register holds (row 0 | row 1) of two columns each.
+    for (int64_t number = 0; isPaired && number < numParts(); ++number)
+      parts[number] = shuffled(sums[2 * number], sums[2 * number + 1], {2 * row, 2 * row + 1, 2 * row + 4, 2 * row + 5});
+    Value whole = joined(ArrayRef(parts).take_front(numParts()));
+    totals.push_back(initial[row] ? k.add(whole, initial[row]) : whole);
+  }
+  return totals;
 }
 
 }  // namespace girih::cpu

@@ -9,46 +9,66 @@
 namespace girih::cpu {
 
 // A step is 4 consecutive k. Every sum is the exact integer, so which instructions make it cannot be seen in a result:
-//   with vpdpbusd: unsigned weight codes (signed ones plus 128), one instruction a step, i32 lanes;
-//   u4 codes without it: vpmaddubsw, whose i16 sums of 16 k stay below 15 * 127 * 16 / 2 = 15240;
-//   u8 and s8 codes without it: even and odd bytes widened, vpmaddwd, since vpmaddubsw would saturate.
+//   vpdpbusd: unsigned weight codes (signed ones plus 128), one instruction a step, i32 lanes;
+//   vpmaddubsw, of u4 codes alone: its i16 sums of 16 k stay below 15 * 127 * 16 / 2 = 15240;
+//   vpmaddwd, of u8 and s8 codes, whose even and odd bytes are widened, since vpmaddubsw would saturate;
+//   sdot, smmla: signed weight codes (u8 ones less 128);
+//   smull, addp, sadalp: the same, by i16 sums of two products, at most 2 * 128 * 127 = 32512.
+// By smmla two rows share a sum (`pairsRows`), and two steps are one: 8 k of 2 columns lie in one register.
 class ByteDot {
 public:
-  using Registers = llvm::SmallVector<mlir::Value, 4>;
+  using Registers = llvm::SmallVector<mlir::Value, 8>;
+  using Lanes = llvm::SmallVector<mlir::Value, 2>;  // vector<16x...>: one a row, or one a step
 
   // Requires: !layout.hasFloatCodes().
   ByteDot(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa)
       : k(k), layout(layout), isa(isa) {}
 
-  // vector<16xi32>: the codes of step `step` (0..7) of a packed block, one a byte, as `operand` wants them.
-  mlir::Value codes(mlir::Value block, int64_t step);
+  // Whether rows are multiplied by twos from here on: worth it where codes are put in order once for many rows.
+  void pairRows(bool wanted) { isPaired = wanted && isa.dots == ByteDots::Signed8; }
+  int64_t rowsTogether() const { return isPaired ? 2 : 1; }
+  int64_t stepsTogether() const { return isPaired ? 2 : 1; }
+
+  // vector<16xi32> a step: the codes of steps `step`, ... (0..7, stepsTogether of them) of a packed block, in the order
+  // that `operand` wants them.
+  Lanes codes(mlir::Value block, int64_t step);
   // What each of those codes is too large by.
-  int64_t codeOffset() const { return layout.codeOffset + (flipsSign() ? 128 : 0); }
+  int64_t codeOffset() const { return layout.codeOffset + excess(); }
 
-  Registers operand(mlir::Value codes);
-  // 4 activation codes of one row, for all columns.
-  Registers activations(mlir::Value pointer);
+  Registers operand(const Lanes &codes);
+  // The activation codes of stepsTogether steps of rowsTogether rows, for all columns.
+  Registers activations(llvm::ArrayRef<mlir::Value> pointers);
 
-  // `initial`, vector<16xi32> or null, is given to both and counted once.
-  Registers start(mlir::Value initial);
+  // `initial`, a vector<16xi32> or null for each row together, is given to both and counted once.
+  Registers start(llvm::ArrayRef<mlir::Value> initial);
   void accumulate(Registers &sums, const Registers &weights, const Registers &activations);
-  mlir::Value total(const Registers &sums, mlir::Value initial);
+  Lanes total(const Registers &sums, llvm::ArrayRef<mlir::Value> initial);
   // The same vector of 16 lanes, computed here and not later (KernelBuilder::pin), in as many registers as it takes.
   mlir::Value pin(mlir::Value lanes);
 
 private:
-  bool flipsSign() const { return isa.hasByteDot && layout.codes == weights::CodeType::S8; }
+  // What the ISA's rule of signs adds to every code.
+  int64_t excess() const;
   bool isNarrow() const { return layout.codes == weights::CodeType::U4; }
+  int64_t numParts() const { return kLanes / isa.registerLanes; }
+  mlir::Value codesOf(mlir::Value block, int64_t step);
   mlir::Value call(llvm::StringRef intrinsic, mlir::Type result, mlir::ValueRange operands);
+  mlir::VectorType integers(int64_t count, unsigned bits);
   mlir::Value as(mlir::Value vector, int64_t count, unsigned bits);
-  mlir::Value half(mlir::Value vector, int64_t number);
-  mlir::Value joined(mlir::Value first, mlir::Value second);
+  mlir::Value shuffled(mlir::Value first, mlir::Value second, llvm::ArrayRef<int64_t> lanes);
+  // A register's lanes of 16, and 16 lanes of as many registers as it takes.
+  mlir::Value part(mlir::Value lanes, int64_t number);
+  mlir::Value joined(llvm::ArrayRef<mlir::Value> parts);
+  mlir::Value pinPart(mlir::Value part) { return k.pin(part, isa.architecture->vectorConstraint); }
   // Even (0) or odd (1) bytes of each 16-bit lane, widened.
   mlir::Value widened(mlir::Value words, int64_t odd, bool isSigned);
+  void multiplyAdd(Registers &sums, int64_t number, const Registers &weights, const Registers &activations);
+  mlir::Value addWidened(mlir::Value sum, mlir::Value weights, mlir::Value activations);
 
   KernelBuilder &k;
   const weights::PackedLayout &layout;
   const IsaTraits &isa;
+  bool isPaired = false;
 };
 
 }  // namespace girih::cpu

@@ -65,30 +65,36 @@ void DotGenerator::addHalf(const Source &source, const Rows &rows, int64_t panel
 
 void DotGenerator::multiplyBlock(const Source &source, const Rows &rows, int64_t firstPanel, int64_t numPanels,
                                  int64_t panels, Accumulators &sums) {
+  // Rows by groups that are multiplied together; one that is left over is multiplied twice.
+  int64_t together = dot.rowsTogether(), numGroups = llvm::divideCeil(rows.count, together);
+  auto rowAt = [&](int64_t row) { return k.at(rows.x, k.mul(rows.stride, std::min(row, rows.count - 1))); };
   for (int64_t half = 0; half < kHalves; ++half) {
     k.phase();
     SmallVector<Value> starts;
     SmallVector<ByteDot::Registers> products;
-    for (int64_t row = 0; row < rows.count; ++row) {
-      starts.push_back(startOf(k.at(rows.x, k.mul(rows.stride, row)), half));
-      products.append(numPanels, dot.start(starts.back()));
+    for (int64_t group = 0; group < numGroups; ++group) {
+      for (int64_t row = group * together; row < (group + 1) * together; ++row)
+        starts.push_back(startOf(rowAt(row), half));
+      products.append(numPanels, dot.start(ArrayRef(starts).take_back(together)));
     }
-    for (int64_t step = half * kStepsPerHalf; step < (half + 1) * kStepsPerHalf; ++step) {
+    for (int64_t step = half * kStepsPerHalf; step < (half + 1) * kStepsPerHalf; step += dot.stepsTogether()) {
       SmallVector<ByteDot::Registers> codes;
       for (int64_t panel = 0; panel < numPanels; ++panel)
-        codes.push_back(source.codes(firstPanel + panel, step));
-      for (int64_t row = 0; row < rows.count; ++row) {
-        Value x = k.at(k.at(rows.x, k.mul(rows.stride, row)), kActivationCodes + step * 4);
-        ByteDot::Registers activations = dot.activations(x);
+        codes.push_back(dot.operand(source.codes(firstPanel + panel, step)));
+      for (int64_t group = 0; group < numGroups; ++group) {
+        SmallVector<Value> pointers;
+        for (int64_t row = group * together; row < (group + 1) * together; ++row)
+          pointers.push_back(k.at(rowAt(row), kActivationCodes + step * 4));
+        ByteDot::Registers activations = dot.activations(pointers);
         for (int64_t panel = 0; panel < numPanels; ++panel)
-          dot.accumulate(products[row * numPanels + panel], codes[panel], activations);
+          dot.accumulate(products[group * numPanels + panel], codes[panel], activations);
       }
     }
     k.phase();
     for (int64_t panel = 0; panel < numPanels; ++panel) {
       SmallVector<Value> totals;
-      for (int64_t row = 0; row < rows.count; ++row)
-        totals.push_back(dot.total(products[row * numPanels + panel], starts[row]));
+      for (int64_t group = 0; group < numGroups; ++group)
+        totals.append(dot.total(products[group * numPanels + panel], ArrayRef(starts).slice(group * together, together)));
       addHalf(source, rows, firstPanel + panel, half, totals, panels, sums);
     }
   }
@@ -111,9 +117,7 @@ void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, 
     Accumulators inner(carried);
     prefetchAhead(weights, block, columns, tile.depth);
     Value packed = k.at(weights, k.mul(block, layout.blockBytes()));
-    auto codes = [&](int64_t panel, int64_t step) {
-      return dot.operand(dot.codes(k.at(packed, panel * panelBytes), step));
-    };
+    auto codes = [&](int64_t panel, int64_t step) { return dot.codes(k.at(packed, panel * panelBytes), step); };
     auto scale = [&](int64_t panel, int64_t group) {
       int64_t at = panel * panelBytes + layout.scaleOffsetBytes(0, group * layout.groupSize);
       return loadScale(layout.scales, k.at(packed, at));
@@ -137,6 +141,7 @@ void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, 
 void DotGenerator::emitPanel(const TileOperands &tile, Value scratch) {
   int64_t numBlocks = llvm::divideCeil(tile.depth, kBlockDepth), blocksPerPass = shape.depth / kBlockDepth;
   auto many = [&] {
+    dot.pairRows(true);
     forColumns(tile, [&](const Columns &columns) {
       auto pass = [&](Value firstBlock, int64_t count) {
         unpackPanels(panelAddress(tile, columns), columns.panels, tile.depth, firstBlock, count, scratch);
@@ -155,6 +160,7 @@ void DotGenerator::emitPanel(const TileOperands &tile, Value scratch) {
       if (numBlocks % blocksPerPass != 0)
         pass(k.index(full * blocksPerPass), numBlocks % blocksPerPass);
     });
+    dot.pairRows(false);
   };
   k.when(k.less(tile.numRows, k.index(kFewRows + 1)), [&] {
     TileShape whole = shape;
@@ -173,8 +179,9 @@ void DotGenerator::unpackPanels(Value weights, int64_t panels, int64_t panelDept
     auto line = [&](int64_t number, int64_t panel) { return k.at(target, (number * panels + panel) * kLineBytes); };
     for (int64_t panel = 0; panel < panels; ++panel) {
       Value packed = k.at(source, panel * layout.panelBytes(panelDepth));
-      for (int64_t step = 0; step < kStepsPerBlock; ++step)
-        k.store(dot.codes(packed, step), line(step, panel), kLineBytes);
+      for (int64_t step = 0; step < kStepsPerBlock; step += dot.stepsTogether())
+        for (auto [number, codes] : llvm::enumerate(dot.codes(packed, step)))
+          k.store(codes, line(step + int64_t(number), panel), kLineBytes);
       for (int64_t group = 0; group < layout.numGroups(); ++group) {
         int64_t at = group * layout.groupSize;
         Value scale = loadScale(layout.scales, k.at(packed, layout.scaleOffsetBytes(0, at)));
@@ -203,7 +210,10 @@ void DotGenerator::panelTile(const TileOperands &tile, const Columns &columns, V
       return k.load(type, k.at(unpacked, (number * panels + panel) * kLineBytes), kLineBytes);
     };
     auto codes = [&](int64_t panel, int64_t step) {
-      return dot.operand(line(k.lanes(k.b.getI32Type()), step, panel));
+      ByteDot::Lanes lanes;
+      for (int64_t number = 0; number < dot.stepsTogether(); ++number)
+        lanes.push_back(line(k.lanes(k.b.getI32Type()), step + number, panel));
+      return lanes;
     };
     auto scale = [&](int64_t panel, int64_t group) { return line(k.lanesF32(), kStepsPerBlock + group, panel); };
     auto min = [&](int64_t panel, int64_t group) {

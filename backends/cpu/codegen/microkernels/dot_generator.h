@@ -26,7 +26,7 @@ public:
 private:
   // Where a block's weights come from: the packed panels, or the scratch that they were taken apart into.
   struct Source {
-    llvm::function_ref<ByteDot::Registers(int64_t panel, int64_t step)> codes;
+    llvm::function_ref<ByteDot::Lanes(int64_t panel, int64_t step)> codes;  // from `step` on, stepsTogether
     llvm::function_ref<mlir::Value(int64_t panel, int64_t group)> scale, min;  // vector<16xf32>
   };
   struct Rows {
