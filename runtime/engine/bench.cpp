@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Raw speed of a program's steps: prefill and decode, each at a given depth of context, as llama-bench does.
 #include "runtime/engine/engine.h"
-#include "runtime/kv/block_pool.h"
+#include "runtime/kv/block_cache.h"
 #include "runtime/program/executor.h"
 
 #include <algorithm>

@@ -4,8 +4,10 @@
 
 #include "runtime/abi/step.h"
 #include "runtime/engine/scheduler.h"
+#include "runtime/engine/step_pacer.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <condition_variable>
 #include <limits>
@@ -20,8 +22,15 @@ constexpr uint64_t kDefaultKvBytes = uint64_t{1} << 30;
 constexpr uint32_t kDefaultFullSequences = 4;
 constexpr uint64_t kMaxKvBlocks = uint64_t{1} << 26; // a slot, block * 16 + offset, must fit 31 bits
 
+constexpr double kWeightOfLastRate = 0.1; // of the moving average of tokens a second
+
 double secondsBetween(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
+}
+
+kv::CacheTime cacheTimeOf(Clock::time_point time) {
+  return static_cast<kv::CacheTime>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count());
 }
 
 // What the options come to for this program.
@@ -76,10 +85,11 @@ public:
   StepEngine(std::unique_ptr<program::Executor> newExecutor, const EngineOptions &options,
              const Bounds &bounds)
       : executor(std::move(newExecutor)), bounds(bounds), maxQueued(options.maxQueued),
+        maxQueuedTokens(options.maxQueuedTokens), cacheRoot(kv::rootKey(cacheFacts())),
         scheduler({bounds.maxSequences, executor->program().model().recompute}, bounds.numKvBlocks),
         batch(bounds.maxTokensPerStep, bounds.maxSequences, executor->program().model().maxLogitRows,
               kv::numBlocksFor(bounds.contextTokens)),
-        sampler(executor->program().model().vocabSize) {
+        sampler(executor->program().model().vocabSize), pacer(options.maxSlowdown, bounds.maxTokensPerStep) {
     counters.numKvBlocks = bounds.numKvBlocks;
     thread = std::thread([this] { loop(); });
   }
@@ -95,35 +105,53 @@ public:
   Expected<RequestId> submit(Request request, std::shared_ptr<Listener> listener) override;
   void cancel(RequestId id) override;
   EngineStats stats() const override;
+  EngineLoad load() const override;
+  void clearCache() override;
   const program::Program &program() const override { return executor->program(); }
   const program::Executable &executable() const override { return executor->executable(); }
   int32_t numThreads() const override { return static_cast<int32_t>(executor->numThreads()); }
   uint32_t contextTokens() const override { return bounds.contextTokens; }
 
 private:
+  kv::CacheFacts cacheFacts() const {
+    const program::Tables &tables = executor->program().tables();
+    return {tables.digest, tables.model.numerics, executor->executable().isa, tables.model.kvType};
+  }
   Status checkRequest(const Request &request) const;
+  Status checkRoom(uint64_t numPromptTokens) const;
   void loop();
+  void endOverdue();
+  void start(Sequence &sequence, Clock::time_point now);
+  void showCounts();
   bool takeCommands();
   void step();
   void finishRow(Sequence &sequence, uint32_t firstRow, Clock::time_point now);
   void reportRows(Sequence &sequence, uint32_t firstRow);
   Expected<bool> sampleToken(Sequence &sequence, std::span<float> logits, Clock::time_point now);
   void finish(RequestId id, FinishReason reason, Status status);
-  void countStep(std::span<Sequence *const> planned, double seconds);
+  void countStep(size_t numSequences, double seconds);
 
   std::unique_ptr<program::Executor> executor;
   const Bounds bounds;
   const uint32_t maxQueued;
+  const uint64_t maxQueuedTokens;
+  const kv::ContentKey cacheRoot;
 
   // The engine thread's own.
   Scheduler scheduler;
   program::StepBatch batch;
   Sampler sampler;
+  StepPacer pacer;
+  uint32_t numWithDeadline = 0;
+  std::vector<RequestId> overdue;
   std::vector<float> logprobs;  // of prompt tokens of one chunk
   std::vector<float> ownLogits; // a row before the penalty
   std::vector<std::unique_ptr<Sequence>> takenSequences;
   std::vector<RequestId> takenCancels;
   bool isLeaving = false;
+  Clock::time_point busySince;
+
+  std::atomic<RequestId> lastId = 0;
 
   // Shared, under the mutex.
   mutable std::mutex mutex;
@@ -131,7 +159,8 @@ private:
   std::vector<std::unique_ptr<Sequence>> newSequences;
   std::vector<RequestId> newCancels;
   bool isStopping = false;
-  RequestId lastId = 0;
+  bool wantsClearCache = false;
+  double tokensPerSecond = 0.0;
   uint64_t numUnfinished = 0;
   EngineStats counters;
 
@@ -158,26 +187,60 @@ Status StepEngine::checkRequest(const Request &request) const {
     return invalidArgument(std::to_string(request.numTopLogprobs) +
                            " top log-probabilities are asked for; at most " +
                            std::to_string(std::min(kMaxTopLogprobs, model.vocabSize)) + " are given");
+  if (request.client >= kMaxClients || request.clientWeight < 1 || request.clientWeight > 1000)
+    return invalidArgument("client " + std::to_string(request.client) + " of weight " +
+                           std::to_string(request.clientWeight) + "; clients are numbered below " +
+                           std::to_string(kMaxClients) + " and weigh 1 to 1000");
+  if (request.keepSeconds > kMaxKeepSeconds)
+    return invalidArgument("its KV is to be kept for " + std::to_string(request.keepSeconds) +
+                           " seconds; at most " + std::to_string(kMaxKeepSeconds) + " are granted");
   return checkSampling(request.sampling);
 }
 
-Expected<RequestId> StepEngine::submit(Request request, std::shared_ptr<Listener> listener) {
-  GIRIH_TRY(checkRequest(request));
-  std::unique_lock lock(mutex);
-  if (isStopping)
-    return unavailable("the engine is shutting down");
+// Requires: `mutex` is held.
+Status StepEngine::checkRoom(uint64_t numPromptTokens) const {
   if (numUnfinished >= uint64_t{bounds.maxSequences} + maxQueued)
     return resourceExhausted(std::to_string(numUnfinished) + " requests run or wait, the queue holds " +
                              std::to_string(maxQueued) + " beside " + std::to_string(bounds.maxSequences) +
                              " running; try again later");
+  // An empty queue takes any prompt, or a long one could never be answered.
+  uint64_t numQueued = counters.numQueuedTokens;
+  if (maxQueuedTokens > 0 && numQueued > 0 && numQueued + numPromptTokens > maxQueuedTokens)
+    return resourceExhausted("prompts of " + std::to_string(numQueued) + " tokens wait, this one has " +
+                             std::to_string(numPromptTokens) + ", the queue holds " +
+                             std::to_string(maxQueuedTokens) + "; try again later");
+  return {};
+}
+
+Expected<RequestId> StepEngine::submit(Request request, std::shared_ptr<Listener> listener) {
+  GIRIH_TRY(checkRequest(request));
+  {
+    std::lock_guard lock(mutex);
+    if (Status status = checkRoom(request.promptTokens.size()); !status.isOk()) {
+      ++counters.numRefused;
+      return status;
+    }
+  }
+  // Outside the lock: this reads the whole prompt.
+  kv::ContentKey root = kv::saltedKey(cacheRoot, request.cacheSalt);
   RequestId id = ++lastId;
-  ++numUnfinished;
-  counters.numPromptTokens += request.promptTokens.size();
-  newSequences.push_back(std::make_unique<Sequence>(id, std::move(request), std::move(listener),
-                                                    executor->program().model().vocabSize,
-                                                    bounds.contextTokens));
-  newSequences.back()->submitted = Clock::now();
-  lock.unlock();
+  auto sequence =
+      std::make_unique<Sequence>(id, std::move(request), std::move(listener),
+                                 executor->program().model().vocabSize, bounds.contextTokens, root);
+  sequence->submitted = Clock::now();
+  {
+    std::lock_guard lock(mutex);
+    if (isStopping)
+      return unavailable("the engine is shutting down");
+    if (Status status = checkRoom(sequence->numPrompt); !status.isOk()) {
+      ++counters.numRefused;
+      return status;
+    }
+    ++numUnfinished;
+    counters.numPromptTokens += sequence->numPrompt;
+    counters.numQueuedTokens += sequence->numPrompt;
+    newSequences.push_back(std::move(sequence));
+  }
   wake.notify_one();
   return id;
 }
@@ -197,6 +260,19 @@ EngineStats StepEngine::stats() const {
   return result;
 }
 
+EngineLoad StepEngine::load() const {
+  std::lock_guard lock(mutex);
+  return {static_cast<uint32_t>(numUnfinished), counters.numQueuedTokens, tokensPerSecond};
+}
+
+void StepEngine::clearCache() {
+  {
+    std::lock_guard lock(mutex);
+    wantsClearCache = true;
+  }
+  wake.notify_one();
+}
+
 void StepEngine::loop() {
   ::pthread_setname_np(::pthread_self(), "girih-engine");
   while (takeCommands())
@@ -208,42 +284,71 @@ void StepEngine::loop() {
 
 // Waits for something to do. False: the engine ends.
 bool StepEngine::takeCommands() {
+  bool clears = false;
   {
     std::unique_lock lock(mutex);
-    counters.numRunning = scheduler.numRunning();
-    counters.numWaiting = scheduler.numWaiting();
-    counters.numKvBlocksUsed = scheduler.pool().numUsed();
-    wake.wait(lock, [&] {
-      return isStopping || !newSequences.empty() || !newCancels.empty() || !scheduler.isIdle();
-    });
+    showCounts();
+    if (scheduler.isIdle() && newSequences.empty() && newCancels.empty()) {
+      wake.wait(lock, [&] {
+        return isStopping || wantsClearCache || !newSequences.empty() || !newCancels.empty();
+      });
+      busySince = Clock::now();
+    }
     takenSequences.swap(newSequences);
     takenCancels.swap(newCancels);
+    clears = std::exchange(wantsClearCache, false);
     isLeaving = isStopping;
   }
-  for (std::unique_ptr<Sequence> &sequence : takenSequences)
+  for (std::unique_ptr<Sequence> &sequence : takenSequences) {
+    numWithDeadline += sequence->request.deadline.has_value();
     scheduler.add(std::move(sequence));
+  }
   for (RequestId id : takenCancels)
     finish(id, FinishReason::Cancelled, cancelled("the request was cancelled"));
   takenSequences.clear();
   takenCancels.clear();
+  if (clears)
+    scheduler.clearCache();
+  endOverdue();
   return !isLeaving;
 }
 
+void StepEngine::endOverdue() {
+  if (numWithDeadline == 0)
+    return;
+  overdue.clear();
+  scheduler.collectOverdue(Clock::now(), overdue);
+  for (RequestId id : overdue)
+    finish(id, FinishReason::Expired, unavailable("the request's deadline passed before it was answered"));
+}
+
+void StepEngine::start(Sequence &sequence, Clock::time_point now) {
+  sequence.hasStarted = true;
+  sequence.started = now;
+  sequence.usage.queueSeconds = secondsBetween(sequence.submitted, now);
+  std::lock_guard lock(mutex);
+  counters.numQueuedTokens -= sequence.numPrompt;
+  counters.queueTime.observe(sequence.usage.queueSeconds);
+}
+
 void StepEngine::step() {
-  std::span<Sequence *const> planned = scheduler.plan(batch);
+  StepTerms terms;
+  terms.now = cacheTimeOf(Clock::now());
+  terms.maxPromptTokens = pacer.promptTokensBeside(scheduler.numGenerating());
+  std::span<Sequence *const> planned = scheduler.plan(batch, terms);
   if (planned.empty())
     return;
   Clock::time_point begin = Clock::now();
+  uint32_t numGenerating = 0;
   for (Sequence *sequence : planned) {
-    if (sequence->hasStarted)
-      continue;
-    sequence->hasStarted = true;
-    sequence->started = begin;
-    sequence->usage.queueSeconds = secondsBetween(sequence->submitted, begin);
+    numGenerating += sequence->numPlanned == 1;
+    if (!sequence->hasStarted)
+      start(*sequence, begin);
   }
   Status status = executor->run(batch);
   Clock::time_point end = Clock::now();
-  countStep(planned, secondsBetween(begin, end));
+  pacer.observe(numGenerating, batch.numTokens() - numGenerating, secondsBetween(begin, end));
+  countStep(planned.size(), secondsBetween(begin, end));
   uint32_t firstRow = 0;
   for (Sequence *sequence : planned) {
     uint32_t numRows = sequence->numRows;
@@ -258,9 +363,7 @@ void StepEngine::step() {
 // What one sequence got from the step; the sequence may be gone afterwards.
 void StepEngine::finishRow(Sequence &sequence, uint32_t firstRow, Clock::time_point now) {
   reportRows(sequence, firstRow);
-  // Without a cache "cached" means: everything asked of these tokens was answered.
-  sequence.numCached =
-      executor->program().model().recompute ? sequence.numPlanned : sequence.numCached + sequence.numPlanned;
+  scheduler.advance(sequence);
   if (sequence.numPending() > 0)
     return;
   if (!sequence.wantsToken())
@@ -321,6 +424,14 @@ Expected<bool> StepEngine::sampleToken(Sequence &sequence, std::span<float> logi
     sequence.firstToken = now;
     sequence.usage.prefillSeconds = secondsBetween(sequence.started, now);
   }
+  {
+    std::lock_guard lock(mutex);
+    if (sequence.usage.numOutputTokens == 0)
+      counters.firstToken.observe(secondsBetween(sequence.submitted, now));
+    else
+      counters.interToken.observe(secondsBetween(sequence.lastToken, now));
+  }
+  sequence.lastToken = now;
   const std::vector<int32_t> &stops = request.stopTokens;
   if (!request.ignoreStop && std::find(stops.begin(), stops.end(), result.token) != stops.end())
     return true;
@@ -337,6 +448,7 @@ void StepEngine::finish(RequestId id, FinishReason reason, Status status) {
     return; // cancelled after its end
   Usage &usage = sequence->usage;
   usage.numPromptTokens = sequence->numPrompt;
+  numWithDeadline -= sequence->request.deadline.has_value();
   if (usage.numOutputTokens > 0)
     usage.decodeSeconds = secondsBetween(sequence->firstToken, Clock::now());
   else if (sequence->hasStarted)
@@ -346,28 +458,42 @@ void StepEngine::finish(RequestId id, FinishReason reason, Status status) {
     --numUnfinished;
     ++counters.numRequestsFinished[static_cast<size_t>(reason)];
     counters.numOutputTokens += usage.numOutputTokens;
+    counters.numCachedTokens += usage.numCachedTokens;
+    counters.wholeTime.observe(secondsBetween(sequence->submitted, Clock::now()));
+    if (!sequence->hasStarted)
+      counters.numQueuedTokens -= sequence->numPrompt;
     // So that whoever hears of the end finds the blocks free.
-    counters.numRunning = scheduler.numRunning();
-    counters.numWaiting = scheduler.numWaiting();
-    counters.numKvBlocksUsed = scheduler.pool().numUsed();
+    showCounts();
   }
   sequence->listener->onFinish(id, reason, usage, status);
 }
 
-void StepEngine::countStep(std::span<Sequence *const> planned, double seconds) {
-  uint32_t numTokens = batch.numTokens();
-  std::lock_guard lock(mutex);
-  ++counters.numSteps;
-  counters.numSharedSteps += planned.size() > 1;
-  counters.numTokensEvaluated += numTokens;
-  counters.numPreemptions = scheduler.numPreemptions();
-  size_t bucket = static_cast<size_t>(std::bit_width(numTokens)) - 1;
-  ++counters.stepTokenBuckets[std::min(bucket, counters.stepTokenBuckets.size() - 1)];
-  counters.maxSequencesInStep = std::max(counters.maxSequencesInStep, static_cast<uint32_t>(planned.size()));
+// Requires: `mutex` is held.
+void StepEngine::showCounts() {
   counters.numRunning = scheduler.numRunning();
   counters.numWaiting = scheduler.numWaiting();
-  counters.numKvBlocksUsed = scheduler.pool().numUsed();
+  counters.numPreemptions = scheduler.numPreemptions();
+  counters.numKvBlocksUsed = scheduler.cache().numHeld();
+  counters.numKvBlocksCached = scheduler.cache().numIdle();
+  counters.numEvictions = scheduler.cache().numEvictions();
+}
+
+void StepEngine::countStep(size_t numSequences, double seconds) {
+  uint32_t numTokens = batch.numTokens();
+  Clock::time_point now = Clock::now();
+  std::lock_guard lock(mutex);
+  ++counters.numSteps;
+  counters.numSharedSteps += numSequences > 1;
+  counters.numTokensEvaluated += numTokens;
+  size_t bucket = static_cast<size_t>(std::bit_width(numTokens)) - 1;
+  ++counters.stepTokenBuckets[std::min(bucket, counters.stepTokenBuckets.size() - 1)];
+  counters.maxSequencesInStep = std::max(counters.maxSequencesInStep, static_cast<uint32_t>(numSequences));
   counters.stepSeconds += seconds;
+  counters.busySeconds += secondsBetween(busySince, now);
+  double rate = numTokens / secondsBetween(busySince, now);
+  tokensPerSecond += (tokensPerSecond == 0.0 ? 1.0 : kWeightOfLastRate) * (rate - tokensPerSecond);
+  busySince = now;
+  showCounts();
 }
 
 } // namespace

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Engine: generates tokens for many sequences at once; they share steps, first come first served.
+// Engine: generates tokens for many sequences at once; they share steps and what the cache has of their prompts.
 #pragma once
 
 #include "runtime/base/expected.h"
+#include "runtime/engine/latency_histogram.h"
 #include "runtime/engine/sampler.h"
 #include "runtime/program/program.h"
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -24,9 +26,16 @@ struct EngineOptions {
   uint32_t maxContextTokens = 0; // 0: the program's own bound (most positions of one sequence)
   uint64_t kvBytes = 0;          // size of the KV pool; 0: 4 sequences of full context, at most 1 GiB
   uint32_t maxQueued = 1024;     // requests that may wait; more are refused
+  uint64_t maxQueuedTokens = 0;  // prompt tokens of those that wait; more are refused; 0: no bound
+  // A step with prompts in it may take so many times what its generating sequences take alone: prompts are cut
+  // so that streams do not pause. 0: no bound.
+  double maxSlowdown = 2.5;
 };
 
 using RequestId = uint64_t;
+using Clock = std::chrono::steady_clock;
+// Requests name their client by a number below this one.
+inline constexpr uint32_t kMaxClients = 4096;
 inline constexpr uint32_t kUntilContextEnds = ~uint32_t{0};
 
 struct Request {
@@ -39,7 +48,15 @@ struct Request {
   bool wantPromptLogprobs = false; // onPromptLogprobs for every prompt token but the first
   bool wantLogprobs = false;       // fills TokenResult::logprob
   uint32_t numTopLogprobs = 0;     // fills TokenResult::top; implies wantLogprobs; at most kMaxTopLogprobs
+
+  uint32_t client = 0;       // on whose behalf: steps and the cache are shared fairly between clients
+  uint32_t clientWeight = 1; // how many times its part of the steps; 1 to 1000
+  int32_t priority = 0;      // higher goes first and may take a lower one's place; granted, not claimed
+  std::string cacheSalt;     // only requests with the same salt find each other's KV
+  uint32_t keepSeconds = 0;  // its KV counts as used until so long after its end; at most kMaxKeepSeconds
+  std::optional<Clock::time_point> deadline; // ends with Expired where it has not ended by then
 };
+inline constexpr uint32_t kMaxKeepSeconds = 30 * 24 * 3600;
 inline constexpr uint32_t kMaxTopLogprobs = 20;
 
 struct TokenResult {
@@ -53,10 +70,13 @@ enum class FinishReason {
   Length,    // maxTokens, or the context is full
   Cancelled, // cancel(), or the engine is shutting down
   Failed,    // see the status
+  Expired,   // the deadline passed
 };
+inline constexpr size_t kNumFinishReasons = 5;
 
 struct Usage {
   uint32_t numPromptTokens = 0;
+  uint32_t numCachedTokens = 0; // of the prompt's: their K and V came from the cache
   uint32_t numOutputTokens = 0;
   uint32_t numPreemptions = 0; // times the sequence gave its blocks away and was recomputed
   double queueSeconds = 0.0;   // from submit to its first step
@@ -84,21 +104,39 @@ struct EngineStats {
   uint64_t numSharedSteps = 0;     // steps with more than one sequence in them
   uint64_t numTokensEvaluated = 0; // fed to the program, prompts and outputs
   uint64_t numPromptTokens = 0;    // of accepted requests
+  uint64_t numCachedTokens = 0;    // of prompts, that came from the cache
   uint64_t numOutputTokens = 0;
   uint64_t numPreemptions = 0;
-  uint64_t numRequestsFinished[4] = {};        // by FinishReason
-  std::array<uint64_t, 16> stepTokenBuckets{}; // [i]: steps with 2^i .. 2^(i+1)-1 tokens
+  uint64_t numEvictions = 0;                                     // of cached blocks
+  uint64_t numRefused = 0;                                       // requests that the full queue turned away
+  std::array<uint64_t, kNumFinishReasons> numRequestsFinished{}; // by FinishReason
+  std::array<uint64_t, 16> stepTokenBuckets{};                   // [i]: steps with 2^i .. 2^(i+1)-1 tokens
   uint32_t maxSequencesInStep = 0;
   uint32_t numRunning = 0;
   uint32_t numWaiting = 0;
+  uint64_t numQueuedTokens = 0; // prompt tokens of requests that have not started
   uint64_t numKvBlocks = 0;
-  uint64_t numKvBlocksUsed = 0;
-  double stepSeconds = 0.0; // total time in the program
+  uint64_t numKvBlocksUsed = 0;   // held by sequences
+  uint64_t numKvBlocksCached = 0; // held by none, found again by content
+  double stepSeconds = 0.0;       // total time in the program
+  double busySeconds = 0.0;       // total time in which there was something to do
+  LatencyHistogram queueTime;     // from submit to the first step
+  LatencyHistogram firstToken;    // from submit to the first token
+  LatencyHistogram interToken;    // between two tokens of one request
+  LatencyHistogram wholeTime;     // from submit to the end
+};
+
+// What admission in front of the engine needs to know, cheap enough to ask for every request.
+struct EngineLoad {
+  uint32_t numUnfinished = 0;
+  uint64_t numQueuedTokens = 0;
+  double tokensPerSecond = 0.0; // evaluated in steps, of late; 0: nothing ran yet
 };
 
 // Owns one thread, the scheduler, the KV pool and the device. Thread-safe. Never touches text.
-// Every step mixes decode rows and prefill chunks up to the program's bounds. When the pool runs dry the
-// youngest sequence gives its blocks back and is recomputed later: no token is lost and none changes.
+// Every step mixes decode rows and prefill chunks up to the program's bounds; see Scheduler for who goes first.
+// When the pool runs dry the youngest sequence gives its blocks back and is recomputed later: no token is lost
+// and none changes.
 class Engine {
 public:
   // Loads the code: from here on the file's executable runs. Fails: Unavailable (no variant of the file is
@@ -117,6 +155,9 @@ public:
   virtual void cancel(RequestId id) = 0;
 
   virtual EngineStats stats() const = 0;
+  virtual EngineLoad load() const = 0;
+  // Forgets all KV that no sequence holds, within a step.
+  virtual void clearCache() = 0;
   virtual const program::Program &program() const = 0;
   virtual const program::Executable &executable() const = 0; // the variant in use
   virtual int32_t numThreads() const = 0;

@@ -2,7 +2,7 @@
 // Feeds made-up tokens to each entry of a program and reads when its dispatches ended.
 #include "runtime/engine/kernel_bench.h"
 
-#include "runtime/kv/block_pool.h"
+#include "runtime/kv/block_cache.h"
 #include "runtime/program/executor.h"
 
 #include <algorithm>

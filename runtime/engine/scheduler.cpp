@@ -1,19 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// Continuous batching with preemption by recomputation.
+// Continuous batching: who is in the next step, with how many tokens, and who gives way.
 #include "runtime/engine/scheduler.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace girih::engine {
 
 Scheduler::Scheduler(const SchedulerLimits &limits, uint32_t numKvBlocks)
-    : limits(limits), blockPool(numKvBlocks) {
+    : limits(limits), blockCache(numKvBlocks) {
   running.reserve(limits.maxSequences);
   order.reserve(limits.maxSequences);
   planned.reserve(limits.maxSequences);
 }
 
 void Scheduler::add(std::unique_ptr<Sequence> sequence) {
+  if (sequence->request.client >= clients.size())
+    clients.resize(sequence->request.client + 1);
+  Client &client = clientOf(*sequence);
+  if (client.numSequences++ == 0) {
+    // Who comes back has no claim for the time away: it starts level with the least served of those here.
+    double least = std::numeric_limits<double>::infinity();
+    for (const Client &other : clients)
+      if (&other != &client && other.numSequences > 0)
+        least = std::min(least, other.numServed);
+    if (least < std::numeric_limits<double>::infinity())
+      client.numServed = std::max(client.numServed, least);
+  }
   sequence->blocks.reserve(kv::numBlocksFor(limits.recompute ? 0 : sequence->maxTokens));
   waiting.push_back(std::move(sequence));
 }
@@ -28,8 +41,10 @@ std::unique_ptr<Sequence> Scheduler::remove(RequestId id) {
     removed = std::move(*queued);
     waiting.erase(queued);
   }
-  if (removed)
-    blockPool.releaseAll(removed->blocks);
+  if (removed) {
+    --clientOf(*removed).numSequences;
+    blockCache.releaseAll(removed->blocks, keepUntil(*removed));
+  }
   return removed;
 }
 
@@ -37,27 +52,57 @@ Sequence *Scheduler::any() const {
   return !running.empty() ? running.front().get() : !waiting.empty() ? waiting.front().get() : nullptr;
 }
 
+void Scheduler::collectOverdue(Clock::time_point now, std::vector<RequestId> &overdue) const {
+  auto look = [&](const std::unique_ptr<Sequence> &sequence) {
+    if (sequence->request.deadline && *sequence->request.deadline <= now)
+      overdue.push_back(sequence->id);
+  };
+  std::for_each(running.begin(), running.end(), look);
+  std::for_each(waiting.begin(), waiting.end(), look);
+}
+
+uint32_t Scheduler::numGenerating() const {
+  return static_cast<uint32_t>(std::count_if(
+      running.begin(), running.end(), [](const auto &sequence) { return sequence->numPending() == 1; }));
+}
+
+kv::CacheTime Scheduler::keepUntil(const Sequence &sequence) const {
+  return terms.now + uint64_t{sequence.request.keepSeconds} * 1000;
+}
+
+bool Scheduler::goesFirst(const Sequence &a, const Sequence &b) const {
+  if (a.request.priority != b.request.priority)
+    return a.request.priority > b.request.priority;
+  double servedA = clients[a.request.client].numServed, servedB = clients[b.request.client].numServed;
+  if (a.request.client != b.request.client && servedA != servedB)
+    return servedA < servedB;
+  return a.id < b.id;
+}
+
 // Generating sequences before prompts, so that a long prompt never holds up a stream; among the former the
-// longest unserved first, among the latter the oldest.
+// longest unserved first.
 void Scheduler::orderRunning() {
   order.clear();
   for (const std::unique_ptr<Sequence> &sequence : running)
     order.push_back(sequence.get());
-  std::sort(order.begin(), order.end(), [](const Sequence *a, const Sequence *b) {
+  std::sort(order.begin(), order.end(), [this](const Sequence *a, const Sequence *b) {
     bool aGenerates = a->numPending() == 1, bGenerates = b->numPending() == 1;
     if (aGenerates != bGenerates)
       return aGenerates;
-    if (aGenerates && a->lastServed != b->lastServed)
-      return a->lastServed < b->lastServed;
-    return a->id < b->id;
+    if (aGenerates)
+      return a->lastServed != b->lastServed ? a->lastServed < b->lastServed : a->id < b->id;
+    return goesFirst(*a, *b);
   });
 }
 
-std::span<Sequence *const> Scheduler::plan(program::StepBatch &batch) {
+std::span<Sequence *const> Scheduler::plan(program::StepBatch &batch, const StepTerms &newTerms) {
   batch.clear();
   planned.clear();
+  terms = newTerms;
   for (const std::unique_ptr<Sequence> &sequence : running)
     sequence->numPlanned = 0;
+  preemptForUrgent();
+  requeuePreempted();
   if (limits.recompute) {
     admit(batch);
     // One sequence a step; in turn, so that all of them stream.
@@ -68,12 +113,14 @@ std::span<Sequence *const> Scheduler::plan(program::StepBatch &batch) {
       planWhole(**next, batch);
     return planned;
   }
+  promptTokensLeft = numGenerating() > 0 ? terms.maxPromptTokens : ~uint32_t{0};
   orderRunning();
   for (Sequence *sequence : order) {
     if (batch.tokensLeft() == 0 || batch.sequencesLeft() == 0)
       break;
     planSequence(*sequence, batch);
   }
+  requeuePreempted();
   admit(batch);
   return planned;
 }
@@ -87,6 +134,19 @@ uint32_t Scheduler::chunkWithinRows(const Sequence &sequence, uint32_t numTokens
       return index;
   }
   return numTokens;
+}
+
+// How many of its pending tokens a sequence may feed in this step.
+uint32_t Scheduler::chunkOf(const Sequence &sequence, const program::StepBatch &batch) const {
+  uint32_t numPending = sequence.numPending();
+  uint32_t numTokens = std::min(numPending, batch.tokensLeft());
+  if (numPending > 1)
+    numTokens = std::min(numTokens, promptTokensLeft);
+  numTokens = chunkWithinRows(sequence, numTokens, batch.logitRowsLeft());
+  // A chunk that does not end the prompt ends with a block, where others can go on from.
+  uint32_t end = sequence.numCached + numTokens;
+  uint32_t blockEnd = end / GIRIH_KV_BLOCK_TOKENS * GIRIH_KV_BLOCK_TOKENS;
+  return numTokens < numPending && blockEnd > sequence.numCached ? blockEnd - sequence.numCached : numTokens;
 }
 
 namespace {
@@ -106,18 +166,21 @@ void chooseRows(Sequence &sequence, uint32_t firstPosition, uint32_t numTokens) 
 } // namespace
 
 void Scheduler::planSequence(Sequence &sequence, program::StepBatch &batch) {
-  if (sequence.blocks.empty() && sequence.numCached > 0)
-    return; // gave its blocks away in this very plan
-  uint32_t numTokens = std::min(sequence.numPending(), batch.tokensLeft());
-  numTokens = chunkWithinRows(sequence, numTokens, batch.logitRowsLeft());
+  if (sequence.isPreempted || !adoptBlocks(sequence))
+    return;
+  uint32_t numTokens = chunkOf(sequence, batch);
   if (numTokens == 0 || !reserveBlocks(sequence, sequence.numCached + numTokens))
     return;
   chooseRows(sequence, sequence.numCached, numTokens);
   batch.addSequence(std::span<const int32_t>(sequence.tokens).subspan(sequence.numCached, numTokens),
                     sequence.numCached, sequence.blocks, sequence.firstRowPosition - sequence.numCached,
                     sequence.numRows);
+  if (sequence.numPending() > 1 && promptTokensLeft != ~uint32_t{0})
+    promptTokensLeft -= numTokens;
   sequence.numPlanned = numTokens;
   sequence.lastServed = ++numServices;
+  clientOf(sequence).numServed += static_cast<double>(numTokens) / sequence.request.clientWeight;
+  announceBlocks(sequence);
   planned.push_back(&sequence);
 }
 
@@ -133,70 +196,184 @@ void Scheduler::planWhole(Sequence &sequence, program::StepBatch &batch) {
   planned.push_back(&sequence);
 }
 
-// Takes blocks for the positions, from younger sequences when none are free. False: the sequence must wait,
-// and has given its own blocks up if it is the youngest.
+// Whether the next block can come from the cache: it starts where the sequence stands, a token is left to be
+// fed after it, and nobody wants the logits of its positions, which a cache does not have.
+bool Scheduler::mayAdoptNext(const Sequence &sequence) const {
+  uint32_t first = sequence.numCached, end = first + GIRIH_KV_BLOCK_TOKENS;
+  if (first % GIRIH_KV_BLOCK_TOKENS != 0 || end >= sequence.tokens.size())
+    return false;
+  for (uint32_t position = first; position < end; ++position)
+    if (sequence.wantsRow(position))
+      return false;
+  return true;
+}
+
+// Takes over what the cache has of the tokens that come next. False: the next block is being computed by
+// another sequence of this very step, and is there for the next one.
+bool Scheduler::adoptBlocks(Sequence &sequence) {
+  while (mayAdoptNext(sequence)) {
+    kv::BlockCache::Found found = blockCache.find(sequence.keyOf(sequence.numCached / GIRIH_KV_BLOCK_TOKENS));
+    if (found.block < 0)
+      return true;
+    if (!found.isReady)
+      return false;
+    blockCache.hold(found.block);
+    sequence.blocks.push_back(found.block);
+    sequence.numCached += GIRIH_KV_BLOCK_TOKENS;
+    if (sequence.usage.numPreemptions == 0)
+      sequence.usage.numCachedTokens += GIRIH_KV_BLOCK_TOKENS;
+  }
+  return true;
+}
+
+// Tells the cache which blocks this step fills. Where an equal one is there already (or comes from a sequence
+// before this one), ours is swapped for it afterwards.
+void Scheduler::announceBlocks(Sequence &sequence) {
+  uint32_t first = sequence.numCached / GIRIH_KV_BLOCK_TOKENS;
+  uint32_t end = (sequence.numCached + sequence.numPlanned) / GIRIH_KV_BLOCK_TOKENS;
+  for (uint32_t index = first; index < end; ++index) {
+    int32_t parent = index > 0 ? sequence.blocks[index - 1] : -1;
+    if (parent >= 0 && !blockCache.hasKey(parent))
+      return;
+    if (blockCache.find(sequence.keyOf(index)).block >= 0)
+      return;
+    blockCache.announce(sequence.blocks[index], sequence.keyOf(index), parent);
+  }
+}
+
+void Scheduler::advance(Sequence &sequence) {
+  uint32_t first = sequence.numCached / GIRIH_KV_BLOCK_TOKENS;
+  // Without a cache "cached" means: everything asked of these tokens was answered.
+  sequence.numCached = limits.recompute ? sequence.numPlanned : sequence.numCached + sequence.numPlanned;
+  if (limits.recompute)
+    return;
+  uint32_t end = sequence.numCached / GIRIH_KV_BLOCK_TOKENS;
+  for (uint32_t index = first; index < end; ++index) {
+    int32_t &block = sequence.blocks[index];
+    kv::BlockCache::Found found = blockCache.find(sequence.keyOf(index));
+    if (found.block == block) {
+      blockCache.publish(block);
+    } else if (found.isReady) {
+      blockCache.hold(found.block);
+      blockCache.release(block, terms.now);
+      block = found.block;
+    } else if (found.block < 0 && (index == 0 || blockCache.hasKey(sequence.blocks[index - 1]))) {
+      // It stood behind one that was swapped just now.
+      blockCache.announce(block, sequence.keyOf(index), index > 0 ? sequence.blocks[index - 1] : -1);
+      blockCache.publish(block);
+    }
+  }
+}
+
+// The one to give its blocks back first: of those outside this step the youngest of the lowest priority.
+Sequence *Scheduler::mostExpendable() const {
+  Sequence *victim = nullptr;
+  for (const std::unique_ptr<Sequence> &candidate : running)
+    if (candidate->numPlanned == 0 && !candidate->isPreempted &&
+        (!victim || candidate->request.priority <= victim->request.priority))
+      victim = candidate.get();
+  return victim;
+}
+
+// Takes blocks for the positions, from more expendable sequences when none are left. False: the sequence must
+// wait, and has given its own blocks up if it is the most expendable itself.
 bool Scheduler::reserveBlocks(Sequence &sequence, uint32_t numPositions) {
   uint32_t numWanted = kv::numBlocksFor(numPositions);
-  while (sequence.blocks.size() + blockPool.numFree() < numWanted) {
-    // The youngest that is not in this step already.
-    Sequence *victim = nullptr;
-    for (const std::unique_ptr<Sequence> &candidate : running)
-      if (candidate->numPlanned == 0 && !candidate->blocks.empty())
-        victim = candidate.get();
-    if (!victim || victim->id < sequence.id)
+  while (sequence.blocks.size() + blockCache.numAvailable() < numWanted) {
+    Sequence *victim = mostExpendable();
+    bool isBetter =
+        victim && (victim->request.priority > sequence.request.priority ||
+                   (victim->request.priority == sequence.request.priority && victim->id < sequence.id));
+    if (!victim || isBetter)
       return false;
     preempt(*victim);
     if (victim == &sequence)
       return false;
   }
   while (sequence.blocks.size() < numWanted)
-    sequence.blocks.push_back(blockPool.allocate());
+    sequence.blocks.push_back(blockCache.allocate(sequence.request.client, terms.now));
   return true;
 }
 
-// Its tokens stay; their K and V are computed again when there is room. It keeps its place in `running` until
-// the plan is made, because `order` points to it.
+// Its tokens stay; their K and V are found in the cache or computed again when there is room. It keeps its
+// place in `running` until the plan is made, because `order` points to it.
 void Scheduler::preempt(Sequence &sequence) {
-  blockPool.releaseAll(sequence.blocks);
+  blockCache.releaseAll(sequence.blocks, keepUntil(sequence));
+  sequence.isPreempted = true;
   ++sequence.usage.numPreemptions;
   ++preemptions;
 }
 
-// Free blocks less what running sequences will still take for tokens that they already have.
+// One place a step for who waits with a higher priority than somebody who runs.
+void Scheduler::preemptForUrgent() {
+  if (waiting.empty() || running.empty())
+    return;
+  Sequence &urgent = *waiting[nextWaiting()];
+  Sequence *victim = mostExpendable();
+  if (!victim || victim->request.priority >= urgent.request.priority)
+    return;
+  bool hasRoom = running.size() < limits.maxSequences &&
+                 (limits.recompute || unclaimedBlocks() >= numBlocksToAdmit(urgent));
+  if (!hasRoom)
+    preempt(*victim);
+}
+
+// Those who gave their blocks away wait again.
+void Scheduler::requeuePreempted() {
+  for (size_t index = 0; index < running.size();) {
+    Sequence &sequence = *running[index];
+    if (!sequence.isPreempted) {
+      ++index;
+      continue;
+    }
+    sequence.isPreempted = false;
+    sequence.numCached = 0;
+    waiting.push_back(std::move(running[index]));
+    running.erase(running.begin() + static_cast<std::ptrdiff_t>(index));
+  }
+}
+
+// Free and idle blocks less what running sequences will still take for tokens that they already have.
 uint64_t Scheduler::unclaimedBlocks() const {
   uint64_t claimed = 0;
   for (const std::unique_ptr<Sequence> &sequence : running)
     claimed += kv::numBlocksFor(sequence->tokens.size() + 1) - sequence->blocks.size();
-  return blockPool.numFree() > claimed ? blockPool.numFree() - claimed : 0;
+  return blockCache.numAvailable() > claimed ? blockCache.numAvailable() - claimed : 0;
+}
+
+size_t Scheduler::nextWaiting() const {
+  size_t best = 0;
+  for (size_t index = 1; index < waiting.size(); ++index)
+    if (goesFirst(*waiting[index], *waiting[best]))
+      best = index;
+  return best;
+}
+
+// Blocks that its tokens take; those that others hold already cost nothing.
+uint64_t Scheduler::numBlocksToAdmit(Sequence &sequence) const {
+  uint64_t numBlocks = kv::numBlocksFor(std::min<uint64_t>(sequence.tokens.size() + 1, sequence.maxTokens));
+  for (uint32_t index = 0; (index + 1) * GIRIH_KV_BLOCK_TOKENS < sequence.tokens.size(); ++index) {
+    kv::BlockCache::Found found = blockCache.find(sequence.keyOf(index));
+    if (!found.isReady)
+      break;
+    numBlocks -= blockCache.numHolders(found.block) > 0;
+  }
+  return numBlocks;
 }
 
 void Scheduler::admit(program::StepBatch &batch) {
-  // First those who gave their blocks away go back to the queue, ahead of all that are younger.
-  for (size_t index = 0; index < running.size();) {
-    Sequence &sequence = *running[index];
-    if (sequence.numCached == 0 || !sequence.blocks.empty() || limits.recompute) {
-      ++index;
-      continue;
-    }
-    sequence.numCached = 0;
-    auto place = std::find_if(waiting.begin(), waiting.end(),
-                              [&](const auto &other) { return other->id > sequence.id; });
-    waiting.insert(place, std::move(running[index]));
-    running.erase(running.begin() + static_cast<std::ptrdiff_t>(index));
-  }
   while (!waiting.empty() && running.size() < limits.maxSequences) {
-    Sequence &sequence = *waiting.front();
+    size_t next = nextWaiting();
+    Sequence &sequence = *waiting[next];
     if (!limits.recompute) {
-      bool hasRoom = batch.tokensLeft() > 0 && batch.sequencesLeft() > 0;
-      uint64_t numBlocks =
-          kv::numBlocksFor(std::min<uint64_t>(sequence.tokens.size() + 1, sequence.maxTokens));
-      if (!hasRoom || unclaimedBlocks() < numBlocks)
+      bool hasRoom = batch.tokensLeft() > 0 && batch.sequencesLeft() > 0 && promptTokensLeft > 0;
+      if (!hasRoom || unclaimedBlocks() < numBlocksToAdmit(sequence))
         return;
     }
     auto place = std::find_if(running.begin(), running.end(),
                               [&](const auto &other) { return other->id > sequence.id; });
-    running.insert(place, std::move(waiting.front()));
-    waiting.pop_front();
+    running.insert(place, std::move(waiting[next]));
+    waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(next));
     if (!limits.recompute)
       planSequence(sequence, batch);
   }

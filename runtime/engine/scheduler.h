@@ -3,7 +3,7 @@
 #pragma once
 
 #include "runtime/engine/sequence.h"
-#include "runtime/kv/block_pool.h"
+#include "runtime/kv/block_cache.h"
 #include "runtime/program/executor.h"
 
 #include <deque>
@@ -18,12 +18,24 @@ struct SchedulerLimits {
   bool recompute = false; // no cache: a step takes one whole sequence
 };
 
-// First come, first served: a step takes first the next token of every sequence that generates (the longest
-// unserved first, should there be more than fit), then prompts in chunks by age, then admits who waits.
+// What one step is planned under.
+struct StepTerms {
+  kv::CacheTime now = 0;                   // for the recency of blocks
+  uint32_t maxPromptTokens = ~uint32_t{0}; // beside sequences that generate; see StepPacer
+};
+
+// A step takes first the next token of every sequence that generates (the longest unserved first, should there
+// be more than fit), then prompts in chunks, then admits who waits. Who goes first, in the queue and among
+// prompts: the higher priority; then the client that has been served least (tokens evaluated by its weight, so
+// that no client gets more by asking more often; what the cache gives is free); then the older.
 // Sequences are admitted when the pool holds their tokens besides what the running ones still claim. When it
-// runs dry all the same, the youngest gives its blocks back and waits at the head of the queue: nobody is
-// overtaken for good, and because one sequence alone always fits (its length is bounded by the pool's),
-// something always moves. Knows neither threads nor devices. Thread-compatible.
+// runs dry all the same, or a higher priority waits, the youngest of the lowest priority gives its blocks back
+// and is recomputed later, from what of them the cache still has. Because one sequence alone always fits (its
+// length is bounded by the pool's) and the oldest of the highest priority never gives way, something always
+// moves.
+// A prompt goes on from where the cache ends. What another sequence computes in this very step is waited for
+// and not computed twice: a burst of equal prompts costs one of them.
+// Knows neither threads nor devices. Thread-compatible.
 class Scheduler {
 public:
   Scheduler(const SchedulerLimits &limits, uint32_t numKvBlocks);
@@ -31,36 +43,62 @@ public:
   void add(std::unique_ptr<Sequence> sequence);
   // Fills the batch with the next step; empty when there is nothing to do. Returns the sequences in it, in
   // order.
-  std::span<Sequence *const> plan(program::StepBatch &batch);
-  // Takes a sequence out, its blocks freed; null when there is none of that id. Not between plan and the end
-  // of its step.
+  std::span<Sequence *const> plan(program::StepBatch &batch, const StepTerms &terms = {});
+  // The step is done for this sequence: its planned tokens are in the cache, and full blocks can be shared.
+  void advance(Sequence &sequence);
+  // Takes a sequence out; null when there is none of that id. Its blocks stay in the cache for others.
   std::unique_ptr<Sequence> remove(RequestId id);
   // Any one of the sequences left, null when there is none.
   Sequence *any() const;
+  // Appends those whose deadline has passed.
+  void collectOverdue(Clock::time_point now, std::vector<RequestId> &overdue) const;
+  void clearCache() { blockCache.clearIdle(); }
 
   bool isIdle() const { return running.empty() && waiting.empty(); }
   uint32_t numRunning() const { return static_cast<uint32_t>(running.size()); }
   uint32_t numWaiting() const { return static_cast<uint32_t>(waiting.size()); }
+  // Running sequences that have one token to feed.
+  uint32_t numGenerating() const;
   uint64_t numPreemptions() const { return preemptions; }
-  const kv::BlockPool &pool() const { return blockPool; }
+  const kv::BlockCache &cache() const { return blockCache; }
 
 private:
+  // What a client has had, by which the next one is chosen.
+  struct Client {
+    double numServed = 0.0; // tokens evaluated, divided by its weight
+    uint32_t numSequences = 0;
+  };
+  bool goesFirst(const Sequence &a, const Sequence &b) const;
+  Client &clientOf(const Sequence &sequence) { return clients[sequence.request.client]; }
   void orderRunning();
   void planSequence(Sequence &sequence, program::StepBatch &batch);
   void planWhole(Sequence &sequence, program::StepBatch &batch);
+  uint32_t chunkOf(const Sequence &sequence, const program::StepBatch &batch) const;
   uint32_t chunkWithinRows(const Sequence &sequence, uint32_t numTokens, uint32_t rowsLeft) const;
+  bool adoptBlocks(Sequence &sequence);
+  bool mayAdoptNext(const Sequence &sequence) const;
+  void announceBlocks(Sequence &sequence);
   bool reserveBlocks(Sequence &sequence, uint32_t numPositions);
+  Sequence *mostExpendable() const;
   void preempt(Sequence &sequence);
+  void preemptForUrgent();
+  void requeuePreempted();
+  size_t nextWaiting() const;
+  uint64_t numBlocksToAdmit(Sequence &sequence) const;
   void admit(program::StepBatch &batch);
   uint64_t unclaimedBlocks() const;
+  kv::CacheTime keepUntil(const Sequence &sequence) const;
 
   SchedulerLimits limits;
-  kv::BlockPool blockPool;
-  std::deque<std::unique_ptr<Sequence>> waiting;  // by id, which is age
+  kv::BlockCache blockCache;
+  std::deque<std::unique_ptr<Sequence>> waiting;  // in any order
   std::vector<std::unique_ptr<Sequence>> running; // by id
+  std::vector<Client> clients;                    // by number; grows to the largest seen
   std::vector<Sequence *> order;                  // running, in the order of service
   std::vector<Sequence *> planned;
-  uint64_t numServices = 0; // of sequences in steps; orders them by when they were served last
+  StepTerms terms;
+  uint32_t promptTokensLeft = 0; // of the plan in the making
+  uint64_t numServices = 0;      // of sequences in steps; orders them by when they were served last
   uint64_t preemptions = 0;
 };
 

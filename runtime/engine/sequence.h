@@ -2,31 +2,35 @@
 // Sequence: one request on its way, with all tokens known so far.
 #pragma once
 
+#include "runtime/abi/step.h"
 #include "runtime/engine/engine.h"
+#include "runtime/kv/content_key.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 namespace girih::engine {
 
-using Clock = std::chrono::steady_clock;
-
 // Prompt and output are one list: what is not in the cache yet is fed next, be it a prompt, the last sampled
 // token, or everything again after the blocks were given away. Owned by the scheduler, used by the engine
 // thread alone.
 struct Sequence {
+  // `cacheRoot` is the start of the chain of its blocks' keys. The keys of the prompt are computed here, on the
+  // thread that submits.
   Sequence(RequestId id, Request newRequest, std::shared_ptr<Listener> listener, uint32_t vocabSize,
-           uint32_t contextTokens)
+           uint32_t contextTokens, const kv::ContentKey &cacheRoot = {})
       : id(id), request(std::move(newRequest)), listener(std::move(listener)), seen(vocabSize),
-        tokens(request.promptTokens), numPrompt(static_cast<uint32_t>(tokens.size())) {
+        tokens(request.promptTokens), numPrompt(static_cast<uint32_t>(tokens.size())), cacheRoot(cacheRoot) {
     uint64_t most = uint64_t{numPrompt} + request.maxTokens;
     maxTokens = static_cast<uint32_t>(std::min<uint64_t>(most, std::max(contextTokens, numPrompt)));
     tokens.reserve(maxTokens);
+    keys.reserve(maxTokens / GIRIH_KV_BLOCK_TOKENS);
     for (int32_t token : tokens)
       seen.add(token);
+    if (numPrompt >= GIRIH_KV_BLOCK_TOKENS)
+      keyOf(numPrompt / GIRIH_KV_BLOCK_TOKENS - 1);
   }
 
   const RequestId id;
@@ -35,12 +39,14 @@ struct Sequence {
   SeenTokens seen;
   std::vector<int32_t> tokens; // prompt, then output
   const uint32_t numPrompt;
-  uint32_t maxTokens;            // prompt and output together never exceed it
-  uint32_t numCached = 0;        // tokens whose K and V are in `blocks`
-  uint32_t numRowsDelivered = 0; // positions below it need no logits for the listener any more
+  const kv::ContentKey cacheRoot;
+  std::vector<kv::ContentKey> keys; // of full blocks, as many as were asked for
+  uint32_t maxTokens;               // prompt and output together never exceed it
+  uint32_t numCached = 0;           // tokens whose K and V are in `blocks`
+  uint32_t numRowsDelivered = 0;    // positions below it need no logits for the listener any more
   std::vector<int32_t> blocks;
   uint64_t lastServed = 0; // the scheduler's count at its last service
-  bool isCancelled = false;
+  bool isPreempted = false;
 
   // What the step in flight does with it.
   uint32_t numPlanned = 0;
@@ -48,7 +54,7 @@ struct Sequence {
   uint32_t numRows = 0;
 
   Usage usage;
-  Clock::time_point submitted, started, firstToken;
+  Clock::time_point submitted, started, firstToken, lastToken;
   bool hasStarted = false;
 
   uint32_t numPending() const { return static_cast<uint32_t>(tokens.size()) - numCached; }
@@ -61,6 +67,14 @@ struct Sequence {
     if (position < numRowsDelivered)
       return false;
     return request.wantLogits || (request.wantPromptLogprobs && position + 1 < numPrompt);
+  }
+  // The key of the block of that number. Requires: all its tokens are known.
+  const kv::ContentKey &keyOf(uint32_t blockIndex) {
+    while (keys.size() <= blockIndex)
+      keys.push_back(kv::blockKey(keys.empty() ? cacheRoot : keys.back(),
+                                  std::span<const int32_t>(tokens).subspan(
+                                      keys.size() * GIRIH_KV_BLOCK_TOKENS, GIRIH_KV_BLOCK_TOKENS)));
+    return keys[blockIndex];
   }
 };
 

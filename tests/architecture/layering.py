@@ -157,7 +157,7 @@ BAD_TREES = {
     "text sees weights": {"runtime/text/a.cpp": '#include "runtime/weights/gguf.h"\n'},
 }
 GOOD_TREE = {
-    "runtime/engine/a.cpp": '#include "runtime/kv/block_pool.h"\n#include "runtime/base/status.h"\n#include <vector>\n',
+    "runtime/engine/a.cpp": '#include "runtime/kv/block_cache.h"\n#include "runtime/base/status.h"\n#include <vector>\n',
     "compiler/tile/a.cpp": '// as wide as avx512 on a cpu\n#include "compiler/analysis/footprint.h"\n#include "mlir/IR/Builders.h"\n',
     "backends/cpu/codegen/a.cpp": '#include "compiler/backend.h"\n#include "dialects/machine/dialect.h"\n',
     "tests/runtime/kv/a.cpp": '#include "runtime/server/http_server.h"\n',

@@ -68,8 +68,10 @@ def check_company(name, programs, prompts, report):
             with engine.Engine(program, threads) as shared:
                 got = shared.generate(prompts, COMPANY_TOKENS)
                 steps = shared.num_shared_steps()
+                cached = shared.generate(prompts, COMPANY_TOKENS)
             report(f"{name}: {len(prompts)} sequences in {steps} shared steps of {program.name}, {threads} threads = each alone",
                    got == expected and steps > 0)
+            report(f"{name}: the same again, from the KV that the first time left", cached == expected)
 
 
 def check_model(name, checkpoint, prompt, folder, report, chunked, numerics="exact"):

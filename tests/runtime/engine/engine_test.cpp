@@ -230,6 +230,134 @@ TEST(Engine, ListenersMaySubmitFromTheirCallbacks) {
   EXPECT_EQ(second->received, toyGreedy({9}, 4));
 }
 
+TEST(Engine, CachedAnswersAreTheColdOnes) {
+  auto engine = makeEngine();
+  std::vector<int32_t> prompt = somePrompt(100, 3), expected = toyGreedy(prompt, 20);
+  auto cold = generate(*engine, greedy(prompt, 20));
+  ASSERT_TRUE(cold.isOk());
+  EXPECT_EQ(cold->tokens, expected);
+  EXPECT_EQ(cold->usage.numCachedTokens, 0u);
+  uint64_t numEvaluated = engine->stats().numTokensEvaluated;
+  auto cached = generate(*engine, greedy(prompt, 20));
+  ASSERT_TRUE(cached.isOk());
+  EXPECT_EQ(cached->tokens, expected);
+  EXPECT_EQ(cached->usage.numCachedTokens, 96u);
+  EXPECT_EQ(engine->stats().numTokensEvaluated, numEvaluated + 4 + 19);
+  // The next turn: the answer and a new question behind the old prompt.
+  prompt.insert(prompt.end(), expected.begin(), expected.end());
+  prompt.push_back(5);
+  auto next = generate(*engine, greedy(prompt, 10));
+  ASSERT_TRUE(next.isOk());
+  EXPECT_EQ(next->tokens, toyGreedy(prompt, 10));
+  EXPECT_EQ(next->usage.numCachedTokens, 112u) << "118 positions were fed: 7 full blocks";
+  EXPECT_EQ(engine->stats().numKvBlocksUsed, 0u);
+  EXPECT_GT(engine->stats().numKvBlocksCached, 7u);
+}
+
+TEST(Engine, SaltsAndClearingKeepPromptsApart) {
+  auto engine = makeEngine();
+  auto numCached = [&](const char *salt) {
+    Request request = greedy(somePrompt(50, 3), 2);
+    request.cacheSalt = salt;
+    auto completion = generate(*engine, std::move(request));
+    EXPECT_EQ(completion->tokens, toyGreedy(somePrompt(50, 3), 2));
+    return completion->usage.numCachedTokens;
+  };
+  EXPECT_EQ(numCached("a"), 0u);
+  EXPECT_EQ(numCached("a"), 48u);
+  EXPECT_EQ(numCached("b"), 0u);
+  EXPECT_EQ(numCached(""), 0u);
+  engine->clearCache();
+  EXPECT_EQ(numCached("a"), 0u);
+}
+
+TEST(Engine, ABurstOfOnePrefixComputesItOnce) {
+  EngineOptions options = withThreads(2);
+  options.kvBytes = 64 * 512;
+  auto engine = makeEngine({}, options);
+  std::vector<int32_t> prefix = somePrompt(192, 1);
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  std::vector<std::vector<int32_t>> prompts;
+  for (int32_t index = 0; index < 16; ++index) {
+    prompts.push_back(prefix);
+    prompts.back().push_back(index);
+    recorders.push_back(std::make_shared<Recorder>());
+    ASSERT_TRUE(engine->submit(greedy(prompts.back(), 5), recorders.back()).isOk());
+  }
+  uint64_t numCached = 0;
+  for (size_t index = 0; index < prompts.size(); ++index) {
+    recorders[index]->wait();
+    EXPECT_EQ(recorders[index]->received, toyGreedy(prompts[index], 5)) << index;
+    numCached += recorders[index]->usage.numCachedTokens;
+  }
+  EXPECT_EQ(numCached, 15u * 192);
+  EXPECT_EQ(engine->stats().numTokensEvaluated, 192u + 16 * (1 + 4));
+  EXPECT_EQ(engine->stats().numCachedTokens, numCached);
+}
+
+TEST(Engine, EndsWhatIsPastItsDeadline) {
+  ToyOptions toy;
+  toy.maxPositions = 1 << 16;
+  EngineOptions options = withThreads(2);
+  options.maxSequences = 1;
+  auto engine = makeEngine(toy, options);
+  auto endless = std::make_shared<Recorder>(), queued = std::make_shared<Recorder>();
+  Request request = greedy(somePrompt(5, 1), kUntilContextEnds);
+  request.deadline = Clock::now() + std::chrono::milliseconds(50);
+  ASSERT_TRUE(engine->submit(request, endless).isOk());
+  request.deadline = Clock::now();
+  ASSERT_TRUE(engine->submit(request, queued).isOk());
+  queued->wait();
+  EXPECT_EQ(queued->reason, FinishReason::Expired);
+  EXPECT_EQ(queued->code, StatusCode::Unavailable);
+  EXPECT_TRUE(queued->received.empty());
+  endless->wait();
+  EXPECT_EQ(endless->reason, FinishReason::Expired);
+  EXPECT_EQ(engine->load().numUnfinished, 0u);
+  EXPECT_EQ(engine->load().numQueuedTokens, 0u);
+}
+
+TEST(Engine, BoundsTheTokensThatWait) {
+  ToyOptions toy;
+  toy.maxPositions = 1 << 16;
+  EngineOptions options = withThreads(1);
+  options.maxSequences = 1;
+  options.maxQueuedTokens = 100;
+  auto engine = makeEngine(toy, options);
+  auto endless = std::make_shared<Recorder>(), waiting = std::make_shared<Recorder>();
+  auto id = engine->submit(greedy({1}, kUntilContextEnds), endless);
+  ASSERT_TRUE(id.isOk());
+  endless->waitForTokens(2);
+  // The queue is empty: even a prompt beyond the bound may wait.
+  auto waitingId = engine->submit(greedy(somePrompt(150, 1), 1), waiting);
+  ASSERT_TRUE(waitingId.isOk());
+  EXPECT_EQ(engine->load().numQueuedTokens, 150u);
+  auto refused = engine->submit(greedy({1}, 1), std::make_shared<Recorder>());
+  ASSERT_FALSE(refused.isOk());
+  EXPECT_EQ(refused.status().code(), StatusCode::ResourceExhausted);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("prompts of 150 tokens wait"));
+  EXPECT_EQ(engine->stats().numRefused, 1u);
+  EXPECT_GT(engine->load().tokensPerSecond, 0.0);
+  engine->cancel(*waitingId);
+  waiting->wait();
+  EXPECT_EQ(engine->load().numQueuedTokens, 0u);
+  engine->cancel(*id);
+  endless->wait();
+}
+
+TEST(Engine, MeasuresHowLongThingsTake) {
+  auto engine = makeEngine();
+  for (int count = 0; count < 3; ++count)
+    ASSERT_TRUE(generate(*engine, greedy(somePrompt(20, count), 8)).isOk());
+  EngineStats stats = engine->stats();
+  EXPECT_EQ(stats.queueTime.numObserved, 3u);
+  EXPECT_EQ(stats.firstToken.numObserved, 3u);
+  EXPECT_EQ(stats.interToken.numObserved, 3u * 7);
+  EXPECT_EQ(stats.wholeTime.numObserved, 3u);
+  EXPECT_GT(stats.wholeTime.sumSeconds, stats.firstToken.sumSeconds);
+  EXPECT_GE(stats.busySeconds, stats.stepSeconds);
+}
+
 TEST(Engine, EndsWithTheContext) {
   ToyOptions toy;
   toy.maxPositions = 40;
@@ -265,6 +393,12 @@ TEST(Engine, RefusesWhatCannotBe) {
   Request wide = greedy({1}, 1);
   wide.numTopLogprobs = 21;
   expectRefused(wide, StatusCode::InvalidArgument, "at most 20");
+  Request stranger = greedy({1}, 1);
+  stranger.client = kMaxClients;
+  expectRefused(stranger, StatusCode::InvalidArgument, "client 4096");
+  Request keeper = greedy({1}, 1);
+  keeper.keepSeconds = kMaxKeepSeconds + 1;
+  expectRefused(keeper, StatusCode::InvalidArgument, "at most 2592000");
 }
 
 TEST(Engine, RefusesMoreThanItsQueueHolds) {

@@ -82,7 +82,8 @@ TEST(KernelBench, RefusesAReportThatIsNotOfThisCode) {
   EXPECT_EQ(result.status().code(), StatusCode::OutOfRange);
   ToyOptions stateless;
   stateless.recompute = true;
-  EXPECT_EQ(benchKernels(openToyProgram(stateless), twoThreads(), {}).status().code(), StatusCode::Unimplemented);
+  EXPECT_EQ(benchKernels(openToyProgram(stateless), twoThreads(), {}).status().code(),
+            StatusCode::Unimplemented);
 }
 
 StepProfile profileOf(const std::vector<std::pair<double, double>> &predictedAndMeasured) {
@@ -98,13 +99,13 @@ StepProfile profileOf(const std::vector<std::pair<double, double>> &predictedAnd
 
 TEST(KernelBench, JudgesPredictionsByMedianErrorAndOrder) {
   PredictionQuality good = judgePredictions(profileOf({{4.0, 5.0}, {3.0, 4.0}, {2.0, 2.0}, {0.1, 1.0}}));
-  EXPECT_DOUBLE_EQ(good.medianError, 0.225);  // of 0.2, 0.25, 0 and 0.9
+  EXPECT_DOUBLE_EQ(good.medianError, 0.225); // of 0.2, 0.25, 0 and 0.9
   EXPECT_TRUE(good.isOrderRight);
   EXPECT_FALSE(judgePredictions(profileOf({{4.0, 5.0}, {3.0, 6.0}, {2.0, 2.0}})).isOrderRight);
   StepProfile layers = profileOf({{4.0, 4.0}, {1.0, 1.0}, {0.5, 0.5}});
   layers.kernels[1].report.repetitions = 30;
   EXPECT_TRUE(judgePredictions(layers).isOrderRight);
-  layers.kernels[1].report.predictedSeconds = 0.1;  // 30 of it are less than the first
+  layers.kernels[1].report.predictedSeconds = 0.1; // 30 of it are less than the first
   EXPECT_FALSE(judgePredictions(layers).isOrderRight);
   EXPECT_EQ(judgePredictions({}).medianError, 0.0);
 }

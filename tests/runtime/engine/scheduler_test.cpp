@@ -4,6 +4,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <map>
+#include <optional>
+#include <set>
 
 namespace girih::engine {
 namespace {
@@ -21,19 +24,23 @@ protected:
     scheduler.emplace(SchedulerLimits{setup.maxSequences, false}, setup.blocks);
     batch.emplace(setup.tokensPerStep, setup.maxSequences, setup.logitRows, kv::numBlocksFor(setup.context));
   }
+  // A prompt of its own, that shares nothing with others.
   void add(RequestId id, size_t promptLength, uint32_t maxTokens = 100) {
     Request request;
-    request.promptTokens.assign(promptLength, 1);
+    request.promptTokens.assign(promptLength, 100 + static_cast<int32_t>(id));
     request.maxTokens = maxTokens;
-    scheduler->add(std::make_unique<Sequence>(id, std::move(request), nullptr, 10, context));
+    add(id, std::move(request));
+  }
+  void add(RequestId id, Request request) {
+    scheduler->add(std::make_unique<Sequence>(id, std::move(request), nullptr, 1000, context));
   }
   // One step: who was in it, with how many tokens. Sequences get token 2 and leave when they are full.
-  std::vector<std::pair<RequestId, uint32_t>> step() {
+  std::vector<std::pair<RequestId, uint32_t>> step(const StepTerms &terms = {}) {
     std::vector<std::pair<RequestId, uint32_t>> served;
     std::vector<RequestId> full;
-    for (Sequence *sequence : scheduler->plan(*batch)) {
+    for (Sequence *sequence : scheduler->plan(*batch, terms)) {
       served.emplace_back(sequence->id, sequence->numPlanned);
-      sequence->numCached += sequence->numPlanned;
+      scheduler->advance(*sequence);
       if (sequence->numPending() > 0)
         continue;
       EXPECT_EQ(sequence->numRows, 1u) << "the last position is sampled from";
@@ -58,9 +65,11 @@ TEST_F(SchedulerTest, MixesDecodeRowsAndPromptChunks) {
   EXPECT_THAT(step(), ElementsAre(Served{1, 5}));
   add(2, 50);
   add(3, 4);
-  EXPECT_THAT(step(), ElementsAre(Served{1, 1}, Served{2, 31}));
-  EXPECT_THAT(step(), ElementsAre(Served{1, 1}, Served{2, 19}, Served{3, 4}));
-  EXPECT_THAT(step(), ElementsAre(Served{1, 1}, Served{2, 1}, Served{3, 1}));
+  // A chunk ends with a block: 16 and not 31, and the room goes to the next one.
+  EXPECT_THAT(step(), ElementsAre(Served{1, 1}, Served{2, 16}, Served{3, 4}));
+  EXPECT_THAT(step(), ElementsAre(Served{1, 1}, Served{3, 1}, Served{2, 16}));
+  EXPECT_THAT(step(), ElementsAre(Served{1, 1}, Served{3, 1}, Served{2, 18}));
+  EXPECT_THAT(step(), ElementsAre(Served{1, 1}, Served{3, 1}, Served{2, 1}));
 }
 
 TEST_F(SchedulerTest, NobodyOvertakesInTheQueue) {
@@ -112,7 +121,7 @@ TEST_F(SchedulerTest, TheYoungestGivesWayAndComesBackFirst) {
   EXPECT_EQ(next, 2u) << "the one that gave way is ahead of the third";
   while (!scheduler->isIdle())
     ASSERT_THAT(step(), ::testing::Not(IsEmpty())) << "something always moves";
-  EXPECT_EQ(scheduler->pool().numUsed(), 0u);
+  EXPECT_EQ(scheduler->cache().numHeld(), 0u);
 }
 
 TEST_F(SchedulerTest, RemovingFreesWhatItHolds) {
@@ -120,13 +129,205 @@ TEST_F(SchedulerTest, RemovingFreesWhatItHolds) {
   add(1, 40);
   add(2, 40);
   step();
-  EXPECT_GT(scheduler->pool().numUsed(), 0u);
+  EXPECT_GT(scheduler->cache().numHeld(), 0u);
   EXPECT_NE(scheduler->remove(1), nullptr);
   EXPECT_NE(scheduler->remove(2), nullptr);
   EXPECT_EQ(scheduler->remove(2), nullptr);
-  EXPECT_EQ(scheduler->pool().numUsed(), 0u);
+  EXPECT_EQ(scheduler->cache().numHeld(), 0u);
   EXPECT_TRUE(scheduler->isIdle());
   EXPECT_EQ(scheduler->any(), nullptr);
+}
+
+Request promptOf(std::vector<int32_t> tokens, uint32_t maxTokens = 5) {
+  Request request;
+  request.promptTokens = std::move(tokens);
+  request.maxTokens = maxTokens;
+  return request;
+}
+
+// `length` tokens that depend on `salt` from position `common` on.
+std::vector<int32_t> promptSharing(uint32_t common, uint32_t length, int32_t salt) {
+  std::vector<int32_t> tokens;
+  for (uint32_t position = 0; position < length; ++position)
+    tokens.push_back(static_cast<int32_t>(position % 50) + (position < common ? 0 : 50 * salt));
+  return tokens;
+}
+
+TEST_F(SchedulerTest, APromptGoesOnFromWhereTheCacheEnds) {
+  begin({});
+  add(1, promptOf(promptSharing(40, 50, 1), 1));
+  EXPECT_THAT(step(), ElementsAre(Served{1, 32}));
+  EXPECT_THAT(step(), ElementsAre(Served{1, 18}));
+  EXPECT_TRUE(scheduler->isIdle());
+  EXPECT_EQ(scheduler->cache().numIdle(), 3u);
+  add(2, promptOf(promptSharing(40, 50, 2)));
+  EXPECT_THAT(step(), ElementsAre(Served{2, 18})) << "two of three blocks are the same";
+  EXPECT_EQ(scheduler->remove(2)->usage.numCachedTokens, 32u);
+  // At least one token is fed, for its logits: an equal prompt of whole blocks computes the last one again.
+  add(3, promptOf(promptSharing(40, 48, 1)));
+  EXPECT_THAT(step(), ElementsAre(Served{3, 16}));
+}
+
+TEST_F(SchedulerTest, ABurstComputesItsPrefixOnce) {
+  begin({.maxSequences = 8, .tokensPerStep = 64, .logitRows = 16});
+  for (RequestId id = 1; id <= 8; ++id)
+    add(id, promptOf(promptSharing(128, 130, static_cast<int32_t>(id)), 1));
+  uint32_t numEvaluated = 0;
+  while (!scheduler->isIdle())
+    for (const Served &served : step())
+      numEvaluated += served.second;
+  EXPECT_EQ(numEvaluated, 128u + 8 * 2);
+}
+
+TEST_F(SchedulerTest, OtherSaltsShareNothing) {
+  begin({});
+  for (RequestId id : {1, 2}) {
+    kv::ContentKey root = {static_cast<uint8_t>(id)};
+    scheduler->add(
+        std::make_unique<Sequence>(id, promptOf(promptSharing(30, 30, 0), 1), nullptr, 1000, context, root));
+    EXPECT_THAT(step(), ElementsAre(Served{id, 30}));
+  }
+}
+
+TEST_F(SchedulerTest, WhoWantsThePromptsLogitsComputesThem) {
+  begin({.logitRows = 64});
+  add(1, promptOf(promptSharing(30, 30, 0), 1));
+  step();
+  Request echo = promptOf(promptSharing(30, 30, 0), 1);
+  echo.wantPromptLogprobs = true;
+  echo.maxTokens = 0;
+  add(2, std::move(echo));
+  std::vector<Served> served;
+  for (Sequence *sequence : scheduler->plan(*batch))
+    served.emplace_back(sequence->id, sequence->numPlanned);
+  EXPECT_THAT(served, ElementsAre(Served{2, 30}));
+}
+
+TEST_F(SchedulerTest, EqualOutputsShareTheirBlocksAfterwards) {
+  begin({});
+  for (RequestId id : {1, 2})
+    add(id, promptOf(promptSharing(20, 20, 0), 30));
+  for (int count = 0; count < 15; ++count)
+    step();
+  // Both generate the same 14 tokens after 20: two full blocks, and a tail of their own each.
+  EXPECT_EQ(scheduler->cache().numHeld(), 2u + 2u);
+}
+
+TEST_F(SchedulerTest, APreemptedSequenceFindsWhatIsLeftOfIt) {
+  begin({.blocks = 6, .context = 96});
+  add(1, 40, 50);
+  add(2, 40, 50);
+  while (scheduler->numPreemptions() == 0)
+    step();
+  uint32_t numEvaluated = 0;
+  while (!scheduler->isIdle()) {
+    std::vector<Served> served = step();
+    ASSERT_FALSE(served.empty());
+    for (const Served &one : served)
+      numEvaluated += one.first == 2 ? one.second : 0;
+  }
+  EXPECT_GT(numEvaluated, 0u);
+  EXPECT_EQ(scheduler->cache().numHeld(), 0u);
+}
+
+TEST_F(SchedulerTest, ClientsGetEqualPartsHoweverOftenTheyAsk) {
+  begin({.maxSequences = 2, .tokensPerStep = 32});
+  auto addFor = [&](RequestId id, uint32_t client, uint32_t weight = 1) {
+    Request request = promptOf(std::vector<int32_t>(8, static_cast<int32_t>(id)), 8);
+    request.client = client;
+    request.clientWeight = weight;
+    add(id, std::move(request));
+  };
+  // Client 1 asks for 60 before client 2 asks for 10: the latter's are done after about twice ten.
+  for (RequestId id = 1; id <= 60; ++id)
+    addFor(id, 1);
+  for (RequestId id = 101; id <= 110; ++id)
+    addFor(id, 2);
+  size_t numOfFirst = 0;
+  std::set<RequestId> seen;
+  while (seen.size() - numOfFirst < 10)
+    for (const Served &served : step())
+      if (seen.insert(served.first).second)
+        numOfFirst += served.first <= 60;
+  EXPECT_LE(numOfFirst, 13u);
+  EXPECT_GE(numOfFirst, 8u);
+}
+
+TEST_F(SchedulerTest, AWeightIsAPartOfTheSteps) {
+  begin({.maxSequences = 1});
+  std::map<uint32_t, size_t> numStarted;
+  for (RequestId id = 1; id <= 80; ++id) {
+    Request request = promptOf(std::vector<int32_t>(8, static_cast<int32_t>(id)), 1);
+    request.client = id % 2 ? 1 : 2;
+    request.clientWeight = id % 2 ? 1 : 3;
+    add(id, std::move(request));
+  }
+  for (int count = 0; count < 40; ++count)
+    for (const Served &served : step())
+      ++numStarted[served.first % 2 ? 1 : 2];
+  EXPECT_NEAR(static_cast<double>(numStarted[2]), 30.0, 2.0);
+}
+
+TEST_F(SchedulerTest, WhoComesBackHasNoClaimForTheTimeAway) {
+  begin({.maxSequences = 1});
+  auto addFor = [&](RequestId id, uint32_t client) {
+    Request request = promptOf(std::vector<int32_t>(8, static_cast<int32_t>(id)), 1);
+    request.client = client;
+    add(id, std::move(request));
+  };
+  for (RequestId id = 1; id <= 100; ++id)
+    addFor(id, 1);
+  for (int count = 0; count < 50; ++count)
+    step();
+  for (RequestId id = 201; id <= 250; ++id)
+    addFor(id, 2);
+  size_t numOfNewcomer = 0;
+  for (int count = 0; count < 20; ++count)
+    for (const Served &served : step())
+      numOfNewcomer += served.first > 200;
+  EXPECT_NEAR(static_cast<double>(numOfNewcomer), 10.0, 1.0);
+}
+
+TEST_F(SchedulerTest, AHigherPriorityTakesAPlaceAndGivesItBack) {
+  begin({.maxSequences = 2});
+  add(1, 4);
+  add(2, 4);
+  step();
+  Request urgent = promptOf(std::vector<int32_t>(4, 7), 2);
+  urgent.priority = 5;
+  add(3, std::move(urgent));
+  EXPECT_THAT(step(), ElementsAre(Served{1, 1}, Served{3, 4})) << "the youngest of the lower gave way";
+  EXPECT_THAT(step(), ElementsAre(Served{1, 1}, Served{3, 1}));
+  EXPECT_THAT(step(), ElementsAre(Served{1, 1}, Served{2, 5})) << "recomputed with its first token";
+}
+
+TEST_F(SchedulerTest, PromptsBesideStreamsAreCutAsTold) {
+  begin({});
+  add(1, 4);
+  step();
+  add(2, 100);
+  StepTerms terms;
+  terms.maxPromptTokens = 16;
+  EXPECT_THAT(step(terms), ElementsAre(Served{1, 1}, Served{2, 16}));
+  scheduler->remove(1);
+  EXPECT_THAT(step(terms), ElementsAre(Served{2, 32})) << "nobody waits for it";
+}
+
+TEST_F(SchedulerTest, NamesWhoIsOverdue) {
+  begin({.maxSequences = 1});
+  Clock::time_point now = Clock::now();
+  for (RequestId id : {1, 2, 3}) {
+    Request request = promptOf({1, 2}, 9);
+    if (id != 2)
+      request.deadline = now + std::chrono::seconds(id);
+    add(id, std::move(request));
+  }
+  step();
+  std::vector<RequestId> overdue;
+  scheduler->collectOverdue(now, overdue);
+  EXPECT_THAT(overdue, IsEmpty());
+  scheduler->collectOverdue(now + std::chrono::seconds(5), overdue);
+  EXPECT_THAT(overdue, ElementsAre(1, 3));
 }
 
 // Any mix of lengths in any small pool: every step moves, every sequence ends, nothing leaks.
@@ -145,7 +346,7 @@ TEST_F(SchedulerTest, AlwaysEnds) {
         ASSERT_THAT(step(), ::testing::Not(IsEmpty())) << numBlocks << " blocks, " << logitRows << " rows";
         ASSERT_LT(++numSteps, 20000);
       }
-      EXPECT_EQ(scheduler->pool().numUsed(), 0u);
+      EXPECT_EQ(scheduler->cache().numHeld(), 0u);
     }
 }
 

@@ -53,6 +53,16 @@ engine::EngineStats FakeEngine::stats() const {
   return result;
 }
 
+engine::EngineLoad FakeEngine::load() const {
+  std::lock_guard lock(mutex);
+  engine::EngineLoad load;
+  load.numUnfinished = static_cast<uint32_t>(sequences.size());
+  for (const auto &[id, sequence] : sequences)
+    load.numQueuedTokens += sequence.numGenerated == 0 ? sequence.request.promptTokens.size() : 0;
+  load.tokensPerSecond = 100.0;
+  return load;
+}
+
 std::optional<engine::FinishReason> FakeEngine::step(engine::RequestId id, Sequence &sequence, bool isCancelled) {
   const engine::Request &request = sequence.request;
   auto end = [&](engine::FinishReason reason, Status status) {

@@ -32,6 +32,8 @@ public:
   Expected<engine::RequestId> submit(engine::Request request, std::shared_ptr<engine::Listener> listener) override;
   void cancel(engine::RequestId id) override;
   engine::EngineStats stats() const override;
+  engine::EngineLoad load() const override;
+  void clearCache() override {}
   const program::Program &program() const override { return noProgram(); }
   const program::Executable &executable() const override { return executableFacts; }
   int32_t numThreads() const override { return 1; }

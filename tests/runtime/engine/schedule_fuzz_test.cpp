@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// Thousands of random schedules over a pool that remembers what was written where: whatever is shared, evicted,
+// preempted, cut or cancelled, a step reads exactly the tokens of its own sequence, and every sequence ends.
+#include "runtime/engine/scheduler.h"
+
+#include <gtest/gtest.h>
+#include <random>
+
+namespace girih::engine {
+namespace {
+
+struct Shape {
+  uint32_t numBlocks, tokensPerStep, maxSequences, logitRows, context;
+};
+
+class Simulation {
+public:
+  Simulation(unsigned seed, const Shape &shape)
+      : random(seed), shape(shape), scheduler({shape.maxSequences, false}, shape.numBlocks),
+        batch(shape.tokensPerStep, shape.maxSequences, shape.logitRows, kv::numBlocksFor(shape.context)),
+        pool(uint64_t{shape.numBlocks} * GIRIH_KV_BLOCK_TOKENS) {}
+
+  void run(int numRequests) {
+    int numSteps = 0;
+    while (numAdded < numRequests || !scheduler.isIdle()) {
+      if (numAdded < numRequests && (scheduler.isIdle() || random() % 4 == 0))
+        addOne();
+      if (random() % 40 == 0 && numAdded > 0)
+        scheduler.remove(1 + random() % static_cast<unsigned>(numAdded));
+      step();
+      if (::testing::Test::HasFatalFailure())
+        return;
+      ASSERT_LT(++numSteps, 100000);
+    }
+    EXPECT_EQ(scheduler.cache().numHeld(), 0u);
+  }
+  uint64_t numPreemptions() const { return scheduler.numPreemptions(); }
+  uint64_t numEvictions() const { return scheduler.cache().numEvictions(); }
+  uint64_t numShared = 0; // tokens that came from the cache
+
+private:
+  // A slot remembers the whole past of its token, as K and V of all layers but the first do.
+  static uint64_t extend(uint64_t past, int32_t token) {
+    past = (past ^ static_cast<uint64_t>(token + 1)) * 0x9e3779b97f4a7c15;
+    return past ^ (past >> 29);
+  }
+
+  void addOne() {
+    Request request;
+    // Prompts of few families, so that prefixes are common; salts keep some apart.
+    uint32_t family = random() % 3, length = 1 + random() % (shape.context - 1);
+    for (uint32_t position = 0; position < length; ++position)
+      request.promptTokens.push_back(static_cast<int32_t>(family * 100 + position % 7));
+    if (random() % 3 == 0)
+      request.promptTokens[random() % length] = 999;
+    request.maxTokens = random() % 40;
+    request.client = random() % 3;
+    request.priority = random() % 8 == 0 ? 1 : 0;
+    request.keepSeconds = random() % 5 == 0 ? 10 : 0;
+    request.wantPromptLogprobs = random() % 10 == 0;
+    kv::ContentKey root = {static_cast<uint8_t>(random() % 2)};
+    ++numAdded;
+    scheduler.add(std::make_unique<Sequence>(static_cast<RequestId>(numAdded), std::move(request), nullptr,
+                                             1000, shape.context, root));
+  }
+
+  void step() {
+    StepTerms terms;
+    terms.now = ++time * 500;
+    if (random() % 3 == 0)
+      terms.maxPromptTokens = 1 + random() % shape.tokensPerStep;
+    bool wasIdle = scheduler.isIdle();
+    std::span<Sequence *const> planned = scheduler.plan(batch, terms);
+    ASSERT_TRUE(wasIdle || !planned.empty()) << "something always moves";
+    // All writes of a step come before its reads.
+    for (Sequence *sequence : planned)
+      write(*sequence);
+    for (Sequence *sequence : planned)
+      read(*sequence);
+    std::vector<Sequence *> ended;
+    for (Sequence *sequence : planned)
+      finish(*sequence, ended);
+    for (Sequence *sequence : ended) {
+      numShared += sequence->usage.numCachedTokens;
+      scheduler.remove(sequence->id);
+    }
+  }
+
+  uint64_t &slot(const Sequence &sequence, uint32_t position) {
+    auto block = static_cast<uint64_t>(sequence.blocks[position / GIRIH_KV_BLOCK_TOKENS]);
+    return pool[block * GIRIH_KV_BLOCK_TOKENS + position % GIRIH_KV_BLOCK_TOKENS];
+  }
+  static uint64_t pastOf(const Sequence &sequence, uint32_t numTokens) {
+    uint64_t past = sequence.cacheRoot[0];
+    for (uint32_t position = 0; position < numTokens; ++position)
+      past = extend(past, sequence.tokens[position]);
+    return past;
+  }
+  void write(Sequence &sequence) {
+    uint64_t past = pastOf(sequence, sequence.numCached);
+    for (uint32_t index = 0; index < sequence.numPlanned; ++index) {
+      past = extend(past, sequence.tokens[sequence.numCached + index]);
+      slot(sequence, sequence.numCached + index) = past;
+    }
+  }
+  void read(Sequence &sequence) {
+    uint64_t past = sequence.cacheRoot[0];
+    for (uint32_t position = 0; position < sequence.numCached + sequence.numPlanned; ++position) {
+      past = extend(past, sequence.tokens[position]);
+      ASSERT_EQ(slot(sequence, position), past) << "sequence " << sequence.id << " at " << position;
+    }
+  }
+  void finish(Sequence &sequence, std::vector<Sequence *> &ended) {
+    uint32_t endOfRows = sequence.firstRowPosition + sequence.numRows;
+    if (sequence.numRows > 0)
+      sequence.numRowsDelivered = std::max(sequence.numRowsDelivered, endOfRows);
+    scheduler.advance(sequence);
+    if (sequence.numPending() > 0)
+      return;
+    if (sequence.wantsToken()) {
+      ASSERT_EQ(endOfRows, sequence.tokens.size()) << "the last position is sampled from";
+      sequence.tokens.push_back(static_cast<int32_t>(sequence.tokens.size() % 5));
+    }
+    if (!sequence.wantsToken())
+      ended.push_back(&sequence);
+  }
+
+  std::mt19937 random;
+  const Shape shape;
+  Scheduler scheduler;
+  program::StepBatch batch;
+  std::vector<uint64_t> pool;
+  int numAdded = 0;
+  kv::CacheTime time = 0;
+};
+
+TEST(ScheduleFuzz, EveryStepReadsItsOwnTokens) {
+  uint64_t numPreemptions = 0, numEvictions = 0, numShared = 0;
+  constexpr Shape kShapes[] = {
+      {6, 9, 4, 4, 80}, {10, 32, 8, 16, 120}, {40, 64, 8, 64, 200}, {7, 16, 3, 2, 112}};
+  for (unsigned seed = 0; seed < 4000; ++seed) {
+    Simulation simulation(seed, kShapes[seed % std::size(kShapes)]);
+    simulation.run(12);
+    ASSERT_FALSE(::testing::Test::HasFailure()) << "seed " << seed;
+    numPreemptions += simulation.numPreemptions();
+    numEvictions += simulation.numEvictions();
+    numShared += simulation.numShared;
+  }
+  // The schedules must be such that it could have gone wrong.
+  EXPECT_GT(numPreemptions, 4000u);
+  EXPECT_GT(numEvictions, 20000u);
+  EXPECT_GT(numShared, 40000u);
+}
+
+} // namespace
+} // namespace girih::engine
