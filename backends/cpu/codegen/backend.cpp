@@ -86,8 +86,8 @@ Expected<StepImage> compileStepModule(ModuleOp module, const CpuTarget &target) 
   pipeline.enableVerifier(false);  // after every pass it costs a third of the time; once at the end is enough
   if (failed(pipeline.run(*clone)) || failed(verify(*clone)))
     return invalidArgument("the step does not lower to " + target.isa + ": " + message);
-  GIRIH_ASSIGN(std::vector<uint8_t> object, emitObject(*clone, target, image.entries));
-  GIRIH_ASSIGN(image.bytes, linkImage(object, target));
+  GIRIH_ASSIGN(auto objects, emitObjects(*clone, target, image.entries));
+  GIRIH_ASSIGN(image.bytes, linkImage(objects, target));
   GIRIH_TRY(checkImage(image.bytes, target));
   return image;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// LLVM dialect -> LLVM IR -> optimised -> object. Floating point stays as written: no contraction, no reassociation.
+// LLVM dialect -> LLVM IR -> optimised -> objects. Floating point stays as written: no contraction, no reassociation.
 #include "backends/cpu/codegen/emit_object.h"
 
 #include "backends/cpu/codegen/backend.h"
@@ -7,6 +7,8 @@
 
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/Analysis/TargetLibraryInfo.h"
+#include "llvm/Bitcode/BitcodeReader.h"
+#include "llvm/Bitcode/BitcodeWriter.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/TargetRegistry.h"
@@ -14,12 +16,19 @@
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Support/raw_ostream.h"
 #include "llvm/Target/TargetMachine.h"
+#include "llvm/Transforms/Utils/SplitModule.h"
 
+#include <atomic>
 #include <mutex>
+#include <thread>
 
 namespace girih::cpu {
 
 namespace {
+
+// Parts of a step whose code is generated at the same time. Fixed, so that an image is the same wherever it was made;
+// more than processors, so that one long function does not hold up all.
+constexpr unsigned kNumParts = 8;
 
 std::unique_ptr<llvm::TargetMachine> makeTargetMachine(const CpuTarget &target, std::string &error) {
   static std::once_flag once;
@@ -87,11 +96,10 @@ void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
   builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2).run(module, modules);
 }
 
-}  // namespace
-
-Expected<std::vector<uint8_t>> emitObject(mlir::ModuleOp module, const CpuTarget &target,
-                                          const std::vector<std::string> &entries, bool assembly) {
-  llvm::LLVMContext context;
+// The module in LLVM IR, optimised as a whole: what is called from several places is still seen there.
+Expected<std::unique_ptr<llvm::Module>> optimizedModule(mlir::ModuleOp module, const CpuTarget &target,
+                                                        const std::vector<std::string> &entries,
+                                                        llvm::LLVMContext &context) {
   std::unique_ptr<llvm::Module> translated = mlir::translateModuleToLLVMIR(module, context);
   if (!translated)
     return internalError("the step does not translate to LLVM IR; an operation was left outside the LLVM dialect");
@@ -103,15 +111,84 @@ Expected<std::vector<uint8_t>> emitObject(mlir::ModuleOp module, const CpuTarget
   translated->setDataLayout(machine->createDataLayout());
   setAttributes(*translated, target, entries);
   optimize(*translated, *machine);
+  return translated;
+}
 
-  llvm::SmallVector<char, 0> buffer;
-  llvm::raw_svector_ostream stream(buffer);
+using Bytes = llvm::SmallVector<char, 0>;
+
+Expected<Bytes> generate(llvm::Module &module, const CpuTarget &target, llvm::CodeGenFileType type) {
+  std::string error;
+  std::unique_ptr<llvm::TargetMachine> machine = makeTargetMachine(target, error);
+  Bytes bytes;
+  llvm::raw_svector_ostream stream(bytes);
   llvm::legacy::PassManager codegen;
-  auto type = assembly ? llvm::CodeGenFileType::AssemblyFile : llvm::CodeGenFileType::ObjectFile;
-  if (machine->addPassesToEmitFile(codegen, stream, nullptr, type))
-    return internalError("LLVM cannot emit objects for " + target.isa);
-  codegen.run(*translated);
-  return std::vector<uint8_t>(buffer.begin(), buffer.end());
+  if (!machine || machine->addPassesToEmitFile(codegen, stream, nullptr, type))
+    return internalError("LLVM cannot emit code for " + target.isa + ": " + error);
+  codegen.run(module);
+  return bytes;
+}
+
+// A context belongs to one thread, so a part changes hands as bitcode.
+std::vector<Bytes> splitIntoBitcode(llvm::Module &module) {
+  std::vector<Bytes> parts;
+  llvm::SplitModule(
+      module, kNumParts,
+      [&](std::unique_ptr<llvm::Module> part) {
+        if (llvm::all_of(*part, [](const llvm::Function &function) { return function.isDeclaration(); }) &&
+            llvm::all_of(part->globals(), [](const llvm::GlobalVariable &global) { return global.isDeclaration(); }))
+          return;  // fewer functions than parts
+        llvm::raw_svector_ostream stream(parts.emplace_back());
+        llvm::WriteBitcodeToFile(*part, stream);
+      },
+      /*PreserveLocals=*/false, /*RoundRobin=*/true);
+  return parts;
+}
+
+Expected<Bytes> generateFromBitcode(const Bytes &bitcode, const CpuTarget &target) {
+  llvm::LLVMContext context;
+  auto part = llvm::parseBitcodeFile(llvm::MemoryBufferRef(llvm::StringRef(bitcode.data(), bitcode.size()), "part"), context);
+  if (!part)
+    return internalError("a part of the step is not read back: " + llvm::toString(part.takeError()));
+  return generate(**part, target, llvm::CodeGenFileType::ObjectFile);
+}
+
+}  // namespace
+
+Expected<std::string> emitAssembly(mlir::ModuleOp module, const CpuTarget &target,
+                                   const std::vector<std::string> &entries) {
+  llvm::LLVMContext context;
+  GIRIH_ASSIGN(auto optimized, optimizedModule(module, target, entries, context));
+  GIRIH_ASSIGN(Bytes text, generate(*optimized, target, llvm::CodeGenFileType::AssemblyFile));
+  return std::string(text.begin(), text.end());
+}
+
+Expected<std::vector<std::vector<uint8_t>>> emitObjects(mlir::ModuleOp module, const CpuTarget &target,
+                                                        const std::vector<std::string> &entries) {
+  std::vector<Bytes> parts;
+  {
+    llvm::LLVMContext context;
+    GIRIH_ASSIGN(auto optimized, optimizedModule(module, target, entries, context));
+    parts = splitIntoBitcode(*optimized);
+  }
+  std::vector<std::vector<uint8_t>> objects(parts.size());
+  std::vector<Status> failures(parts.size());
+  std::atomic<size_t> next{0};
+  auto work = [&] {
+    for (size_t index; (index = next.fetch_add(1)) < parts.size();)
+      if (auto object = generateFromBitcode(parts[index], target); object.isOk())
+        objects[index].assign(object->begin(), object->end());
+      else
+        failures[index] = std::move(object).status();
+  };
+  {
+    std::vector<std::jthread> helpers;
+    for (size_t thread = 1; thread < std::min<size_t>(parts.size(), std::thread::hardware_concurrency()); ++thread)
+      helpers.emplace_back(work);
+    work();
+  }
+  for (Status &failure : failures)
+    GIRIH_TRY(std::move(failure));
+  return objects;
 }
 
 }  // namespace girih::cpu

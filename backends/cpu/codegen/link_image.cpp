@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Object -> shared object by ld.lld, and the check that it needs nothing from outside.
+// Objects -> shared object by ld.lld, and the check that it needs nothing from outside.
 #include "backends/cpu/codegen/emit_object.h"
 
 #include "backends/cpu/codegen/backend.h"
@@ -38,6 +38,17 @@ std::vector<uint8_t> readBytes(llvm::StringRef path) {
   return std::vector<uint8_t>((*file)->getBuffer().bytes_begin(), (*file)->getBuffer().bytes_end());
 }
 
+Status writeBytes(llvm::StringRef path, const std::vector<uint8_t> &bytes) {
+  std::error_code error;
+  llvm::raw_fd_ostream stream(path, error);
+  stream.write(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+  stream.close();
+  if (!error && !stream.has_error())
+    return {};
+  stream.clear_error();
+  return resourceExhausted("writing an object to " + path.str() + " failed; is the disk full?");
+}
+
 // A file that is removed when this goes out of scope.
 struct TemporaryFile {
   llvm::SmallString<128> path;
@@ -51,28 +62,24 @@ struct TemporaryFile {
 
 }  // namespace
 
-Expected<std::vector<uint8_t>> linkImage(const std::vector<uint8_t> &object, const CpuTarget &target) {
+Expected<std::vector<uint8_t>> linkImage(const std::vector<std::vector<uint8_t>> &objects, const CpuTarget &target) {
   std::string linker = findLinker();
   if (linker.empty())
     return notFound("no ld.lld-22 or ld.lld on PATH nor in " GIRIH_LLVM_TOOLS_DIR "; install Debian package lld-22");
-  TemporaryFile input("o"), output("so"), messages("txt");
-  if (!input.remover || !output.remover || !messages.remover)
-    return resourceExhausted("no temporary file can be made; is the disk full or TMPDIR missing?");
-  {
-    std::error_code error;
-    llvm::raw_fd_ostream stream(input.path, error);
-    stream.write(reinterpret_cast<const char *>(object.data()), object.size());
-    stream.close();
-    if (error || stream.has_error()) {
-      stream.clear_error();
-      return resourceExhausted("writing the object to " + input.path.str().str() + " failed; is the disk full?");
-    }
+  TemporaryFile output("so"), messages("txt");
+  std::vector<TemporaryFile> inputs;
+  for (const std::vector<uint8_t> &object : objects) {
+    const TemporaryFile &input = inputs.emplace_back("o");
+    if (input.remover)
+      GIRIH_TRY(writeBytes(input.path, object));
   }
-  llvm::StringRef emulation = findIsa(target.isa)->architecture->emulation;
-  llvm::StringRef arguments[] = {linker,          "-m",           emulation,           "-shared", "--no-undefined",
-                                 "-z",            "separate-code", "-z",               "now",     "-z",
-                                 "text",          "--hash-style=both", "--build-id=none", "-s",   "-Bsymbolic",
-                                 "-o",            output.path,    input.path};
+  if (!output.remover || !messages.remover || llvm::any_of(inputs, [](auto &input) { return !input.remover; }))
+    return resourceExhausted("no temporary file can be made; is the disk full or TMPDIR missing?");
+  std::vector<llvm::StringRef> arguments = {linker, "-m", findIsa(target.isa)->architecture->emulation, "-shared",
+                                            "--no-undefined", "-z", "separate-code", "-z", "now", "-z", "text",
+                                            "--hash-style=both", "--build-id=none", "-s", "-Bsymbolic", "-o", output.path};
+  for (const TemporaryFile &input : inputs)
+    arguments.push_back(input.path);
   std::optional<llvm::StringRef> redirects[] = {std::nullopt, llvm::StringRef(messages.path),
                                                 llvm::StringRef(messages.path)};
   std::string error;

@@ -74,8 +74,8 @@ std::string assemblyOf(const std::string &text, const std::string &isa) {
   buildLoweringPipeline(pipeline, isa);
   if (!module || failed(pipeline.run(*module)))
     return {};
-  auto bytes = emitObject(*module, target, {"girih_step_t8"}, /*assembly=*/true);
-  return bytes.isOk() ? std::string(bytes->begin(), bytes->end()) : std::string();
+  auto assembly = emitAssembly(*module, target, {"girih_step_t8"});
+  return assembly.isOk() ? *assembly : std::string();
 }
 
 struct Loop {
