@@ -3,6 +3,7 @@
 #include "compiler/compile.h"
 
 #include "compiler/backend.h"
+#include "compiler/code_cache.h"
 #include "compiler/emit/pack_weights.h"
 #include "compiler/emit/read_text_assets.h"
 #include "compiler/golden.h"
@@ -217,12 +218,21 @@ private:
     for (const CompiledTarget &target : compiled)
       names += (names.empty() ? "" : ", ") + target.isa;
     step("generating code for " + names, 0.2);
-    std::vector<std::future<Status>> running;
-    for (CompiledTarget &target : compiled)
-      running.push_back(std::async(std::launch::async, [&backend, &target]() -> Status {
+    CodeCache cache(options.codeCacheFolder);
+    std::vector<std::future<Status>> running;  // ends before what it refers to
+    for (CompiledTarget &target : compiled) {
+      std::string key = cache.keyOf(*target.module, target.target);
+      if (auto kept = cache.find(key)) {
+        target.step = std::move(*kept);
+        step("taking the code for " + target.isa + " from the cache", 0.3);
+        continue;
+      }
+      running.push_back(std::async(std::launch::async, [&, key]() -> Status {
         GIRIH_ASSIGN(target.step, backend.compile(*target.module, target.target));
+        cache.keep(key, target.step);
         return {};
       }));
+    }
     Status status;
     for (std::future<Status> &one : running)
       if (Status ended = one.get(); status.isOk())
@@ -245,6 +255,7 @@ private:
       return;
     context.disableMultithreading();
     std::string folder = (Twine(options.dumpFolder) + "/" + (isa.empty() ? "graph" : isa)).str();
+    (void)llvm::sys::fs::create_directories(folder);  // else the printer says for every pass that it cannot
     pipeline.enableIRPrintingToFileTree([](Pass *, Operation *) { return false; },
                                         [](Pass *, Operation *) { return true; }, true, false, false, folder);
   }

@@ -22,6 +22,7 @@ struct CompileOptions {
   std::string kvType;             // "f32", "f16", "int8"; empty: f32 in exact, f16 else
   std::string machineJson;        // a machine to compile for instead of this one; empty: this one
   std::string reportPath;         // JSON: what became of each tensor and dispatch; empty: none
+  std::string codeCacheFolder;  // where code is kept for models that differ in weights alone; empty: nowhere
   std::string dumpFolder;         // the IR after each stage; empty: none
   std::vector<std::string> skippedPasses;  // by their flags: what a program is without them, for measurements
   bool hasGolden = true;          // asks the f64 reference for an answer that `girih verify` compares with

@@ -36,7 +36,7 @@ def peak_of_compiling(gguf, program):
     """`girih compile` starts the compiler, whose peak the kernel reports with the children's."""
     import resource
 
-    seconds, own = measured("compile", gguf, "-o", program)
+    seconds, own = measured("compile", gguf, "-o", program, "--code-cache=")
     return seconds, max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 
 

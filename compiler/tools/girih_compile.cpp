@@ -101,6 +101,10 @@ int main(int argc, char **argv) {
                                 cl::CommaSeparated, cl::value_desc("passes"), cl::cat(category));
   cl::opt<std::string> machine("machine", cl::desc("tile for the machine that this JSON describes, not for this one"),
                                cl::value_desc("file"), cl::cat(category));
+  cl::opt<std::string> codeCache("code-cache",
+                                 cl::desc("keep code in this folder for models that differ in weights alone; `girih "
+                                          "compile` names one of its own (--code-cache= keeps none)"),
+                                 cl::value_desc("folder"), cl::cat(category));
   cl::opt<std::string> dump("dump-ir", cl::desc("write the IR after each pass into this folder"),
                             cl::value_desc("folder"), cl::cat(category));
   cl::opt<bool> judge("judge-passes",
@@ -157,6 +161,7 @@ int main(int argc, char **argv) {
   options.kvType = kv;
   options.reportPath = report;
   options.dumpFolder = dump;
+  options.codeCacheFolder = codeCache;
   options.judgesPasses = judge;
   options.hasGolden = !noGolden;
   options.maxTokensPerStep = maxTokens;

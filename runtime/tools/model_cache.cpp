@@ -109,6 +109,8 @@ private:
 // Runs the compiler with its output on our stderr: stdout belongs to the answer.
 Status runCompiler(const std::string &compiler, const std::string &checkpoint, const std::string &output) {
   std::vector<std::string> arguments = {compiler, checkpoint, "-o", output};
+  if (std::string flag = codeCacheFlag(); !flag.empty())
+    arguments.push_back(flag);
   std::vector<char *> argv;
   for (std::string &argument : arguments)
     argv.push_back(argument.data());
@@ -172,6 +174,11 @@ Expected<std::string> cacheFolder() {
   if (std::string folder = sharedCacheFolder(); !folder.empty())
     return folder;
   return failedPrecondition("there is no cache folder: HOME is not set; set GIRIH_CACHE to a folder that can be written");
+}
+
+std::string codeCacheFlag() {
+  auto folder = cacheFolder();
+  return folder.isOk() ? "--code-cache=" + *folder + "/code" : std::string();
 }
 
 Expected<std::string> findCompiler() {

@@ -8,9 +8,13 @@
 
 namespace girih::tools {
 
-// $GIRIH_CACHE, else $XDG_CACHE_HOME/girih, else ~/.cache/girih. Holds models/ (downloads) and programs/ (compiled).
+// $GIRIH_CACHE, else $XDG_CACHE_HOME/girih, else ~/.cache/girih. Holds models/ (downloads), programs/ (compiled) and
+// code/ (of architectures, for compiling other weights).
 // Fails: FailedPrecondition when no folder can be named.
 Expected<std::string> cacheFolder();
+
+// The compiler's flag that names the cache's code/; empty when there is no such folder.
+std::string codeCacheFlag();
 
 // The girih-compile beside this binary. Fails: Unavailable when this build has no compiler.
 Expected<std::string> findCompiler();
