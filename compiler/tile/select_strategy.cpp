@@ -22,7 +22,7 @@ constexpr int64_t kMaxDirectRows = 8;  // beyond, dequantising once into scratch
 constexpr int64_t kMaxPanelRows = 16;   // no register file holds more rows beside two panels
 constexpr int64_t kUnpackRegisters = 3; // the loaded line, its codes and the broadcast activation
 
-constexpr int64_t kMatrixAttentionRows = 192;  // (token, head) pairs that share a chunk's keys in pairs
+constexpr int64_t kAttentionUnitsOfCore = 6;  // units of the longest step: as late tokens see more, one core ends last
 constexpr int64_t kMaxDirectDotRows = 31;  // codes are taken apart faster than they are stored and loaded again
 constexpr int64_t kDotRowGroup = 8;        // rows that read a panel in one pass of the direct strategy
 
@@ -36,6 +36,7 @@ struct Budget {
   int64_t registers;
   int64_t nearBytes;  // the first level: L1 or scratchpad
   int64_t farBytes;   // the next one
+  int64_t cores;
   girih::machine::TileAttr matrix = {};  // of the matrix unit, where there is one
 };
 
@@ -109,7 +110,8 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
     }
     auto levels = machine.getLevels();
     Budget budget{std::max<int64_t>(1, kVirtualLanes / unit.getLanes()), unit.getRegisters(),
-                  levels[0].getSizeBytes(), levels[levels.size() > 1 ? 1 : 0].getSizeBytes()};
+                  levels[0].getSizeBytes(), levels[levels.size() > 1 ? 1 : 0].getSizeBytes(),
+                  std::max<int64_t>(1, machine.getCores())};
     if (girih::machine::UnitAttr matrix = machine.matrixUnitFor("bf16"))
       budget.matrix = matrix.getTile();
     for (auto function : getOperation().getOps<func::FuncOp>()) {
@@ -174,8 +176,12 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
     auto q = cast<ShapedType>(op.getQ().getType());
     int64_t headsPerGroup = q.getDimSize(1) / op.getKv().getType().getHeads(), fits = 0;
     if (op.getOperandType() && budget.matrix) {
-      // Putting a chunk's keys and values in pairs costs as much as multiplying 64 rows by them: more rows share it.
-      fits = std::clamp<int64_t>(kMatrixAttentionRows / headsPerGroup, 1, 64);
+      // What keys and values cost to put in pairs is shared by all rows of a tile, whose state stays in the second level.
+      int64_t valueDim = op.getKv().getType().getValueDim();
+      int64_t bytesPerToken = headsPerGroup * (q.getDimSize(2) * 2 + (valueDim + kVirtualLanes) * 4);
+      int64_t units = budget.cores * kAttentionUnitsOfCore;
+      int64_t shared = std::max<int64_t>(1, maxTokens * op.getKv().getType().getHeads() / units);
+      fits = std::clamp<int64_t>(budget.farBytes / 4 / bytesPerToken, 1, shared);
     } else {
       // Rows that share a chunk: as many as keep their sums and queries within half of the first level.
       int64_t bytesPerToken = headsPerGroup * (q.getDimSize(2) + op.getKv().getType().getValueDim()) * 4;

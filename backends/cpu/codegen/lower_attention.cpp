@@ -203,7 +203,7 @@ private:
                 [&](Value token) { attend(single, one, token); });
   }
 
-  void attend(AttentionWalk &generator, Value count, Value token) {
+  void attend(AttentionRows &generator, Value count, Value token) {
     int64_t numGroups = cast<ShapedType>(op.getQ().getType()).getDimSize(1) / shape.headsPerGroup;
     Value firstGroup = op.getOffsets().empty() ? k.index(0) : Value(op.getOffsets()[1]);
     k.loop(k.index(0), k.index(numGroups), 1,

@@ -17,7 +17,6 @@ namespace girih::cpu {
 namespace {
 
 constexpr int64_t kPositions = GIRIH_KV_BLOCK_TOKENS;
-static_assert(kPositions == kLanes, "one vector holds the scores of one KV block");
 constexpr int64_t kBlocksTogether = 4;  // blocks are walked by fours; what lies beyond the last is masked
 constexpr double kNegativeInfinity = -std::numeric_limits<double>::infinity();
 
@@ -46,39 +45,16 @@ Value joined(KernelBuilder &k, Value old, Value added, Value oldFactor, Value ne
   return k.fma(added, newFactor, k.mulf(old, oldFactor));
 }
 
-// Null where all 16 values exist.
-Value tailMask(KernelBuilder &k, int64_t vector, int64_t extent) {
-  int64_t left = extent - vector * kLanes;
-  return left >= kLanes ? Value() : k.maskOf(k.index(left));
-}
-
-void storeResult(KernelBuilder &k, Value out, int64_t valueDim, Value sums, llvm::function_ref<Value(int64_t)> valueOf) {
-  Value total = k.splat(k.reduceTree(sums, [&](Value x, Value y) { return k.addf(x, y); }));
-  for (int64_t vector = 0; vector * kLanes < valueDim; ++vector) {
-    Value value = arith::DivFOp::create(k.b, k.loc, valueOf(vector), total);
-    Value target = k.at(out, vector * kLanes * 4);
-    Value mask = tailMask(k, vector, valueDim);
-    mask ? k.storeMasked(value, target, mask) : k.store(value, target);
-  }
-}
-
 }  // namespace
-
-int64_t AttentionShape::keyBytes() const { return keyDim() * kPositions * elementBytes(); }
 
 int64_t walkFrameBytes(const AttentionShape &shape, int64_t maxRows, int64_t queryBytes) {
   int64_t rowBytes = queryBytes + (shape.chunk + llvm::alignTo(shape.valueDim(), kLanes) + 2 * kLanes + 4) * 4;
   return maxRows * rowBytes;
 }
 
-Value firstSeen(KernelBuilder &k, Value position, std::optional<int64_t> window) {
-  return window ? k.maxOf(k.sub(position, k.index(*window - 1)), k.index(0)) : k.index(0);
-}
-
 AttentionWalk::AttentionWalk(KernelBuilder &k, const AttentionShape &shape, const AttentionOperands &operands,
                              int64_t maxRows, int64_t queryBytes)
-    : k(k), shape(shape), operands(operands), numVectors(llvm::divideCeil(shape.valueDim(), kLanes)),
-      maxRows(maxRows) {
+    : AttentionRows(k, shape, operands, maxRows) {
   queriesAt = section(maxRows * queryBytes);
   scoresAt = section(maxRows * shape.chunk * 4);
   outAt = section(maxRows * numVectors * kVectorBytes);
@@ -86,68 +62,6 @@ AttentionWalk::AttentionWalk(KernelBuilder &k, const AttentionShape &shape, cons
   chunkSumsAt = section(maxRows * kVectorBytes);
   for (int64_t *array : {&maxAt, &chunkMaxAt, &oldFactorAt, &newFactorAt})
     *array = section(maxRows * 4);
-}
-
-// ---- Addresses ----
-int64_t AttentionWalk::section(int64_t bytes) {
-  int64_t offset = frameSize;
-  frameSize += llvm::alignTo(bytes, kVectorBytes);
-  return offset;
-}
-
-Value AttentionWalk::slot(int64_t section, Value row, int64_t rowBytes) {
-  return k.at(k.at(frame, k.mul(row, rowBytes)), section);
-}
-
-Value AttentionWalk::rowAddress(Value base, Value tokenStride, Value headStride, const Rows &rows, Value row) {
-  Value token = k.add(rows.token, k.div(row, shape.headsPerGroup));
-  Value head = k.add(k.mul(rows.group, shape.headsPerGroup), k.rem(row, k.index(shape.headsPerGroup)));
-  return k.at(k.at(base, k.mul(token, tokenStride)), k.mul(head, headStride));
-}
-
-Value AttentionWalk::queryAddress(const Rows &rows, Value row) {
-  return rowAddress(operands.q, operands.qTokenStride, operands.qHeadStride, rows, row);
-}
-
-Value AttentionWalk::positionOf(const Rows &rows, Value token) {
-  return stepInt(offsetof(girih_step_args, positions), k.add(k.add(operands.firstToken, rows.token), token));
-}
-
-Value AttentionWalk::seenLanes(Value own, Value block) {
-  Type i32 = k.b.getI32Type();
-  Value past = k.sub(own, k.mul(block, kPositions));  // lanes up to this one are not in the future
-  Value isSeen = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::sle, k.laneNumbers(),
-                                       k.splat(k.toInteger(past, i32)));
-  if (!shape.window)
-    return isSeen;
-  Value before = k.splat(k.toInteger(k.sub(past, k.index(*shape.window)), i32));
-  Value isNear = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::sgt, k.laneNumbers(), before);
-  return arith::AndIOp::create(k.b, k.loc, isSeen, isNear);
-}
-
-Value AttentionWalk::stepInt(size_t field, Value number) {
-  return k.toIndex(k.load(k.b.getI32Type(), k.at(k.stepPointer(field), k.mul(number, 4))));
-}
-
-Value AttentionWalk::blockAddress(const Rows &rows, Value number) {
-  // Past the end the last block stands in: it is read again, and masked.
-  Value within = k.minOf(number, k.sub(rows.endBlock, k.index(1)));
-  Value block = k.toIndex(k.load(k.b.getI32Type(), k.at(rows.table, k.mul(within, 4))));
-  return k.at(operands.cache, k.mul(block, shape.blockBytes));
-}
-
-Value AttentionWalk::loadCache(Value pointer, Value mask) {
-  VectorType stored = k.lanes(shape.kv.getElement());
-  Value loaded = mask ? k.loadMasked(stored, pointer, mask) : k.load(stored, pointer);
-  if (shape.kv.hasScales())
-    return arith::SIToFPOp::create(k.b, k.loc, k.lanesF32(),
-                                   arith::ExtSIOp::create(k.b, k.loc, k.lanes(k.b.getI32Type()), loaded));
-  return shape.kv.getElement().isF32() ? loaded : arith::ExtFOp::create(k.b, k.loc, k.lanesF32(), loaded).getResult();
-}
-
-Value AttentionWalk::scalesOf(const Rows &rows, Value block, bool ofValues) {
-  Value scales = k.at(blockAddress(rows, block), shape.kv.scalesOffset() + (ofValues ? shape.kv.getHeads() * kVectorBytes : 0));
-  return k.load(k.lanesF32(), k.at(scales, k.mul(rows.cacheGroup, kVectorBytes)));
 }
 
 void AttentionWalk::forRowTiles(const Rows &rows, int64_t tile, llvm::function_ref<void(Value, int64_t)> body) {
@@ -169,25 +83,6 @@ bool AttentionWalk::isOneTile(const Rows &rows, int64_t tile) {
 }
 
 // ---- The walk ----
-AttentionWalk::Rows AttentionWalk::rowsOf(Value numTokens, Value token, Value group, Value cacheGroup) {
-  Rows rows;
-  rows.numTokens = numTokens;
-  rows.count = k.mul(numTokens, shape.headsPerGroup);
-  rows.token = token;
-  rows.group = group;
-  rows.cacheGroup = cacheGroup;
-  Value first = k.add(operands.firstToken, token);
-  Value sequence = stepInt(offsetof(girih_step_args, token_sequences), first);
-  Value firstPosition = stepInt(offsetof(girih_step_args, positions), first);
-  Value lastPosition = stepInt(offsetof(girih_step_args, positions), k.add(first, k.sub(numTokens, k.index(1))));
-  Value stride = k.stepInteger(offsetof(girih_step_args, block_table_stride));
-  rows.table = k.at(k.stepPointer(offsetof(girih_step_args, block_tables)), k.mul(k.mul(sequence, stride), 4));
-  rows.firstBlock = k.div(firstSeen(k, firstPosition, shape.window), kPositions);
-  rows.endPosition = k.add(lastPosition, 1);
-  rows.endBlock = k.add(k.div(lastPosition, kPositions), 1);
-  return rows;
-}
-
 AttentionWalk::Blocks AttentionWalk::blocksOf(const Rows &rows, Value chunk) {
   int64_t blocks = shape.chunk / kPositions;
   Blocks result;
@@ -357,8 +252,7 @@ void AttentionWalk::deliver(Value sum, Value row, int64_t vector, const PartTarg
 
 void AttentionWalk::finish(const Rows &rows) {
   k.loop(k.index(0), rows.count, 1, [&](Value row) {
-    Value out = rowAddress(operands.out, operands.outTokenStride, operands.outHeadStride, rows, row);
-    storeResult(k, out, shape.valueDim(), k.load(k.lanesF32(), slot(sumsAt, row, kVectorBytes)),
+    storeQuotient(k, outAddress(rows, row), shape.valueDim(), k.load(k.lanesF32(), slot(sumsAt, row, kVectorBytes)),
                 [&](int64_t vector) { return k.load(k.lanesF32(), k.at(outSlot(row), vector * kVectorBytes)); });
   });
 }
@@ -380,7 +274,7 @@ void emitJoinedParts(KernelBuilder &k, Value parts, Value chunkStride, Value fir
     next.push_back(factors.maximum);
     return next;
   });
-  storeResult(k, out, valueDim, state[0], [&](int64_t vector) { return state[1 + vector]; });
+  storeQuotient(k, out, valueDim, state[0], [&](int64_t vector) { return state[1 + vector]; });
 }
 
 }  // namespace girih::cpu
