@@ -22,8 +22,9 @@ public:
     completion.logits.insert(completion.logits.end(), rows.begin(), rows.end());
     completion.numLogitRows += numRows;
   }
-  void onPromptLogprobs(RequestId, uint32_t, std::span<const float> logprobs) override {
-    completion.promptLogprobs.insert(completion.promptLogprobs.end(), logprobs.begin(), logprobs.end());
+  void onPromptLogprobs(RequestId, uint32_t, std::span<const TokenResult> tokens) override {
+    for (const TokenResult &token : tokens)
+      completion.promptLogprobs.push_back(token.logprob);
   }
   void onFinish(RequestId, FinishReason reason, const Usage &usage, const Status &status) override {
     std::lock_guard lock(mutex);

@@ -127,6 +127,7 @@ private:
   void step();
   void finishRow(Sequence &sequence, uint32_t firstRow, Clock::time_point now);
   void reportRows(Sequence &sequence, uint32_t firstRow);
+  void reportPrompt(Sequence &sequence, uint32_t first, uint32_t firstRow, uint32_t numRows);
   Expected<bool> sampleToken(Sequence &sequence, std::span<float> logits, Clock::time_point now);
   void finish(RequestId id, FinishReason reason, Status status);
   void countStep(size_t numSequences, double seconds);
@@ -141,11 +142,13 @@ private:
   Scheduler scheduler;
   program::StepBatch batch;
   Sampler sampler;
+  std::vector<uint32_t> maskWords; // a bit a token
   StepPacer pacer;
   uint32_t numWithDeadline = 0;
   std::vector<RequestId> overdue;
-  std::vector<float> logprobs;  // of prompt tokens of one chunk
-  std::vector<float> ownLogits; // a row before the penalty
+  std::vector<TokenResult> promptResults; // of one chunk
+  std::vector<TopToken> promptTops;       // of all of them
+  std::vector<float> ownLogits;           // a row before rules and penalty
   std::vector<std::unique_ptr<Sequence>> takenSequences;
   std::vector<RequestId> takenCancels;
   bool isLeaving = false;
@@ -194,6 +197,7 @@ Status StepEngine::checkRequest(const Request &request) const {
   if (request.keepSeconds > kMaxKeepSeconds)
     return invalidArgument("its KV is to be kept for " + std::to_string(request.keepSeconds) +
                            " seconds; at most " + std::to_string(kMaxKeepSeconds) + " are granted");
+  GIRIH_TRY(checkRules(request.rules, model.vocabSize));
   return checkSampling(request.sampling);
 }
 
@@ -391,16 +395,26 @@ void StepEngine::reportRows(Sequence &sequence, uint32_t firstRow) {
     return;
   if (sequence.request.wantLogits)
     sequence.listener->onLogits(sequence.id, first, numRows, executor->logits(firstRow, numRows));
-  if (sequence.request.wantPromptLogprobs && first + 1 < sequence.numPrompt) {
-    logprobs.clear();
-    for (uint32_t row = 0; row < numRows && first + row + 1 < sequence.numPrompt; ++row) {
-      std::span<const float> logits = executor->logits(firstRow + row);
-      int32_t next = sequence.tokens[first + row + 1];
-      logprobs.push_back(static_cast<float>(logits[static_cast<size_t>(next)] - logSumExp(logits)));
-    }
-    sequence.listener->onPromptLogprobs(sequence.id, first + 1, logprobs);
-  }
+  if (sequence.request.wantPromptLogprobs && first + 1 < sequence.numPrompt)
+    reportPrompt(sequence, first, firstRow, std::min(numRows, sequence.numPrompt - 1 - first));
   sequence.numRowsDelivered = first + numRows;
+}
+
+// Rows at positions first, first + 1, ... say how likely the prompt tokens after them were.
+void StepEngine::reportPrompt(Sequence &sequence, uint32_t first, uint32_t firstRow, uint32_t numRows) {
+  uint32_t numTops = sequence.request.numTopLogprobs;
+  promptResults.clear();
+  promptTops.resize(uint64_t{numRows} * numTops);
+  for (uint32_t row = 0; row < numRows; ++row) {
+    std::span<const float> logits = executor->logits(firstRow + row);
+    std::span<TopToken> top = std::span(promptTops).subspan(uint64_t{row} * numTops, numTops);
+    int32_t token = sequence.tokens[first + row + 1];
+    if (numTops > 0)
+      topTokens(logits, top);
+    promptResults.push_back(
+        {token, static_cast<float>(logits[static_cast<size_t>(token)] - logSumExp(logits)), top});
+  }
+  sequence.listener->onPromptLogprobs(sequence.id, first + 1, promptResults);
 }
 
 // True when the sequence ends with this token, which then is not handed out.
@@ -417,6 +431,9 @@ Expected<bool> StepEngine::sampleToken(Sequence &sequence, std::span<float> logi
     topTokens(logits, {top, request.numTopLogprobs});
     ownLogits.assign(logits.begin(), logits.end());
   }
+  GIRIH_TRY(applyRules(request.rules, sequence.outputCounts, sequence.usage.numOutputTokens,
+                       request.ignoreStop ? std::span<const int32_t>() : request.stopTokens, logits,
+                       maskWords));
   GIRIH_ASSIGN(result.token, sampler.sample(logits, request.sampling, sequence.seen, sequence.tokens.size()));
   if (wantsLogprob)
     result.logprob = static_cast<float>(ownLogits[static_cast<size_t>(result.token)] - normaliser);
@@ -438,6 +455,10 @@ Expected<bool> StepEngine::sampleToken(Sequence &sequence, std::span<float> logi
   ++sequence.usage.numOutputTokens;
   sequence.tokens.push_back(result.token);
   sequence.seen.add(result.token);
+  if (request.rules.countsOutput())
+    sequence.outputCounts.add(result.token);
+  if (request.rules.mask)
+    GIRIH_TRY(request.rules.mask->accept(result.token));
   sequence.listener->onTokens(sequence.id, {&result, 1});
   return false;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/base/expected.h"
+#include "runtime/engine/answer_rules.h"
 #include "runtime/engine/latency_histogram.h"
 #include "runtime/engine/sampler.h"
 #include "runtime/program/program.h"
@@ -42,12 +43,14 @@ struct Request {
   std::vector<int32_t> promptTokens;      // at least one; each in [0, vocabSize)
   uint32_t maxTokens = kUntilContextEnds; // 0: only evaluates the prompt
   SamplingOptions sampling;
+  AnswerRules rules;
   std::vector<int32_t> stopTokens; // generation ends with one of these, which is not handed out
   bool ignoreStop = false;         // generates maxTokens whatever comes (benchmarks)
   bool wantLogits = false;         // onLogits for every evaluated position of prompt and output
   bool wantPromptLogprobs = false; // onPromptLogprobs for every prompt token but the first
   bool wantLogprobs = false;       // fills TokenResult::logprob
-  uint32_t numTopLogprobs = 0;     // fills TokenResult::top; implies wantLogprobs; at most kMaxTopLogprobs
+  uint32_t numTopLogprobs =
+      0; // fills TokenResult::top, of prompt tokens too; implies wantLogprobs; at most kMaxTopLogprobs
 
   uint32_t client = 0;       // on whose behalf: steps and the cache are shared fairly between clients
   uint32_t clientWeight = 1; // how many times its part of the steps; 1 to 1000
@@ -94,8 +97,8 @@ public:
   // `rows` [numRows, vocabSize] f32: the logits at positions firstPosition, firstPosition + 1, ...
   virtual void onLogits(RequestId id, uint32_t firstPosition, uint32_t numRows, std::span<const float> rows) {
   }
-  // Log-probabilities of prompt tokens firstPosition, firstPosition + 1, ... given all before.
-  virtual void onPromptLogprobs(RequestId id, uint32_t firstPosition, std::span<const float> logprobs) {}
+  // Prompt tokens firstPosition, firstPosition + 1, ... with their log-probabilities given all before.
+  virtual void onPromptLogprobs(RequestId id, uint32_t firstPosition, std::span<const TokenResult> tokens) {}
   virtual void onFinish(RequestId id, FinishReason reason, const Usage &usage, const Status &status) = 0;
 };
 

@@ -37,6 +37,7 @@ struct Sequence {
   const Request request;
   const std::shared_ptr<Listener> listener;
   SeenTokens seen;
+  OutputCounts outputCounts;   // only where a rule asks for it
   std::vector<int32_t> tokens; // prompt, then output
   const uint32_t numPrompt;
   const kv::ContentKey cacheRoot;
