@@ -164,6 +164,7 @@ private:
   bool isStopping = false;
   bool wantsClearCache = false;
   double tokensPerSecond = 0.0;
+  Clock::time_point lastMoved;
   uint64_t numUnfinished = 0;
   EngineStats counters;
 
@@ -240,7 +241,8 @@ Expected<RequestId> StepEngine::submit(Request request, std::shared_ptr<Listener
       ++counters.numRefused;
       return status;
     }
-    ++numUnfinished;
+    if (numUnfinished++ == 0)
+      lastMoved = Clock::now();
     counters.numPromptTokens += sequence->numPrompt;
     counters.numQueuedTokens += sequence->numPrompt;
     newSequences.push_back(std::move(sequence));
@@ -261,6 +263,7 @@ EngineStats StepEngine::stats() const {
   std::lock_guard lock(mutex);
   EngineStats result = counters;
   result.numWaiting += static_cast<uint32_t>(newSequences.size());
+  result.stillSeconds = numUnfinished > 0 ? secondsBetween(lastMoved, Clock::now()) : 0.0;
   return result;
 }
 
@@ -513,7 +516,7 @@ void StepEngine::countStep(size_t numSequences, double seconds) {
   counters.busySeconds += secondsBetween(busySince, now);
   double rate = numTokens / secondsBetween(busySince, now);
   tokensPerSecond += (tokensPerSecond == 0.0 ? 1.0 : kWeightOfLastRate) * (rate - tokensPerSecond);
-  busySince = now;
+  busySince = lastMoved = now;
   showCounts();
 }
 

@@ -123,6 +123,7 @@ struct EngineStats {
   uint64_t numKvBlocksCached = 0; // held by none, found again by content
   double stepSeconds = 0.0;       // total time in the program
   double busySeconds = 0.0;       // total time in which there was something to do
+  double stillSeconds = 0.0;      // since something moved, while there is something to do: a watchdog's
   LatencyHistogram queueTime;     // from submit to the first step
   LatencyHistogram firstToken;    // from submit to the first token
   LatencyHistogram interToken;    // between two tokens of one request

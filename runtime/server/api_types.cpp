@@ -39,14 +39,14 @@ void textOrNull(JsonWriter &writer, std::string_view name, const std::string &te
 }  // namespace
 
 ApiError invalidField(std::string param, std::string message, std::string code) {
-  return {400, "invalid_request_error", std::move(code), std::move(message), std::move(param)};
+  return {400, "invalid_request_error", std::move(code), std::move(message), std::move(param), 1};
 }
 
 ApiError apiErrorOf(const Status &status) {
   for (const HttpMeaning &meaning : kHttpMeanings)
     if (meaning.status == status.code())
-      return {meaning.httpStatus, meaning.type, meaning.code, std::string(status.message()), ""};
-  return {500, "server_error", "internal_error", std::string(status.message()), ""};
+      return {meaning.httpStatus, meaning.type, meaning.code, std::string(status.message()), "", 1};
+  return {500, "server_error", "internal_error", std::string(status.message()), "", 1};
 }
 
 std::string errorBody(const ApiError &error) {
@@ -64,8 +64,8 @@ HttpResponse errorResponse(const ApiError &error) {
   response.status = error.status;
   response.body = errorBody(error);
   if (error.status == 429 || error.status == 503)
-    response.headers = {{"retry-after", "1"}};
-  else if (error.status >= 500)
+    response.headers = {{"retry-after", std::to_string(error.retryAfterSeconds)}};
+  else if (error.status >= 500 || error.status == 408)
     response.headers = {{"x-should-retry", "false"}};  // the same request would fail the same way
   if (error.status == 401)
     response.headers.emplace_back("www-authenticate", "Bearer");

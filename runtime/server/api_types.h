@@ -4,6 +4,7 @@
 
 #include "runtime/base/expected.h"
 #include "runtime/base/json_reader.h"
+#include "runtime/engine/answer_rules.h"
 #include "runtime/engine/sampler.h"
 #include "runtime/program/tables.h"
 #include "runtime/server/http_server.h"
@@ -22,6 +23,7 @@ inline constexpr size_t kMaxJsonDepth = 64;
 inline constexpr size_t kMaxStopStrings = 16;
 inline constexpr size_t kMaxStopBytes = 1024;
 inline constexpr size_t kMaxMessages = 16384;
+inline constexpr size_t kMaxChoices = 128;  // answers to one request: its prompts times its `n`
 inline constexpr uint32_t kDefaultCompletionTokens = 16;  // OpenAI's default of /v1/completions
 
 // What goes into an OpenAI error body; all four keys are always written, `param` and `code` as null when empty.
@@ -31,7 +33,12 @@ struct ApiError {
   std::string code;
   std::string message;
   std::string param;
+  uint32_t retryAfterSeconds = 1;  // of 429 and 503
 };
+
+// Tokens that a body of so many bytes has at least, near enough to decide before it is read: English is four
+// bytes a token, other text fewer.
+constexpr uint64_t estimateTokens(uint64_t bodyBytes) { return bodyBytes / 4 + 1; }
 
 ApiError invalidField(std::string param, std::string message, std::string code = "invalid_value");
 // The one table from Status codes to HTTP. `requestId` is named where the failure is our own.
@@ -55,6 +62,12 @@ struct GenerationParameters {
   uint32_t numTopLogprobs = 0;
   bool stream = false;
   bool includeUsage = false;             // stream_options.include_usage
+  uint32_t numChoices = 1;               // n
+  bool echo = false;                     // the prompt is the beginning of the answer
+  engine::AnswerRules rules;
+  std::string cacheSalt;                 // cache_salt: an end user's, within the client's own
+  uint32_t keepSeconds = 0;              // how long the prompt and answer should stay in the cache
+  bool isPatient = false;                // service_tier "flex": behind the client's other requests
   std::vector<std::string> ignoredNames;  // fields that nothing here knows: x-girih-ignored
 };
 
@@ -67,9 +80,12 @@ struct ChatCompletionRequest {
 
 struct CompletionRequest {
   GenerationParameters generation;
-  std::string promptText;
-  std::vector<int32_t> promptTokens;  // used when `hasTokens`
-  bool hasTokens = false;
+  struct Prompt {
+    std::string text;
+    std::vector<int32_t> tokens;  // used when `hasTokens`
+    bool hasTokens = false;
+  };
+  std::vector<Prompt> prompts;  // at least one
 };
 
 // `defaults`: the model's own sampling, used for what the request leaves out. Every failure names its field.

@@ -12,12 +12,16 @@ namespace {
 std::string_view reasonPhrase(int status) {
   switch (status) {
   case 200: return "OK";
+  case 204: return "No Content";
   case 400: return "Bad Request";
   case 401: return "Unauthorized";
+  case 403: return "Forbidden";
   case 404: return "Not Found";
   case 405: return "Method Not Allowed";
   case 408: return "Request Timeout";
   case 413: return "Content Too Large";
+  case 415: return "Unsupported Media Type";
+  case 421: return "Misdirected Request";
   case 429: return "Too Many Requests";
   case 431: return "Request Header Fields Too Large";
   case 500: return "Internal Server Error";
@@ -49,7 +53,7 @@ std::string responseHead(const HttpResponse &response, const HttpRequest &reques
 
 ConnectionExchange::ConnectionExchange(boost::asio::any_io_executor executor, HttpRequest request, Form form,
                                        size_t maxPendingBytes)
-    : executor(std::move(executor)), httpRequest(std::move(request)), form(form), maxPendingBytes(maxPendingBytes) {}
+    : executor(std::move(executor)), httpRequest(std::move(request)), form(std::move(form)), maxPendingBytes(maxPendingBytes) {}
 
 void ConnectionExchange::respond(HttpResponse response) {
   std::lock_guard lock(mutex);
@@ -57,6 +61,7 @@ void ConnectionExchange::respond(HttpResponse response) {
     return;
   phase = Phase::Ended;
   goneCallback = nullptr;
+  response.headers.insert(response.headers.end(), form.headers.begin(), form.headers.end());
   std::string length = "content-length: " + std::to_string(response.body.size()) + "\r\n";
   pending += responseHead(response, httpRequest, form.keepAlive, length);
   if (!form.headOnly)
@@ -72,6 +77,7 @@ void ConnectionExchange::beginEvents(HttpHeaders headers) {
   HttpResponse response;
   response.contentType = "text/event-stream";
   response.headers = std::move(headers);
+  response.headers.insert(response.headers.end(), form.headers.begin(), form.headers.end());
   response.headers.emplace_back("cache-control", "no-cache");
   response.headers.emplace_back("x-accel-buffering", "no");  // nginx would hold events back
   pending += responseHead(response, httpRequest, form.keepAlive,

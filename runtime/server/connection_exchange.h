@@ -18,6 +18,7 @@ public:
     bool keepAlive = false;  // requires `chunked`: the end of an HTTP/1.0 stream is the end of its connection
     bool chunked = true;     // HTTP/1.1
     bool headOnly = false;
+    HttpHeaders headers;       // that every answer to the request carries
   };
 
   ConnectionExchange(boost::asio::any_io_executor executor, HttpRequest request, Form form, size_t maxPendingBytes);

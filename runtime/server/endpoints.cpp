@@ -2,6 +2,9 @@
 // The table of endpoints, and what is decided before an endpoint runs: route, method and key.
 #include "runtime/server/endpoints.h"
 
+#include <algorithm>
+#include <cctype>
+
 namespace girih::server {
 namespace {
 
@@ -9,17 +12,20 @@ struct Route {
   std::string_view method;
   std::string_view path;  // ends with '/' and a name in braces where one more segment is part of the route
   bool needsKey;
+  bool generates;  // tokens: asks for room in the queue first
   void (*answer)(Service &, std::shared_ptr<Exchange>);
 };
 
-// Probes of an orchestrator carry no key, so /health says nothing worth one. Everything else is behind it.
+// Probes of an orchestrator carry no key, so /health, /live and /ready say nothing worth one. Everything else is behind it.
 constexpr Route kRoutes[] = {
-    {"POST", "/v1/chat/completions", true, answerChatCompletions},
-    {"POST", "/v1/completions", true, answerCompletions},
-    {"GET", "/v1/models", true, answerModels},
-    {"GET", "/v1/models/{model}", true, answerModels},
-    {"GET", "/health", false, answerHealth},
-    {"GET", "/metrics", true, answerMetrics},
+    {"POST", "/v1/chat/completions", true, true, answerChatCompletions},
+    {"POST", "/v1/completions", true, true, answerCompletions},
+    {"GET", "/v1/models", true, false, answerModels},
+    {"GET", "/v1/models/{model}", true, false, answerModels},
+    {"GET", "/health", false, false, answerHealth},
+    {"GET", "/live", false, false, answerHealth},
+    {"GET", "/ready", false, false, answerHealth},
+    {"GET", "/metrics", true, false, answerMetrics},
 };
 
 bool matches(std::string_view pattern, std::string_view path) {
@@ -36,46 +42,86 @@ const Route *findRoute(std::string_view path) {
   return nullptr;
 }
 
-// Compares every byte whatever differs first, so that the time says nothing about the key.
-bool equalsInConstantTime(std::string_view offered, std::string_view expected) {
-  unsigned difference = offered.size() == expected.size() ? 0 : 1;
-  for (size_t index = 0; index < expected.size(); ++index)
-    difference |= static_cast<unsigned char>(expected[index]) ^
-                  (index < offered.size() ? static_cast<unsigned char>(offered[index]) : 0xFFu);
-  return difference == 0;
+bool isAuthorized(const Service &service, const HttpRequest &request) {
+  const ApiKeys &keys = service.options().keys;
+  return !keys.areAskedFor() || keys.find(offeredKey(request));
 }
 
-bool isAuthorized(const HttpRequest &request, const std::string &apiKey) {
-  constexpr std::string_view kScheme = "bearer ";
-  std::string_view offered = request.authorization;
-  if (offered.size() < kScheme.size())
-    return apiKey.empty();
-  for (size_t index = 0; index < kScheme.size(); ++index)
-    if ((offered[index] | 0x20) != (kScheme[index] | 0x20))
-      return apiKey.empty();
-  return apiKey.empty() || equalsInConstantTime(offered.substr(kScheme.size()), apiKey);
+// "name:port", "[::1]:port" and bare names; lower-case.
+std::string hostName(std::string_view host) {
+  size_t end = host.starts_with('[') ? host.find(']') : host.find(':');
+  std::string name(host.substr(host.starts_with('[') ? 1 : 0, end == host.npos ? host.npos : end - (host.starts_with('[') ? 1 : 0)));
+  for (char &letter : name)
+    letter = static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
+  return name;
+}
+
+bool isListed(const std::vector<std::string> &list, std::string_view name) {
+  return std::any_of(list.begin(), list.end(), [&](const std::string &entry) { return entry == "*" || entry == name; });
+}
+
+// A page elsewhere can make a browser ask this machine, under a name of its own (DNS rebinding) or its own origin. Addresses are no
+// names, so they pass; programs send no origin.
+std::optional<ApiError> findForeign(const ServiceOptions &options, const HttpRequest &request) {
+  std::string host = hostName(request.host);
+  bool isAddress = !host.empty() && host.find_first_not_of(host.find(':') == host.npos ? "0123456789." : "0123456789abcdef:.") == host.npos;
+  if (!host.empty() && !isAddress && host != "localhost" && !isListed(options.allowedHosts, host))
+    return ApiError{421, "invalid_request_error", "foreign_host", "this server does not answer to the name `" + host.substr(0, 100) + "`; start it with --allow-host to let it", "", 1};
+  size_t scheme = request.origin.find("://");
+  bool isOwn = scheme != request.origin.npos && request.origin.substr(scheme + 3) == request.host;
+  if (!request.origin.empty() && !isOwn && !isListed(options.allowedOrigins, request.origin))
+    return ApiError{403, "invalid_request_error", "foreign_origin", "scripts of " + request.origin.substr(0, 100) + " may not ask this server; start it with --cors-origin to let them", "", 1};
+  return std::nullopt;
+}
+
+bool isAllowedOrigin(const ServiceOptions &options, const HttpRequest &request) {
+  return !request.origin.empty() && isListed(options.allowedOrigins, request.origin);
+}
+
+// What a browser asks before a script of an allowed page may ask.
+HttpResponse preflightAnswer(const HttpRequest &request) {
+  HttpResponse response;
+  response.status = 204;
+  response.headers = {{"access-control-allow-origin", request.origin},
+                      {"access-control-allow-methods", "GET, POST, DELETE"},
+                      {"access-control-allow-headers", "authorization, content-type, x-api-key, anthropic-version"},
+                      {"access-control-max-age", "3600"},
+                      {"vary", "origin"}};
+  return response;
+}
+
+bool isJson(std::string_view contentType) {
+  std::string_view kind = contentType.substr(0, contentType.find(';'));
+  while (kind.ends_with(' '))
+    kind.remove_suffix(1);
+  return kind == "application/json";
 }
 
 std::optional<ApiError> findRefusal(const Service &service, const HttpRequest &request) {
+  if (auto foreign = findForeign(service.options(), request))
+    return foreign;
   const Route *route = findRoute(request.path);
   bool needsKey = !route || route->needsKey;
-  if (needsKey && !isAuthorized(request, service.options().apiKey))
-    return ApiError{401, "authentication_error", "invalid_api_key", "the request's API key is missing or wrong; send `Authorization: Bearer KEY`", ""};
+  if (needsKey && !isAuthorized(service, request))
+    return ApiError{401, "authentication_error", "invalid_api_key", "the request's API key is missing or wrong; send `Authorization: Bearer KEY`", "", 1};
   if (!route) {
     std::string known;
     for (const Route &row : kRoutes)
       known += (known.empty() ? "" : ", ") + std::string(row.path);
-    return ApiError{404, "invalid_request_error", "unknown_url", "there is nothing at " + request.path.substr(0, 100) + "; this server answers " + known, ""};
+    return ApiError{404, "invalid_request_error", "unknown_url", "there is nothing at " + request.path.substr(0, 100) + "; this server answers " + known, "", 1};
   }
   bool methodFits = request.method == route->method || (request.method == "HEAD" && route->method == "GET");
   if (!methodFits)
-    return ApiError{405, "invalid_request_error", "method_not_allowed", std::string(route->path) + " takes " + std::string(route->method) + ", not " + request.method.substr(0, 20), ""};
+    return ApiError{405, "invalid_request_error", "method_not_allowed", std::string(route->path) + " takes " + std::string(route->method) + ", not " + request.method.substr(0, 20), "", 1};
+  // A form of a foreign page can be sent without asking, but not as JSON.
+  if (route->method == "POST" && !request.contentType.empty() && !isJson(request.contentType))
+    return ApiError{415, "invalid_request_error", "unsupported_media_type", "the body is declared as `" + request.contentType.substr(0, 100) + "`; this route takes application/json", "", 1};
   return std::nullopt;
 }
 
 HttpResponse refusalOf(int status, std::string_view message) {
   const char *code = status == 413 ? "request_too_large" : status == 431 ? "headers_too_large" : status == 503 ? "overloaded" : "invalid_http";
-  return errorResponse({status, status == 503 ? "unavailable_error" : "invalid_request_error", code, std::string(message), ""});
+  return errorResponse({status, status == 503 ? "unavailable_error" : "invalid_request_error", code, std::string(message), "", 1});
 }
 
 }  // namespace
@@ -89,24 +135,43 @@ HttpHandlers makeHandlers(Service &service) {
   HttpHandlers handlers;
   handlers.screen = [&service](const HttpRequest &request) -> std::optional<HttpResponse> {
     auto refusal = findRefusal(service, request);
+    if (request.method == "OPTIONS" && isAllowedOrigin(service.options(), request) && !findForeign(service.options(), request))
+      return preflightAnswer(request);
     if (!refusal)
       return std::nullopt;
     service.countAnswer(request, refusal->status);
     return errorResponse(*refusal);
   };
   handlers.handle = [&service](std::shared_ptr<Exchange> exchange) {
-    findRoute(exchange->request().path)->answer(service, std::move(exchange));  // screen() let it pass
+    const Route *route = findRoute(exchange->request().path);  // screen() let it pass
+    // The body has been read, so that the client sees the answer; it has not been looked at.
+    if (route->generates)
+      if (auto overload = service.findOverload(exchange->request().body.size())) {
+        ++service.numRejected;
+        return service.answerError(*exchange, *overload);
+      }
+    route->answer(service, std::move(exchange));
   };
   handlers.refuse = refusalOf;
+  handlers.headersFor = [&service](const HttpRequest &request) -> HttpHeaders {
+    if (!isAllowedOrigin(service.options(), request))
+      return {};
+    return {{"access-control-allow-origin", request.origin}, {"access-control-expose-headers", "x-request-id, x-girih-ignored, retry-after"}, {"vary", "origin"}};
+  };
   handlers.drainBegins = [&service] { service.isDraining = true; };
   return handlers;
 }
 
 void prepare(Service &service, const std::shared_ptr<Exchange> &exchange, std::function<void()> task) {
-  if (exchange->request().body.size() > service.options().largeBodyBytes)
-    service.preparer().post(std::move(task));
-  else
+  uint64_t numBytes = exchange->request().body.size();
+  if (numBytes <= service.options().largeBodyBytes)
+    return task();
+  // Counted until it is in the engine's queue: many large bodies at once must not all be let in.
+  service.preparingTokens += estimateTokens(numBytes);
+  service.preparer().post([&service, numBytes, task = std::move(task)] {
     task();
+    service.preparingTokens -= estimateTokens(numBytes);
+  });
 }
 
 }  // namespace girih::server

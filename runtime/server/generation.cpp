@@ -2,49 +2,111 @@
 // Generation: from engine callbacks to an answer; see the header for which thread does what.
 #include "runtime/server/generation.h"
 
+#include <algorithm>
+
 namespace girih::server {
 
 void writeUsage(JsonWriter &writer, const TokenCounts &counts) {
   writer.key("usage").beginObject().member("prompt_tokens", counts.numPromptTokens);
   writer.member("completion_tokens", counts.numOutputTokens);
-  writer.member("total_tokens", counts.numPromptTokens + counts.numOutputTokens).endObject();
+  writer.member("total_tokens", counts.numPromptTokens + counts.numOutputTokens);
+  writer.key("prompt_tokens_details").beginObject().member("cached_tokens", counts.numCachedTokens).endObject();
+  writer.endObject();
 }
 
-void Generation::start(Service &service, std::shared_ptr<Exchange> exchange, GenerationParameters parameters,
-                       std::vector<int32_t> promptTokens, std::unique_ptr<AnswerFormat> format,
-                       std::string promptField) {
+// Queues what the engine says of one choice.
+class Generation::ChoiceListener final : public engine::Listener {
+public:
+  ChoiceListener(std::shared_ptr<Generation> generation, Choice &choice)
+      : generation(std::move(generation)), choice(choice) {}
+
+  void onTokens(engine::RequestId, std::span<const engine::TokenResult> tokens) override {
+    std::lock_guard lock(generation->mutex);
+    append(choice.inbox, tokens);
+    generation->scheduleSpeaking();
+  }
+  void onPromptLogprobs(engine::RequestId, uint32_t, std::span<const engine::TokenResult> tokens) override {
+    std::lock_guard lock(generation->mutex);
+    append(choice.promptInbox, tokens);
+  }
+  void onFinish(engine::RequestId, engine::FinishReason reason, const engine::Usage &usage,
+                const Status &status) override {
+    std::lock_guard lock(generation->mutex);
+    choice.ending = Ending{reason, usage, std::nullopt};
+    if (reason == engine::FinishReason::Failed)
+      choice.ending->error = apiErrorOf(status);
+    else if (reason == engine::FinishReason::Cancelled)
+      choice.ending->error = ApiError{503, "unavailable_error", "cancelled", "the server is shutting down", ""};
+    else if (reason == engine::FinishReason::Expired)
+      choice.ending->error = ApiError{408, "timeout", "request_timeout",
+                                      "the time that this request may take is over; ask for fewer tokens, or retry later", ""};
+    generation->scheduleSpeaking();
+  }
+
+private:
+  static void append(std::vector<SpokenToken> &inbox, std::span<const engine::TokenResult> tokens) {
+    for (const engine::TokenResult &result : tokens)
+      inbox.push_back({result.token, result.logprob, true, {result.top.begin(), result.top.end()}});
+  }
+  const std::shared_ptr<Generation> generation;
+  Choice &choice;
+};
+
+Generation::Choice::Choice(const GenerationParameters &parameters, const std::optional<Tokenizer> &tokenizer)
+    : stopMatcher(parameters.stop) {
+  if (tokenizer)
+    decoder.emplace(*tokenizer, /*skipSpecial=*/true);
+}
+
+Generation::Generation(Service &service, std::shared_ptr<Exchange> exchange, GenerationRequest request)
+    : service(service), exchange(std::move(exchange)), client(service.clientOf(this->exchange->request())),
+      parameters(std::move(request.parameters)), format(std::move(request.format)),
+      promptField(std::move(request.promptField)) {
+  ++service.numActive;
+}
+
+Generation::~Generation() { --service.numActive; }
+
+void Generation::start(Service &service, std::shared_ptr<Exchange> exchange, GenerationRequest request) {
   uint32_t contextTokens = service.engine().contextTokens();
-  if (promptTokens.empty())
-    return service.answerError(*exchange, invalidField(promptField, "`" + promptField + "` gives no tokens; at least one is needed"));
-  if (promptTokens.size() >= contextTokens)
-    return service.answerError(*exchange, invalidField(promptField, "this model's context is " + std::to_string(contextTokens) + " tokens; `" + promptField + "` has " + std::to_string(promptTokens.size()) + " and must leave room for an answer: shorten it", "context_length_exceeded"));
-  if (service.numActive >= service.options().maxActiveRequests)
-    return service.answerError(*exchange, {429, "rate_limit_error", "queue_full", std::to_string(service.options().maxActiveRequests) + " requests are waiting or running, as many as this server takes; retry later", ""});
-
-  auto numPromptTokens = static_cast<uint32_t>(promptTokens.size());
-  engine::Request request;
-  request.promptTokens = std::move(promptTokens);
-  request.maxTokens = parameters.maxTokens.value_or(engine::kUntilContextEnds);
-  request.sampling = parameters.sampling;
-  request.stopTokens = service.model().stopTokens;
-  request.stopTokens.insert(request.stopTokens.end(), parameters.stopTokens.begin(), parameters.stopTokens.end());
-  request.ignoreStop = parameters.ignoreStop;
-  request.wantLogprobs = parameters.wantLogprobs;
-  request.numTopLogprobs = parameters.numTopLogprobs;
-
-  std::shared_ptr<Generation> generation(new Generation(service, exchange, std::move(parameters), std::move(format), numPromptTokens));
-  // Tokens may come before submit() returns: they wait in the inbox until the visit posted below.
-  auto id = service.engine().submit(std::move(request), generation);
-  if (!id.isOk()) {
-    ApiError error = apiErrorOf(id.status());
+  const std::string &field = request.promptField;
+  for (const std::vector<int32_t> &prompt : request.prompts) {
+    if (prompt.empty())
+      return service.answerError(*exchange, invalidField(field, "`" + field + "` gives no tokens; at least one is needed"));
+    bool wantsAnswer = request.parameters.maxTokens != 0u;
+    if (prompt.size() + wantsAnswer > contextTokens)
+      return service.answerError(
+          *exchange, invalidField(field,
+                                  "this model's context is " + std::to_string(contextTokens) + " tokens; `" + field +
+                                      "` has " + std::to_string(prompt.size()) +
+                                      " and must leave room for an answer: shorten it",
+                                  "context_length_exceeded"));
+  }
+  std::vector<std::vector<int32_t>> prompts = std::move(request.prompts);
+  std::vector<uint32_t> promptSizes;
+  for (const std::vector<int32_t> &prompt : prompts)
+    promptSizes.push_back(static_cast<uint32_t>(prompt.size()));
+  std::shared_ptr<Generation> generation(new Generation(service, exchange, std::move(request)));
+  generation->promptSizes = std::move(promptSizes);
+  // Tokens may come before all are submitted: they wait in the inboxes until the visit posted below.
+  if (Status status = generation->submitAll(std::move(prompts)); !status.isOk()) {
+    ApiError error = apiErrorOf(status);
     if (error.status == 400)
-      error.param = promptField;
+      error.param = generation->promptField;
+    if (error.status == 429)
+      error = service.overloaded(error.message);
+    generation->hasEnded = true;
+    generation->cancelAll();
+    generation->log(error.status, error.code);
     return service.answerError(*exchange, error);
   }
-  generation->requestId = *id;
-  exchange->onClientGone([&service, id = *id] {
-    ++service.numClientsGone;
-    service.cancel(id);
+  // Weak: the exchange keeps the callback, the generation keeps the exchange.
+  exchange->onClientGone([weak = generation->weak_from_this()] {
+    auto gone = weak.lock();
+    if (!gone)
+      return;
+    ++gone->service.numClientsGone;
+    gone->cancelAll();
   });
   service.speaker().post([generation] {
     if (generation->parameters.stream)
@@ -53,33 +115,50 @@ void Generation::start(Service &service, std::shared_ptr<Exchange> exchange, Gen
   });
 }
 
-Generation::Generation(Service &service, std::shared_ptr<Exchange> exchange, GenerationParameters parameters,
-                       std::unique_ptr<AnswerFormat> format, uint32_t numPromptTokens)
-    : service(service), exchange(std::move(exchange)), parameters(std::move(parameters)), format(std::move(format)),
-      numPromptTokens(numPromptTokens), stopMatcher(this->parameters.stop) {
-  ++service.numActive;
-  if (service.model().tokenizer)
-    decoder.emplace(*service.model().tokenizer, /*skipSpecial=*/true);
+engine::Request Generation::makeRequest(const std::vector<int32_t> &prompt, uint32_t choice) const {
+  engine::Request request;
+  request.promptTokens = prompt;
+  request.maxTokens = parameters.maxTokens.value_or(engine::kUntilContextEnds);
+  request.sampling = parameters.sampling;
+  request.sampling.seed += choice; // each answer to a prompt has noise of its own
+  request.rules = parameters.rules;
+  request.stopTokens = service.model().stopTokens;
+  request.stopTokens.insert(request.stopTokens.end(), parameters.stopTokens.begin(), parameters.stopTokens.end());
+  request.ignoreStop = parameters.ignoreStop;
+  request.wantLogprobs = parameters.wantLogprobs;
+  request.wantPromptLogprobs = parameters.echo && parameters.wantLogprobs;
+  request.numTopLogprobs = parameters.numTopLogprobs;
+  request.client = client.number;
+  request.clientWeight = client.weight;
+  request.priority = client.priority - (parameters.isPatient ? 1 : 0);
+  request.cacheSalt = client.salt + parameters.cacheSalt;
+  request.keepSeconds = std::min(parameters.keepSeconds, service.options().maxKeepSeconds);
+  if (std::chrono::milliseconds time = service.timeFor(exchange->request()); time.count() > 0)
+    request.deadline = received + time;
+  return request;
 }
 
-Generation::~Generation() { --service.numActive; }
-
-void Generation::onTokens(engine::RequestId, std::span<const engine::TokenResult> tokens) {
-  std::lock_guard lock(mutex);
-  for (const engine::TokenResult &result : tokens)
-    inbox.push_back({result.token, result.logprob, {result.top.begin(), result.top.end()}});
-  scheduleSpeaking();
+Status Generation::submitAll(std::vector<std::vector<int32_t>> prompts) {
+  for (const std::vector<int32_t> &prompt : prompts)
+    for (uint32_t number = 0; number < parameters.numChoices; ++number) {
+      {
+        std::lock_guard lock(mutex);
+        choices.emplace_back(parameters, service.model().tokenizer);
+      }
+      Choice &choice = choices.back();
+      if (parameters.echo)
+        choice.promptTokens = prompt;
+      ++numOpen;
+      auto listener = std::make_shared<ChoiceListener>(shared_from_this(), choice);
+      GIRIH_ASSIGN(choice.requestId, service.engine().submit(makeRequest(prompt, number), std::move(listener)));
+    }
+  return {};
 }
 
-void Generation::onFinish(engine::RequestId, engine::FinishReason reason, const engine::Usage &usage,
-                          const Status &status) {
-  std::lock_guard lock(mutex);
-  ending = Ending{reason, usage.numOutputTokens, std::nullopt};
-  if (reason == engine::FinishReason::Failed)
-    ending->error = apiErrorOf(status);
-  else if (reason == engine::FinishReason::Cancelled)
-    ending->error = ApiError{503, "unavailable_error", "cancelled", "the server is shutting down", ""};
-  scheduleSpeaking();
+void Generation::cancelAll() {
+  for (const Choice &choice : choices)
+    if (choice.requestId != 0)
+      service.cancel(choice.requestId);
 }
 
 // Requires: `mutex` is held. Tokens that come while the speaker is busy wait for one visit.
@@ -90,86 +169,145 @@ void Generation::scheduleSpeaking() {
   service.speaker().post([self = shared_from_this()] { self->speak(); });
 }
 
-void Generation::beginStream() {
-  HttpHeaders headers;
-  if (!parameters.ignoredNames.empty())
-    headers.emplace_back("x-girih-ignored", joinedIgnoredNames());
-  service.countAnswer(exchange->request(), 200);
-  exchange->beginEvents(std::move(headers));
-  if (std::string chunk = format->openingChunk(); !chunk.empty())
-    exchange->sendEvent(chunk);
-}
-
-std::string Generation::joinedIgnoredNames() const {
+HttpHeaders Generation::answerHeaders() const {
   std::string joined;
   for (const std::string &name : parameters.ignoredNames)
     joined += (joined.empty() ? "" : ",") + name;
-  return joined;
+  return joined.empty() ? HttpHeaders() : HttpHeaders{{"x-girih-ignored", joined}};
+}
+
+void Generation::beginStream() {
+  service.countAnswer(exchange->request(), 200);
+  exchange->beginEvents(answerHeaders());
+  for (uint32_t number = 0; number < choices.size(); ++number)
+    if (std::string chunk = format->openingChunk(number); !chunk.empty())
+      exchange->sendEvent(chunk);
 }
 
 void Generation::speak() {
-  std::vector<SpokenToken> tokens;
+  {
+    std::lock_guard lock(mutex);
+    speakingScheduled = false;
+  }
+  for (uint32_t number = 0; number < choices.size() && !hasEnded; ++number)
+    speakChoice(number);
+}
+
+void Generation::speakChoice(uint32_t number) {
+  Choice &choice = choices[number];
+  std::vector<SpokenToken> promptTokens, tokens;
   std::optional<Ending> end;
   {
     std::lock_guard lock(mutex);
-    tokens.swap(inbox);
-    end = std::exchange(ending, std::nullopt);
-    speakingScheduled = false;
+    tokens.swap(choice.inbox);
+    end = std::exchange(choice.ending, std::nullopt);
+    if (!tokens.empty() || end)
+      promptTokens.swap(choice.promptInbox);
   }
-  if (!tokens.empty() && !hasEnded)
-    sayTokens(std::move(tokens));
-  if (!end || hasEnded)
+  if (choice.hasEnded)
     return;
+  if ((!tokens.empty() || (end && !end->error)) && parameters.echo && !choice.hasEchoed)
+    echo(number, std::move(promptTokens));
+  if (!tokens.empty() && !choice.isCut)
+    sayTokens(number, std::move(tokens));
+  if (!end)
+    return;
+  choice.usage = end->usage;
+  if (choice.isCut)
+    return finishChoice(number, "stop");
   if (end->error)
     return endWithError(*end->error);
-  if (decoder)
-    sayText(stopMatcher.push(decoder->finish()));
-  sayText(stopMatcher.finish());
-  bool hasStopped = stopMatcher.hasMatched() || end->reason == engine::FinishReason::Stop;
-  finish(hasStopped ? "stop" : "length", end->numOutputTokens);
+  if (choice.decoder)
+    sayText(number, choice.stopMatcher.push(choice.decoder->finish()));
+  sayText(number, choice.stopMatcher.finish());
+  bool hasStopped = choice.stopMatcher.hasMatched() || end->reason == engine::FinishReason::Stop;
+  finishChoice(number, hasStopped ? "stop" : "length");
 }
 
-void Generation::sayTokens(std::vector<SpokenToken> tokens) {
+// The prompt as the beginning of its answer.
+void Generation::echo(uint32_t number, std::vector<SpokenToken> promptTokens) {
+  Choice &choice = choices[number];
+  choice.hasEchoed = true;
+  if (parameters.wantLogprobs) {
+    choice.unsaidTokens.push_back({choice.promptTokens.front(), 0.0f, false, {}});
+    std::move(promptTokens.begin(), promptTokens.end(), std::back_inserter(choice.unsaidTokens));
+  }
+  if (service.model().tokenizer)
+    sayText(number, service.model().tokenizer->decode(choice.promptTokens, /*skipSpecial=*/false));
+}
+
+void Generation::sayTokens(uint32_t number, std::vector<SpokenToken> tokens) {
+  Choice &choice = choices[number];
   for (SpokenToken &token : tokens) {
-    ++numSpoken;
-    std::string text = decoder ? stopMatcher.push(decoder->push(token.token)) : std::string();
+    ++choice.numSpoken;
+    std::string text = choice.decoder ? choice.stopMatcher.push(choice.decoder->push(token.token)) : std::string();
     if (parameters.wantLogprobs)
-      unsaidTokens.push_back(std::move(token));
-    sayText(std::move(text));
-    if (stopMatcher.hasMatched()) {
-      service.cancel(requestId);
-      return finish("stop", numSpoken);
+      choice.unsaidTokens.push_back(std::move(token));
+    sayText(number, std::move(text));
+    if (choice.stopMatcher.hasMatched()) {
+      // Ends with what the engine says last, a step later: how much came from the cache is known then.
+      choice.isCut = true;
+      service.cancel(choice.requestId);
+      return;
     }
   }
 }
 
-void Generation::sayText(std::string text) {
+void Generation::sayText(uint32_t number, std::string text) {
+  Choice &choice = choices[number];
   if (!parameters.stream) {
-    wholeText += text;
+    choice.wholeText += text;
     return;
   }
   // A model without a tokenizer still streams: its chunks carry log-probabilities only.
-  if (text.empty() && (decoder || unsaidTokens.empty()))
+  if (text.empty() && (choice.decoder || choice.unsaidTokens.empty()))
     return;
-  exchange->sendEvent(format->deltaChunk(text, unsaidTokens));
-  unsaidTokens.clear();
+  exchange->sendEvent(format->deltaChunk(number, text, choice.unsaidTokens));
+  choice.unsaidTokens.clear();
 }
 
-void Generation::finish(std::string_view finishReason, uint32_t numOutputTokens) {
+void Generation::finishChoice(uint32_t number, std::string_view finishReason) {
+  Choice &choice = choices[number];
+  choice.hasEnded = true;
+  choice.finishReason = finishReason;
+  --numOpen;
+  if (parameters.stream) {
+    if (!choice.unsaidTokens.empty())
+      exchange->sendEvent(format->deltaChunk(number, "", choice.unsaidTokens));
+    exchange->sendEvent(format->closingChunk(number, finishReason));
+  }
+  if (numOpen == 0)
+    finish();
+}
+
+TokenCounts Generation::counts() const {
+  TokenCounts counts;
+  for (size_t number = 0; number < choices.size(); ++number) {
+    const Choice &choice = choices[number];
+    counts.numOutputTokens += choice.numSpoken;
+    if (number % parameters.numChoices != 0)
+      continue; // further answers to the same prompt
+    counts.numPromptTokens += promptSizes[number / parameters.numChoices];
+    counts.numCachedTokens += choice.usage.numCachedTokens;
+  }
+  return counts;
+}
+
+void Generation::finish() {
   hasEnded = true;
-  TokenCounts counts{numPromptTokens, numOutputTokens};
+  TokenCounts all = counts();
+  log(200, choices.front().finishReason);
   if (!parameters.stream) {
+    std::vector<FinishedChoice> finished;
+    for (const Choice &choice : choices)
+      finished.push_back({choice.wholeText, choice.finishReason, choice.unsaidTokens});
     HttpResponse response;
-    response.body = format->wholeAnswer(wholeText, finishReason, counts, unsaidTokens);
-    if (!parameters.ignoredNames.empty())
-      response.headers.emplace_back("x-girih-ignored", joinedIgnoredNames());
+    response.body = format->wholeAnswer(finished, all);
+    response.headers = answerHeaders();
     return service.answer(*exchange, std::move(response));
   }
-  if (!unsaidTokens.empty())
-    exchange->sendEvent(format->deltaChunk("", unsaidTokens));
-  exchange->sendEvent(format->closingChunk(finishReason));
   if (parameters.includeUsage)
-    exchange->sendEvent(format->usageChunk(counts));
+    exchange->sendEvent(format->usageChunk(all));
   exchange->sendEvent("[DONE]");
   exchange->endEvents();
 }
@@ -177,10 +315,30 @@ void Generation::finish(std::string_view finishReason, uint32_t numOutputTokens)
 // A stream has sent its status already: the error is its last event, which the official clients raise.
 void Generation::endWithError(const ApiError &error) {
   hasEnded = true;
+  cancelAll();
+  log(error.status, error.code);
   if (!parameters.stream)
     return service.answerError(*exchange, error);
   exchange->sendEvent(errorBody(error));
   exchange->endEvents();
 }
 
-}  // namespace girih::server
+void Generation::log(int status, std::string_view finishReason) const {
+  GenerationRecord record;
+  record.client = client.name;
+  record.status = status;
+  record.finishReason = finishReason;
+  record.isStream = parameters.stream;
+  record.numChoices = static_cast<uint32_t>(choices.size());
+  TokenCounts all = counts();
+  record.numPromptTokens = all.numPromptTokens;
+  record.numCachedTokens = all.numCachedTokens;
+  record.numOutputTokens = all.numOutputTokens;
+  const engine::Usage &usage = choices.front().usage;
+  record.queueSeconds = usage.queueSeconds;
+  record.prefillSeconds = usage.prefillSeconds;
+  record.totalSeconds = std::chrono::duration<double>(engine::Clock::now() - received).count();
+  service.log(exchange->request(), record);
+}
+
+} // namespace girih::server

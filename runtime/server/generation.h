@@ -6,86 +6,125 @@
 #include "runtime/server/service.h"
 #include "runtime/server/stop_matcher.h"
 
+#include <deque>
+
 namespace girih::server {
 
 // A token with what the client asked to know of it.
 struct SpokenToken {
   int32_t token = -1;
   float logprob = 0;
+  bool hasLogprob = true; // false: the first token of an echoed prompt, which nothing predicts
   std::vector<engine::TopToken> top;
 };
 
 struct TokenCounts {
-  uint32_t numPromptTokens = 0;
-  uint32_t numOutputTokens = 0;
+  uint32_t numPromptTokens = 0; // of each prompt once, however many answers it gets
+  uint32_t numCachedTokens = 0; // of these, what the cache had
+  uint32_t numOutputTokens = 0; // of all answers
 };
 
 // The `usage` member of an answer.
 void writeUsage(JsonWriter &writer, const TokenCounts &counts);
+
+struct FinishedChoice {
+  std::string_view text;
+  std::string_view finishReason;
+  std::span<const SpokenToken> tokens;
+};
 
 // How one endpoint writes its answers; every function returns a whole JSON text. Used by one thread at a time.
 class AnswerFormat {
 public:
   virtual ~AnswerFormat() = default;
   // The chunk before any text; empty: none.
-  virtual std::string openingChunk() = 0;
-  virtual std::string deltaChunk(std::string_view text, std::span<const SpokenToken> tokens) = 0;
-  virtual std::string closingChunk(std::string_view finishReason) = 0;
+  virtual std::string openingChunk(uint32_t choice) = 0;
+  virtual std::string deltaChunk(uint32_t choice, std::string_view text, std::span<const SpokenToken> tokens) = 0;
+  virtual std::string closingChunk(uint32_t choice, std::string_view finishReason) = 0;
   virtual std::string usageChunk(const TokenCounts &counts) = 0;
-  virtual std::string wholeAnswer(std::string_view text, std::string_view finishReason, const TokenCounts &counts,
-                                  std::span<const SpokenToken> tokens) = 0;
+  virtual std::string wholeAnswer(std::span<const FinishedChoice> choices, const TokenCounts &counts) = 0;
 };
 
-// Kept alive by the engine (as its listener) until onFinish, and by tasks of the speaker.
-// Threads: the engine's calls only queue; the speaker's thread does the rest; `client gone` comes from the sockets' one.
-class Generation final : public engine::Listener, public std::enable_shared_from_this<Generation> {
-public:
-  // Submits the prompt and answers `exchange`, at once when it is refused.
-  static void start(Service &service, std::shared_ptr<Exchange> exchange, GenerationParameters parameters,
-                    std::vector<int32_t> promptTokens, std::unique_ptr<AnswerFormat> format, std::string promptField);
+// What an endpoint hands over.
+struct GenerationRequest {
+  GenerationParameters parameters;
+  std::vector<std::vector<int32_t>> prompts; // at least one; each gets parameters.numChoices answers, in order
+  std::unique_ptr<AnswerFormat> format;
+  std::string promptField; // what refusals of a prompt name
+};
 
-  void onTokens(engine::RequestId id, std::span<const engine::TokenResult> tokens) override;
-  void onFinish(engine::RequestId id, engine::FinishReason reason, const engine::Usage &usage,
-                const Status &status) override;
-  ~Generation() override;
+// Kept alive by the engine (through the listeners of its choices) until the last onFinish, and by tasks of the speaker.
+// Threads: the engine's calls only queue; the speaker's thread does the rest; `client gone` comes from the sockets' one.
+class Generation final : public std::enable_shared_from_this<Generation> {
+public:
+  // Submits the prompts and answers `exchange`, at once when they are refused. All or none are generated.
+  static void start(Service &service, std::shared_ptr<Exchange> exchange, GenerationRequest request);
+  ~Generation();
 
 private:
-  Generation(Service &service, std::shared_ptr<Exchange> exchange, GenerationParameters parameters,
-             std::unique_ptr<AnswerFormat> format, uint32_t numPromptTokens);
-  void scheduleSpeaking();
-  void beginStream();
-  std::string joinedIgnoredNames() const;
-  void speak();
-  void sayTokens(std::vector<SpokenToken> tokens);
-  void sayText(std::string text);
-  void finish(std::string_view finishReason, uint32_t numOutputTokens);
-  void endWithError(const ApiError &error);
-
+  class ChoiceListener;
   struct Ending {
     engine::FinishReason reason;
-    uint32_t numOutputTokens;
+    engine::Usage usage;
     std::optional<ApiError> error;
   };
+  // One answer.
+  struct Choice {
+    Choice(const GenerationParameters &parameters, const std::optional<Tokenizer> &tokenizer);
+
+    // Guarded by the generation's mutex: written by the engine, emptied by the speaker.
+    std::vector<SpokenToken> promptInbox, inbox;
+    std::optional<Ending> ending;
+
+    // The speaker's own, besides what start() set before its first visit.
+    std::vector<int32_t> promptTokens; // only where they are echoed
+    engine::RequestId requestId = 0;
+    StopMatcher stopMatcher;
+    std::optional<StreamingDecoder> decoder;
+    std::string wholeText;
+    std::vector<SpokenToken> unsaidTokens; // streamed with the next text; else kept for the whole answer
+    uint32_t numSpoken = 0;
+    bool hasEchoed = false;
+    bool isCut = false; // a stop string was met; what the engine still says of it is not spoken
+    bool hasEnded = false;
+    std::string_view finishReason;
+    engine::Usage usage;
+  };
+
+  Generation(Service &service, std::shared_ptr<Exchange> exchange, GenerationRequest request);
+  Status submitAll(std::vector<std::vector<int32_t>> prompts);
+  engine::Request makeRequest(const std::vector<int32_t> &prompt, uint32_t choice) const;
+  void cancelAll();
+  void scheduleSpeaking();
+  void beginStream();
+  HttpHeaders answerHeaders() const;
+  void speak();
+  void speakChoice(uint32_t number);
+  void echo(uint32_t number, std::vector<SpokenToken> promptTokens);
+  void sayTokens(uint32_t number, std::vector<SpokenToken> tokens);
+  void sayText(uint32_t number, std::string text);
+  void finishChoice(uint32_t number, std::string_view finishReason);
+  void finish();
+  void endWithError(const ApiError &error);
+  TokenCounts counts() const;
+  void log(int status, std::string_view finishReason) const;
 
   Service &service;
   const std::shared_ptr<Exchange> exchange;
+  const Client &client;
   const GenerationParameters parameters;
   const std::unique_ptr<AnswerFormat> format;
-  const uint32_t numPromptTokens;
+  const std::string promptField;
+  std::vector<uint32_t> promptSizes;
+  const engine::Clock::time_point received = engine::Clock::now();
 
-  std::mutex mutex;  // guards the inbox: written by the engine, emptied by the speaker
-  std::vector<SpokenToken> inbox;
-  std::optional<Ending> ending;
-  bool speakingScheduled = true;  // start() posts the first visit
+  std::mutex mutex; // guards the inboxes and speakingScheduled
+  std::deque<Choice> choices;
+  bool speakingScheduled = true; // start() posts the first visit
 
-  // The speaker's own, besides what start() set before its first visit.
-  engine::RequestId requestId = 0;
-  StopMatcher stopMatcher;
-  std::optional<StreamingDecoder> decoder;
-  std::string wholeText;
-  std::vector<SpokenToken> unsaidTokens;  // streamed with the next text; else kept for the whole answer
-  uint32_t numSpoken = 0;
+  // The speaker's own.
+  uint32_t numOpen = 0; // choices that have not ended
   bool hasEnded = false;
 };
 
-}  // namespace girih::server
+} // namespace girih::server

@@ -82,6 +82,10 @@ HttpRequest describeRequest(const http::request<http::string_body> &message) {
   request.path = text(message.target());
   request.path.resize(std::min(request.path.find('?'), request.path.size()));
   request.authorization = text(message[http::field::authorization]);
+  request.apiKey = text(message["x-api-key"]);
+  request.host = text(message[http::field::host]);
+  request.origin = text(message[http::field::origin]);
+  request.clientTimeout = text(message["x-stainless-timeout"]);
   request.contentType = text(message[http::field::content_type]);
   request.requestId = makeRequestId(text(message["x-request-id"]));
   return request;
@@ -258,7 +262,9 @@ asio::awaitable<bool> HttpServer::Listener::serveRequest(Connection &connection)
   form.chunked = parser.get().version() >= 11;
   form.keepAlive = form.chunked && parser.get().keep_alive() && !draining;
   form.headOnly = request.method == "HEAD";
-  auto exchange = std::make_shared<ConnectionExchange>(stream.get_executor(), std::move(request), form,
+  if (handlers.headersFor)
+    form.headers = handlers.headersFor(request);
+  auto exchange = std::make_shared<ConnectionExchange>(stream.get_executor(), std::move(request), std::move(form),
                                                        options.limits.maxPendingBytes);
   handlers.handle(exchange);
   // The writer ends with the answer, the watcher with the client; whichever is first ends the other.

@@ -23,6 +23,10 @@ struct HttpRequest {
   std::string method;  // "POST"
   std::string path;    // "/v1/models", without the query
   std::string authorization;
+  std::string apiKey;         // x-api-key, as Anthropic's clients send it
+  std::string host;
+  std::string origin;         // which page of a browser asks; empty: none
+  std::string clientTimeout;  // x-stainless-timeout: how many seconds the official clients wait
   std::string contentType;
   std::string requestId;  // the client's x-request-id where it is harmless, else one of ours
   std::string body;
@@ -83,6 +87,8 @@ struct HttpHandlers {
   std::function<void(std::shared_ptr<Exchange>)> handle;
   // The body of an error that the server itself finds: too large, malformed, too many connections.
   std::function<HttpResponse(int status, std::string_view message)> refuse;
+  // Optional: headers that the answer to this request carries besides its own.
+  std::function<HttpHeaders(const HttpRequest &)> headersFor;
   // Optional: called once when draining begins.
   std::function<void()> drainBegins;
 };

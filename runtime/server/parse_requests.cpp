@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <limits>
 #include <random>
 
@@ -14,8 +15,9 @@ namespace girih::server {
 namespace {
 
 // Fields of the OpenAI API that say nothing about the answer's text: known, so not reported as ignored.
-constexpr std::string_view kWithoutEffect[] = {"user", "store", "metadata", "service_tier", "safety_identifier",
-                                               "prompt_cache_key", "parallel_tool_calls"};
+constexpr std::string_view kWithoutEffect[] = {"user", "store", "metadata", "safety_identifier", "prompt_cache_key",
+                                               "parallel_tool_calls"};
+constexpr size_t kMaxSaltBytes = 256;
 
 void takeStop(RequestFields &fields, GenerationParameters &parameters) {
   auto stop = fields.take("stop");
@@ -69,19 +71,6 @@ void takeSampling(RequestFields &fields, const program::GenerationDefaults &defa
 
 // What would change the answer and is not offered is refused by name: a client must not believe that it had effect.
 void refuseUnoffered(RequestFields &fields) {
-  int64_t numChoices = 1;
-  for (std::string_view name : {"n", "best_of"}) {
-    fields.takeInteger(name, 1, 128, numChoices);
-    fields.refuseUnless(numChoices == 1, name, "is " + std::to_string(numChoices) + "; this server gives one choice for each request: send several requests, they share steps");
-    numChoices = 1;
-  }
-  for (std::string_view name : {"presence_penalty", "frequency_penalty"}) {
-    float penalty = 0;
-    fields.takeNumber(name, -2, 2, penalty);
-    fields.refuseUnless(penalty == 0, name, "is not offered by this server; use `repetition_penalty`");
-  }
-  if (auto bias = fields.take("logit_bias"))
-    fields.refuseUnless(bias->isObject() && bias->members().empty(), "logit_bias", "is not offered by this server");
   if (auto tools = fields.take("tools"))
     fields.refuseUnless(tools->isArray() && tools->elements().empty(), "tools", "are not offered by this server; describe them in a message");
   if (auto choice = fields.take("tool_choice"); choice && choice->isString())
@@ -91,6 +80,77 @@ void refuseUnoffered(RequestFields &fields) {
     bool isText = kind && kind->isString() && *kind->asString() == "text";
     fields.refuseUnless(isText, "response_format", "must be {\"type\": \"text\"}: structured output is not offered by this server");
   }
+}
+
+void takeChoices(RequestFields &fields, GenerationParameters &parameters) {
+  int64_t numChoices = 1, bestOf = 1;
+  fields.takeInteger("n", 1, kMaxChoices, numChoices);
+  fields.takeInteger("best_of", 1, kMaxChoices, bestOf);
+  fields.refuseUnless(bestOf == 1 || bestOf == numChoices, "best_of", "is " + std::to_string(bestOf) + "; this server gives every answer that it makes: ask for them with `n`");
+  parameters.numChoices = static_cast<uint32_t>(numChoices);
+}
+
+void takeBiases(RequestFields &fields, engine::AnswerRules &rules) {
+  auto bias = fields.take("logit_bias");
+  if (!bias)
+    return;
+  if (!bias->isObject())
+    return fields.fail("logit_bias", "must be an object of token ids and numbers", "invalid_type");
+  std::vector<JsonMember> members = bias->members();
+  if (members.size() > engine::kMaxTokenBiases)
+    return fields.fail("logit_bias", "has " + std::to_string(members.size()) + " tokens; at most " + std::to_string(engine::kMaxTokenBiases) + " are accepted");
+  for (const JsonMember &member : members) {
+    int32_t token = -1;
+    auto [end, error] = std::from_chars(member.key.data(), member.key.data() + member.key.size(), token);
+    auto number = member.value.asNumber();
+    if (error != std::errc{} || end != member.key.data() + member.key.size() || token < 0 || !number.isOk() || !(*number >= -100 && *number <= 100))
+      return fields.fail("logit_bias", "must map token ids to numbers from -100 to 100");
+    rules.biases.push_back({token, static_cast<float>(*number)});
+  }
+}
+
+void takeRules(RequestFields &fields, GenerationParameters &parameters) {
+  fields.takeNumber("presence_penalty", -2, 2, parameters.rules.presencePenalty);
+  fields.takeNumber("frequency_penalty", -2, 2, parameters.rules.frequencyPenalty);
+  int64_t minTokens = 0;
+  fields.takeInteger("min_tokens", 0, std::numeric_limits<int32_t>::max(), minTokens);
+  parameters.rules.minTokens = static_cast<uint32_t>(minTokens);
+  takeBiases(fields, parameters.rules);
+}
+
+// "90s", "30m", "24h", "7d"; false when it is none of these.
+bool readDuration(std::string_view text, uint32_t &seconds) {
+  uint32_t number = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
+  uint32_t factor = unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : unit == "d" ? 86400 : 0;
+  if (error != std::errc{} || factor == 0 || number > engine::kMaxKeepSeconds / factor)
+    return false;
+  seconds = number * factor;
+  return true;
+}
+
+// How long what was computed for this request should stay: OpenAI's two spellings of it.
+void takeCaching(RequestFields &fields, GenerationParameters &parameters) {
+  fields.takeText("cache_salt", parameters.cacheSalt);
+  if (parameters.cacheSalt.size() > kMaxSaltBytes)
+    return fields.fail("cache_salt", "has " + std::to_string(parameters.cacheSalt.size()) + " bytes; at most " + std::to_string(kMaxSaltBytes) + " are accepted");
+  std::string retention, tier;
+  fields.takeText("prompt_cache_retention", retention);
+  bool isKnown = retention.empty() || retention == "in_memory" || retention == "in-memory" || readDuration(retention, parameters.keepSeconds);
+  if (!isKnown)
+    return fields.fail("prompt_cache_retention", "must be \"in_memory\" or a time such as \"24h\"");
+  if (auto options = fields.take("prompt_cache_options")) {
+    if (!options->isObject())
+      return fields.fail("prompt_cache_options", "must be an object", "invalid_type");
+    if (auto ttl = options->find("ttl"); ttl && !ttl->isNull()) {
+      auto text = ttl->asString();
+      if (!text.isOk() || !readDuration(*text, parameters.keepSeconds))
+        return fields.fail("prompt_cache_options", "has a `ttl` that is no time such as \"30m\"");
+    }
+  }
+  fields.takeText("service_tier", tier);
+  parameters.isPatient = tier == "flex";
 }
 
 void takeStreaming(RequestFields &fields, GenerationParameters &parameters) {
@@ -106,18 +166,22 @@ void takeStreaming(RequestFields &fields, GenerationParameters &parameters) {
     fields.fail("stream_options", "has an `include_usage` that is neither true nor false", "invalid_type");
 }
 
-void takeShared(RequestFields &fields, const program::GenerationDefaults &defaults, GenerationParameters &parameters) {
+void takeShared(RequestFields &fields, const program::GenerationDefaults &defaults, GenerationParameters &parameters,
+                int64_t leastMaxTokens) {
   fields.takeText("model", parameters.model);
   takeSampling(fields, defaults, parameters.sampling);
   takeStop(fields, parameters);
   takeStopTokens(fields, parameters);
   fields.takeBoolean("ignore_eos", parameters.ignoreStop);
   takeStreaming(fields, parameters);
+  takeChoices(fields, parameters);
+  takeRules(fields, parameters);
+  takeCaching(fields, parameters);
   refuseUnoffered(fields);
   // The later name wins where a client sends both, as OpenAI deprecates max_tokens.
   for (std::string_view name : {"max_tokens", "max_completion_tokens"}) {
     int64_t maxTokens = -1;
-    fields.takeInteger(name, 1, std::numeric_limits<int32_t>::max(), maxTokens);
+    fields.takeInteger(name, leastMaxTokens, std::numeric_limits<int32_t>::max(), maxTokens);
     if (maxTokens >= 0)
       parameters.maxTokens = static_cast<uint32_t>(maxTokens);
   }
@@ -172,25 +236,36 @@ void takeMessages(RequestFields &fields, std::string &messagesJson) {
   messagesJson = writer.endArray().take();
 }
 
-void takePrompt(RequestFields &fields, CompletionRequest &request) {
+// False when the value is neither a text nor token ids.
+bool readPrompt(JsonValue value, CompletionRequest &request) {
+  CompletionRequest::Prompt prompt;
+  if (auto text = value.asString(); text.isOk()) {
+    prompt.text = *text;
+  } else {
+    prompt.hasTokens = true;
+    if (!value.isArray() || !readTokens(value, prompt.tokens))
+      return false;
+  }
+  request.prompts.push_back(std::move(prompt));
+  return true;
+}
+
+// A text, token ids, or an array of either.
+void takePrompts(RequestFields &fields, CompletionRequest &request) {
   auto prompt = fields.take("prompt");
   if (!prompt)
     return fields.fail("prompt", "is missing; it must be a string or an array of token ids", "missing_required_parameter");
-  JsonValue single = *prompt;
-  if (prompt->isArray() && !prompt->elements().empty()) {
-    std::vector<JsonValue> entries = prompt->elements();
-    bool isNested = entries.front().isString() || entries.front().isArray();
-    fields.refuseUnless(!isNested || entries.size() == 1, "prompt", "has " + std::to_string(entries.size()) + " prompts; send one request for each, they share steps");
-    if (isNested)
-      single = entries.front();
+  std::vector<JsonValue> entries{*prompt};
+  if (prompt->isArray()) {
+    std::vector<JsonValue> elements = prompt->elements();
+    if (!elements.empty() && (elements.front().isString() || elements.front().isArray()))
+      entries = std::move(elements);
   }
-  if (auto text = single.asString(); text.isOk()) {
-    request.promptText = *text;
-    return;
-  }
-  request.hasTokens = true;
-  if (!single.isArray() || !readTokens(single, request.promptTokens))
-    fields.fail("prompt", "must be a string or an array of token ids", "invalid_type");
+  if (entries.size() > kMaxChoices)
+    return fields.fail("prompt", "has " + std::to_string(entries.size()) + " prompts; at most " + std::to_string(kMaxChoices) + " are accepted");
+  for (JsonValue entry : entries)
+    if (!readPrompt(entry, request))
+      return fields.fail("prompt", "must be a string, an array of token ids, or an array of these", "invalid_type");
 }
 
 void takeCompletionExtras(RequestFields &fields, GenerationParameters &parameters) {
@@ -198,9 +273,9 @@ void takeCompletionExtras(RequestFields &fields, GenerationParameters &parameter
   fields.takeInteger("logprobs", 0, engine::kMaxTopLogprobs, numLogprobs);
   parameters.wantLogprobs = numLogprobs >= 0;
   parameters.numTopLogprobs = static_cast<uint32_t>(std::max<int64_t>(numLogprobs, 0));
-  bool echo = false;
-  fields.takeBoolean("echo", echo);
-  fields.refuseUnless(!echo, "echo", "is not offered by this server");
+  fields.takeBoolean("echo", parameters.echo);
+  if (parameters.maxTokens == 0u && !parameters.echo)
+    fields.fail("max_tokens", "is 0, which gives an answer only with `echo`");
   if (auto suffix = fields.take("suffix"))
     fields.refuseUnless(suffix->isString() && suffix->asString()->empty(), "suffix", "is not offered by this server");
 }
@@ -240,7 +315,7 @@ ApiResult<ChatCompletionRequest> parseChatCompletion(std::string_view body, cons
   RequestFields fields(std::get<JsonDocument>(document).root());
   ChatCompletionRequest request;
   takeMessages(fields, request.messagesJson);
-  takeShared(fields, defaults, request.generation);
+  takeShared(fields, defaults, request.generation, /*leastMaxTokens=*/1);
   takeChatExtras(fields, request);
   if (fields.hasFailed())
     return fields.error();
@@ -254,9 +329,11 @@ ApiResult<CompletionRequest> parseCompletion(std::string_view body, const progra
     return *error;
   RequestFields fields(std::get<JsonDocument>(document).root());
   CompletionRequest request;
-  takePrompt(fields, request);
-  takeShared(fields, defaults, request.generation);
+  takePrompts(fields, request);
+  takeShared(fields, defaults, request.generation, /*leastMaxTokens=*/0);
   takeCompletionExtras(fields, request.generation);
+  if (request.prompts.size() * request.generation.numChoices > kMaxChoices)
+    fields.fail("n", "asks for " + std::to_string(request.generation.numChoices) + " answers to each of " + std::to_string(request.prompts.size()) + " prompts; at most " + std::to_string(kMaxChoices) + " answers are given to one request");
   if (!request.generation.maxTokens)
     request.generation.maxTokens = kDefaultCompletionTokens;
   if (fields.hasFailed())

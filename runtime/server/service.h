@@ -3,12 +3,15 @@
 #pragma once
 
 #include "runtime/engine/engine.h"
+#include "runtime/server/api_keys.h"
 #include "runtime/server/api_types.h"
+#include "runtime/server/request_log.h"
 #include "runtime/server/serial_worker.h"
 #include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
 
 #include <atomic>
+#include <chrono>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -27,8 +30,15 @@ struct ServedModel {
 };
 
 struct ServiceOptions {
-  std::string apiKey;  // empty: none is asked for
+  ApiKeys keys;  // none: nobody is asked for one
   size_t maxActiveRequests = 1024;  // waiting and running; more are answered with 429
+  uint64_t maxQueuedTokens = 0;  // of prompts that wait, estimated from their bytes before they are read; 0: no bound
+  std::chrono::milliseconds requestTimeout{0};  // from the first byte of a body to the last token; 0: none
+  uint32_t maxKeepSeconds = 24 * 3600;  // longest time that a request may ask its prompt to be kept
+  std::vector<std::string> allowedHosts;    // names besides those of this machine that `Host` may say; "*": any
+  std::vector<std::string> allowedOrigins;  // pages whose scripts may ask; "*": any
+  std::FILE *logFile = nullptr;  // a line for each generation; null: none
+  bool vllmMetricNames = false;  // /metrics says the main figures under vLLM's names too
   size_t largeBodyBytes = 32 * 1024;  // larger bodies are parsed and tokenized off the sockets' thread
 };
 
@@ -52,6 +62,19 @@ public:
   // Null when `name` is served (an empty name is), else the 404 that lists what is.
   std::optional<ApiError> checkModelName(const std::string &name) const;
 
+  // Who asks. Requires: screened, so that a key that is asked for is one of ours.
+  const Client &clientOf(const HttpRequest &request) const;
+  // How long the request may take; 0: as long as it likes.
+  std::chrono::milliseconds timeFor(const HttpRequest &request) const;
+  // Room for a generation whose body has so many bytes, before any of them is looked at: null, or the 429.
+  std::optional<ApiError> findOverload(size_t bodyBytes);
+  // A 429 that says when the queue will have moved.
+  ApiError overloaded(std::string message) const;
+  void log(const HttpRequest &request, const GenerationRecord &record) { requestLog.write(request, record); }
+
+  // True when there is something to do and no step has ended for a long time.
+  bool isStuck() const;
+
   // Answers and counts the answer.
   void answer(Exchange &exchange, HttpResponse response);
   void answerError(Exchange &exchange, const ApiError &error) { answer(exchange, errorResponse(error)); }
@@ -61,6 +84,8 @@ public:
   std::atomic<bool> isDraining = false;
   std::atomic<uint64_t> numActive = 0;        // generations between submit and their end
   std::atomic<uint64_t> numClientsGone = 0;   // generations that their client left
+  std::atomic<uint64_t> numRejected = 0;      // answered with 429 before they were read
+  std::atomic<uint64_t> preparingTokens = 0;  // of accepted bodies that are not in the engine yet, by estimate
 
   // Cancels every generation and waits until each has been answered or dropped.
   void shutDown();
@@ -71,6 +96,7 @@ private:
   std::shared_mutex engineMutex;  // cancel() against shutDown()
   mutable std::mutex countMutex;
   std::map<std::pair<std::string, int>, uint64_t> counts;  // by path and status
+  RequestLog requestLog;
   SerialWorker speakingWorker;
   SerialWorker preparingWorker;
 };

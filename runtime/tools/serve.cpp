@@ -8,6 +8,8 @@
 #include <ctime>
 #include <filesystem>
 #include <iostream>
+#include <optional>
+#include <sstream>
 
 #include <sys/resource.h>
 
@@ -19,9 +21,18 @@ struct ServeFlags {
   std::string host = "127.0.0.1";
   int64_t port = 8080;
   std::string apiKey;
+  std::string apiKeyFile;
   std::string modelName;
+  bool sharePrefixes = false;
+  std::string allowedHosts;
+  std::string allowedOrigins;
   int64_t maxSequences = 64;
   int64_t maxQueued = 256;
+  int64_t maxQueuedTokens = 262144;
+  int64_t requestTimeoutSeconds = 600;
+  std::optional<double> maxSlowdown;
+  std::string logFormat = "none";
+  bool vllmMetricNames = false;
   int64_t kvMegabytes = 0;
   ExecutionFlags execution;
 };
@@ -30,16 +41,25 @@ void declare(CommandLine &line, ServeFlags &flags) {
   line.positional("FILE", flags.file, "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
   line.text("--host", "ADDRESS", flags.host, "Address to listen on; 0.0.0.0: every interface");
   line.integer("--port", flags.port, 0, 65535, "Port to listen on; 0: any free one");
-  line.text("--api-key", "K", flags.apiKey, "Ask every client for this key (all routes but /health)");
+  line.text("--api-key", "K", flags.apiKey, "Ask every client for this key (all routes but /health, /live and /ready)");
+  line.text("--api-key-file", "FILE", flags.apiKeyFile, "Keys, a line each: KEY [name=NAME] [priority=N] [weight=N]");
+  line.flag("--share-prefixes", flags.sharePrefixes, "Let clients with different keys find each other's cached prompts; timing then tells what others asked");
+  line.text("--allow-host", "NAMES", flags.allowedHosts, "Names that clients may call this server by, with commas; *: any. Addresses and localhost always may");
+  line.text("--cors-origin", "ORIGINS", flags.allowedOrigins, "Pages whose scripts may ask (https://example.org), with commas; *: any");
   line.text("--model-name", "NAME", flags.modelName, "What clients may call the model, besides its own name");
   line.integer("--max-sequences", flags.maxSequences, 1, 4096, "Sequences that may share a step");
   line.integer("--max-queued", flags.maxQueued, 0, 1 << 20, "Requests that may wait for a place; more are answered with 429");
+  line.integer("--max-queued-tokens", flags.maxQueuedTokens, 0, int64_t{1} << 40, "Prompt tokens that may wait; requests beyond are answered with 429; 0: no bound");
+  line.integer("--request-timeout", flags.requestTimeoutSeconds, 0, 1 << 24, "Seconds that one request may take; 0: no bound");
+  line.number("--max-slowdown", flags.maxSlowdown, 0, 1000, "A step with prompts in it may take so many times one of its streams alone (default: 2.5); 0: no bound");
+  line.choice("--log", flags.logFormat, {"none", "json"}, "A line on stderr for each generation: who, how many tokens, how long; never what was said");
+  line.flag("--vllm-metric-names", flags.vllmMetricNames, "Give /metrics under vLLM's names too");
   line.integer("--kv-mib", flags.kvMegabytes, 0, 1 << 24, "Memory of the KV cache in MiB; 0: 4 full contexts, at most 1 GiB");
   flags.execution.declare(line);
   line.examples("Examples:\n"
                 "  girih serve smollm2\n"
                 "  girih serve model.girih --host 0.0.0.0 --port 9000 --api-key \"$KEY\"\n\n"
-                "Routes: /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics.\n"
+                "Routes: /v1/chat/completions, /v1/completions, /v1/models, /health, /live, /ready, /metrics.\n"
                 "SIGTERM or Ctrl-C takes no more requests and ends when those in hand are answered; a second one ends at once.");
 }
 
@@ -74,9 +94,46 @@ Expected<server::ServedModel> prepareModel(LoadedModel &model, const ServeFlags 
   engine::EngineOptions options = flags.execution.engineOptions();
   options.maxSequences = static_cast<uint32_t>(flags.maxSequences);
   options.maxQueued = static_cast<uint32_t>(flags.maxQueued);
+  options.maxQueuedTokens = static_cast<uint64_t>(flags.maxQueuedTokens);
+  options.maxSlowdown = flags.maxSlowdown.value_or(options.maxSlowdown);
   options.kvBytes = static_cast<uint64_t>(flags.kvMegabytes) << 20;
   GIRIH_ASSIGN(served.engine, engine::Engine::create(model.program, options));
   return served;
+}
+
+std::vector<std::string> splitAtCommas(const std::string &text) {
+  std::vector<std::string> parts;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, ',');)
+    if (!part.empty())
+      parts.push_back(part);
+  return parts;
+}
+
+Expected<server::ServiceOptions> prepareService(const ServeFlags &flags) {
+  server::ServiceOptions options;
+  if (!flags.apiKey.empty() && !flags.apiKeyFile.empty())
+    return invalidArgument("--api-key and --api-key-file are both given; put all keys into the file");
+  if (!flags.apiKey.empty())
+    options.keys = server::ApiKeys::ofOne(flags.apiKey);
+  if (!flags.apiKeyFile.empty()) {
+    GIRIH_ASSIGN(std::string text, readTextFile(flags.apiKeyFile));
+    auto keys = server::ApiKeys::parse(text, flags.sharePrefixes);
+    if (!keys.isOk())
+      return std::move(keys).status().withContext(flags.apiKeyFile);
+    options.keys = std::move(keys).value();
+  }
+  options.maxActiveRequests = static_cast<size_t>(flags.maxSequences + flags.maxQueued);
+  options.maxQueuedTokens = static_cast<uint64_t>(flags.maxQueuedTokens);
+  options.requestTimeout = std::chrono::seconds(flags.requestTimeoutSeconds);
+  options.allowedHosts = splitAtCommas(flags.allowedHosts);
+  options.allowedOrigins = splitAtCommas(flags.allowedOrigins);
+  // Who listens beyond this machine is reached by names that only its owner knows.
+  if (flags.host != "127.0.0.1" && flags.host != "localhost" && flags.host != "::1" && options.allowedHosts.empty())
+    options.allowedHosts = {"*"};
+  options.logFile = flags.logFormat == "json" ? stderr : nullptr;
+  options.vllmMetricNames = flags.vllmMetricNames;
+  return options;
 }
 
 // One screen: what runs, and three lines that can be pasted.
@@ -87,17 +144,17 @@ void greet(const LoadedModel &model, server::Service &service, const ServeFlags 
   if (host.find(':') != std::string::npos)
     host = "[" + host + "]";
   std::string url = "http://" + host + ":" + std::to_string(port);
-  std::string key = flags.apiKey.empty() ? "" : " -H \"Authorization: Bearer $KEY\"";
+  std::string key = flags.apiKey.empty() && flags.apiKeyFile.empty() ? "" : " -H \"Authorization: Bearer $KEY\"";
   std::string name = service.model().names.front();
   engine::EngineStats stats = engine.stats();
   std::cout << name << " (" << facts.architecture << ", " << facts.numerics << ") on " << engine.executable().isa << ", "
             << engine.numThreads() << " threads\n"
             << "context " << engine.contextTokens() << " tokens, " << flags.maxSequences << " sequences a step, KV cache "
             << (stats.numKvBlocks * facts.kvBlockBytes >> 20) << " MiB (" << facts.kvType << ", " << stats.numKvBlocks << " blocks)\n"
-            << "listening on " << url << (flags.apiKey.empty() ? "" : ", with a key") << "\n\n"
+            << "listening on " << url << (flags.apiKey.empty() && flags.apiKeyFile.empty() ? "" : ", with a key") << "\n\n"
             << "  curl " << url << "/v1/models" << key << "\n"
-            << "  curl " << url << "/v1/chat/completions" << key << " -d '{\"model\":\"" << name << "\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello!\"}]}'\n"
-            << "  curl " << url << "/v1/completions" << key << " -d '{\"prompt\":\"Once upon a time\",\"max_tokens\":32,\"stream\":true}'\n"
+            << "  curl " << url << "/v1/chat/completions" << key << " --json '{\"model\":\"" << name << "\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello!\"}]}'\n"
+            << "  curl " << url << "/v1/completions" << key << " --json '{\"prompt\":\"Once upon a time\",\"max_tokens\":32,\"stream\":true}'\n"
             << std::endl;
 }
 
@@ -112,9 +169,7 @@ Expected<int> serveCommand(const Arguments &arguments) {
   raiseDescriptorLimit();
   GIRIH_ASSIGN(LoadedModel model, loadModel(flags.file, /*needsText=*/true));
   GIRIH_ASSIGN(auto served, prepareModel(model, flags));
-  server::ServiceOptions serviceOptions;
-  serviceOptions.apiKey = flags.apiKey;
-  serviceOptions.maxActiveRequests = static_cast<size_t>(flags.maxSequences + flags.maxQueued);
+  GIRIH_ASSIGN(server::ServiceOptions serviceOptions, prepareService(flags));
   server::Service service(std::move(served), serviceOptions);
 
   server::HttpServerOptions httpOptions;

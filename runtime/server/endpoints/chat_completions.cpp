@@ -22,14 +22,14 @@ public:
         id("chatcmpl-" + request.requestId), created(time(nullptr)), includeUsage(parameters.includeUsage),
         wantLogprobs(parameters.wantLogprobs) {}
 
-  std::string openingChunk() override {
-    return chunk([](JsonWriter &writer) { writer.member("role", "assistant").member("content", ""); }, {}, {});
+  std::string openingChunk(uint32_t choice) override {
+    return chunk(choice, [](JsonWriter &writer) { writer.member("role", "assistant").member("content", ""); }, {}, {});
   }
-  std::string deltaChunk(std::string_view text, std::span<const SpokenToken> tokens) override {
-    return chunk([&](JsonWriter &writer) { writer.member("content", text); }, tokens, {});
+  std::string deltaChunk(uint32_t choice, std::string_view text, std::span<const SpokenToken> tokens) override {
+    return chunk(choice, [&](JsonWriter &writer) { writer.member("content", text); }, tokens, {});
   }
-  std::string closingChunk(std::string_view finishReason) override {
-    return chunk([](JsonWriter &) {}, {}, finishReason);
+  std::string closingChunk(uint32_t choice, std::string_view finishReason) override {
+    return chunk(choice, [](JsonWriter &) {}, {}, finishReason);
   }
   std::string usageChunk(const TokenCounts &counts) override {
     JsonWriter writer = beginAnswer("chat.completion.chunk");
@@ -37,13 +37,16 @@ public:
     writeUsage(writer, counts);
     return writer.endObject().take();
   }
-  std::string wholeAnswer(std::string_view text, std::string_view finishReason, const TokenCounts &counts,
-                          std::span<const SpokenToken> tokens) override {
+  std::string wholeAnswer(std::span<const FinishedChoice> choices, const TokenCounts &counts) override {
     JsonWriter writer = beginAnswer("chat.completion");
-    writer.key("choices").beginArray().beginObject().member("index", 0);
-    writer.key("message").beginObject().member("role", "assistant").member("content", text).key("refusal").null().endObject();
-    writeLogprobs(writer, tokens);
-    writer.member("finish_reason", finishReason).endObject().endArray();
+    writer.key("choices").beginArray();
+    for (uint32_t index = 0; index < choices.size(); ++index) {
+      writer.beginObject().member("index", index).key("message").beginObject().member("role", "assistant");
+      writer.member("content", choices[index].text).key("refusal").null().endObject();
+      writeLogprobs(writer, choices[index].tokens);
+      writer.member("finish_reason", choices[index].finishReason).endObject();
+    }
+    writer.endArray();
     writeUsage(writer, counts);
     return writer.endObject().take();
   }
@@ -57,9 +60,9 @@ private:
 
   // Clients read `usage` as null in every chunk but the last when they asked for it.
   template <typename WriteDelta>
-  std::string chunk(WriteDelta writeDelta, std::span<const SpokenToken> tokens, std::string_view finishReason) const {
+  std::string chunk(uint32_t choice, WriteDelta writeDelta, std::span<const SpokenToken> tokens, std::string_view finishReason) const {
     JsonWriter writer = beginAnswer("chat.completion.chunk");
-    writer.key("choices").beginArray().beginObject().member("index", 0).key("delta").beginObject();
+    writer.key("choices").beginArray().beginObject().member("index", choice).key("delta").beginObject();
     writeDelta(writer);
     writer.endObject();
     writeLogprobs(writer, tokens);
@@ -130,8 +133,12 @@ void startChat(Service &service, const std::shared_ptr<Exchange> &exchange) {
   auto tokens = service.model().tokenizer->encode(prompt->text, encoding);
   if (!tokens.isOk())
     return service.answerError(*exchange, apiErrorOf(tokens.status()));
-  auto format = std::make_unique<ChatFormat>(service, exchange->request(), request.generation);
-  Generation::start(service, exchange, std::move(request.generation), std::move(tokens).value(), std::move(format), "messages");
+  GenerationRequest generation;
+  generation.prompts.push_back(std::move(tokens).value());
+  generation.format = std::make_unique<ChatFormat>(service, exchange->request(), request.generation);
+  generation.parameters = std::move(request.generation);
+  generation.promptField = "messages";
+  Generation::start(service, exchange, std::move(generation));
 }
 
 }  // namespace

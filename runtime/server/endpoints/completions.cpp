@@ -9,25 +9,30 @@ namespace {
 
 class CompletionFormat final : public AnswerFormat {
 public:
-  CompletionFormat(const Service &service, const HttpRequest &request, const GenerationParameters &parameters)
+  CompletionFormat(const Service &service, const HttpRequest &request, const GenerationParameters &parameters, size_t numChoices)
       : tokenizer(service.model().tokenizer), model(service.model().names.front()), id("cmpl-" + request.requestId),
-        created(time(nullptr)), includeUsage(parameters.includeUsage), isStream(parameters.stream),
-        wantLogprobs(parameters.wantLogprobs) {}
+        created(time(nullptr)), includeUsage(parameters.includeUsage),
+        wantLogprobs(parameters.wantLogprobs), textOffsets(numChoices) {}
 
-  std::string openingChunk() override { return {}; }
-  std::string deltaChunk(std::string_view text, std::span<const SpokenToken> tokens) override {
-    return answer(text, tokens, {}, nullptr);
+  std::string openingChunk(uint32_t) override { return {}; }
+  std::string deltaChunk(uint32_t choice, std::string_view text, std::span<const SpokenToken> tokens) override {
+    return chunk(choice, {text, {}, tokens});
   }
-  std::string closingChunk(std::string_view finishReason) override { return answer("", {}, finishReason, nullptr); }
+  std::string closingChunk(uint32_t choice, std::string_view finishReason) override { return chunk(choice, {{}, finishReason, {}}); }
   std::string usageChunk(const TokenCounts &counts) override {
     JsonWriter writer = beginAnswer();
     writer.key("choices").beginArray().endArray();
     writeUsage(writer, counts);
     return writer.endObject().take();
   }
-  std::string wholeAnswer(std::string_view text, std::string_view finishReason, const TokenCounts &counts,
-                          std::span<const SpokenToken> tokens) override {
-    return answer(text, tokens, finishReason, &counts);
+  std::string wholeAnswer(std::span<const FinishedChoice> choices, const TokenCounts &counts) override {
+    JsonWriter writer = beginAnswer();
+    writer.key("choices").beginArray();
+    for (uint32_t index = 0; index < choices.size(); ++index)
+      writeChoice(writer, index, choices[index]);
+    writer.endArray();
+    writeUsage(writer, counts);
+    return writer.endObject().take();
   }
 
 private:
@@ -37,26 +42,29 @@ private:
     return writer;
   }
 
-  std::string answer(std::string_view text, std::span<const SpokenToken> tokens, std::string_view finishReason,
-                     const TokenCounts *counts) {
+  std::string chunk(uint32_t index, const FinishedChoice &choice) {
     JsonWriter writer = beginAnswer();
-    writer.key("choices").beginArray().beginObject().member("index", 0).member("text", text);
-    writeLogprobs(writer, tokens);
-    writer.key("finish_reason");
-    if (finishReason.empty())
-      writer.null();
-    else
-      writer.value(finishReason);
-    writer.endObject().endArray();
-    if (counts)
-      writeUsage(writer, *counts);
-    else if (isStream && includeUsage)
+    writer.key("choices").beginArray();
+    writeChoice(writer, index, choice);
+    writer.endArray();
+    if (includeUsage)
       writer.key("usage").null();
     return writer.endObject().take();
   }
 
+  void writeChoice(JsonWriter &writer, uint32_t index, const FinishedChoice &choice) {
+    writer.beginObject().member("index", index).member("text", choice.text);
+    writeLogprobs(writer, index, choice.tokens);
+    writer.key("finish_reason");
+    if (choice.finishReason.empty())
+      writer.null();
+    else
+      writer.value(choice.finishReason);
+    writer.endObject();
+  }
+
   // Four parallel arrays, as this older endpoint has them.
-  void writeLogprobs(JsonWriter &writer, std::span<const SpokenToken> tokens) {
+  void writeLogprobs(JsonWriter &writer, uint32_t choice, std::span<const SpokenToken> tokens) {
     writer.key("logprobs");
     if (!wantLogprobs || tokens.empty()) {
       writer.null();
@@ -67,15 +75,20 @@ private:
       writer.value(tokenText(token.token));
     writer.endArray().key("token_logprobs").beginArray();
     for (const SpokenToken &token : tokens)
-      writer.value(token.logprob);
+      token.hasLogprob ? writer.value(token.logprob) : writer.null();
     writer.endArray().key("top_logprobs").beginArray();
     for (const SpokenToken &token : tokens) {
+      if (!token.hasLogprob) {
+        writer.null();
+        continue;
+      }
       writer.beginObject();
       for (const engine::TopToken &top : token.top)
         writer.member(tokenText(top.token), top.logprob);
       writer.endObject();
     }
     writer.endArray().key("text_offset").beginArray();
+    size_t &textOffset = textOffsets[choice];
     for (const SpokenToken &token : tokens) {
       writer.value(textOffset);
       textOffset += tokenText(token.token).size();
@@ -92,9 +105,8 @@ private:
   const std::string id;
   const int64_t created;
   const bool includeUsage;
-  const bool isStream;
   const bool wantLogprobs;
-  size_t textOffset = 0;  // bytes of the tokens written so far
+  std::vector<size_t> textOffsets;  // of each choice: bytes of the tokens written so far
 };
 
 void startCompletion(Service &service, const std::shared_ptr<Exchange> &exchange) {
@@ -104,16 +116,23 @@ void startCompletion(Service &service, const std::shared_ptr<Exchange> &exchange
   auto &request = std::get<CompletionRequest>(parsed);
   if (auto error = service.checkModelName(request.generation.model))
     return service.answerError(*exchange, *error);
-  if (!request.hasTokens) {
-    if (!service.model().tokenizer)
-      return service.answerError(*exchange, invalidField("prompt", "this model's file has no tokenizer; send `prompt` as an array of token ids", "unsupported"));
-    auto tokens = service.model().tokenizer->encode(request.promptText);
-    if (!tokens.isOk())
-      return service.answerError(*exchange, apiErrorOf(tokens.status()));
-    request.promptTokens = std::move(tokens).value();
+  GenerationRequest generation;
+  for (CompletionRequest::Prompt &prompt : request.prompts) {
+    if (!prompt.hasTokens) {
+      if (!service.model().tokenizer)
+        return service.answerError(*exchange, invalidField("prompt", "this model's file has no tokenizer; send `prompt` as an array of token ids", "unsupported"));
+      auto tokens = service.model().tokenizer->encode(prompt.text);
+      if (!tokens.isOk())
+        return service.answerError(*exchange, apiErrorOf(tokens.status()));
+      prompt.tokens = std::move(tokens).value();
+    }
+    generation.prompts.push_back(std::move(prompt.tokens));
   }
-  auto format = std::make_unique<CompletionFormat>(service, exchange->request(), request.generation);
-  Generation::start(service, exchange, std::move(request.generation), std::move(request.promptTokens), std::move(format), "prompt");
+  size_t numChoices = generation.prompts.size() * request.generation.numChoices;
+  generation.format = std::make_unique<CompletionFormat>(service, exchange->request(), request.generation, numChoices);
+  generation.parameters = std::move(request.generation);
+  generation.promptField = "prompt";
+  Generation::start(service, exchange, std::move(generation));
 }
 
 }  // namespace

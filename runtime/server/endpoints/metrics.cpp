@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// GET /metrics: counters and gauges in Prometheus' text format, version 0.0.4.
+// GET /metrics: counters, gauges and histograms in Prometheus' text format, version 0.0.4.
 #include "runtime/server/endpoints.h"
 
 #include <sstream>
@@ -13,8 +13,7 @@ public:
   void family(std::string_view name, std::string_view type, std::string_view help) {
     text << "# HELP " << name << ' ' << help << "\n# TYPE " << name << ' ' << type << '\n';
   }
-  template <typename Number>
-  void row(std::string_view name, std::string_view labels, Number number) {
+  template <typename Number> void row(std::string_view name, std::string_view labels, Number number) {
     text << name << labels << ' ' << number << '\n';
   }
   template <typename Number>
@@ -22,45 +21,123 @@ public:
     family(name, type, help);
     row(name, "", number);
   }
+  void histogram(std::string_view name, std::string_view help, const engine::LatencyHistogram &histogram) {
+    family(name, "histogram", help);
+    uint64_t numUpTo = 0;
+    for (size_t bucket = 0; bucket < histogram.counts.size(); ++bucket) {
+      numUpTo += histogram.counts[bucket];
+      text << name << "_bucket{le=\"";
+      if (bucket < histogram.kBounds.size())
+        text << histogram.kBounds[bucket];
+      else
+        text << "+Inf";
+      text << "\"} " << numUpTo << '\n';
+    }
+    text << name << "_sum " << histogram.sumSeconds << '\n' << name << "_count " << histogram.numObserved << '\n';
+  }
   std::string take() { return text.str(); }
 
 private:
   std::ostringstream text;
 };
 
-void writeEngine(MetricsText &metrics, const engine::EngineStats &stats) {
+void writeSteps(MetricsText &metrics, const engine::EngineStats &stats) {
   metrics.single("girih_steps_total", "counter", "Steps of the program.", stats.numSteps);
-  metrics.single("girih_shared_steps_total", "counter", "Steps with more than one sequence in them.", stats.numSharedSteps);
+  metrics.single("girih_shared_steps_total", "counter", "Steps with more than one sequence in them.",
+                 stats.numSharedSteps);
   metrics.single("girih_step_sequences_max", "gauge", "Most sequences that shared one step.", stats.maxSequencesInStep);
   metrics.single("girih_step_seconds_total", "counter", "Time in the program.", stats.stepSeconds);
+  metrics.single("girih_busy_seconds_total", "counter", "Time in which there was something to do.", stats.busySeconds);
   metrics.single("girih_evaluated_tokens_total", "counter", "Tokens fed to the program.", stats.numTokensEvaluated);
-  metrics.single("girih_prompt_tokens_total", "counter", "Prompt tokens of accepted requests.", stats.numPromptTokens);
-  metrics.single("girih_output_tokens_total", "counter", "Tokens generated.", stats.numOutputTokens);
-  metrics.single("girih_preemptions_total", "counter", "Sequences that gave their blocks back and were recomputed.", stats.numPreemptions);
-  metrics.family("girih_generations_total", "counter", "Generations that ended, by reason.");
-  constexpr const char *kReasons[] = {"stop", "length", "cancelled", "failed"};
-  for (size_t reason = 0; reason < 4; ++reason)
-    metrics.row("girih_generations_total", std::string("{reason=\"") + kReasons[reason] + "\"}", stats.numRequestsFinished[reason]);
-  metrics.single("girih_sequences_running", "gauge", "Sequences that take part in steps.", stats.numRunning);
-  metrics.single("girih_sequences_waiting", "gauge", "Requests that wait for a place.", stats.numWaiting);
-  metrics.single("girih_kv_blocks", "gauge", "Blocks of the KV pool.", stats.numKvBlocks);
-  metrics.single("girih_kv_blocks_used", "gauge", "Blocks that sequences hold.", stats.numKvBlocksUsed);
+  metrics.single("girih_preemptions_total", "counter", "Sequences that gave their blocks back and were recomputed.",
+                 stats.numPreemptions);
 }
 
-}  // namespace
+void writeRequests(MetricsText &metrics, const engine::EngineStats &stats) {
+  metrics.single("girih_prompt_tokens_total", "counter", "Prompt tokens of accepted requests.", stats.numPromptTokens);
+  metrics.single("girih_output_tokens_total", "counter", "Tokens generated.", stats.numOutputTokens);
+  metrics.family("girih_generations_total", "counter", "Generations that ended, by reason.");
+  constexpr const char *kReasons[engine::kNumFinishReasons] = {"stop", "length", "cancelled", "failed", "expired"};
+  for (size_t reason = 0; reason < engine::kNumFinishReasons; ++reason)
+    metrics.row("girih_generations_total", std::string("{reason=\"") + kReasons[reason] + "\"}",
+                stats.numRequestsFinished[reason]);
+  metrics.single("girih_sequences_running", "gauge", "Sequences that take part in steps.", stats.numRunning);
+  metrics.single("girih_sequences_waiting", "gauge", "Requests that wait for a place.", stats.numWaiting);
+  metrics.single("girih_queued_tokens", "gauge", "Prompt tokens of requests that have not started.",
+                 stats.numQueuedTokens);
+  metrics.histogram("girih_queue_seconds", "From submission to the first step.", stats.queueTime);
+  metrics.histogram("girih_first_token_seconds", "From submission to the first token.", stats.firstToken);
+  metrics.histogram("girih_inter_token_seconds", "Between two tokens of one request.", stats.interToken);
+  metrics.histogram("girih_request_seconds", "From submission to the end.", stats.wholeTime);
+}
+
+void writeCache(MetricsText &metrics, const engine::EngineStats &stats) {
+  metrics.single("girih_kv_blocks", "gauge", "Blocks of the KV pool.", stats.numKvBlocks);
+  metrics.single("girih_kv_blocks_used", "gauge", "Blocks that sequences hold.", stats.numKvBlocksUsed);
+  metrics.single("girih_kv_blocks_cached", "gauge", "Blocks that no sequence holds and requests may find.",
+                 stats.numKvBlocksCached);
+  metrics.family("girih_cached_prompt_tokens_total", "counter", "Prompt tokens whose KV came from a cache, by tier.");
+  metrics.row("girih_cached_prompt_tokens_total", "{tier=\"memory\"}", stats.numCachedTokens);
+  metrics.single("girih_evictions_total", "counter", "Cached blocks given up for others.", stats.numEvictions);
+}
+
+// A label's text: models are named by their users.
+std::string escaped(const std::string &text) {
+  std::string result;
+  for (char letter : text) {
+    if (letter == '"' || letter == '\\')
+      result += '\\';
+    result += letter == '\n' ? ' ' : letter;
+  }
+  return result;
+}
+
+// What dashboards for vLLM look for: the same figures under its names.
+void writeVllmNames(MetricsText &metrics, const std::string &model, const engine::EngineStats &stats) {
+  std::string labels = "{model_name=\"" + escaped(model) + "\"}";
+  auto gauge = [&](std::string_view name, std::string_view type, auto number) {
+    metrics.family(name, type, "As vLLM names it.");
+    metrics.row(name, labels, number);
+  };
+  gauge("vllm:num_requests_running", "gauge", stats.numRunning);
+  gauge("vllm:num_requests_waiting", "gauge", stats.numWaiting);
+  gauge("vllm:kv_cache_usage_perc", "gauge",
+        stats.numKvBlocks > 0 ? double(stats.numKvBlocksUsed) / double(stats.numKvBlocks) : 0.0);
+  gauge("vllm:prompt_tokens_total", "counter", stats.numPromptTokens);
+  gauge("vllm:generation_tokens_total", "counter", stats.numOutputTokens);
+  gauge("vllm:prefix_cache_queries_total", "counter", stats.numPromptTokens);
+  gauge("vllm:prefix_cache_hits_total", "counter", stats.numCachedTokens);
+  gauge("vllm:num_preemptions_total", "counter", stats.numPreemptions);
+  metrics.histogram("vllm:time_to_first_token_seconds", "As vLLM names it.", stats.firstToken);
+  metrics.histogram("vllm:inter_token_latency_seconds", "As vLLM names it.", stats.interToken);
+  metrics.histogram("vllm:e2e_request_latency_seconds", "As vLLM names it.", stats.wholeTime);
+  metrics.histogram("vllm:request_queue_time_seconds", "As vLLM names it.", stats.queueTime);
+}
+
+} // namespace
 
 void answerMetrics(Service &service, std::shared_ptr<Exchange> exchange) {
   MetricsText metrics;
   metrics.family("girih_http_requests_total", "counter", "Answers, by route and status.");
   for (const auto &[route, count] : service.answerCounts())
-    metrics.row("girih_http_requests_total", "{path=\"" + route.first + "\",status=\"" + std::to_string(route.second) + "\"}", count);
+    metrics.row("girih_http_requests_total",
+                "{path=\"" + route.first + "\",status=\"" + std::to_string(route.second) + "\"}", count);
   metrics.single("girih_requests_active", "gauge", "Generations that wait or run.", service.numActive.load());
-  metrics.single("girih_clients_gone_total", "counter", "Generations that their client left.", service.numClientsGone.load());
-  writeEngine(metrics, service.engine().stats());
+  metrics.single("girih_clients_gone_total", "counter", "Generations that their client left.",
+                 service.numClientsGone.load());
+  engine::EngineStats stats = service.engine().stats();
+  metrics.family("girih_rejections_total", "counter", "Requests turned away, before they were read or by the engine.");
+  metrics.row("girih_rejections_total", "{by=\"estimate\"}", service.numRejected.load());
+  metrics.row("girih_rejections_total", "{by=\"queue\"}", stats.numRefused);
+  writeSteps(metrics, stats);
+  writeRequests(metrics, stats);
+  writeCache(metrics, stats);
+  if (service.options().vllmMetricNames)
+    writeVllmNames(metrics, service.model().names.front(), stats);
   HttpResponse response;
   response.contentType = "text/plain; version=0.0.4";
   response.body = metrics.take();
   service.answer(*exchange, std::move(response));
 }
 
-}  // namespace girih::server
+} // namespace girih::server

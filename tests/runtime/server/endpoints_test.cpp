@@ -242,7 +242,7 @@ TEST_F(EndpointsTest, RefusesUnknownModelsLongPromptsAndForeignIds) {
 
 TEST_F(EndpointsTest, AsksForTheKeyEverywhereButForHealth) {
   ServiceOptions options;
-  options.apiKey = "sesame";
+  options.keys = ApiKeys::ofOne("sesame");
   start({}, options);
   for (std::string path : {"/v1/models", "/metrics", "/v1/chat/completions", "/nothing"})
     for (std::string key : {"", "wrong!", "sesam", "sesame1"}) {
@@ -251,7 +251,198 @@ TEST_F(EndpointsTest, AsksForTheKeyEverywhereButForHealth) {
       EXPECT_EQ(at(response.body, "error.code"), "\"invalid_api_key\"");
     }
   EXPECT_EQ(answer("GET", "/v1/models", "", "sesame").status, 200);
-  EXPECT_EQ(answer("GET", "/health").status, 200);
+  for (std::string path : {"/health", "/live", "/ready"})
+    EXPECT_EQ(answer("GET", path).status, 200);
+}
+
+TEST_F(EndpointsTest, GivesSeveralAnswersToSeveralPrompts) {
+  HttpResponse response = answer("POST", "/v1/completions", R"({"prompt":["abc","de"],"n":2,"max_tokens":5,"temperature":1,"seed":0})");
+  EXPECT_EQ(response.status, 200);
+  for (int index = 0; index < 4; ++index)
+    EXPECT_EQ(at(response.body, "choices." + std::to_string(index) + ".index"), std::to_string(index));
+  // The fake engine shifts what it says by the seed: the second answer has another one than the first.
+  EXPECT_EQ(at(response.body, "choices.0.text"), "\"Hello\"");
+  EXPECT_EQ(at(response.body, "choices.1.text"), "\"ello,\"");
+  EXPECT_EQ(at(response.body, "choices.2.text"), "\"Hello\"");
+  EXPECT_EQ(at(response.body, "usage.prompt_tokens"), "5");
+  EXPECT_EQ(at(response.body, "usage.completion_tokens"), "20");
+}
+
+TEST_F(EndpointsTest, StreamsSeveralAnswersAtOnce) {
+  auto exchange = send("POST", "/v1/chat/completions", chatBody(R"("stream":true,"n":3,"max_tokens":4,"stream_options":{"include_usage":true})"));
+  ASSERT_TRUE(exchange->waitForEnd());
+  std::map<std::string, std::string> texts, reasons;
+  for (const std::string &event : exchange->events) {
+    if (event == "[DONE]" || at(event, "choices") == "[]")
+      continue;
+    std::string index = at(event, "choices.0.index"), piece = at(event, "choices.0.delta.content");
+    if (piece != "absent")
+      texts[index] += piece.substr(1, piece.size() - 2);
+    if (at(event, "choices.0.finish_reason") != "null")
+      reasons[index] += at(event, "choices.0.finish_reason");
+  }
+  EXPECT_EQ(texts.size(), 3u);
+  for (const auto &[index, text] : texts) {
+    EXPECT_EQ(text, "Hell");
+    EXPECT_EQ(reasons[index], "\"length\"");
+  }
+  EXPECT_EQ(at(exchange->events[exchange->events.size() - 2], "usage.completion_tokens"), "12");
+}
+
+TEST_F(EndpointsTest, EchoesPromptsWithTheirLogprobs) {
+  // As lm-eval asks for the likelihood of a text.
+  HttpResponse response = answer("POST", "/v1/completions", R"({"prompt":[72,105,33],"max_tokens":1,"echo":true,"logprobs":1})");
+  EXPECT_EQ(at(response.body, "choices.0.text"), "\"Hi!H\"");
+  EXPECT_EQ(at(response.body, "choices.0.logprobs.tokens"), R"(["H","i","!","H"])");
+  EXPECT_EQ(at(response.body, "choices.0.logprobs.token_logprobs"), "[null,-1.5,-1.5,-0.5]");
+  EXPECT_EQ(at(response.body, "choices.0.logprobs.top_logprobs"), R"([null,{"A":-0.25},{"A":-0.25},{"H":-0.5}])");
+  EXPECT_EQ(at(response.body, "choices.0.logprobs.text_offset"), "[0,1,2,3]");
+  HttpResponse only = answer("POST", "/v1/completions", R"({"prompt":"Hi!","max_tokens":0,"echo":true})");
+  EXPECT_EQ(at(only.body, "choices.0.text"), "\"Hi!\"");
+  EXPECT_EQ(at(only.body, "usage.completion_tokens"), "0");
+  auto stream = send("POST", "/v1/completions", R"({"prompt":"Hi!","max_tokens":2,"echo":true,"stream":true})");
+  ASSERT_TRUE(stream->waitForEnd());
+  EXPECT_EQ(at(stream->events.front(), "choices.0.text"), "\"Hi!\"");
+}
+
+TEST_F(EndpointsTest, ReportsCachedTokensAlsoWhereAStopStringCuts) {
+  FakeEngineOptions options;
+  options.cachedTokens = 2;
+  start(options, {});
+  for (std::string fields : {R"("stop":"world")", R"("max_tokens":3)"})
+    EXPECT_EQ(at(answer("POST", "/v1/chat/completions", chatBody(fields)).body, "usage.prompt_tokens_details.cached_tokens"), "2") << fields;
+}
+
+TEST_F(EndpointsTest, KeysHaveNamesPrioritiesAndSalts) {
+  auto keys = ApiKeys::parse("# keys\none name=a priority=5 weight=3\n\ntwo name=b\nthree name=a\r\nfour\n", false);
+  ASSERT_TRUE(keys.isOk()) << keys.status().message();
+  EXPECT_EQ(keys->find("one")->priority, 5);
+  EXPECT_EQ(keys->find("one")->weight, 3u);
+  EXPECT_EQ(keys->find("three"), keys->find("one")) << "a client may have several keys";
+  EXPECT_NE(keys->find("two")->salt, keys->find("one")->salt);
+  EXPECT_NE(keys->find("two")->number, keys->find("one")->number);
+  EXPECT_EQ(keys->find("four")->name, "client-3");
+  EXPECT_EQ(keys->find("five"), nullptr);
+  EXPECT_EQ(keys->find(""), nullptr);
+  auto shared = ApiKeys::parse("one\ntwo", true);
+  EXPECT_EQ(shared->find("one")->salt, shared->find("two")->salt);
+  for (auto [text, wrong] : {std::pair("", "no key"), {"# only this", "no key"}, {"k\nk", "line 2"}, {"k priority=high", "line 1"},
+                             {"k weight=0", "from 1"}, {"k name=", "letters"}, {"k colour=red", "colour"}}) {
+    auto refused = ApiKeys::parse(text, false);
+    ASSERT_FALSE(refused.isOk()) << text;
+    EXPECT_THAT(std::string(refused.status().message()), HasSubstr(wrong)) << text;
+  }
+}
+
+TEST_F(EndpointsTest, TakesAnthropicsKeyHeaderToo) {
+  ServiceOptions options;
+  options.keys = ApiKeys::ofOne("sesame");
+  start({}, options);
+  HttpRequest request;
+  request.method = "GET";
+  request.path = "/v1/models";
+  request.apiKey = "sesame";
+  EXPECT_FALSE(handlers.screen(request).has_value());
+  request.apiKey = "wrong";
+  EXPECT_EQ(handlers.screen(request)->status, 401);
+}
+
+TEST_F(EndpointsTest, RefusesForeignHostsOriginsAndForms) {
+  HttpRequest request;
+  request.method = "POST";
+  request.path = "/v1/completions";
+  auto statusOf = [&] {
+    auto refusal = handlers.screen(request);
+    return refusal ? refusal->status : 200;
+  };
+  for (std::string host : {"", "localhost", "LOCALHOST:80", "127.0.0.1:8080", "[::1]:8080", "192.168.1.7"}) {
+    request.host = host;
+    EXPECT_EQ(statusOf(), 200) << host;
+  }
+  for (std::string host : {"evil.example", "evil.example:8080", "localhost.evil.example", "a.b"}) {
+    request.host = host;
+    EXPECT_EQ(statusOf(), 421) << host;
+  }
+  request.host = "localhost:8080";
+  request.origin = "http://localhost:8080";
+  EXPECT_EQ(statusOf(), 200) << "our own page";
+  for (std::string origin : {"https://evil.example", "null", "http://localhost:9"}) {
+    request.origin = origin;
+    EXPECT_EQ(statusOf(), 403) << origin;
+  }
+  request.origin.clear();
+  request.contentType = "text/plain";
+  EXPECT_EQ(statusOf(), 415);
+  request.contentType = "application/json; charset=utf-8";
+  EXPECT_EQ(statusOf(), 200);
+
+  ServiceOptions options;
+  options.allowedHosts = {"api.example"};
+  options.allowedOrigins = {"https://app.example"};
+  start({}, options);
+  request.host = "api.example:443";
+  request.origin = "https://app.example";
+  EXPECT_EQ(statusOf(), 200);
+  EXPECT_EQ(handlers.headersFor(request).front().second, "https://app.example");
+  request.method = "OPTIONS";
+  auto preflight = handlers.screen(request);
+  ASSERT_TRUE(preflight.has_value());
+  EXPECT_EQ(preflight->status, 204);
+  request.origin = "https://evil.example";
+  EXPECT_EQ(handlers.screen(request)->status, 403);
+  EXPECT_TRUE(handlers.headersFor(request).empty());
+}
+
+TEST_F(EndpointsTest, ShedsByTheBodysSizeBeforeReadingIt) {
+  FakeEngineOptions engineOptions;
+  engineOptions.stepTime = std::chrono::milliseconds(50);
+  engineOptions.maxRunning = 1;
+  ServiceOptions options;
+  options.maxQueuedTokens = 300;
+  start(engineOptions, options);
+  auto running = send("POST", "/v1/completions", R"({"prompt":")" + std::string(200, 'a') + R"(","ignore_eos":true})");
+  auto waiting = send("POST", "/v1/completions", R"({"prompt":")" + std::string(200, 'a') + R"(","ignore_eos":true})");
+  while (service->engine().load().numQueuedTokens == 0)
+    std::this_thread::yield();
+  // It is not even JSON: nobody has looked.
+  HttpResponse refused = answer("POST", "/v1/completions", std::string(1200, '{'));
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_EQ(at(refused.body, "error.code"), "\"queue_full\"");
+  ASSERT_FALSE(refused.headers.empty());
+  EXPECT_EQ(refused.headers.front().first, "retry-after");
+  EXPECT_GE(std::stoi(refused.headers.front().second), 2) << "200 tokens at 100 a second";
+  EXPECT_THAT(answer("GET", "/metrics").body, HasSubstr("girih_rejections_total{by=\"estimate\"} 1\n"));
+  EXPECT_EQ(answer("GET", "/v1/models").status, 200) << "only generations are shed";
+}
+
+TEST_F(EndpointsTest, EndsWhatTakesTooLong) {
+  FakeEngineOptions engineOptions;
+  engineOptions.stepTime = std::chrono::milliseconds(2);
+  ServiceOptions options;
+  options.requestTimeout = std::chrono::milliseconds(50);
+  start(engineOptions, options);
+  HttpResponse response = answer("POST", "/v1/chat/completions", chatBody(R"("ignore_eos":true)"));
+  EXPECT_EQ(response.status, 408);
+  EXPECT_EQ(at(response.body, "error.code"), "\"request_timeout\"");
+  HttpRequest request;
+  EXPECT_EQ(service->timeFor(request).count(), 50);
+  request.clientTimeout = "600";
+  EXPECT_EQ(service->timeFor(request).count(), 50) << "the shorter one counts";
+}
+
+TEST_F(EndpointsTest, LogsNumbersAndNeverWords) {
+  HttpRequest request;
+  request.path = "/v1/completions";
+  request.requestId = "req_1";
+  request.body = "secret";
+  GenerationRecord record;
+  record.client = "staff";
+  record.finishReason = "stop";
+  record.numPromptTokens = 7;
+  record.totalSeconds = 0.0125;
+  EXPECT_EQ(logLine(request, record, 1.5),
+            R"({"time":1.5,"request_id":"req_1","path":"/v1/completions","client":"staff","status":200,"finish":"stop","stream":false,)"
+            R"("choices":0,"prompt_tokens":7,"cached_tokens":0,"output_tokens":0,"queue_ms":0,"prefill_ms":0,"total_ms":12.5})");
 }
 
 TEST_F(EndpointsTest, ListsItsModels) {
@@ -272,6 +463,8 @@ TEST_F(EndpointsTest, RefusesUnknownRoutesAndMethods) {
 TEST_F(EndpointsTest, SaysWhenItDrains) {
   handlers.drainBegins();
   EXPECT_EQ(answer("GET", "/health").status, 503);
+  EXPECT_EQ(answer("GET", "/ready").status, 503);
+  EXPECT_EQ(answer("GET", "/live").status, 200);
 }
 
 TEST_F(EndpointsTest, AnswersFullQueuesWith429) {

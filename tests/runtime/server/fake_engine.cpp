@@ -69,6 +69,7 @@ std::optional<engine::FinishReason> FakeEngine::step(engine::RequestId id, Seque
     engine::Usage usage;
     usage.numPromptTokens = static_cast<uint32_t>(request.promptTokens.size());
     usage.numOutputTokens = sequence.numGenerated;
+    usage.numCachedTokens = std::min(usage.numPromptTokens, options.cachedTokens);
     sequence.listener->onFinish(id, reason, usage, status);
     return reason;
   };
@@ -76,6 +77,17 @@ std::optional<engine::FinishReason> FakeEngine::step(engine::RequestId id, Seque
     return end(engine::FinishReason::Cancelled, {});
   if (options.fails && sequence.numGenerated == 3)
     return end(engine::FinishReason::Failed, internalError("a logit is NaN"));
+  if (request.wantPromptLogprobs && sequence.numGenerated == 0) {
+    std::vector<engine::TokenResult> results;
+    std::vector<engine::TopToken> best(request.numTopLogprobs, {65, -0.25f});
+    for (size_t index = 1; index < request.promptTokens.size(); ++index)
+      results.push_back({request.promptTokens[index], -1.5f, best});
+    sequence.listener->onPromptLogprobs(id, 1, results);
+  }
+  if (request.maxTokens == 0)
+    return end(engine::FinishReason::Length, {});
+  if (request.deadline && engine::Clock::now() >= *request.deadline)
+    return end(engine::FinishReason::Expired, unavailable("too late"));
   size_t shift = request.sampling.temperature > 0 ? request.sampling.seed % options.says.size() : 0;
   size_t at = shift + sequence.numGenerated;
   if (at >= options.says.size() && !request.ignoreStop)

@@ -14,6 +14,7 @@
 namespace girih::server {
 
 struct FakeEngineOptions {
+  uint32_t cachedTokens = 0;  // of every prompt, said to come from the cache
   std::string says = "Hello, world! The capital of France is Paris.";
   std::chrono::microseconds stepTime{200};
   uint32_t contextTokens = 512;

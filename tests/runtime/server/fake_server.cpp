@@ -13,7 +13,8 @@ int main(int argc, char **argv) {
   engineOptions.maxRunning = 16;
   engineOptions.contextTokens = 2048;
   ServiceOptions serviceOptions;
-  serviceOptions.apiKey = argc > 1 ? argv[1] : "";
+  if (argc > 1 && *argv[1])
+    serviceOptions.keys = ApiKeys::ofOne(argv[1]);
   Service service(fakeModel(engineOptions), serviceOptions);
   HttpServerOptions httpOptions;
   httpOptions.port = 0;

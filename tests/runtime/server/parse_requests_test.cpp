@@ -64,7 +64,7 @@ struct Refusal {
 
 TEST(ParseChatCompletion, NamesTheFieldOfEveryRefusal) {
   const Refusal kRefusals[] = {
-      {R"("n":4)", "n", "is 4"},
+      {R"("n":129)", "n", "is 129"},
       {R"("n":0)", "n", "from 1"},
       {R"("temperature":3)", "temperature", "is 3; it must be from 0 to 2"},
       {R"("temperature":"hot")", "temperature", "string"},
@@ -81,8 +81,19 @@ TEST(ParseChatCompletion, NamesTheFieldOfEveryRefusal) {
       {R"("logprobs":true,"top_logprobs":21)", "top_logprobs", "is 21"},
       {R"("tools":[{"type":"function"}])", "tools", "not offered"},
       {R"("response_format":{"type":"json_object"})", "response_format", "not offered"},
-      {R"("logit_bias":{"5":100})", "logit_bias", "not offered"},
-      {R"("frequency_penalty":0.5)", "frequency_penalty", "repetition_penalty"},
+      {R"("logit_bias":{"5":101})", "logit_bias", "from -100 to 100"},
+      {R"("logit_bias":{"x":1})", "logit_bias", "token ids"},
+      {R"("logit_bias":{"-1":1})", "logit_bias", "token ids"},
+      {R"("logit_bias":{"5":"1"})", "logit_bias", "token ids"},
+      {R"("logit_bias":[])", "logit_bias", "object"},
+      {R"("best_of":3)", "best_of", "is 3"},
+      {R"("min_tokens":-1)", "min_tokens", "from 0"},
+      {R"("cache_salt":5)", "cache_salt", "string"},
+      {R"("prompt_cache_retention":"forever")", "prompt_cache_retention", "24h"},
+      {R"("prompt_cache_retention":"99999d")", "prompt_cache_retention", "24h"},
+      {R"("prompt_cache_options":{"ttl":30})", "prompt_cache_options", "30m"},
+      {R"("prompt_cache_options":"30m")", "prompt_cache_options", "object"},
+      {R"("frequency_penalty":2.5)", "frequency_penalty", "from -2 to 2"},
       {R"("stop_token_ids":[-1])", "stop_token_ids", "token ids"},
   };
   for (const Refusal &refusal : kRefusals) {
@@ -114,6 +125,26 @@ TEST(ParseChatCompletion, RefusesMessagesThatAreNone) {
   }
 }
 
+TEST(ParseChatCompletion, TakesRulesAndTimesToKeep) {
+  auto parsed = parseChatCompletion(R"({"messages":[{"role":"user","content":"x"}],"n":3,"presence_penalty":0.5,"frequency_penalty":-1,
+    "min_tokens":4,"logit_bias":{"5":-100,"7":2.5},"prompt_cache_options":{"mode":"implicit","ttl":"30m"},"cache_salt":"u1","service_tier":"flex"})", {});
+  ASSERT_TRUE(std::holds_alternative<ChatCompletionRequest>(parsed)) << std::get<ApiError>(parsed).message;
+  const GenerationParameters &generation = std::get<ChatCompletionRequest>(parsed).generation;
+  EXPECT_EQ(generation.numChoices, 3u);
+  EXPECT_EQ(generation.rules.presencePenalty, 0.5f);
+  EXPECT_EQ(generation.rules.frequencyPenalty, -1.0f);
+  EXPECT_EQ(generation.rules.minTokens, 4u);
+  ASSERT_EQ(generation.rules.biases.size(), 2u);
+  EXPECT_EQ(generation.rules.biases[1].token, 7);
+  EXPECT_EQ(generation.rules.biases[1].bias, 2.5f);
+  EXPECT_EQ(generation.keepSeconds, 1800u);
+  EXPECT_EQ(generation.cacheSalt, "u1");
+  EXPECT_TRUE(generation.isPatient);
+  EXPECT_TRUE(generation.ignoredNames.empty());
+  auto day = parseChatCompletion(R"({"messages":[{"role":"user","content":"x"}],"prompt_cache_retention":"24h"})", {});
+  EXPECT_EQ(std::get<ChatCompletionRequest>(day).generation.keepSeconds, 86400u);
+}
+
 TEST(ParseChatCompletion, RefusesWhatIsNotJson) {
   for (std::string body : {std::string(), std::string("{"), std::string("[]"), std::string("nonsense"), std::string("{\"a\":\"\xFF\"}"),
                            std::string(100'000, '['), "{\"messages\":" + std::string(1000, '[') + std::string(1000, ']') + "}"}) {
@@ -125,27 +156,44 @@ TEST(ParseChatCompletion, RefusesWhatIsNotJson) {
 
 TEST(ParseCompletion, TakesTextAndTokenIds) {
   auto text = parseCompletion(R"({"prompt":"once"})", {});
-  EXPECT_EQ(std::get<CompletionRequest>(text).promptText, "once");
+  EXPECT_EQ(std::get<CompletionRequest>(text).prompts[0].text, "once");
   EXPECT_EQ(std::get<CompletionRequest>(text).generation.maxTokens, kDefaultCompletionTokens);
   auto single = parseCompletion(R"({"prompt":["once"]})", {});
-  EXPECT_EQ(std::get<CompletionRequest>(single).promptText, "once");
+  EXPECT_EQ(std::get<CompletionRequest>(single).prompts[0].text, "once");
   for (const char *body : {R"({"prompt":[1,2,3],"logprobs":2})", R"({"prompt":[[1,2,3]],"logprobs":2})"}) {
     auto tokens = parseCompletion(body, {});
     ASSERT_TRUE(std::holds_alternative<CompletionRequest>(tokens)) << body;
-    EXPECT_THAT(std::get<CompletionRequest>(tokens).promptTokens, ElementsAre(1, 2, 3));
+    EXPECT_THAT(std::get<CompletionRequest>(tokens).prompts[0].tokens, ElementsAre(1, 2, 3));
     EXPECT_EQ(std::get<CompletionRequest>(tokens).generation.numTopLogprobs, 2u);
   }
 }
 
-TEST(ParseCompletion, RefusesSeveralPromptsAndForeignTypes) {
-  for (const char *body : {R"({})", R"({"prompt":["a","b"]})", R"({"prompt":[1,-2]})", R"({"prompt":[1,2147483648]})", R"({"prompt":{}})",
+TEST(ParseCompletion, TakesSeveralPrompts) {
+  auto parsed = parseCompletion(R"({"prompt":["a",[5,6],"c"],"n":2,"echo":true})", {});
+  ASSERT_TRUE(std::holds_alternative<CompletionRequest>(parsed));
+  const auto &request = std::get<CompletionRequest>(parsed);
+  ASSERT_EQ(request.prompts.size(), 3u);
+  EXPECT_EQ(request.prompts[2].text, "c");
+  EXPECT_THAT(request.prompts[1].tokens, ElementsAre(5, 6));
+  EXPECT_EQ(request.generation.numChoices, 2u);
+  EXPECT_TRUE(request.generation.echo);
+}
+
+TEST(ParseCompletion, RefusesForeignTypesAndTooManyPrompts) {
+  for (const char *body : {R"({})", R"({"prompt":["a",5]})", R"({"prompt":[1,-2]})", R"({"prompt":[1,2147483648]})", R"({"prompt":{}})",
                            R"({"prompt":[1,"a"]})"}) {
     auto parsed = parseCompletion(body, {});
     ASSERT_TRUE(std::holds_alternative<ApiError>(parsed)) << body;
     EXPECT_EQ(std::get<ApiError>(parsed).param, "prompt") << body;
   }
-  EXPECT_EQ(std::get<ApiError>(parseCompletion(R"({"prompt":"a","echo":true})", {})).param, "echo");
+  EXPECT_EQ(std::get<ApiError>(parseCompletion(R"({"prompt":"a","max_tokens":0})", {})).param, "max_tokens");
+  EXPECT_EQ(std::get<CompletionRequest>(parseCompletion(R"({"prompt":"a","max_tokens":0,"echo":true})", {})).generation.maxTokens, 0u);
   EXPECT_EQ(std::get<ApiError>(parseCompletion(R"({"prompt":"a","suffix":"b"})", {})).param, "suffix");
+  EXPECT_EQ(std::get<ApiError>(parseCompletion(R"({"prompt":["a","b"],"n":65})", {})).param, "n");
+  std::string many = "{\"prompt\":[\"a\"";
+  for (size_t count = 0; count < kMaxChoices; ++count)
+    many += ",\"a\"";
+  EXPECT_EQ(std::get<ApiError>(parseCompletion(many + "]}", {})).param, "prompt");
 }
 
 TEST(ErrorBody, HasAllFourKeys) {

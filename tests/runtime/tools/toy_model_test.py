@@ -190,15 +190,52 @@ class Serve(Toy):
                 break
         return process, greeting
 
+    def post(self, url, body, **headers):
+        request = urllib.request.Request(url, body, {"content-type": "application/json", **headers})
+        return urllib.request.urlopen(request, timeout=60)
+
+    def test_keys_from_a_file_and_a_log_without_prompts(self):
+        keys = self.folder / "keys"
+        keys.write_text("# staff\nsesame name=staff priority=5\nopen name=guests\n")
+        process, greeting = self.start("--port", "0", "--api-key-file", str(keys), "--log", "json")
+        url = greeting.split("listening on ")[1].split()[0].rstrip(",")
+        body = json.dumps({"prompt": "a very secret prompt", "max_tokens": 2, "n": 2}).encode()
+        for key, code in (("sesame", 200), ("open", 200), ("wrong", 401)):
+            try:
+                with self.post(url + "/v1/completions", body, authorization="Bearer " + key) as response:
+                    self.assertEqual(response.status, code)
+                    answer = json.load(response)
+                self.assertEqual([choice["index"] for choice in answer["choices"]], [0, 1])
+                # Clients do not find each other's prompts.
+                self.assertEqual(answer["usage"]["prompt_tokens_details"]["cached_tokens"], 0)
+            except urllib.error.HTTPError as refused:
+                self.assertEqual(refused.code, code)
+        process.send_signal(signal.SIGTERM)
+        lines = [json.loads(line) for line in process.communicate(timeout=60)[1].splitlines() if line.startswith("{")]
+        self.assertEqual([line["client"] for line in lines], ["staff", "guests"])
+        self.assertEqual([line["output_tokens"] for line in lines], [4, 4])
+        self.assertNotIn("secret", json.dumps(lines))
+        self.assertNotIn("sesame", json.dumps(lines))
+
+    def test_a_file_without_keys_is_refused(self):
+        keys = self.folder / "no-keys"
+        keys.write_text("key priority=high\n")
+        done = girih("serve", self.toy, "--api-key-file", keys)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("line 1", done.stderr)
+
     def test_greets_answers_and_drains(self):
         process, greeting = self.start("--port", "0")
         self.assertEqual(greeting.count("  curl "), 3)
         url = greeting.split("listening on ")[1].split()[0].rstrip(",")
-        body = json.dumps({"model": "toy", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}).encode()
-        with urllib.request.urlopen(url + "/v1/chat/completions", body, timeout=60) as response:
-            self.assertEqual(json.load(response)["usage"]["completion_tokens"], 3)
+        body = json.dumps({"model": "toy", "messages": [{"role": "user", "content": "Hi, who are you?"}], "max_tokens": 3}).encode()
+        for cached in (0, 16):
+            with self.post(url + "/v1/chat/completions", body) as response:
+                usage = json.load(response)["usage"]
+                self.assertEqual(usage["completion_tokens"], 3)
+                self.assertEqual(usage["prompt_tokens_details"]["cached_tokens"], cached)
         with self.assertRaises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(url + "/v1/chat/completions", b"x" * (100 << 20), timeout=60)
+            self.post(url + "/v1/chat/completions", b"x" * (100 << 20))
         self.assertEqual(refused.exception.code, 413)
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(60), 0)
@@ -218,7 +255,7 @@ class Serve(Toy):
         url = greeting.split("listening on ")[1].split()[0].rstrip(",")
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as busy:
-            busy.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n")  # a body that never comes
+            busy.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n")  # a body that never comes
             time.sleep(0.2)
             process.send_signal(signal.SIGINT)
             time.sleep(0.2)

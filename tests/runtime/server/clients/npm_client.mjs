@@ -84,7 +84,8 @@ const tests = {
   },
   async oneChoiceOnly() {
     assert.equal((await create({ n: 1 })).choices.length, 1);
-    await refused(400, 'unsupported_parameter', () => create({ n: 2 }));
+    assert.equal((await create({ n: 2 })).choices.length, 2);
+    await refused(400, 'invalid_value', () => create({ n: 1000 }));
   },
   async seed() {
     const sample = async (seed) => (await create({ temperature: 1, seed })).choices[0].message.content;

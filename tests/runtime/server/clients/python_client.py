@@ -87,9 +87,17 @@ def test_stop_strings():
         assert streamed == expected and reason == "stop", (streamed, expected)
 
 
-def test_one_choice_only():
-    assert len(client.chat.completions.create(**PLAIN, n=1).choices) == 1
-    error = refused(openai.BadRequestError, "unsupported_parameter", lambda: client.chat.completions.create(**PLAIN, n=2))
+def test_several_choices():
+    for count in (1, 3):
+        answer = client.chat.completions.create(**PLAIN, n=count)
+        assert [choice.index for choice in answer.choices] == list(range(count))
+        assert len({choice.message.content for choice in answer.choices}) == 1, "greedy answers are alike"
+    texts = ["", "", ""]
+    for chunk in client.chat.completions.create(**PLAIN, n=3, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert len(set(texts)) == 1 and texts[0]
+    error = refused(openai.BadRequestError, "invalid_value", lambda: client.chat.completions.create(**PLAIN, n=1000))
     assert error.param == "n"
 
 
