@@ -101,7 +101,7 @@ def RepeatCheapDispatches : Pass<"girih-repeat-cheap-dispatches", "::mlir::Modul
   let description = [{
     Needs buffers and `girih.machine`. A dispatch of elementwise work on few rows gets `girih.distribution` "every" when
     one thread does it in less time than all of them and a meeting take: each thread then runs all units, and none
-    waits. Its results, which only later dispatches of the block may read, are marked `girih.own`: each thread has its
+    waits. Its results, which only later dispatches of the block may read and none may write, are marked `girih.own`: each thread has its
     own copy. The dispatch after it must write nothing that it reads.
 
     Example:

@@ -73,14 +73,28 @@ bool staysInBlock(memref::AllocOp alloc) {
   return true;
 }
 
-// The buffers that the units fill, when nobody but later dispatches of this block reads them.
+// Whether another dispatch of the block writes into the buffer, too: a copy of each thread's own would then lack what
+// other threads wrote there.
+bool isWrittenElsewhere(memref::AllocOp alloc, scf::ForallOp dispatch) {
+  return llvm::any_of(alloc->getBlock()->getOps<scf::ForallOp>(), [&](scf::ForallOp other) {
+    if (other == dispatch)
+      return false;
+    auto accesses = accessesOf(other);
+    return !accesses || llvm::any_of(*accesses, [&](const Access &access) {
+      return access.isWrite && access.memory == alloc.getResult();
+    });
+  });
+}
+
+// The buffers that the units fill, when nobody else does and nobody but later dispatches of this block reads them.
 std::optional<llvm::SetVector<Operation *>> resultsOf(scf::ForallOp dispatch, ArrayRef<Access> accesses) {
   llvm::SetVector<Operation *> results;
   for (const Access &access : accesses) {
     if (!access.isWrite)
       continue;
     auto alloc = access.memory ? access.memory.getDefiningOp<memref::AllocOp>() : memref::AllocOp();
-    if (!alloc || alloc->getBlock() != dispatch->getBlock() || !staysInBlock(alloc))
+    if (!alloc || alloc->getBlock() != dispatch->getBlock() || !staysInBlock(alloc) ||
+        isWrittenElsewhere(alloc, dispatch))
       return std::nullopt;
     results.insert(alloc);
   }

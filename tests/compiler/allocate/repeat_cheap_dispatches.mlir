@@ -48,6 +48,25 @@ module attributes {girih.machine = #machine.description<name = "m", kind = "cpu"
     return
   }
 
+  // Half of %e is filled by shares, so no thread has a whole copy of its own; the same where %e is updated later.
+  // CHECK-LABEL: func.func @filled_by_two
+  // CHECK-NOT: girih.distribution = "every"
+  func.func @filled_by_two(%x: memref<1x8xf32>, %y: memref<1x16xf32>) attributes {girih.max_tokens = 1 : i64} {
+    %e = memref.alloc() : memref<1x16xf32>
+    %left = memref.subview %e[0, 0] [1, 8] [1, 1] : memref<1x16xf32> to memref<1x8xf32, strided<[16, 1]>>
+    %right = memref.subview %e[0, 8] [1, 8] [1, 1] : memref<1x16xf32> to memref<1x8xf32, strided<[16, 1], offset: 8>>
+    scf.forall (%i) in (1) {
+      linalg.exp ins(%x : memref<1x8xf32>) outs(%left : memref<1x8xf32, strided<[16, 1]>>)
+    } {girih.distribution = "cyclic"}
+    scf.forall (%i) in (1) {
+      linalg.exp ins(%x : memref<1x8xf32>) outs(%right : memref<1x8xf32, strided<[16, 1], offset: 8>>)
+    }
+    scf.forall (%i) in (16) {
+      linalg.exp ins(%e : memref<1x16xf32>) outs(%y : memref<1x16xf32>)
+    } {girih.distribution = "cyclic"}
+    return
+  }
+
   // 512 rows are worth a meeting.
   // CHECK-LABEL: func.func @dear
   // CHECK-NOT: girih.distribution
