@@ -3,6 +3,7 @@
 #include "compiler/compile.h"
 
 #include "compiler/backend.h"
+#include "compiler/check_lookups.h"
 #include "compiler/code_cache.h"
 #include "compiler/emit/pack_weights.h"
 #include "compiler/emit/read_text_assets.h"
@@ -20,6 +21,7 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Pass/PassManager.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/Twine.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Format.h"
@@ -113,7 +115,14 @@ private:
       options.progress(stage, share);
   }
 
-  // What others rely on is not left out: the verifier or the next pass then says so.
+  Status checkSkippedPasses() const {
+    for (const std::string &pass : options.skippedPasses)
+      if (!llvm::is_contained(optionalPasses(), pass))
+        return invalidArgument("--without names \"" + pass + "\"; what can be left out is " +
+                               llvm::join(optionalPasses(), ", "));
+    return {};
+  }
+
   void skipPasses() {
     context.registerActionHandler([this](llvm::function_ref<void()> run, const tracing::Action &action) {
       auto *pass = dyn_cast<PassExecutionAction>(&action);
@@ -133,7 +142,7 @@ private:
                              "--numerics fast");
     if (options.isas.empty())
       return invalidArgument("no instruction set to compile for; avx2, avx512 and amx are known");
-    return {};
+    return checkSkippedPasses();
   }
 
   // Runs the ladder once more, on a cut-down copy, before the real one.
@@ -166,6 +175,7 @@ private:
     OwningOpRef<ModuleOp> imported = model.module->clone();
     if (failed(pipeline.run(*model.module)))
       return log.failure("raising the graph of \"" + options.inputPath + "\"");
+    GIRIH_TRY(checkLookups(*model.module, model.config.vocabSize, model.config.maxPositions));
     return checkRecompute(*imported);
   }
 

@@ -20,6 +20,15 @@ void girih::compiler::buildMachineFreeLadder(mlir::OpPassManager &pipeline, cons
   buildFusePipeline(pipeline);
 }
 
+llvm::ArrayRef<llvm::StringRef> girih::compiler::optionalPasses() {
+  static const llvm::StringRef kPasses[] = {
+      "girih-outline-blocks",     "girih-raise-attention",  "girih-merge-projections",
+      "girih-fuse-elementwise",   "girih-reuse-operands",   "girih-choose-arithmetic",
+      "girih-select-strategy",    "girih-split-attention",  "girih-merge-row-dispatches",
+      "girih-repeat-cheap-dispatches"};
+  return kPasses;
+}
+
 void girih::compiler::buildMachineLadder(mlir::OpPassManager &pipeline) {
   buildTilePipeline(pipeline);
   buildAllocatePipeline(pipeline);

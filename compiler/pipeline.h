@@ -20,4 +20,8 @@ void buildMachineFreeLadder(mlir::OpPassManager &pipeline, const LadderOptions &
 // From step functions to a scheduled step for the module's `girih.machine`.
 void buildMachineLadder(mlir::OpPassManager &pipeline);
 
+// Passes that only make a program faster: what may be left out of a ladder to see what they buy. All others establish
+// what a later one, or the program's loader, relies on.
+llvm::ArrayRef<llvm::StringRef> optionalPasses();
+
 }  // namespace girih::compiler
