@@ -169,8 +169,8 @@ def Girih_GatherRowsOp : Girih_StructuredOp<"gather_rows", [
       "getTiledImplementation", "getResultTilePosition", "generateResultTileValue"]>]> {
   let summary = "rows of a matrix, by index";
   let description = [{
-    `out[t, e] = source[indices[t], e]`; a stored or packed source is dequantised to f32. The executor has checked
-    the indices. The embedding lookup, and the choice of the rows whose logits are wanted.
+    `out[t, e] = source[indices[t], e]`; a stored or packed source is dequantised to f32. An index beyond the source
+    takes its nearest row: no program reads elsewhere. The embedding lookup, and the choice of the rows whose logits are wanted.
 
     Example:
     ```mlir

@@ -49,6 +49,9 @@ Value KernelBuilder::div(Value x, Value y) { return b.createOrFold<arith::DivUIO
 Value KernelBuilder::rem(Value x, Value y) { return b.createOrFold<arith::RemUIOp>(loc, x, y); }
 Value KernelBuilder::minOf(Value x, Value y) { return b.createOrFold<arith::MinSIOp>(loc, x, y); }
 Value KernelBuilder::maxOf(Value x, Value y) { return b.createOrFold<arith::MaxSIOp>(loc, x, y); }
+Value KernelBuilder::within(Value position, Value extent) {
+  return minOf(maxOf(position, index(0)), sub(extent, index(1)));
+}
 Value KernelBuilder::less(Value x, Value y) {
   return b.createOrFold<arith::CmpIOp>(loc, arith::CmpIPredicate::slt, x, y);
 }

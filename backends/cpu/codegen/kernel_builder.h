@@ -47,6 +47,8 @@ public:
   mlir::Value less(mlir::Value x, mlir::Value y);  // signed, also of i32
   mlir::Value minOf(mlir::Value x, mlir::Value y);
   mlir::Value maxOf(mlir::Value x, mlir::Value y);
+  // `position`, or the nearest that lies in [0, extent). Requires: extent > 0.
+  mlir::Value within(mlir::Value position, mlir::Value extent);
   mlir::Value toIndex(mlir::Value integer);
   mlir::Value toInteger(mlir::Value index, mlir::Type type);
 

@@ -44,6 +44,7 @@ private:
   Motion motionOf(OpOperand &operand);
 
   void nest(unsigned depth);
+  Value loadWithin(memref::LoadOp load, IRMapping &values);
   void scalarBody();
   void innerLoop();
   SmallVector<Value> chunk(Value position, Value mask, ValueRange sums);
@@ -304,6 +305,15 @@ Value GenericLowering::neutral(Operation *combiner, Type type) {
   return arith::ConstantOp::create(b, k.loc, DenseElementsAttr::get(vector, Attribute(*element)));
 }
 
+// An index that was computed from data may be any number, and must not reach beyond the table.
+Value GenericLowering::loadWithin(memref::LoadOp load, IRMapping &values) {
+  SmallVector<Value> indices;
+  Value table = values.lookupOrDefault(load.getMemRef());
+  for (auto [dimension, index] : llvm::enumerate(load.getIndices()))
+    indices.push_back(k.within(values.lookupOrDefault(index), k.extentOf(table, int64_t(dimension))));
+  return memref::LoadOp::create(b, k.loc, table, indices);
+}
+
 void GenericLowering::scalarBody() {
   IRMapping values;
   Block &body = *op.getBody();
@@ -313,6 +323,8 @@ void GenericLowering::scalarBody() {
   for (Operation &inner : body.without_terminator()) {
     if (auto index = dyn_cast<linalg::IndexOp>(inner))
       values.map(index.getResult(), positions[index.getDim()]);
+    else if (auto load = dyn_cast<memref::LoadOp>(inner))
+      values.map(load.getResult(), loadWithin(load, values));
     else
       b.clone(inner, values);
   }

@@ -223,8 +223,9 @@ LogicalResult lowerGather(GatherRowsOp op) {
       return failure();
     layout = *parsed;
   }
+  Value numRows = packed ? k.index(packed.getColumns()) : k.extentOf(op.getSource(), 0);
   k.loop(k.index(0), k.extentOf(op.getInit(), 0), 1, [&](Value row) {
-    Value index = k.toIndex(memref::LoadOp::create(b, op.getLoc(), op.getIndices(), ValueRange{row}));
+    Value index = k.within(k.toIndex(memref::LoadOp::create(b, op.getLoc(), op.getIndices(), ValueRange{row})), numRows);
     if (packed)
       gatherPacked(k, op, layout, row, index);
     else

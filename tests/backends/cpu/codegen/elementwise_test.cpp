@@ -243,6 +243,27 @@ TEST(ElementwiseTest, ReducesOuterDimensionsThroughTheOutput) {
   }
 }
 
+// A graph may compute any index; what lies outside of the table is not read.
+TEST(GenericTest, LoadsStayWithinTheirTable) {
+  std::vector<float> y = run(oneUnit(R"(
+    %y = girih.buffer_at "arena"[%outAt] : memref<16xf32>
+    %table = memref.get_global @table : memref<3x4xi64>
+    linalg.generic {indexing_maps = [affine_map<(d0) -> (d0)>], iterator_types = ["parallel"]} outs(%y : memref<16xf32>) {
+    ^bb0(%out: f32):
+      %i = linalg.index 0 : index
+      %far = arith.constant 1000000007 : index
+      %c5 = arith.constant 5 : index
+      %from5 = arith.subi %i, %c5 : index
+      %row = arith.muli %from5, %far : index
+      %v = memref.load %table[%row, %i] : memref<3x4xi64>
+      %f = arith.sitofp %v : i64 to f32
+      linalg.yield %f : f32
+    }
+)"), 1, 16);
+  for (int64_t i = 0; i < 16; ++i)
+    EXPECT_EQ(y[i], float((i <= 5 ? 0 : 2) * 4 + std::min<int64_t>(i, 3) + 1)) << i;
+}
+
 // Tables in the image, loops over layers, nested and stepped foralls, all distributions, dynamic column extents. The
 // arena begins as 0xCC: counters of dynamic dispatches are nobody's to clear but the step's own.
 TEST(DistributeTest, CoversEveryUnitOnce) {

@@ -54,6 +54,12 @@ module attributes {girih.arena_bytes = 65536 : i64, girih.scratch_bytes = 0 : i6
     for (int64_t t = 0; t < 8; ++t)
       for (int64_t k = 0; k < kDepth; ++k)
         ASSERT_EQ(data.arenaAt(0)[t * kDepth + k], weight.at(data.tokens[t], k)) << isa << " row " << t << " k " << k;
+    // Beyond the source: the nearest row, nothing outside is read.
+    data.tokens = {-1, 50, INT32_MIN, INT32_MAX, 1 << 20, -50, 49, 0};
+    (*step)->run(data, 2);
+    for (int64_t t = 0; t < 8; ++t)
+      for (int64_t k = 0; k < kDepth; ++k)
+        ASSERT_EQ(data.arenaAt(0)[t * kDepth + k], weight.at(std::clamp(data.tokens[t], 0, 49), k)) << isa << " id " << data.tokens[t];
   }
 }
 
