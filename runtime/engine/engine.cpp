@@ -342,6 +342,7 @@ void StepEngine::step() {
   StepTerms terms;
   terms.now = cacheTimeOf(Clock::now());
   terms.maxPromptTokens = pacer.promptTokensBeside(scheduler.numGenerating());
+  terms.shortPromptTokens = bounds.maxTokensPerStep;
   std::span<Sequence *const> planned = scheduler.plan(batch, terms);
   if (planned.empty())
     return;

@@ -28,8 +28,8 @@ struct EngineOptions {
   uint64_t kvBytes = 0;          // size of the KV pool; 0: 4 sequences of full context, at most 1 GiB
   uint32_t maxQueued = 1024;     // requests that may wait; more are refused
   uint64_t maxQueuedTokens = 0;  // prompt tokens of those that wait; more are refused; 0: no bound
-  // A step with prompts in it may take so many times what its generating sequences take alone: prompts are cut
-  // so that streams do not pause. 0: no bound.
+  // A step with a part of a long prompt in it may take so many times what its generating sequences take alone:
+  // the prompt is cut so that streams do not pause. Prompts that fit one step are not. 0: no bound.
   double maxSlowdown = 2.5;
 };
 

@@ -136,11 +136,17 @@ uint32_t Scheduler::chunkWithinRows(const Sequence &sequence, uint32_t numTokens
   return numTokens;
 }
 
+// Whether its prompt is cut so that streams do not pause.
+bool Scheduler::isPaced(const Sequence &sequence) const {
+  return sequence.numPending() > 1 &&
+         sequence.tokens.size() - sequence.usage.numCachedTokens > terms.shortPromptTokens;
+}
+
 // How many of its pending tokens a sequence may feed in this step.
 uint32_t Scheduler::chunkOf(const Sequence &sequence, const program::StepBatch &batch) const {
   uint32_t numPending = sequence.numPending();
   uint32_t numTokens = std::min(numPending, batch.tokensLeft());
-  if (numPending > 1)
+  if (isPaced(sequence))
     numTokens = std::min(numTokens, promptTokensLeft);
   numTokens = chunkWithinRows(sequence, numTokens, batch.logitRowsLeft());
   // A chunk that does not end the prompt ends with a block, where others can go on from.
@@ -175,7 +181,7 @@ void Scheduler::planSequence(Sequence &sequence, program::StepBatch &batch) {
   batch.addSequence(std::span<const int32_t>(sequence.tokens).subspan(sequence.numCached, numTokens),
                     sequence.numCached, sequence.blocks, sequence.firstRowPosition - sequence.numCached,
                     sequence.numRows);
-  if (sequence.numPending() > 1 && promptTokensLeft != ~uint32_t{0})
+  if (isPaced(sequence) && promptTokensLeft != ~uint32_t{0})
     promptTokensLeft -= numTokens;
   sequence.numPlanned = numTokens;
   sequence.lastServed = ++numServices;
@@ -366,7 +372,7 @@ void Scheduler::admit(program::StepBatch &batch) {
     size_t next = nextWaiting();
     Sequence &sequence = *waiting[next];
     if (!limits.recompute) {
-      bool hasRoom = batch.tokensLeft() > 0 && batch.sequencesLeft() > 0 && promptTokensLeft > 0;
+      bool hasRoom = batch.tokensLeft() > 0 && batch.sequencesLeft() > 0;
       if (!hasRoom || unclaimedBlocks() < numBlocksToAdmit(sequence))
         return;
     }

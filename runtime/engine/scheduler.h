@@ -21,7 +21,8 @@ struct SchedulerLimits {
 // What one step is planned under.
 struct StepTerms {
   kv::CacheTime now = 0;                   // for the recency of blocks
-  uint32_t maxPromptTokens = ~uint32_t{0}; // beside sequences that generate; see StepPacer
+  uint32_t maxPromptTokens = ~uint32_t{0}; // of long prompts, beside sequences that generate; see StepPacer
+  uint32_t shortPromptTokens = 0;          // prompts up to this length make one pause and are not cut for it
 };
 
 // A step takes first the next token of every sequence that generates (the longest unserved first, should there
@@ -73,6 +74,7 @@ private:
   void orderRunning();
   void planSequence(Sequence &sequence, program::StepBatch &batch);
   void planWhole(Sequence &sequence, program::StepBatch &batch);
+  bool isPaced(const Sequence &sequence) const;
   uint32_t chunkOf(const Sequence &sequence, const program::StepBatch &batch) const;
   uint32_t chunkWithinRows(const Sequence &sequence, uint32_t numTokens, uint32_t rowsLeft) const;
   bool adoptBlocks(Sequence &sequence);

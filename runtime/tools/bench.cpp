@@ -36,7 +36,8 @@ void declare(CommandLine &line, BenchFlags &flags) {
   flags.execution.declare(line);
   line.choice("--format", flags.format, {"text", "json"}, "How to print the figures");
   line.examples("Examples:\n  girih bench smollm2\n  girih bench model.girih --sequences 8 --context 1024 --format json\n"
-                "  girih bench model.girih --kernels --threads 1\n\n"
+                "  girih bench model.girih --kernels --threads 1\n"
+                "  girih bench serve --help      (load on a running endpoint)\n\n"
                 "JSON: prefill_tokens_per_second and decode_tokens_per_second (medians over all sequences together), each\n"
                 "with _min and _max; steps, shared_steps (with more than one sequence in them); roofline: bytes that one\n"
                 "decode step must read, bandwidth measured in the same run on the same bytes, tokens a second of the two.");
@@ -88,6 +89,8 @@ Expected<int> benchTheKernels(const LoadedModel &model, const BenchFlags &flags)
 }  // namespace
 
 Expected<int> benchCommand(const Arguments &arguments) {
+  if (!arguments.empty() && arguments.front() == "serve")
+    return benchServeCommand(Arguments(arguments.begin() + 1, arguments.end()));
   BenchFlags flags;
   CommandLine line("bench", "Measures prefill and decode with made-up tokens, beside what reading memory allows.");
   declare(line, flags);

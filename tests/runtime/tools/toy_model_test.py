@@ -217,6 +217,24 @@ class Serve(Toy):
         self.assertNotIn("secret", json.dumps(lines))
         self.assertNotIn("sesame", json.dumps(lines))
 
+    def test_bench_serve_measures_what_clients_see(self):
+        process, greeting = self.start("--port", "0")
+        url = greeting.split("listening on ")[1].split()[0].rstrip(",")
+        answer = self.answer("bench", "serve", "--url", url, "--clients", 4, "--conversations", 6, "--turns", 2, "--prompt-words", 20,
+                             "--shared-words", 40, "--output-tokens", 5, "--cost-per-hour", 1)
+        self.assertEqual((answer["answered"], answer["failed"], answer["output_tokens"]), (12, 0, 60))
+        # Every second turn finds the first one, and all but one conversation the shared words.
+        self.assertGreater(answer["cached_tokens"], answer["prompt_tokens"] // 2)
+        self.assertGreater(answer["first_text_seconds"]["p50"], 0)
+        prices = answer["dollars_per_million"]
+        self.assertLess(prices["cached_input"], prices["uncached_input"])
+        self.assertGreater(prices["output"], 0)
+        open_loop = self.answer("bench", "serve", "--url", url, "--rate", 200, "--conversations", 10, "--output-tokens", 3)
+        self.assertEqual(open_loop["answered"], 10)
+        refused = girih("bench", "serve", "--url", "http://127.0.0.1:1")
+        self.assertEqual((refused.returncode, refused.stdout), (1, ""))
+        self.assertIn("cannot connect", refused.stderr)
+
     def test_a_file_without_keys_is_refused(self):
         keys = self.folder / "no-keys"
         keys.write_text("key priority=high\n")
