@@ -51,7 +51,9 @@ public:
       : executor(executor), options(options) {
     bool isDecode = entry.maxTokens <= kMostDecodeRows;
     profile.entry = entry.symbol;
-    profile.numTokens = entry.maxTokens;
+    // A prompt never exceeds the context, which in a small model is shorter than a step.
+    uint32_t roomTokens = executor.program().model().maxPositions - options.contextTokens;
+    profile.numTokens = isDecode ? entry.maxTokens : std::min(entry.maxTokens, roomTokens);
     profile.numSequences = isDecode ? entry.maxTokens : 1;
     for (const program::DispatchReport &report : executor.program().tables().dispatches)
       if (report.isa == executor.executable().isa && report.entry == entry.symbol)
@@ -63,6 +65,9 @@ public:
     return isDecode ? entry.maxTokens * kv::numBlocksFor(contextTokens + 1)
                     : kv::numBlocksFor(contextTokens + entry.maxTokens);
   }
+
+  // False when so few positions are left that a smaller entry takes the step.
+  bool isReached() const { return executor.entryOf(profile.numTokens).symbol == profile.entry; }
 
   Expected<StepProfile> run() {
     if (profile.kernels.empty())
@@ -164,10 +169,9 @@ Expected<KernelBenchResult> benchKernels(std::shared_ptr<const program::Program>
     return invalidArgument("a benchmark takes at least one repetition");
   if (model.recompute)
     return unimplemented("this program has no KV cache (see `girih inspect`), so its steps have no fixed dispatches");
-  if (uint64_t{bench.contextTokens} + model.maxTokensPerStep > model.maxPositions)
-    return outOfRange("context and a step of " + std::to_string(model.maxTokensPerStep) + " tokens make " +
-                      std::to_string(uint64_t{bench.contextTokens} + model.maxTokensPerStep) +
-                      " positions, the model has " + std::to_string(model.maxPositions) + "; lower --context");
+  if (bench.contextTokens >= model.maxPositions)
+    return outOfRange("a context of " + std::to_string(bench.contextTokens) + " leaves no room in the model's " +
+                      std::to_string(model.maxPositions) + " positions; lower --context");
   uint32_t numBlocks = 0;
   for (const program::Executable &executable : program->tables().executables)
     for (const program::Entry &entry : executable.entries)
@@ -182,6 +186,8 @@ Expected<KernelBenchResult> benchKernels(std::shared_ptr<const program::Program>
   result.numThreads = static_cast<int32_t>(executor->numThreads());
   for (const program::Entry &entry : executor->executable().entries) {
     EntryBench entryBench(*executor, entry, bench);
+    if (!entryBench.isReached())
+      continue;
     GIRIH_ASSIGN(StepProfile profile, entryBench.run());
     result.steps.push_back(std::move(profile));
   }

@@ -78,8 +78,15 @@ TEST(KernelBench, RefusesAReportThatIsNotOfThisCode) {
   addDispatch(toy, "many", ~0u, 1);
   result = benchKernels(openToyProgram(toy), twoThreads(), {});
   EXPECT_THAT(std::string(result.status().message()), HasSubstr("states more than 65536"));
-  result = benchKernels(openToyProgram(toy), twoThreads(), {.contextTokens = 225});
+  result = benchKernels(openToyProgram(toy), twoThreads(), {.contextTokens = 256});
   EXPECT_EQ(result.status().code(), StatusCode::OutOfRange);
+  ToyOptions whole;
+  addDispatch(whole, "store");
+  addDispatch(whole, "fold");
+  auto cut = benchKernels(openToyProgram(whole), twoThreads(), {.contextTokens = 246, .repetitions = 1});
+  ASSERT_TRUE(cut.isOk()) << cut.status().message();
+  EXPECT_EQ(cut->steps[0].numTokens, 10u);  // all that is left of 256 positions
+  EXPECT_EQ(benchKernels(openToyProgram(whole), twoThreads(), {.contextTokens = 253, .repetitions = 1})->steps.size(), 1u);
   ToyOptions stateless;
   stateless.recompute = true;
   EXPECT_EQ(benchKernels(openToyProgram(stateless), twoThreads(), {}).status().code(),
