@@ -88,6 +88,11 @@ Expected<CompiledStep> CompilingBackend::compile(mlir::ModuleOp module, const st
   llvm::StringRef(info.required_features).split(features, ',', -1, /*KeepEmpty=*/false);
   for (llvm::StringRef feature : features)
     step.requiredFeatures.push_back(feature.str());
+  for (uint64_t index = 0; index < info.num_work; ++index) {
+    const girih_dispatch_work &row = info.work[index];
+    step.work.push_back({row.entry, row.dispatch, int64_t(row.context_tokens),
+                         {row.units, row.vector_bytes, row.tile_products, row.load_bytes, row.store_bytes}});
+  }
   backend->compile->release(artifact);
   return step;
 }

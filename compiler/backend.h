@@ -2,6 +2,7 @@
 // CompilingBackend: a backend's compile table (runtime/abi/backend.h) as the compiler uses it, wherever it comes from.
 #pragma once
 
+#include "compiler/analysis/cost_model.h"
 #include "dialects/machine/dialect.h"
 #include "runtime/abi/backend.h"
 #include "runtime/base/expected.h"
@@ -14,6 +15,13 @@
 
 namespace girih::compiler {
 
+// What a backend counted of one dispatch's code; see girih_dispatch_work.
+struct CountedDispatch {
+  std::string entry, dispatch;
+  int64_t contextTokens = 0;
+  CountedWork work;
+};
+
 // What a backend made of a scheduled step.
 struct CompiledStep {
   std::vector<uint8_t> image;
@@ -21,6 +29,7 @@ struct CompiledStep {
   std::vector<std::string> entries;           // symbols, in the module's order
   std::vector<std::string> requiredFeatures;  // all must be granted where it runs
   uint64_t arenaBytes = 0, scratchBytesPerThread = 0;
+  std::vector<CountedDispatch> work;          // two rows a dispatch, in running order; empty: nothing was counted
 };
 
 // Wraps a table that outlives it. Thread-safe as the table is.

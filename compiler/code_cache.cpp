@@ -12,6 +12,7 @@
 #include "llvm/Support/raw_ostream.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <filesystem>
 
@@ -27,12 +28,13 @@ class Writer {
 public:
   std::string bytes{kMagic};
   void number(uint64_t value) { bytes.append(reinterpret_cast<const char *>(&value), sizeof value); }
+  void number(double value) { number(std::bit_cast<uint64_t>(value)); }
   void text(std::string_view value) {
-    number(value.size());
+    number(uint64_t{value.size()});
     bytes.append(value);
   }
   void texts(const std::vector<std::string> &values) {
-    number(values.size());
+    number(uint64_t{values.size()});
     for (const std::string &value : values)
       text(value);
   }
@@ -50,6 +52,7 @@ public:
     std::memcpy(&value, bytes.data(), bytes.size());
     return value;
   }
+  double decimal() { return std::bit_cast<double>(number()); }
   std::string_view text() { return take(number()); }
   std::vector<std::string> texts() {
     std::vector<std::string> values;
@@ -74,6 +77,32 @@ std::string digestOf(std::string_view bytes) {
   return hexDigits(hash.finish());
 }
 
+void write(Writer &writer, const std::vector<CountedDispatch> &rows) {
+  writer.number(uint64_t{rows.size()});
+  for (const auto &[entry, dispatch, contextTokens, work] : rows) {
+    writer.text(entry);
+    writer.text(dispatch);
+    writer.number(uint64_t(contextTokens));
+    for (double number : {work.units, work.vectorBytes, work.tileProducts, work.loadBytes, work.storeBytes})
+      writer.number(number);
+  }
+}
+
+std::vector<CountedDispatch> readCounted(Reader &reader) {
+  std::vector<CountedDispatch> rows;
+  for (uint64_t left = reader.number(); left > 0 && reader.isSound; --left) {
+    CountedDispatch row;
+    row.entry = reader.text();
+    row.dispatch = reader.text();
+    row.contextTokens = int64_t(reader.number());
+    CountedWork &work = row.work;
+    for (double *number : {&work.units, &work.vectorBytes, &work.tileProducts, &work.loadBytes, &work.storeBytes})
+      *number = reader.decimal();
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
 std::string serialize(const CompiledStep &step) {
   Writer writer;
   writer.text(step.format);
@@ -81,6 +110,7 @@ std::string serialize(const CompiledStep &step) {
   writer.texts(step.requiredFeatures);
   writer.number(step.arenaBytes);
   writer.number(step.scratchBytesPerThread);
+  write(writer, step.work);
   writer.text({reinterpret_cast<const char *>(step.image.data()), step.image.size()});
   return writer.bytes + digestOf(writer.bytes);
 }
@@ -99,6 +129,7 @@ std::optional<CompiledStep> deserialize(std::string_view file) {
   step.requiredFeatures = reader.texts();
   step.arenaBytes = reader.number();
   step.scratchBytesPerThread = reader.number();
+  step.work = readCounted(reader);
   std::string_view image = reader.text();
   step.image.assign(image.begin(), image.end());
   return reader.isSound ? std::optional(std::move(step)) : std::nullopt;

@@ -407,7 +407,7 @@ private:
 
   void fillReport(program::Tables &tables, ModuleOp module) const {
     for (const CompiledTarget &isa : compiled)
-      appendDispatches(*isa.module, isa.isa, tables.dispatches);
+      appendDispatches(*isa.module, isa.isa, isa.step.work, tables.dispatches);
     if (auto notes = module->getAttrOfType<ArrayAttr>("girih.notes"))
       for (auto note : notes.getAsRange<StringAttr>())
         tables.notes.push_back({"compiler", note.str()});

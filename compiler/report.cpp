@@ -48,10 +48,47 @@ uint32_t tripsOf(scf::ForOp loop) {
   return begin && end && step && *step > 0 && *end > *begin ? uint32_t((*end - *begin + *step - 1) / *step) : 1;
 }
 
+// Predictions of one dispatch, from what was counted of it where it was.
+class Predictor {
+public:
+  Predictor(machine::DescriptionAttr machine, const std::vector<CountedDispatch> &work) : machine(machine), work(work) {}
+
+  void predict(scf::ForallOp loop, StringRef entry, int64_t maxTokens, program::DispatchReport &row) {
+    // As `girih bench --kernels` feeds an entry.
+    BatchShape batch{maxTokens, maxTokens <= kMostDecodeTokens ? maxTokens : 1, 0};
+    DispatchCost cost = estimateDispatch(loop, batch, machine, countedFor(entry, row.name));
+    row.predictedSeconds = cost.seconds;
+    row.numBytes = uint64_t(cost.bytes);
+    row.numOperations = uint64_t(cost.operations);
+    row.bound = cost.isMemoryBound ? "memory" : "compute";
+    row.footprintBytes = uint64_t(cost.footprintBytes);
+    row.level = cost.level;
+    std::optional<CountedWork> later = countedFor(entry, row.name);
+    batch.contextTokens = next > 0 && later ? work[next - 1].contextTokens : kLaterContext;
+    double seconds = estimateDispatch(loop, batch, machine, later).seconds;
+    row.secondsPerPosition = std::max(0.0, seconds - cost.seconds) / double(batch.contextTokens);
+  }
+
+private:
+  static constexpr int64_t kMostDecodeTokens = 16, kLaterContext = 1024;
+
+  // The next row, if it is of this dispatch: rows come in running order.
+  std::optional<CountedWork> countedFor(StringRef entry, StringRef dispatch) {
+    if (next >= work.size() || work[next].entry != entry || work[next].dispatch != dispatch)
+      return std::nullopt;
+    return work[next++].work;
+  }
+
+  machine::DescriptionAttr machine;
+  const std::vector<CountedDispatch> &work;
+  size_t next = 0;
+};
+
 }  // namespace
 
-void appendDispatches(ModuleOp module, std::string_view isa, std::vector<program::DispatchReport> &rows) {
-  auto machine = module->getAttrOfType<machine::DescriptionAttr>("girih.machine");
+void appendDispatches(ModuleOp module, std::string_view isa, const std::vector<CountedDispatch> &work,
+                      std::vector<program::DispatchReport> &rows) {
+  Predictor predictor(module->getAttrOfType<machine::DescriptionAttr>("girih.machine"), work);
   for (auto function : module.getOps<func::FuncOp>()) {
     auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens");
     if (!maxTokens)
@@ -63,19 +100,13 @@ void appendDispatches(ModuleOp module, std::string_view isa, std::vector<program
       auto distribution = loop->getAttrOfType<StringAttr>("girih.distribution");
       if (!name || (distribution && distribution.getValue() == "every"))
         return;
-      DispatchCost cost = estimateDispatch(loop, maxTokens.getInt(), machine);
       program::DispatchReport row;
       row.name = name.str();
       row.isa = isa;
       row.entry = function.getName().str();
       row.tiles = tilesOf(loop);
       row.strategy = strategyOf(loop);
-      row.predictedSeconds = cost.seconds;
-      row.numBytes = uint64_t(cost.bytes);
-      row.numOperations = uint64_t(cost.operations);
-      row.bound = cost.isMemoryBound ? "memory" : "compute";
-      row.footprintBytes = uint64_t(cost.footprintBytes);
-      row.level = cost.level;
+      predictor.predict(loop, function.getName(), maxTokens.getInt(), row);
       if (auto layers = loop->getParentOfType<scf::ForOp>()) {
         row.repetitions = tripsOf(layers);
         row.loop = loops.try_emplace(layers, loops.size() + 1).first->second;
@@ -107,6 +138,7 @@ Status writeReport(const std::string &path, const program::Tables &tables,
         .member("strategy", row.strategy)
         .member("tiles", row.tiles)
         .member("predicted_seconds", row.predictedSeconds)
+        .member("seconds_per_position", row.secondsPerPosition)
         .member("bytes", row.numBytes)
         .member("operations", row.numOperations)
         .member("bound", row.bound)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cost model: how long a dispatch takes on a machine, from its bytes, its operations and nothing else.
+// The cost model: how long a dispatch takes on a machine, from its bytes, its instructions and nothing else.
 #include "compiler/analysis/cost_model.h"
 
+#include "compiler/analysis/dispatch_traffic.h"
 #include "dialects/girih/dialect.h"
-#include "runtime/weights/packed_layout.h"
 
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 
@@ -15,22 +15,23 @@ using namespace girih::dialect;
 namespace girih::compiler {
 namespace {
 
-double elementsOf(Type type, int64_t numTokens) {
-  auto shaped = dyn_cast<ShapedType>(type);
-  if (!shaped || !shaped.hasRank())
-    return 0;
-  double count = 1;
-  for (int64_t extent : shaped.getShape())
-    count *= ShapedType::isDynamic(extent) ? double(numTokens) : double(extent);
-  return count;
+// Measured on the kernels of whole steps (bench/results.md).
+constexpr double kNotHidden = 0.5;     // of the shorter of computing and moving
+constexpr double kSlotsFilled = 0.85;  // of those in which vector instructions may start
+constexpr double kVectorElementBytes = 4;
+
+double bytesPerSecond(machine::LevelAttr level, machine::DescriptionAttr machine) {
+  return double(level.getBytesPerCycle()) * double(machine.getClockMhz()) * 1e6 * double(machine.getCores());
 }
 
-double packedBytes(PackedType type) {
-  auto layout = weights::PackedLayout::parse(type.getLayout().str());
-  if (!layout.isOk())
-    return 0;
-  auto bytes = layout->tensorBytes(type.getColumns(), type.getDepth());
-  return bytes.isOk() ? double(*bytes) : 0;
+// The nearest level whose caches together hold so much.
+machine::LevelAttr levelFor(double bytes, machine::DescriptionAttr machine) {
+  for (machine::LevelAttr level : machine.getLevels()) {
+    double copies = double(machine.getCores()) / double(std::max<int64_t>(1, level.getSharedBy()));
+    if (bytes <= double(level.getSizeBytes()) * copies)
+      return level;
+  }
+  return machine.getLevels().back();
 }
 
 // Multiplies and adds a second on all cores, of the unit that takes `element`; the f32 unit stands in for one that the
@@ -47,22 +48,47 @@ double peakOf(StringRef element, machine::DescriptionAttr machine) {
 
 StringRef nameOf(Type element) { return element.isBF16() ? "bf16" : element.isInteger(8) ? "i8" : "f32"; }
 
-void addOperations(double count, StringRef element, machine::DescriptionAttr machine, DispatchCost &cost) {
-  cost.operations += count;
-  if (machine)
-    cost.computeSeconds += count / peakOf(element, machine);
-}
+// ---- Operations and footprint of the ops in a tile ----
+class OperationCounter {
+public:
+  OperationCounter(const BatchShape &batch, machine::DescriptionAttr machine, DispatchCost &cost)
+      : batch(batch), machine(machine), cost(cost) {}
 
-// What one op inside the tile adds. Its types are the tile's; `units` tiles make the dispatch.
-void addOp(Operation *op, int64_t numTokens, double units, machine::DescriptionAttr machine, DispatchCost &cost) {
-  if (auto matmul = dyn_cast<QMatmulOp>(op)) {
+  void add(Operation *op, double units) {
+    if (auto matmul = dyn_cast<QMatmulOp>(op))
+      return add(matmul);
+    if (auto attention = dyn_cast<AttentionOp>(op)) {
+      double queries = double(attention.getQueryTile().value_or(1));
+      Type operands = attention.getOperandType().value_or(getElementTypeOrSelf(attention.getInit()));
+      return addAttention(attention.getQ(), attention.getKv(), attention.getKey(), operands, queries);
+    }
+    if (auto parts = dyn_cast<AttentionPartsOp>(op))
+      return addAttention(parts.getQ(), parts.getKv(), Value(), getElementTypeOrSelf(parts.getInit()), 1);
+    auto structured = dyn_cast<linalg::LinalgOp>(op);
+    if (!structured)
+      return;
+    double elements = 0;
+    for (Value operand : op->getOperands()) {
+      elements = std::max(elements, elementsOf(operand.getType(), batch.numTokens));
+      cost.footprintBytes += 4 * elementsOf(operand.getType(), batch.numTokens);
+    }
+    addOperations(elements * units * double(op->getRegion(0).front().getOperations().size() - 1), "f32");
+  }
+
+private:
+  void addOperations(double count, StringRef element) {
+    cost.operations += count;
+    if (machine)
+      cost.computeSeconds += count / peakOf(element, machine);
+  }
+
+  void add(QMatmulOp matmul) {
     auto weight = dyn_cast<PackedType>(matmul.getW().getType());
-    double rows = double(numTokens), depth = weight ? double(weight.getDepth()) : 0;
+    double rows = double(batch.numTokens), depth = weight ? double(weight.getDepth()) : 0;
     double columns = weight ? double(weight.getColumns()) : 0;
     Type element = getElementTypeOrSelf(matmul.getX());
-    addOperations(2 * rows * columns * depth, nameOf(element), machine, cost);
+    addOperations(2 * rows * columns * depth, nameOf(element));
     double xBytes = element.getIntOrFloatBitWidth() / 8;
-    cost.bytes += (weight ? packedBytes(weight) : 0) + rows * (xBytes * depth + 4 * columns);
     double columnTile = double(matmul.getColumnTile().value_or(16)), depthTile = double(matmul.getKTile().value_or(0));
     bool isDirect = matmul.getStrategy().value_or("direct") == "direct";
     cost.footprintBytes += (isDirect ? 0 : xBytes * depthTile * columnTile) +
@@ -70,41 +96,29 @@ void addOp(Operation *op, int64_t numTokens, double units, machine::DescriptionA
     // Passes over k put their sums down and take them up again.
     double passes = !isDirect && depthTile > 0 ? std::ceil(depth / depthTile) : 1;
     cost.rereadBytes += (passes - 1) * 2 * 4 * rows * columns;
-    return;
   }
-  if (auto attention = dyn_cast<AttentionOp>(op)) {
-    // What it reads: a cache, or keys and values of this step alone.
-    auto extent = [](Value value, int64_t dim) { return double(cast<ShapedType>(value.getType()).getDimSize(dim)); };
-    bool isCached = bool(attention.getKv());
-    double heads = isCached ? double(attention.getKv().getType().getHeads()) : extent(attention.getKey(), 1);
-    double elementBytes = isCached ? attention.getKv().getType().getElement().getIntOrFloatBitWidth() / 8 : 4;
-    // The context is not known here: half of the step's own tokens, as in a first prompt.
-    double context = std::max(1.0, double(numTokens) / 2);
-    double perKey = extent(attention.getQ(), 2) + extent(attention.getInit(), 2);
-    auto q = cast<ShapedType>(attention.getQ().getType());
-    double headsPerGroup = q.isDynamicDim(1) ? 1 : double(q.getDimSize(1));
-    Type operands = attention.getOperandType().value_or(getElementTypeOrSelf(attention.getInit()));
-    addOperations(2 * double(numTokens) * heads * headsPerGroup * context * perKey, nameOf(operands), machine, cost);
-    cost.bytes += context * heads * perKey * elementBytes;
+
+  void addAttention(Value q, Value kv, Value key, Type operands, double queries) {
+    auto heads = cast<ShapedType>(q.getType());
+    KvType cache = kv ? cast<KvType>(kv.getType()) : KvType();
+    double kvHeads = cache ? double(cache.getHeads()) : double(cast<ShapedType>(key.getType()).getDimSize(1));
+    double perKey = cache ? double(cache.getKeyDim() + cache.getValueDim()) : 2 * double(heads.getDimSize(2));
+    double elementBytes = cache ? cache.getElement().getIntOrFloatBitWidth() / 8 : 4;
+    double headsPerGroup = heads.isDynamicDim(1) ? 1 : double(heads.getDimSize(1));
+    double tokensEach = double(batch.numTokens) / double(batch.numSequences);
+    // Token t of a sequence sees the context and t + 1 of its own.
+    double seen = double(batch.contextTokens) + (tokensEach + 1) / 2;
+    addOperations(2 * double(batch.numTokens) * kvHeads * headsPerGroup * seen * perKey, nameOf(operands));
     // Each group of queries reads the keys again.
-    double groups = std::ceil(double(numTokens) / double(attention.getQueryTile().value_or(1)));
-    cost.rereadBytes += (groups - 1) * context * heads * perKey * elementBytes;
-    cost.footprintBytes += 4 * headsPerGroup * perKey * double(attention.getQueryTile().value_or(1)) + 16 * perKey * 4;
-    return;
+    double groups = std::ceil(tokensEach / queries);
+    cost.rereadBytes += (groups - 1) * double(batch.numSequences) * seen * kvHeads * perKey * elementBytes;
+    cost.footprintBytes += 4 * headsPerGroup * perKey * queries + 16 * perKey * 4;
   }
-  auto structured = dyn_cast<linalg::LinalgOp>(op);
-  if (!structured)
-    return;
-  double elements = 0;
-  for (Value operand : op->getOperands())
-    elements = std::max(elements, elementsOf(operand.getType(), numTokens));
-  addOperations(elements * units * double(op->getRegion(0).front().getOperations().size() - 1), "f32", machine, cost);
-  for (Value operand : op->getOperands()) {
-    double bytes = 4 * elementsOf(operand.getType(), numTokens);
-    cost.bytes += bytes * units;
-    cost.footprintBytes += bytes;
-  }
-}
+
+  const BatchShape &batch;
+  machine::DescriptionAttr machine;
+  DispatchCost &cost;
+};
 
 double numUnits(scf::ForallOp loop, int64_t numTokens) {
   double units = 1;
@@ -117,29 +131,72 @@ double numUnits(scf::ForallOp loop, int64_t numTokens) {
   return units;
 }
 
+// Instructions of all units, on as many cores as there are units for, the last round only partly filled. What is
+// loaded comes from the level that holds a unit's footprint.
+double countedSeconds(const CountedWork &work, machine::LevelAttr home, machine::DescriptionAttr machine) {
+  machine::UnitAttr vectors = machine.unitFor("i32");
+  if (!vectors)
+    vectors = machine.unitFor("f32");
+  double cycles = 0;
+  if (vectors)
+    cycles = work.vectorBytes / (kVectorElementBytes * double(vectors.getLanes() * vectors.getPerCycle())) / kSlotsFilled;
+  for (machine::UnitAttr unit : machine.getUnits())
+    if (machine::TileAttr tile = unit.getTile()) {
+      double products = double(tile.getRows() * tile.getColumns() * tile.getDepth());
+      cycles += work.tileProducts * products / double(unit.getLanes() * unit.getPerCycle());
+      break;
+    }
+  double near = double(machine.getLevels().front().getBytesPerCycle());
+  cycles = std::max({cycles, work.loadBytes / double(home.getBytesPerCycle()), 2 * work.storeBytes / near});
+  double cores = double(machine.getCores()), units = std::max(1.0, work.units);
+  double rounds = std::ceil(units / cores);
+  return cycles * rounds / units / (double(machine.getClockMhz()) * 1e6);
+}
+
+// The nearest level that all cores share, or the farthest.
+machine::LevelAttr sharedLevel(machine::DescriptionAttr machine) {
+  for (machine::LevelAttr level : machine.getLevels())
+    if (level.getSharedBy() >= machine.getCores())
+      return level;
+  return machine.getLevels().back();
+}
+
+// Weights and caches come from the nearest level that holds a step's, activations from where the dispatch before left
+// them: as whoever comes first takes a unit, one time in `cores` that was the same core.
+double memorySecondsOf(const DispatchTraffic &traffic, double stepBytes, machine::DescriptionAttr machine) {
+  machine::LevelAttr shared = sharedLevel(machine), step = levelFor(stepBytes, machine);
+  machine::LevelAttr own = levelFor(traffic.activationBytes, machine);
+  double mine = own.getSharedBy() > 1 ? 0 : 1 / double(machine.getCores());
+  double activationSeconds = mine / bytesPerSecond(own, machine) + (1 - mine) / bytesPerSecond(shared, machine);
+  return traffic.streamedBytes / bytesPerSecond(step, machine) + traffic.activationBytes * activationSeconds;
+}
+
 }  // namespace
 
-DispatchCost estimateDispatch(scf::ForallOp loop, int64_t numTokens, machine::DescriptionAttr machine) {
+DispatchCost estimateDispatch(scf::ForallOp loop, const BatchShape &batch, machine::DescriptionAttr machine,
+                              const std::optional<CountedWork> &counted) {
   DispatchCost cost;
-  double units = numUnits(loop, numTokens);
-  loop.getBody()->walk([&](Operation *op) { addOp(op, numTokens, units, machine, cost); });
+  double units = counted ? counted->units : numUnits(loop, batch.numTokens);
+  OperationCounter operations(batch, machine, cost);
+  loop.getBody()->walk([&](Operation *op) { operations.add(op, units); });
+  DispatchTraffic traffic = trafficOf(loop, batch, units);
+  cost.bytes = traffic.streamedBytes + traffic.activationBytes;
   if (!machine || machine.getLevels().empty())
     return cost;
-  double clock = double(machine.getClockMhz()) * 1e6, cores = double(machine.getCores());
-  machine::LevelAttr home = machine.getLevels().back(), source = home;
-  for (machine::LevelAttr level : llvm::reverse(machine.getLevels())) {
+  machine::LevelAttr home = machine.getLevels().back();
+  for (machine::LevelAttr level : llvm::reverse(machine.getLevels()))
     if (cost.footprintBytes <= double(level.getSizeBytes()))
       home = level;
-    if (cost.bytes <= double(level.getSizeBytes()) && level.getSharedBy() > 1)
-      source = level;
-  }
   cost.level = home.getName().str();
-  double memorySeconds = cost.bytes / (double(source.getBytesPerCycle()) * clock * cores);
-  cost.isMemoryBound = memorySeconds >= cost.computeSeconds;
+  if (counted)
+    cost.computeSeconds = countedSeconds(*counted, home, machine);
+  cost.memorySeconds = memorySecondsOf(traffic, stepStreamBytes(loop, batch), machine);
+  cost.isMemoryBound = cost.memorySeconds >= cost.computeSeconds;
   // What small tiles make be read again comes from the second level, while the units wait.
   machine::LevelAttr second = machine.getLevels()[machine.getLevels().size() > 1 ? 1 : 0];
-  double rereadSeconds = cost.rereadBytes / (double(second.getBytesPerCycle()) * clock * cores);
-  cost.seconds = std::max(memorySeconds, cost.computeSeconds) + rereadSeconds + double(machine.getBarrierNs()) * 1e-9;
+  double rereadSeconds = counted ? 0 : cost.rereadBytes / bytesPerSecond(second, machine);
+  double longer = std::max(cost.memorySeconds, cost.computeSeconds), shorter = std::min(cost.memorySeconds, cost.computeSeconds);
+  cost.seconds = longer + kNotHidden * shorter + rereadSeconds + double(machine.getBarrierNs()) * 1e-9;
   return cost;
 }
 

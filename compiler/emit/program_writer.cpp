@@ -297,7 +297,7 @@ flatbuffers::Offset<fb::DispatchReport> TableBuilder::dispatch(const program::Di
   auto bound = optionalText(from.bound), level = optionalText(from.level);
   return fb::CreateDispatchReport(builder, name, isa, entry, tiles, strategy, from.predictedSeconds,
                                   from.numBytes, from.numOperations, bound, from.footprintBytes, level,
-                                  from.repetitions, from.loop);
+                                  from.repetitions, from.loop, from.secondsPerPosition);
 }
 
 void TableBuilder::finish(const program::Tables &tables, const std::vector<program::Tensor> &tensors,

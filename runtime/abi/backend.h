@@ -171,6 +171,18 @@ typedef struct girih_compilation {
   void *diagnose_context;
 } girih_compilation;
 
+/* What the code made for one dispatch runs in a step of the entry's most tokens, over all of its units: for predictions. */
+typedef struct girih_dispatch_work {
+  const char *entry;
+  const char *dispatch;
+  uint64_t context_tokens; /* positions that each sequence has in the cache */
+  double units;            /* that threads share */
+  double vector_bytes;     /* the width of each vector instruction's registers; more for one that takes longer */
+  double tile_products;    /* instructions of a matrix unit */
+  double load_bytes;
+  double store_bytes;
+} girih_dispatch_work;
+
 typedef struct girih_artifact_info {
   uint64_t struct_size;
   const uint8_t *bytes; /* lives until release, as all that follows */
@@ -181,6 +193,9 @@ typedef struct girih_artifact_info {
   uint64_t arena_bytes;
   uint64_t scratch_bytes_per_thread;
   const char *required_features; /* separated by commas */
+  /* Optional; fallback: the shared cost model. Two rows a dispatch, in the module's order: without context and with some. */
+  const girih_dispatch_work *work;
+  uint64_t num_work;
 } girih_artifact_info;
 
 typedef struct girih_compile_table {

@@ -57,7 +57,7 @@ public:
     profile.numSequences = isDecode ? entry.maxTokens : 1;
     for (const program::DispatchReport &report : executor.program().tables().dispatches)
       if (report.isa == executor.executable().isa && report.entry == entry.symbol)
-        profile.kernels.push_back({report});
+        profile.kernels.push_back({atContext(report)});
   }
 
   static uint32_t blocksFor(const program::Entry &entry, uint32_t contextTokens) {
@@ -88,6 +88,11 @@ public:
   }
 
 private:
+  program::DispatchReport atContext(program::DispatchReport report) const {
+    report.predictedSeconds += report.secondsPerPosition * options.contextTokens;
+    return report;
+  }
+
   void fill(program::StepBatch &batch, uint32_t tokensEach, uint32_t blocksEach) {
     std::vector<int32_t> tokens(tokensEach), blocks(blocksEach);
     uint32_t vocabSize = executor.program().model().vocabSize;

@@ -15,7 +15,7 @@ struct KernelBenchOptions {
 
 // One dispatch: from the meeting of the threads before it to the one after it, so the slowest thread counts.
 struct KernelTime {
-  program::DispatchReport report;      // with the prediction, for one run of it
+  program::DispatchReport report;      // with the prediction, for one run of it at the bench's context
   double median = 0.0, min = 0.0, max = 0.0; // seconds of one run of it, over all layers and steps
 };
 

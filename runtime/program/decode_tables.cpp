@@ -182,6 +182,7 @@ void Decoder::decodeReport(const fb::Program &root) {
     to.level = text(from.level());
     to.repetitions = from.repetitions();
     to.loop = from.loop();
+    to.secondsPerPosition = from.seconds_per_position();
     result.tables.dispatches.push_back(std::move(to));
   }
   for (uint32_t index = 0, end = count(root.notes()); index < end; ++index) {

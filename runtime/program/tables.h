@@ -94,7 +94,8 @@ struct DispatchReport {
   std::string entry;
   std::string tiles; // "rows 6 x columns 64 x k 512"
   std::string strategy;
-  double predictedSeconds = 0.0;
+  double predictedSeconds = 0.0;   // of a step of the entry's most tokens, at the start of their sequences
+  double secondsPerPosition = 0.0; // and so much more for each position that each sequence has in the cache
   uint64_t numBytes = 0;
   uint64_t numOperations = 0;
   std::string bound; // "memory" or "compute"

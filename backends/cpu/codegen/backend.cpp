@@ -86,6 +86,7 @@ Expected<StepImage> compileStepModule(ModuleOp module, const CpuTarget &target) 
   pipeline.enableVerifier(false);  // after every pass it costs a third of the time; once at the end is enough
   if (failed(pipeline.run(*clone)) || failed(verify(*clone)))
     return invalidArgument("the step does not lower to " + target.isa + ": " + message);
+  image.work = countedWork(*clone);
   GIRIH_ASSIGN(auto objects, emitObjects(*clone, target, image.entries));
   GIRIH_ASSIGN(image.bytes, linkImage(objects, target));
   GIRIH_TRY(checkImage(image.bytes, target));

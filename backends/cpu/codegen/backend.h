@@ -2,6 +2,7 @@
 // The CPU backend's compile half: a scheduled step module in, one ELF shared object per ISA out.
 #pragma once
 
+#include "backends/cpu/codegen/count_work.h"
 #include "runtime/base/expected.h"
 
 #include "mlir/IR/BuiltinOps.h"
@@ -26,6 +27,7 @@ Expected<CpuTarget> cpuTarget(const std::string &name);
 struct StepImage {
   std::vector<uint8_t> bytes;        // an ELF shared object: no undefined symbol, no text relocation
   std::vector<std::string> entries;  // its exported functions, each a girih_step_fn, in the module's order
+  std::vector<DispatchWork> work;    // of each dispatch after which threads meet, in running order
 };
 
 // Compiles a clone of `module`; the module is left as it was. The scheduled step's form is described in

@@ -19,6 +19,7 @@ using namespace mlir;
 struct girih_artifact {
   girih::cpu::StepImage image;
   std::vector<const char *> symbols;
+  std::vector<girih_dispatch_work> work;
   std::string features, format;
 };
 
@@ -63,6 +64,11 @@ int64_t integer(ModuleOp module, StringRef name) {
   return attribute ? attribute.getInt() : 0;
 }
 
+girih_dispatch_work rowOf(const girih::cpu::DispatchWork &dispatch, const girih::cpu::Work &work, int64_t contextTokens) {
+  return {dispatch.entry.c_str(), dispatch.dispatch.c_str(), uint64_t(contextTokens), work.units, work.vectorBytes,
+          work.tileProducts, work.loadBytes, work.storeBytes};
+}
+
 girih_code compile(const girih_compilation *compilation, girih_artifact **artifact, girih_artifact_info *info,
                    girih_message *message) {
   if (compilation->level != GIRIH_LEVEL_MLIR)
@@ -99,6 +105,10 @@ girih_code compile(const girih_compilation *compilation, girih_artifact **artifa
   made->image = std::move(image).value();
   for (const std::string &entry : made->image.entries)
     made->symbols.push_back(entry.c_str());
+  for (const girih::cpu::DispatchWork &dispatch : made->image.work) {
+    made->work.push_back(rowOf(dispatch, dispatch.first, 0));
+    made->work.push_back(rowOf(dispatch, dispatch.later, girih::cpu::kCountedContext));
+  }
   for (const std::string &feature : target->required)
     made->features += (made->features.empty() ? "" : ",") + feature;
   made->format = target->imageFormat;
@@ -110,6 +120,10 @@ girih_code compile(const girih_compilation *compilation, girih_artifact **artifa
   info->arena_bytes = uint64_t(integer(*module, "girih.arena_bytes"));
   info->scratch_bytes_per_thread = uint64_t(scratch);
   info->required_features = made->features.c_str();
+  if (info->struct_size >= sizeof *info) {
+    info->work = made->work.data();
+    info->num_work = made->work.size();
+  }
   *artifact = made.release();
   return 0;
 }

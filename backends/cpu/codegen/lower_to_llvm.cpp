@@ -37,9 +37,11 @@ void buildLoweringPipeline(OpPassManager &pipeline, llvm::StringRef isa) {
   pipeline.addPass(createLowerQMatmul({isa.str()}));
   pipeline.addPass(createLowerAttention({isa.str()}));
   pipeline.addPass(createLowerElementwise());
+  pipeline.addPass(createExpandMath());
+  // All instructions are there, and dispatches are still loops over units.
+  pipeline.addPass(createCountWork({isa.str()}));
   pipeline.addPass(createDistribute());
   pipeline.addPass(createLowerAddresses());
-  pipeline.addPass(createExpandMath());
   // From here on upstream: structure first, since every conversion to LLVM expects its operands converted too.
   pipeline.addPass(createLowerAffinePass());
   pipeline.addPass(memref::createExpandStridedMetadataPass());

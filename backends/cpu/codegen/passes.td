@@ -126,6 +126,30 @@ def LowerAttention : CpuIsaPass<"girih-cpu-lower-attention"> {
   }];
 }
 
+def CountWork : CpuIsaPass<"girih-cpu-count-work"> {
+  let summary = "the instructions of each dispatch, counted for the cost model";
+  let description = [{
+    Leaves `girih.work` on the module: of each dispatch the units that threads share, and of all units together the bytes
+    of vector instructions (those that take longer count more), the products of tiles, the bytes loaded and stored; once
+    for an entry's largest step at the start of its sequences (`first`), once with 1,024 positions in the cache
+    (`later`). Loops count as often as they will run: index arithmetic, extents of buffers and the step's own tables are
+    evaluated. What a loop does not change is counted before it, where LLVM puts it. Changes no operation.
+
+    Example:
+    ```mlir
+    func.func @step(%args: !llvm.ptr, %thread: index, %threads: index, %x: memref<64xf32>)
+        attributes {girih.max_tokens = 1 : i64} {
+      %zero = arith.constant dense<0.0> : vector<16xf32>
+      scf.forall (%i) = (0) to (64) step (16) {
+        vector.store %zero, %x[%i] : memref<64xf32>, vector<16xf32>
+      } {girih.dispatch = "clear"}
+      return
+    }
+    // CHECK: girih.work = [{dispatch = "clear", entry = "step", first = array<f64: 4.000000e+00, 0.000000e+00, 0.000000e+00, 0.000000e+00, 2.560000e+02>
+    ```
+  }];
+}
+
 def Distribute : CpuKernelPass<"girih-cpu-distribute"> {
   let summary = "top-level scf.forall is split over the team";
   let description = [{
