@@ -28,7 +28,7 @@ extern "C" {
 #endif
 
 #define GIRIH_BACKEND_ABI_MAJOR 0
-#define GIRIH_BACKEND_ABI_MINOR 1
+#define GIRIH_BACKEND_ABI_MINOR 2
 #define GIRIH_BACKEND_QUERY_SYMBOL "girih_backend_query"
 
 /* ---- the run table ---------------------------------------------------------------------------------------- */
@@ -134,6 +134,9 @@ typedef struct girih_run_table {
   girih_code (*map)(girih_device *device, girih_buffer *buffer, void **address, girih_message *message);
   /* Host threads that a device was opened with; fallback: device_info's default_threads. */
   int64_t (*num_threads)(const girih_device *device);
+  /* The host will read these parts of buffers in every step, each split evenly among the device's threads in their order:
+   * a device whose threads are nearer to some memory than to other may move the bytes. Fallback: nothing. */
+  girih_code (*place)(girih_device *device, const girih_buffer_view *parts, uint64_t num_parts, girih_message *message);
 } girih_run_table;
 
 /* ---- the compile table ------------------------------------------------------------------------------------ */

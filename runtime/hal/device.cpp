@@ -133,6 +133,13 @@ Buffer::~Buffer() {
     device->table().free(device->handle(), buffer);
 }
 
+Status Buffer::place(const Device &device, std::span<const girih_buffer_view> parts) {
+  const girih_run_table &run = device.table();
+  Call call;
+  return GIRIH_HAS(run, place) ? call.status(run.place(device.handle(), parts.data(), parts.size(), call.message()))
+                               : Status();
+}
+
 Status Buffer::write(uint64_t offsetBytes, std::span<const uint8_t> from) {
   girih_buffer_view to = {buffer, offsetBytes, from.size()};
   Call call;

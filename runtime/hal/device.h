@@ -66,6 +66,9 @@ public:
 
   uint64_t sizeBytes() const { return numBytes; }
   girih_buffer_view view() const { return {buffer, 0, numBytes}; }
+  // Says which parts every step reads, each split evenly among the device's threads: bytes may move nearer to them.
+  // Requires: the parts are views of buffers of this device.
+  static Status place(const Device &device, std::span<const girih_buffer_view> parts);
   Status write(uint64_t offsetBytes, std::span<const uint8_t> from);
   Status read(uint64_t offsetBytes, std::span<uint8_t> to) const;
   // The buffer in the host's address space, or null when the device has no such thing (then read copies).

@@ -99,6 +99,10 @@ Expected<std::unique_ptr<Executor>> Executor::create(std::shared_ptr<const Progr
   executor->vocabSize = model.vocabSize;
   executor->numBlocks = model.recompute ? 0 : options.numKvBlocks;
   GIRIH_ASSIGN(executor->weights, hal::Buffer::import(executor->device, program->weights()));
+  std::vector<girih_buffer_view> parts;
+  for (const Tensor &tensor : program->tables().tensors)
+    parts.push_back({executor->weights.view().buffer, tensor.offsetBytes, tensor.sizeBytes});
+  GIRIH_TRY(hal::Buffer::place(*executor->device, parts));
   GIRIH_ASSIGN(executor->kvPool,
                hal::Buffer::allocate(executor->device, executor->numBlocks * model.kvBlockBytes));
   GIRIH_ASSIGN(

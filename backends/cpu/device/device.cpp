@@ -4,6 +4,7 @@
 #include "backends/cpu/device/features.h"
 #include "backends/cpu/device/processors.h"
 #include "backends/cpu/device/team.h"
+#include "backends/cpu/device/topology.h"
 #include "runtime/abi/backend.h"
 
 #include <chrono>
@@ -15,6 +16,8 @@
 
 struct girih_device {
   std::unique_ptr<girih::cpu::Team> team;
+  std::vector<girih::cpu::MemoryNode> nodes;
+  std::vector<int32_t> memberNodes; // the id of each member's node
   uint64_t numSubmissions = 0;
 };
 
@@ -34,6 +37,7 @@ namespace {
 
 constexpr uint64_t kAlignmentBytes = 4096; // what mmap gives
 constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
+constexpr uint64_t kSpreadBytes = uint64_t{64} << 20; // arenas are smaller: their threads touch what is theirs first
 constexpr int64_t kMostThreads = 1024;
 
 girih_code report(const Status &status, girih_message *message) {
@@ -98,18 +102,20 @@ girih_code openDevice(uint64_t index, const girih_device_options *options, girih
                                   std::to_string(kMostThreads) +
                                   " are possible, 0 takes what the machine grants"),
                   message);
-  auto team = Team::create(numThreads, allowedProcessors());
+  std::vector<MemoryNode> nodes = memoryNodes(allowedProcessors());
+  TeamPlan plan = planTeam(nodes, numThreads);
+  auto team = Team::create(numThreads, plan.processors);
   if (!team)
     return report(resourceExhausted("the system starts no more threads (" + std::to_string(numThreads) +
                                     " are asked for); use fewer, or raise the limit of processes"),
                   message);
-  *device = new girih_device{std::move(team)};
+  *device = new girih_device{std::move(team), std::move(nodes), std::move(plan.nodes)};
   return 0;
 }
 
 void closeDevice(girih_device *device) { delete device; }
 
-girih_code allocate(girih_device *, uint64_t sizeBytes, girih_buffer **buffer, girih_message *message) {
+girih_code allocate(girih_device *device, uint64_t sizeBytes, girih_buffer **buffer, girih_message *message) {
   uint64_t mappedBytes = std::max<uint64_t>(sizeBytes, 1);
   void *bytes = ::mmap(nullptr, mappedBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (bytes == MAP_FAILED)
@@ -119,6 +125,9 @@ girih_code allocate(girih_device *, uint64_t sizeBytes, girih_buffer **buffer, g
   // A KV pool is read in long strides: fewer, larger pages save misses of the translation cache.
   if (sizeBytes >= kHugePageBytes)
     ::madvise(bytes, mappedBytes, MADV_HUGEPAGE);
+  // Any thread may read any block of a KV pool: all nodes' memory shall serve it.
+  if (sizeBytes >= kSpreadBytes && device->nodes.size() > 1)
+    spreadOverNodes(reinterpret_cast<uintptr_t>(bytes), reinterpret_cast<uintptr_t>(bytes) + mappedBytes, device->nodes);
   *buffer = new girih_buffer{static_cast<uint8_t *>(bytes), sizeBytes, true};
   return 0;
 }
@@ -271,6 +280,32 @@ girih_code mapBuffer(girih_device *, girih_buffer *buffer, void **address, girih
   return 0;
 }
 
+// Each member moves its own share to its own node, in place: pages of the file stay shared with other processes.
+girih_code placeParts(girih_device *device, const girih_buffer_view *parts, uint64_t numParts, girih_message *message) {
+  struct Placing {
+    const girih_device *device;
+    const girih_buffer_view *parts;
+    uint64_t numParts;
+  } placing = {device, parts, numParts};
+  for (uint64_t index = 0; index < numParts; ++index)
+    if (!resolve(&parts[index]))
+      return outsideOfBuffer(message);
+  if (device->nodes.size() < 2)
+    return 0;
+  device->team->run(
+      [](void *context, int64_t memberIndex, int64_t numMembers) {
+        const Placing &self = *static_cast<const Placing *>(context);
+        for (uint64_t index = 0; index < self.numParts; ++index) {
+          auto address = reinterpret_cast<uintptr_t>(resolve(&self.parts[index]));
+          auto [first, end] =
+              pagesOfShare(address, self.parts[index].size_bytes, memberIndex, numMembers, kAlignmentBytes);
+          moveToNode(first, end, self.device->memberNodes[static_cast<size_t>(memberIndex)]);
+        }
+      },
+      &placing);
+  return 0;
+}
+
 int64_t numThreads(const girih_device *device) { return device->team->numMembers(); }
 
 constexpr girih_run_table kRunTable = {
@@ -291,6 +326,7 @@ constexpr girih_run_table kRunTable = {
     importHost,
     mapBuffer,
     numThreads,
+    placeParts,
 };
 
 constexpr girih_backend kBackend = {

@@ -2,6 +2,7 @@
 // The team's epochs and barriers: a counter that goes up, members that wait for it to change.
 #include "backends/cpu/device/team.h"
 
+#include <algorithm>
 #include <chrono>
 #include <climits>
 #include <csignal>
@@ -65,12 +66,16 @@ private:
 #endif
 };
 
-// Keeps the calling thread on one processor. Fails harmlessly when the mask has shrunk meanwhile.
-void stayOn(int32_t processor) {
-  size_t setBytes = CPU_ALLOC_SIZE(processor + 1);
-  cpu_set_t *set = CPU_ALLOC(processor + 1);
+// Keeps the calling thread on these processors. Fails harmlessly when the mask has shrunk meanwhile.
+void stayOn(const std::vector<int32_t> &processors) {
+  if (processors.empty())
+    return;
+  int32_t count = *std::max_element(processors.begin(), processors.end()) + 1;
+  size_t setBytes = CPU_ALLOC_SIZE(count);
+  cpu_set_t *set = CPU_ALLOC(count);
   CPU_ZERO_S(setBytes, set);
-  CPU_SET_S(static_cast<size_t>(processor), setBytes, set);
+  for (int32_t processor : processors)
+    CPU_SET_S(static_cast<size_t>(processor), setBytes, set);
   ::sched_setaffinity(0, setBytes, set);
   CPU_FREE(set);
 }
@@ -152,8 +157,8 @@ void Team::run(Work newWork, void *newContext) {
   if (memberCount == 1)
     return newWork(newContext, 0, 1);
   thread_local const Team *placedFor = nullptr;
-  if (ownProcessor >= 0 && placedFor != this) {
-    stayOn(ownProcessor);
+  if (placedFor != this) {
+    stayOn(ownProcessors);
     placedFor = this;
   }
   watchClockOf(seats[0], ::pthread_self());
@@ -178,18 +183,17 @@ void Team::serve(int64_t memberIndex) {
 
 void *Team::begin(void *argument) {
   Member &member = *static_cast<Member *>(argument);
-  if (member.processor >= 0)
-    stayOn(member.processor);
+  stayOn(member.processors);
   ::pthread_setname_np(::pthread_self(), "girih-team");
   member.team->serve(member.index);
   return nullptr;
 }
 
-std::unique_ptr<Team> Team::create(int64_t numMembers, const std::vector<int32_t> &processors) {
+std::unique_ptr<Team> Team::create(int64_t numMembers, const std::vector<std::vector<int32_t>> &processors) {
   std::unique_ptr<Team> team(new Team(numMembers));
   bool isPinned = static_cast<int64_t>(processors.size()) == numMembers;
   if (isPinned)
-    team->ownProcessor = processors[0];
+    team->ownProcessors = processors[0];
   team->members.reserve(static_cast<size_t>(numMembers));
   // The process's signals are for its own threads.
   sigset_t all, before;
@@ -197,8 +201,8 @@ std::unique_ptr<Team> Team::create(int64_t numMembers, const std::vector<int32_t
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
   bool isComplete = true;
   for (int64_t index = 1; index < numMembers && isComplete; ++index) {
-    int32_t processor = isPinned ? processors[static_cast<size_t>(index)] : -1;
-    team->members.push_back({team.get(), index, processor, {}});
+    auto own = isPinned ? processors[static_cast<size_t>(index)] : std::vector<int32_t>();
+    team->members.push_back({team.get(), index, std::move(own), {}});
     Member &member = team->members.back();
     isComplete = ::pthread_create(&member.thread, nullptr, begin, &member) == 0;
     if (isComplete)

@@ -19,10 +19,9 @@ class Team {
 public:
   using Work = void (*)(void *context, int64_t memberIndex, int64_t numMembers);
 
-  // Null when the system has no room for so many threads. Requires: numMembers >= 1. With `processors` as
-  // long as the team, each member stays on its own (the thread that calls run() too, from its first call on);
-  // otherwise the kernel places them: a small team must not fight for processor 0 with another process's.
-  static std::unique_ptr<Team> create(int64_t numMembers, const std::vector<int32_t> &processors);
+  // Null when the system has no room for so many threads. Requires: numMembers >= 1. `processors` says where each member
+  // may run (the thread that calls run() too, from its first call on); empty: the kernel places them.
+  static std::unique_ptr<Team> create(int64_t numMembers, const std::vector<std::vector<int32_t>> &processors);
   ~Team();
 
   int64_t numMembers() const { return memberCount; }
@@ -59,7 +58,7 @@ private:
   struct Member {
     Team *team;
     int64_t index;
-    int32_t processor; // -1: any
+    std::vector<int32_t> processors; // empty: any
     pthread_t thread;
   };
   static void *begin(void *member);
@@ -67,7 +66,7 @@ private:
   const int64_t memberCount;
   std::vector<Seat> seats;
   std::vector<Member> members; // without member 0
-  int32_t ownProcessor = -1;   // of member 0
+  std::vector<int32_t> ownProcessors; // of member 0
   Word epoch;                  // counts run()s
   Word meeting;                // counts barriers
   alignas(64) std::atomic<uint32_t> numArrived{0};

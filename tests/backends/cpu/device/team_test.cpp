@@ -59,7 +59,7 @@ TEST(Team, WakesAfterSleeping) {
 }
 
 TEST(Team, TwoTeamsOnTheSameProcessorsBothMove) {
-  auto first = Team::create(2, {0, 0}), second = Team::create(2, {0, 0});
+  auto first = Team::create(2, {{0}, {0}}), second = Team::create(2, {{0}, {0}});
   Rounds a{first.get(), 200, std::vector<int64_t>(2)}, b{second.get(), 200, std::vector<int64_t>(2)};
   std::thread other([&] { first->run(playRounds, &a); });
   second->run(playRounds, &b);
