@@ -6,6 +6,7 @@
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 
@@ -69,7 +70,8 @@ Value KernelBuilder::at(Value pointer, Value byteOffset) {
 Value KernelBuilder::at(Value pointer, int64_t byteOffset) {
   if (byteOffset == 0)
     return pointer;
-  if (byteOffset == static_cast<int32_t>(byteOffset))
+  // A constant index is a few bits shorter than its type; a longer one would lose them without a word.
+  if (llvm::isInt<LLVM::kGEPConstantBitWidth>(byteOffset))
     return LLVM::GEPOp::create(b, loc, pointerType(), b.getI8Type(), pointer,
                                ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(byteOffset)});
   Value offset = integer(b.getI64Type(), byteOffset);
