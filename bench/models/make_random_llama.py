@@ -45,13 +45,54 @@ def q6_k(random, count, spread):
     return np.hstack([random.integers(0, 256, (count, 192), np.uint8), scales, half_bytes(spread / 18.5 / 64, count)])
 
 
+def packed(random, count, halves, rest):
+    """Blocks of the given halves and of random bytes."""
+    return np.hstack([half_bytes(value, count) for value in halves] + [random.integers(0, 256, (count, rest), np.uint8)])
+
+
+# The mean of codes times their scale less the smallest value is 0, and the spread that of codes alone.
+def q5_0(random, count, spread):
+    return packed(random, count, [spread / 9.2], 20)
+
+
+def q5_1(random, count, spread):
+    return packed(random, count, [spread / 9.2, -15.5 * spread / 9.2], 20)
+
+
+def q4_k(random, count, spread):
+    return packed(random, count, [spread / 300, 7.5 * spread / 300], 140)
+
+
+def q5_k(random, count, spread):
+    return packed(random, count, [spread / 600, 15.5 * spread / 600], 172)
+
+
+def iq4_nl(random, count, spread):
+    return packed(random, count, [spread / 70], 16)
+
+
+def mxfp4(random, count, spread):
+    exponents = np.full((count, 1), 127 + round(math.log2(spread / 3)), np.uint8)
+    return np.hstack([exponents, random.integers(0, 256, (count, 16), np.uint8)])
+
+
+def f16(random, count, spread):
+    return (random.standard_normal((count, 1), np.float32) * spread).astype(np.float16).view(np.uint8)
+
+
+def bf16(random, count, spread):
+    return (random.standard_normal((count, 1), np.float32) * np.float32(spread)).view(np.uint8)[:, 2:]
+
+
 def f32(random, count, spread):
     return np.ones((count, 1), np.float32).view(np.uint8)  # the norms' gains
 
 
 # The type's number in GGUF, elements and bytes of a block, and what makes blocks of values with a given spread.
-FORMATS = {"F32": (0, 1, 4, f32), "Q4_0": (2, 32, 18, q4_0), "Q4_1": (3, 32, 20, q4_1), "Q8_0": (8, 32, 34, q8_0),
-           "Q6_K": (14, 256, 210, q6_k)}
+FORMATS = {"F32": (0, 1, 4, f32), "F16": (1, 1, 2, f16), "BF16": (30, 1, 2, bf16), "Q4_0": (2, 32, 18, q4_0),
+           "Q4_1": (3, 32, 20, q4_1), "Q5_0": (6, 32, 22, q5_0), "Q5_1": (7, 32, 24, q5_1), "Q8_0": (8, 32, 34, q8_0),
+           "Q4_K": (12, 256, 144, q4_k), "Q5_K": (13, 256, 176, q5_k), "Q6_K": (14, 256, 210, q6_k),
+           "IQ4_NL": (20, 32, 18, iq4_nl), "MXFP4": (39, 32, 17, mxfp4)}
 
 
 def text(value):
