@@ -2,6 +2,7 @@
 // oneDNN's matmul on given shapes: what a good library does with the same numbers, beside our emitted kernels.
 //
 //   onednn_bench [--threads N] [--rows 1,8,512] [--shapes 960x576,...] [--format json]
+//   onednn_bench --judge FILE     compares the answers in FILE (cpu_matmul_answers) with those of its f32 matmul
 //
 // A shape is columns x depth. Before it is timed, each primitive's answer is compared with plain loops in f64. Weights
 // are those of as many layers as exceed a last-level cache's share, one after the other, as a step reads them.
@@ -13,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -36,6 +38,7 @@ struct Options {
   std::vector<int64_t> rows = {1, 8, 512};
   std::vector<Shape> shapes = {{960, 576}, {576, 576}, {3072, 576}, {576, 1536}, {49152, 576}};
   bool isJson = false;
+  std::string judged; // a file of answers
 };
 struct Kind {
   const char *name;
@@ -207,6 +210,66 @@ void measure(const dnnl::engine &engine, const Kind &kind, int64_t rows, Shape s
   }
 }
 
+// ---- Judging the answers of other kernels ----
+std::vector<float> floats(std::istream &file, int64_t count) {
+  std::vector<float> values(static_cast<size_t>(count));
+  file.read(reinterpret_cast<char *>(values.data()), count * int64_t(sizeof(float)));
+  return values;
+}
+
+// The f32 product of x [rows, depth] and w [depth, columns].
+std::vector<float> product(const dnnl::engine &engine, std::vector<float> &x, std::vector<float> &w,
+                           int64_t rows, Shape shape) {
+  memory::desc source({rows, shape.depth}, DataType::f32, memory::format_tag::ab);
+  memory::desc weights({shape.depth, shape.columns}, DataType::f32, memory::format_tag::ab);
+  memory::desc result({rows, shape.columns}, DataType::f32, memory::format_tag::ab);
+#if DNNL_VERSION_MAJOR >= 3
+  dnnl::matmul::primitive_desc description(engine, source, weights, result);
+#else
+  dnnl::matmul::primitive_desc description(dnnl::matmul::desc(source, weights, result), engine);
+#endif
+  std::vector<float> y(static_cast<size_t>(rows * shape.columns));
+  dnnl::stream stream(engine);
+  dnnl::matmul(description)
+      .execute(stream, {{DNNL_ARG_SRC, memory(source, engine, x.data())},
+                        {DNNL_ARG_WEIGHTS, memory(weights, engine, w.data())},
+                        {DNNL_ARG_DST, memory(result, engine, y.data())}});
+  stream.wait();
+  return y;
+}
+
+// 0 when every answer is right.
+int judge(const dnnl::engine &engine, const std::string &path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string name;
+  int64_t rows = 0, count = 0, wrong = 0;
+  Shape shape{};
+  double tolerance = 0;
+  while (file >> name >> rows >> shape.columns >> shape.depth >> tolerance) {
+    file.ignore(1);
+    std::vector<float> x = floats(file, rows * shape.depth), w = floats(file, shape.depth * shape.columns);
+    std::vector<float> answer = floats(file, rows * shape.columns),
+                       right = product(engine, x, w, rows, shape);
+    double worst = 0, largest = 0;
+    for (size_t index = 0; index < right.size(); ++index) {
+      // A NaN is worse than anything.
+      double difference = std::abs(double(answer[index]) - right[index]);
+      worst = difference <= worst ? worst : difference;
+      largest = std::max(largest, std::abs(double(right[index])));
+    }
+    bool isRight = file && worst <= tolerance * largest;
+    wrong += !isRight;
+    ++count;
+    std::printf("%s %-46s %4lld x %5lld x %5lld differs by %.1e of the largest, at most %.0e\n",
+                isRight ? "ok   " : "WRONG", name.c_str(), static_cast<long long>(rows),
+                static_cast<long long>(shape.columns), static_cast<long long>(shape.depth), worst / largest,
+                tolerance);
+  }
+  std::printf("%lld of %lld answers agree with oneDNN's f32 matmul\n", static_cast<long long>(count - wrong),
+              static_cast<long long>(count));
+  return wrong || !count;
+}
+
 template <typename Number> std::vector<Number> numbers(const char *text) {
   std::vector<Number> values;
   for (char *at = const_cast<char *>(text); *at; at += *at == ',' || *at == 'x')
@@ -222,6 +285,8 @@ bool parse(int argc, char **argv, Options &options) {
       options.rows = numbers<int64_t>(value);
     else if (flag == "--format")
       options.isJson = std::string(value) == "json";
+    else if (flag == "--judge")
+      options.judged = value;
     else if (flag == "--threads") // of both threading runtimes; see also taskset
       setenv("OMP_NUM_THREADS", value, 1);
     else if (flag == "--shapes") {
@@ -240,9 +305,8 @@ bool parse(int argc, char **argv, Options &options) {
 int main(int argc, char **argv) {
   Options options;
   if (!parse(argc, argv, options)) {
-    std::fprintf(
-        stderr,
-        "usage: onednn_bench [--threads N] [--rows 1,8,512] [--shapes 960x576,...] [--format json]\n");
+    std::fprintf(stderr, "usage: onednn_bench [--threads N] [--rows 1,8,512] [--shapes 960x576,...] "
+                         "[--format json] | --judge FILE\n");
     return 2;
   }
   std::vector<Kind> kinds = {{"f32", DataType::f32, DataType::f32, DataType::f32, 4, 1e-5},
@@ -252,6 +316,8 @@ int main(int argc, char **argv) {
   kinds.push_back({"u4", DataType::bf16, DataType::u4, DataType::f32, 0.5 + 5.0 / kGroup, 1e-5});
 #endif
   dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  if (!options.judged.empty())
+    return judge(engine, options.judged);
   const dnnl_version_t *version = dnnl_version();
   std::printf(options.isJson ? "{\"onednn\": \"%d.%d.%d\", \"kernels\": ["
                              : "oneDNN %d.%d.%d, rows x columns x depth\n",

@@ -294,10 +294,11 @@ flatbuffers::Offset<fb::Golden> TableBuilder::golden(const program::Golden &from
 flatbuffers::Offset<fb::DispatchReport> TableBuilder::dispatch(const program::DispatchReport &from) {
   auto name = text(from.name), isa = optionalText(from.isa), entry = optionalText(from.entry);
   auto tiles = optionalText(from.tiles), strategy = optionalText(from.strategy);
-  auto bound = optionalText(from.bound), level = optionalText(from.level);
+  auto bound = optionalText(from.bound), level = optionalText(from.level),
+       matmuls = optionalText(from.matmuls);
   return fb::CreateDispatchReport(builder, name, isa, entry, tiles, strategy, from.predictedSeconds,
                                   from.numBytes, from.numOperations, bound, from.footprintBytes, level,
-                                  from.repetitions, from.loop, from.secondsPerPosition);
+                                  from.repetitions, from.loop, from.secondsPerPosition, matmuls);
 }
 
 void TableBuilder::finish(const program::Tables &tables, const std::vector<program::Tensor> &tensors,

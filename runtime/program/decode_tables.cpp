@@ -183,6 +183,7 @@ void Decoder::decodeReport(const fb::Program &root) {
     to.repetitions = from.repetitions();
     to.loop = from.loop();
     to.secondsPerPosition = from.seconds_per_position();
+    to.matmuls = text(from.matmuls());
     result.tables.dispatches.push_back(std::move(to));
   }
   for (uint32_t index = 0, end = count(root.notes()); index < end; ++index) {

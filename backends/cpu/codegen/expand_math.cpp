@@ -38,7 +38,8 @@ struct ExpandMath : impl::ExpandMathBase<ExpandMath> {
   void runOnOperation() override {
     SmallVector<Operation *> ops;
     getOperation().walk([&](Operation *op) {
-      if (isa_and_nonnull<math::MathDialect>(op->getDialect()) && getElementTypeOrSelf(op->getResult(0).getType()).isF32())
+      if (isa_and_nonnull<math::MathDialect>(op->getDialect()) &&
+          getElementTypeOrSelf(op->getResult(0).getType()).isF32())
         ops.push_back(op);
     });
     for (Operation *op : ops) {
@@ -52,6 +53,6 @@ struct ExpandMath : impl::ExpandMathBase<ExpandMath> {
   }
 };
 
-}  // namespace
+} // namespace
 
-}  // namespace girih::cpu
+} // namespace girih::cpu

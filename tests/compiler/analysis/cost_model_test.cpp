@@ -32,7 +32,8 @@ module attributes {girih.weight_bytes = 67108864 : i64, girih.kv_block_bytes = 1
   }
 })mlir";
 
-constexpr const char *kMachine = R"json({"name": "test", "kind": "cpu", "cores": 2, "clock_mhz": 2000, "barrier_ns": 300,
+constexpr const char *kMachine =
+    R"json({"name": "test", "kind": "cpu", "cores": 2, "clock_mhz": 2000, "barrier_ns": 300,
   "levels": [
     {"name": "L1", "size_bytes": 32768, "bytes_per_cycle": 128, "latency_cycles": 5, "shared_by": 1, "source": "test"},
     {"name": "L2", "size_bytes": 1048576, "bytes_per_cycle": 32, "latency_cycles": 15, "shared_by": 1, "source": "test"},
@@ -78,7 +79,8 @@ TEST_F(CostModel, IsTheTimeOfReadingWhereNothingElseTakesLong) {
   DispatchCost streamed = cost(idle);
   EXPECT_TRUE(streamed.isMemoryBound);
   EXPECT_NEAR(streamed.seconds, 4096 * 2048 * (0.5 + 4.0 / 32) / 16e9, 0.02 * streamed.seconds);
-  EXPECT_NEAR(cost(idle, "\"bytes_per_cycle\": 4", "\"bytes_per_cycle\": 2").seconds, 2 * streamed.seconds, 0.02 * streamed.seconds);
+  EXPECT_NEAR(cost(idle, "\"bytes_per_cycle\": 4", "\"bytes_per_cycle\": 2").seconds, 2 * streamed.seconds,
+              0.02 * streamed.seconds);
   // A step that fits the third level is read from there.
   EXPECT_NEAR(cost(idle, "33554432", "134217728").seconds, streamed.seconds / 2, 0.02 * streamed.seconds);
 }
@@ -99,14 +101,15 @@ TEST_F(CostModel, FollowsWhereOperandsLie) {
   CountedWork loads{128, 64, 0, 1e9, 64};
   DispatchCost near = cost(loads);
   EXPECT_EQ(near.level, "L1");
-  DispatchCost far = cost(loads, "32768", "4096");  // a row of x and of y no longer fit
+  DispatchCost far = cost(loads, "32768", "4096"); // a row of x and of y no longer fit
   EXPECT_EQ(far.level, "L2");
   EXPECT_NEAR(far.computeSeconds, 4 * near.computeSeconds, 1e-9);
 }
 
 TEST_F(CostModel, FollowsMeetingsUnitsAndWhatOverlaps) {
   CountedWork idle{128, 64, 0, 64, 64}, both{128, 1e7, 0, 64, 64};
-  EXPECT_NEAR(cost(idle, "\"barrier_ns\": 300", "\"barrier_ns\": 1300").seconds, cost(idle).seconds + 1e-6, 1e-9);
+  EXPECT_NEAR(cost(idle, "\"barrier_ns\": 300", "\"barrier_ns\": 1300").seconds, cost(idle).seconds + 1e-6,
+              1e-9);
   // One unit occupies one core; three take two rounds.
   CountedWork one{1, 1e9, 0, 64, 64}, two{2, 1e9, 0, 64, 64}, three{3, 1e9, 0, 64, 64};
   EXPECT_NEAR(cost(one).computeSeconds, 2 * cost(two).computeSeconds, 1e-9);
@@ -124,5 +127,5 @@ TEST_F(CostModel, EstimatesFromOperationsWhereNothingWasCounted) {
   EXPECT_FALSE(many.isMemoryBound);
 }
 
-}  // namespace
-}  // namespace girih::compiler
+} // namespace
+} // namespace girih::compiler
