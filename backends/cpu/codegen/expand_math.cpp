@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih-cpu-expand-math: every function that would be a libm call becomes our own arithmetic.
 #include "backends/cpu/codegen/math_functions.h"
+#include "backends/cpu/codegen/microkernels/isa_table.h"
 #include "backends/cpu/codegen/passes.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -34,8 +35,42 @@ Value expand(KernelBuilder &k, Operation *op) {
       .Default([](Operation *) { return Value(); });
 }
 
+// x / (e^y + c), as logistic functions have it: its parts.
+struct QuotientByExp {
+  Value x, c;
+  arith::AddFOp sum;
+  math::ExpOp exp;
+};
+
+bool isPositive(Value value) {
+  if (auto broadcast = value.getDefiningOp<vector::BroadcastOp>())
+    value = broadcast.getSource();
+  FloatAttr constant;
+  DenseElementsAttr splat;
+  if (matchPattern(value, m_Constant(&splat)) && splat.isSplat())
+    return splat.getSplatValue<APFloat>().convertToDouble() > 0;
+  return matchPattern(value, m_Constant(&constant)) && constant.getValueAsDouble() > 0;
+}
+
+std::optional<QuotientByExp> quotientByExp(arith::DivFOp op) {
+  auto type = dyn_cast<VectorType>(op.getType());
+  auto sum = op.getRhs().getDefiningOp<arith::AddFOp>();
+  if (!type || !type.getElementType().isF32() || type.getNumElements() != kLanes || !sum)
+    return std::nullopt;
+  for (auto [one, other] : {std::pair(sum.getLhs(), sum.getRhs()), std::pair(sum.getRhs(), sum.getLhs())})
+    if (auto exp = one.getDefiningOp<math::ExpOp>(); exp && isPositive(other))
+      return QuotientByExp{op.getLhs(), other, sum, exp};
+  return std::nullopt;
+}
+
 struct ExpandMath : impl::ExpandMathBase<ExpandMath> {
+  using ExpandMathBase::ExpandMathBase;
+
   void runOnOperation() override {
+    auto numerics = getOperation()->getAttrOfType<StringAttr>("girih.numerics");
+    const IsaTraits *traits = findIsa(isa);
+    if (numerics && numerics.getValue() == "fast" && traits && traits->registerLanes == kLanes)
+      estimateQuotients();
     SmallVector<Operation *> ops;
     getOperation().walk([&](Operation *op) {
       if (isa_and_nonnull<math::MathDialect>(op->getDialect()) &&
@@ -50,6 +85,23 @@ struct ExpandMath : impl::ExpandMathBase<ExpandMath> {
         op->erase();
       }
     }
+  }
+
+  void estimateQuotients() {
+    getOperation().walk([](arith::DivFOp op) {
+      std::optional<QuotientByExp> parts = quotientByExp(op);
+      if (!parts)
+        return;
+      OpBuilder b(op);
+      KernelBuilder k(b, op.getLoc());
+      op.getResult().replaceAllUsesWith(emitQuotientByExp(k, parts->x, parts->exp.getOperand(), parts->c));
+      op.erase();
+      // The exponential would be expanded although nothing reads it.
+      if (parts->sum->use_empty())
+        parts->sum->erase();
+      if (parts->exp->use_empty())
+        parts->exp->erase();
+    });
   }
 };
 

@@ -37,7 +37,7 @@ void buildLoweringPipeline(OpPassManager &pipeline, llvm::StringRef isa) {
   pipeline.addPass(createLowerQMatmul({isa.str()}));
   pipeline.addPass(createLowerAttention({isa.str()}));
   pipeline.addPass(createLowerElementwise());
-  pipeline.addPass(createExpandMath());
+  pipeline.addPass(createExpandMath({isa.str()}));
   // All instructions are there, and dispatches are still loops over units.
   pipeline.addPass(createCountWork({isa.str()}));
   pipeline.addPass(createDistribute());

@@ -176,6 +176,25 @@ Value emitExp2(KernelBuilder &k, Value x) {
   return k.select(m.isNan(x), x, y);
 }
 
+Value emitQuotientByExp(KernelBuilder &k, Value x, Value y, Value c) {
+  Math m = mathFor(k, x);
+  Value power = m.mul(y, m.c(kLog2E));
+  // A bound is taken where it is passed: NaN passes none and stays.
+  power = k.select(m.greater(power, m.c(126)), m.c(126), power);
+  power = k.select(m.less(power, m.c(-126)), m.c(-126), power);
+  Nearest n = nearest(m, power, m.c(1));
+  // 2^f for |f| <= 1/2, minimax of the relative error: 7.5e-8.
+  Value fraction = m.polynomial(m.sub(power, n.value), {1.3276472029e-3, 9.6755414798e-3, 5.5507132746e-2,
+                                                        2.4022119721e-1, 6.9314696706e-1, 1.0000000717});
+  Value sum = m.add(scaleByPower(m, fraction, n.bits), c);
+  Value zeros = m.c(0), all = k.integer(k.b.getI16Type(), -1);
+  Value estimate = LLVM::CallIntrinsicOp::create(k.b, k.loc, m.type, k.b.getStringAttr("llvm.x86.avx512.rcp14.ps.512"),
+                                                 ValueRange{sum, zeros, all})
+                       .getResult(0);
+  Value error = m.fma(m.neg(sum), estimate, m.c(1));
+  return m.mul(x, m.fma(error, estimate, estimate));
+}
+
 Value emitLog(KernelBuilder &k, Value x) {
   Math m = mathFor(k, x);
   // A subnormal is first brought into the normal range.

@@ -12,6 +12,10 @@ namespace girih::cpu {
 // NaN is promised (softmax), which saves the upper checks.
 mlir::Value emitExp(KernelBuilder &k, mlir::Value x, bool atMostOne = false);
 mlir::Value emitExp2(KernelBuilder &k, mlir::Value x);
+// x / (e^y + c) to 3e-7 + 8e-8 |y| of its value, for c > 0 and numerics that may round: the reciprocal is a 14-bit
+// estimate made better once. e^y is kept within 2^-126 and 2^126, so the quotient is never NaN without cause. 16 lanes of a
+// 512-bit register.
+mlir::Value emitQuotientByExp(KernelBuilder &k, mlir::Value x, mlir::Value y, mlir::Value c);
 mlir::Value emitLog(KernelBuilder &k, mlir::Value x);
 mlir::Value emitTanh(KernelBuilder &k, mlir::Value x);
 // Computed in f64: accurate for arguments far beyond any position.

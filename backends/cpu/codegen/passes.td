@@ -37,12 +37,14 @@ def LowerElementwise : CpuKernelPass<"girih-cpu-lower-elementwise"> {
   }];
 }
 
-def ExpandMath : CpuKernelPass<"girih-cpu-expand-math"> {
+def ExpandMath : CpuIsaPass<"girih-cpu-expand-math"> {
   let summary = "transcendental functions become arithmetic";
   let description = [{
     `math.exp`, `exp2`, `log`, `tanh`, `sin`, `cos`, `erf`, `powf`, `rsqrt` and `round` on f32, scalar or vector,
     become our own sequences of add, mul, fma, compare and select: no libm symbol remains and every ISA gives the same
     bits. Errors stay below 2 ulp (sin, cos, erf and powf compute in f64); exp below the normal range is zero.
+    In numerics `fast`, and where registers are 512 bits wide, `x / (exp(y) + c)`, a logistic function's form, is one
+    sequence with an estimated reciprocal instead, to 3e-7 + 8e-8 |y| of its value.
 
     Example:
     ```mlir
