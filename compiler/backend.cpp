@@ -5,14 +5,14 @@
 #include "dialects/machine/json.h"
 
 #include "mlir/Bytecode/BytecodeWriter.h"
-#include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringRef.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/raw_ostream.h"
 
 namespace girih::compiler {
 namespace {
 
-constexpr size_t kMessageBytes = 4096; // a diagnostic with its location and notes
+constexpr size_t kMessageBytes = 4096;  // a diagnostic with its location and notes
 
 struct Message {
   char text[kMessageBytes] = {};
@@ -30,20 +30,18 @@ void collectErrors(void *context, int32_t severity, const char *text) {
     errors += (errors.empty() ? "" : "; ") + std::string(text);
 }
 
-} // namespace
+}  // namespace
 
 Expected<CompilingBackend> CompilingBackend::create(girih_backend_query_fn query) {
   girih_host host{sizeof(girih_host), GIRIH_BACKEND_ABI_MAJOR, GIRIH_BACKEND_ABI_MINOR};
   const girih_backend *backend = query ? query(&host) : nullptr;
   if (!backend)
     return unavailable("the backend refuses ABI " + std::to_string(GIRIH_BACKEND_ABI_MAJOR) + "." +
-                       std::to_string(GIRIH_BACKEND_ABI_MINOR) +
-                       " of this compiler; build it against this SDK");
+                       std::to_string(GIRIH_BACKEND_ABI_MINOR) + " of this compiler; build it against this SDK");
   const girih_compile_table *table = backend->compile;
   if (!table || !table->describe || !table->supports || !table->compile || !table->release)
-    return failedPrecondition(
-        "backend \"" + std::string(backend->name) +
-        "\" has no complete compile table; describe, supports, compile and release are required");
+    return failedPrecondition("backend \"" + std::string(backend->name) +
+                              "\" has no complete compile table; describe, supports, compile and release are required");
   return CompilingBackend(backend);
 }
 
@@ -92,13 +90,11 @@ Expected<CompiledStep> CompilingBackend::compile(mlir::ModuleOp module, const st
     step.requiredFeatures.push_back(feature.str());
   for (uint64_t index = 0; index < info.num_work; ++index) {
     const girih_dispatch_work &row = info.work[index];
-    step.work.push_back({row.entry,
-                         row.dispatch,
-                         int64_t(row.context_tokens),
+    step.work.push_back({row.entry, row.dispatch, int64_t(row.context_tokens),
                          {row.units, row.vector_bytes, row.tile_products, row.load_bytes, row.store_bytes}});
   }
   backend->compile->release(artifact);
   return step;
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

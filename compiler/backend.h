@@ -25,11 +25,11 @@ struct CountedDispatch {
 // What a backend made of a scheduled step.
 struct CompiledStep {
   std::vector<uint8_t> image;
-  std::string format;                        // "elf-x86-64"
-  std::vector<std::string> entries;          // symbols, in the module's order
-  std::vector<std::string> requiredFeatures; // all must be granted where it runs
+  std::string format;                         // "elf-x86-64"
+  std::vector<std::string> entries;           // symbols, in the module's order
+  std::vector<std::string> requiredFeatures;  // all must be granted where it runs
   uint64_t arenaBytes = 0, scratchBytesPerThread = 0;
-  std::vector<CountedDispatch> work; // two rows a dispatch, in running order; empty: nothing was counted
+  std::vector<CountedDispatch> work;          // two rows a dispatch, in running order; empty: nothing was counted
 };
 
 // Wraps a table that outlives it. Thread-safe as the table is.
@@ -49,4 +49,4 @@ private:
   const girih_backend *backend;
 };
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -37,11 +37,11 @@ using namespace mlir;
 namespace girih::compiler {
 namespace {
 
-constexpr float kExactTolerance = 2e-3f; // of a logit: f32 against f64, measured 1.2e-4 on the default model
-constexpr float kHalfCacheTolerance = 0.25f; // with K and V rounded to f16, measured 0.058 there
+constexpr float kExactTolerance = 2e-3f;     // of a logit: f32 against f64, measured 1.2e-4 on the default model
+constexpr float kHalfCacheTolerance = 0.25f;  // with K and V rounded to f16, measured 0.058 there
 // Of the spread (standard deviation) of the logits, with activations of 8 bits.
 constexpr float kQuantizedTolerance = 0.5f;
-constexpr int32_t kLargerVectorsFirst = 10; // step of Executable::preference from one ISA to the next
+constexpr int32_t kLargerVectorsFirst = 10;  // step of Executable::preference from one ISA to the next
 
 // Keeps the errors of MLIR, with their locations and notes, for the Status.
 class DiagnosticLog {
@@ -69,9 +69,9 @@ private:
 
 // One target's way through the ladder.
 struct CompiledTarget {
-  std::string target;           // "cpu:avx2"
-  std::string isa;              // "avx2"
-  OwningOpRef<ModuleOp> module; // scheduled step
+  std::string target;  // "cpu:avx2"
+  std::string isa;     // "avx2"
+  OwningOpRef<ModuleOp> module;  // scheduled step
   CompiledStep step;
 };
 
@@ -99,8 +99,7 @@ public:
       step("asking the reference for a golden answer", 0.03);
       float tolerance = kvType == "f32" ? kExactTolerance : kHalfCacheTolerance;
       float ofSpread = options.numerics == "exact" ? 0 : kQuantizedTolerance;
-      GIRIH_ASSIGN(auto golden,
-                   referenceGolden(*model.module, *store, model.config.vocabSize, {tolerance, ofSpread}));
+      GIRIH_ASSIGN(auto golden, referenceGolden(*model.module, *store, model.config.vocabSize, {tolerance, ofSpread}));
       goldens.push_back(std::move(golden));
     }
     GIRIH_TRY(raiseGraph());
@@ -139,8 +138,7 @@ private:
     if (kvType != "f32" && kvType != "f16" && kvType != "int8")
       return invalidArgument("KV type is \"" + kvType + "\"; it is f32, f16 or int8");
     if (options.numerics == "exact" && kvType != "f32")
-      return invalidArgument("numerics exact keeps the KV cache in f32, not in " + kvType +
-                             "; leave --kv out, or use "
+      return invalidArgument("numerics exact keeps the KV cache in f32, not in " + kvType + "; leave --kv out, or use "
                              "--numerics fast");
     if (options.isas.empty())
       return invalidArgument("no instruction set to compile for; avx2, avx512 and amx are known");
@@ -160,8 +158,8 @@ private:
     buildMachineLadder(forMachine);
     GIRIH_TRY(judge.run(forMachine));
     for (const Verdict &verdict : judge.verdicts())
-      llvm::errs() << llvm::format("girih compile: %-28s changed the logits by %.1e of the largest\n",
-                                   verdict.pass.c_str(), verdict.difference);
+      llvm::errs() << llvm::format("girih compile: %-28s changed the logits by %.1e of the largest\n", verdict.pass.c_str(),
+                                   verdict.difference);
     return {};
   }
 
@@ -231,7 +229,7 @@ private:
       names += (names.empty() ? "" : ", ") + target.isa;
     step("generating code for " + names, 0.2);
     CodeCache cache(options.codeCacheFolder);
-    std::vector<std::future<Status>> running; // ends before what it refers to
+    std::vector<std::future<Status>> running;  // ends before what it refers to
     for (CompiledTarget &target : compiled) {
       std::string key = cache.keyOf(*target.module, target.target);
       if (auto kept = cache.find(key)) {
@@ -267,7 +265,7 @@ private:
       return;
     context.disableMultithreading();
     std::string folder = (Twine(options.dumpFolder) + "/" + (isa.empty() ? "graph" : isa)).str();
-    (void)llvm::sys::fs::create_directories(folder); // else the printer says for every pass that it cannot
+    (void)llvm::sys::fs::create_directories(folder);  // else the printer says for every pass that it cannot
     pipeline.enableIRPrintingToFileTree([](Pass *, Operation *) { return false; },
                                         [](Pass *, Operation *) { return true; }, true, false, false, folder);
   }
@@ -302,8 +300,7 @@ private:
         return internalError("executables disagree on where the weights are");
     std::vector<PlannedWeight> plan = plannedWeights(first);
     GIRIH_ASSIGN(auto writer, ProgramWriter::create(options.outputPath));
-    int32_t threads =
-        options.numThreads > 0 ? options.numThreads : int32_t(std::thread::hardware_concurrency());
+    int32_t threads = options.numThreads > 0 ? options.numThreads : int32_t(std::thread::hardware_concurrency());
     GIRIH_TRY(packWeights(*store, plan, *writer, std::max(1, threads),
                           [&](double share) { step("packing the weights", 0.5 + 0.45 * share); }));
     program::Tables tables;
@@ -437,10 +434,10 @@ private:
   std::optional<Tokenizer> tokenizer;
 };
 
-} // namespace
+}  // namespace
 
 Status compileCheckpoint(const CompileOptions &options) {
   return Compilation(options).run().withContext("compiling \"" + options.inputPath + "\"");
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -13,24 +13,22 @@
 namespace girih::compiler {
 
 struct CompileOptions {
-  std::string inputPath;  // a .gguf file or a Hugging Face folder
-  std::string outputPath; // the .girih file
-  std::string
-      graphPath; // MLIR: a graph of the checkpoint's weights; empty: the one that its config describes
-  girih_backend_query_fn backend = nullptr; // whose compile table makes the executables
+  std::string inputPath;   // a .gguf file or a Hugging Face folder
+  std::string outputPath;  // the .girih file
+  std::string graphPath;   // MLIR: a graph of the checkpoint's weights; empty: the one that its config describes
+  girih_backend_query_fn backend = nullptr;  // whose compile table makes the executables
   std::vector<std::string> isas = {"avx2", "avx512", "amx"};
-  std::string numerics = "fast"; // "exact", "fast"
-  std::string kvType;            // "f32", "f16", "int8"; empty: f32 in exact, f16 else
-  std::string machineJson;       // a machine to compile for instead of this one; empty: this one
-  std::string reportPath;        // JSON: what became of each tensor and dispatch; empty: none
-  std::string codeCacheFolder;   // where code is kept for models that differ in weights alone; empty: nowhere
-  std::string dumpFolder;        // the IR after each stage; empty: none
-  std::vector<std::string> skippedPasses; // by their flags: what a program is without them, for measurements
-  bool hasGolden = true; // asks the f64 reference for an answer that `girih verify` compares with
-  bool judgesPasses =
-      false; // evaluates the graph after every pass, and fails at the first that changes the answer
+  std::string numerics = "fast";  // "exact", "fast"
+  std::string kvType;             // "f32", "f16", "int8"; empty: f32 in exact, f16 else
+  std::string machineJson;        // a machine to compile for instead of this one; empty: this one
+  std::string reportPath;         // JSON: what became of each tensor and dispatch; empty: none
+  std::string codeCacheFolder;  // where code is kept for models that differ in weights alone; empty: nowhere
+  std::string dumpFolder;         // the IR after each stage; empty: none
+  std::vector<std::string> skippedPasses;  // by their flags: what a program is without them, for measurements
+  bool hasGolden = true;          // asks the f64 reference for an answer that `girih verify` compares with
+  bool judgesPasses = false;      // evaluates the graph after every pass, and fails at the first that changes the answer
   int64_t maxTokensPerStep = 512;
-  int32_t numThreads = 0; // 0: all that this process may use
+  int32_t numThreads = 0;  // 0: all that this process may use
   // `stage` is what is being done; `share` of it in [0, 1].
   std::function<void(std::string_view stage, double share)> progress;
 };
@@ -39,4 +37,4 @@ struct CompileOptions {
 // InvalidArgument (an option); Internal with the compiler's diagnostic.
 Status compileCheckpoint(const CompileOptions &options);
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -18,12 +18,12 @@ struct GoldenTolerance {
 // Evaluates @main of the textbook graph, before any pass has seen it, for a few token ids spread over the
 // vocabulary; keeps the largest logits of the last position and some others, and the greedy continuation as far as
 // rounding cannot change it (one token where the model is large). Fails as the reference does.
-Expected<program::Golden> referenceGolden(mlir::ModuleOp graph, const weights::WeightStore &store,
-                                          int64_t vocabSize, GoldenTolerance tolerance);
+Expected<program::Golden> referenceGolden(mlir::ModuleOp graph, const weights::WeightStore &store, int64_t vocabSize,
+                                          GoldenTolerance tolerance);
 
 // What becomes of a token's logits when others follow it: empty when nothing does, for tokens spread over the
 // vocabulary, else a sentence. Fails as the reference does.
 Expected<std::string> differenceByLaterTokens(mlir::ModuleOp graph, const weights::WeightStore &store,
                                               int64_t vocabSize);
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

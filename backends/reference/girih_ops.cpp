@@ -203,8 +203,8 @@ struct Weighted {
 };
 
 // Over keys [T, G, D] of kv head `group`, those of [begin, end) that the query sees.
-Weighted weigh(const double *query, int64_t position, int64_t group, const Tensor &keys,
-               const Scoring &scoring, int64_t begin, int64_t end) {
+Weighted weigh(const double *query, int64_t position, int64_t group, const Tensor &keys, const Scoring &scoring,
+               int64_t begin, int64_t end) {
   int64_t numGroups = keys.shape()[1], depth = keys.shape()[2];
   Weighted result;
   result.first = std::max(begin, scoring.window > 0 ? position - scoring.window + 1 : 0);
@@ -230,8 +230,7 @@ void sumValues(const Weighted &weighted, double divisor, int64_t group, const Te
   int64_t numGroups = values.shape()[1], valueDepth = values.shape()[2];
   std::fill_n(out, valueDepth, 0.0);
   for (size_t i = 0; i < weighted.weights.size(); ++i) {
-    const double *value =
-        values.elements() + ((weighted.first + int64_t(i)) * numGroups + group) * valueDepth;
+    const double *value = values.elements() + ((weighted.first + int64_t(i)) * numGroups + group) * valueDepth;
     for (int64_t d = 0; d < valueDepth; ++d)
       out[d] += weighted.weights[i] / divisor * value[d];
   }
@@ -276,8 +275,7 @@ Status evaluateAttention(Frame &frame, Operation &operation) {
   int64_t firstGroup = op.getOffsets().size() < 2 ? 0 : frame.index(op.getOffsets()[1]);
   int64_t numTokens = q.shape()[0], numHeads = q.shape()[1], depth = q.shape()[2];
   Tensor out = frame.tensor(op.getInit());
-  GIRIH_ASSIGN(int64_t headsPerGroup,
-               headsPerGroupOf(op.getQ(), !op.getOffsets().empty(), numHeads, keys.shape()[1]));
+  GIRIH_ASSIGN(int64_t headsPerGroup, headsPerGroupOf(op.getQ(), !op.getOffsets().empty(), numHeads, keys.shape()[1]));
   int64_t valueDepth = values.shape()[2];
   if (out.shape() != std::vector<int64_t>{numTokens, numHeads, valueDepth})
     return invalidArgument("the result's extents do not fit those of queries and values");
@@ -308,9 +306,7 @@ Status evaluateAttentionParts(Frame &frame, Operation &operation) {
     scoring.softCap = cap->convertToDouble();
   if (auto window = op.getWindow())
     scoring.window = static_cast<int64_t>(*window);
-  auto offset = [&](size_t index) {
-    return op.getOffsets().empty() ? 0 : frame.index(op.getOffsets()[index]);
-  };
+  auto offset = [&](size_t index) { return op.getOffsets().empty() ? 0 : frame.index(op.getOffsets()[index]); };
   int64_t numTokens = q.shape()[0], numHeads = q.shape()[1], chunk = static_cast<int64_t>(op.getChunk());
   GIRIH_ASSIGN(int64_t headsPerGroup,
                headsPerGroupOf(op.getQ(), !op.getOffsets().empty(), numHeads, keys.shape()[1]));
@@ -320,8 +316,8 @@ Status evaluateAttentionParts(Frame &frame, Operation &operation) {
     for (int64_t number = 0; number < numChunks; ++number) {
       int64_t begin = (offset(2) + number) * chunk;
       int64_t group = offset(1) + row % numHeads / headsPerGroup;
-      Weighted weighted = weigh(q.elements() + row * q.shape()[2], offset(0) + row / numHeads, group, keys,
-                                scoring, begin, begin + chunk);
+      Weighted weighted = weigh(q.elements() + row * q.shape()[2], offset(0) + row / numHeads, group, keys, scoring,
+                                begin, begin + chunk);
       if (weighted.weights.empty())
         continue;
       double *target = out.mutableElements() + (row * numChunks + number) * width;
@@ -339,12 +335,10 @@ Status evaluateJoinParts(Frame &frame, Operation &operation) {
   const Tensor &parts = frame.tensor(op.getParts());
   Tensor out = frame.tensor(op.getInit());
   int64_t firstToken = op.getTokenOffset() ? frame.index(op.getTokenOffset()) : 0;
-  int64_t numHeads = out.shape()[1], valueDepth = out.shape()[2], numChunks = parts.shape()[2],
-          width = parts.shape()[3];
+  int64_t numHeads = out.shape()[1], valueDepth = out.shape()[2], numChunks = parts.shape()[2], width = parts.shape()[3];
   for (int64_t row = 0; row < out.shape()[0] * numHeads; ++row) {
     int64_t position = firstToken + row / numHeads, chunk = static_cast<int64_t>(op.getChunk());
-    int64_t begin =
-        op.getWindow() ? std::max<int64_t>(0, position - static_cast<int64_t>(*op.getWindow()) + 1) : 0;
+    int64_t begin = op.getWindow() ? std::max<int64_t>(0, position - static_cast<int64_t>(*op.getWindow()) + 1) : 0;
     double highest = -INFINITY, sum = 0;
     std::vector<double> values(valueDepth);
     for (int64_t number = begin / chunk; number <= std::min(position / chunk, numChunks - 1); ++number) {

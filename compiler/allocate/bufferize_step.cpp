@@ -16,7 +16,7 @@
 namespace girih::compiler {
 #define GEN_PASS_DEF_BUFFERIZESTEP
 #include "compiler/allocate/passes.h.inc"
-} // namespace girih::compiler
+}  // namespace girih::compiler
 
 using namespace mlir;
 
@@ -89,11 +89,11 @@ struct BufferizeStepPass : girih::compiler::impl::BufferizeStepBase<BufferizeSte
         copies.push_back(copy);
     });
     for (memref::CopyOp copy : copies) {
-      if (copy.getSource() != copy.getTarget()) // else computed where it was wanted
+      if (copy.getSource() != copy.getTarget())  // else computed where it was wanted
         copyByRows(copy);
       copy.erase();
     }
   }
 };
 
-} // namespace
+}  // namespace

@@ -15,7 +15,7 @@
 namespace girih::compiler {
 #define GEN_PASS_DEF_CHOOSEARITHMETIC
 #include "compiler/tile/passes.h.inc"
-} // namespace girih::compiler
+}  // namespace girih::compiler
 
 using namespace mlir;
 using namespace girih::dialect;
@@ -74,7 +74,8 @@ Value quantized(Value x, DenseMap<Value, Value> &made) {
   b.setInsertionPointAfterValue(x);
   Location loc = x.getLoc();
   auto type = cast<RankedTensorType>(x.getType());
-  SmallVector<OpFoldResult> extents{rowsOf(b, x), b.getIndexAttr(activationRowBytes(type.getDimSize(1)))};
+  SmallVector<OpFoldResult> extents{rowsOf(b, x),
+                                    b.getIndexAttr(activationRowBytes(type.getDimSize(1)))};
   Value init = tensor::EmptyOp::create(b, loc, extents, b.getI8Type());
   codes = QuantizeRowsOp::create(b, loc, init.getType(), x, init).getResult();
   return codes;
@@ -88,8 +89,7 @@ Value rounded(Value x, DenseMap<Value, Value> &made) {
   OpBuilder b(x.getContext());
   b.setInsertionPointAfterValue(x);
   Location loc = x.getLoc();
-  SmallVector<OpFoldResult> extents{rowsOf(b, x),
-                                    b.getIndexAttr(cast<RankedTensorType>(x.getType()).getDimSize(1))};
+  SmallVector<OpFoldResult> extents{rowsOf(b, x), b.getIndexAttr(cast<RankedTensorType>(x.getType()).getDimSize(1))};
   Value init = tensor::EmptyOp::create(b, loc, extents, b.getBF16Type());
   SmallVector<AffineMap> maps(2, b.getMultiDimIdentityMap(2));
   SmallVector<utils::IteratorType> parallel(2, utils::IteratorType::parallel);
@@ -106,7 +106,7 @@ struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<Choose
     auto numerics = getOperation()->getAttrOfType<StringAttr>("girih.numerics");
     auto machine = getOperation()->getAttrOfType<DescriptionAttr>("girih.machine");
     if (!numerics || !machine)
-      return; // nothing may round, or no unit is known: f32 as written
+      return;  // nothing may round, or no unit is known: f32 as written
     for (auto function : getOperation().getOps<func::FuncOp>()) {
       auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens");
       if (!maxTokens)
@@ -127,4 +127,4 @@ struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<Choose
   }
 };
 
-} // namespace
+}  // namespace

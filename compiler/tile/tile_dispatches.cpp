@@ -14,14 +14,14 @@
 namespace girih::compiler {
 #define GEN_PASS_DEF_TILEDISPATCHES
 #include "compiler/tile/passes.h.inc"
-} // namespace girih::compiler
+}  // namespace girih::compiler
 
 using namespace mlir;
 using namespace girih::dialect;
 
 namespace {
 
-constexpr int64_t kRowGroupsPerUnit = 16; // row groups that share one dequantised panel before the next unit
+constexpr int64_t kRowGroupsPerUnit = 16;  // row groups that share one dequantised panel before the next unit
 // As a tile size: as many rows as let each core keep to its own ones, so that what it wrote is still near when it reads.
 constexpr int64_t kRowsOfCore = ShapedType::kDynamic;
 constexpr int64_t kRowGroup = 32;
@@ -29,8 +29,8 @@ constexpr int64_t kRowGroup = 32;
 constexpr int64_t kLeastRowsOfCore = 128;
 
 bool isCompute(Operation &op) {
-  return isa<linalg::LinalgOp, QMatmulOp, QuantizeRowsOp, GatherRowsOp, AttentionOp, AttentionPartsOp,
-             JoinPartsOp, KvAppendOp>(op);
+  return isa<linalg::LinalgOp, QMatmulOp, QuantizeRowsOp, GatherRowsOp, AttentionOp, AttentionPartsOp, JoinPartsOp,
+             KvAppendOp>(op);
 }
 
 // Whether a tile of `consumer` needs just the like tile of what `operand` reads. A matmul or an attention needs whole
@@ -66,11 +66,10 @@ void collectGroup(Operation *root, llvm::SmallPtrSetImpl<Operation *> &group) {
 // [T, N] tile of a matmul: several row groups share a panel; a unit is one column tile wide.
 SmallVector<int64_t> matmulTile(QMatmulOp matmul) {
   int64_t rows = matmul.getRowTile().value_or(1), columns = matmul.getColumnTile().value_or(16);
-  bool panel = matmul.getStrategy() == StringRef("panel"),
-       matrix = matmul.getStrategy() == StringRef("matrix");
+  bool panel = matmul.getStrategy() == StringRef("panel"), matrix = matmul.getStrategy() == StringRef("matrix");
   int64_t numColumns = cast<ShapedType>(matmul.getInit().getType()).getDimSize(1);
   if (ShapedType::isDynamic(numColumns) || numColumns % columns != 0)
-    columns = 0; // one unit spans all columns; the kernel masks the last panel
+    columns = 0;  // one unit spans all columns; the kernel masks the last panel
   // Few rows share one pass over the weights, but when columns are not cut, rows are: a dispatch is a loop.
   int64_t wholeRows = columns == 0 ? rows : 0;
   return {matrix ? kRowsOfCore : panel ? rows * kRowGroupsPerUnit : wholeRows, columns};
@@ -126,7 +125,7 @@ SmallVector<int64_t> tileSizes(Operation *root, const llvm::SmallPtrSetImpl<Oper
   if (isa<AttentionPartsOp>(root))
     return {1, 1, 1};
   if (isa<JoinPartsOp>(root))
-    return {1, 0}; // a row's heads together: what follows row by row then needs no meeting
+    return {1, 0};  // a row's heads together: what follows row by row then needs no meeting
   if (SmallVector<int64_t> sizes = loopTile(root, group); !sizes.empty())
     return sizes;
   // Rows: the outermost dimension of the result, one row a unit.
@@ -151,8 +150,7 @@ std::string dispatchName(Operation *root) {
 
 class DispatchTiler {
 public:
-  DispatchTiler(func::FuncOp function, int64_t numCores)
-      : rewriter(function.getContext()), numCores(numCores) {}
+  DispatchTiler(func::FuncOp function, int64_t numCores) : rewriter(function.getContext()), numCores(numCores) {}
 
   // Tiles every compute op that stands directly in `block`, last first, so that a root is met before what it reads.
   LogicalResult tileBlock(Block &block) {
@@ -191,8 +189,8 @@ private:
       sizes.push_back(size == kRowsOfCore ? rowsOfCore(root) : rewriter.getIndexAttr(size));
     scf::SCFTileAndFuseOptions options;
     options.tilingOptions.setLoopType(scf::SCFTilingOptions::LoopType::ForallOp).setTileSizes(sizes);
-    options.setFusionControlFn([&](tensor::ExtractSliceOp, OpResult producer,
-                                   bool) -> std::optional<scf::SCFTileAndFuseOptions::ControlFnResult> {
+    options.setFusionControlFn([&](tensor::ExtractSliceOp, OpResult producer, bool)
+                                   -> std::optional<scf::SCFTileAndFuseOptions::ControlFnResult> {
       if (!group.contains(producer.getOwner()))
         return std::nullopt;
       return scf::SCFTileAndFuseOptions::ControlFnResult{};
@@ -218,9 +216,7 @@ private:
   OpFoldResult rowsOfCore(Operation *root) {
     Location loc = root->getLoc();
     Value out = cast<DestinationStyleOpInterface>(root).getDpsInits()[0];
-    auto constant = [&](int64_t value) -> Value {
-      return arith::ConstantIndexOp::create(rewriter, loc, value);
-    };
+    auto constant = [&](int64_t value) -> Value { return arith::ConstantIndexOp::create(rewriter, loc, value); };
     auto create = [&]<typename Op>(Value x, Value y) -> Value { return Op::create(rewriter, loc, x, y); };
     Value rows = getValueOrCreateConstantIndexOp(rewriter, loc, tensor::getMixedSize(rewriter, loc, out, 0));
     Value shares = create.operator()<arith::DivUIOp>(rows, constant(kLeastRowsOfCore));
@@ -295,4 +291,4 @@ struct TileDispatchesPass : girih::compiler::impl::TileDispatchesBase<TileDispat
   }
 };
 
-} // namespace
+}  // namespace

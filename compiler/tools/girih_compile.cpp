@@ -63,8 +63,8 @@ std::string parseTargets(llvm::StringRef targets, llvm::StringRef numerics, std:
       return "--target is \"" + target.str() + "\"; cpu is built today, cuda and vulkan are planned";
     std::vector<std::string> variants = girih::cpu::variantsOf(name, numerics == "fast");
     if (variants.empty())
-      return "--target names \"" + name.str() + "\"; after `cpu:` come " + girih::cpu::isaNames() +
-             ", native, or all of " + girih::cpu::architectureNames();
+      return "--target names \"" + name.str() + "\"; after `cpu:` come " + girih::cpu::isaNames() + ", native, or all of " +
+             girih::cpu::architectureNames();
     for (const std::string &isa : variants)
       if (!llvm::is_contained(isas, isa))
         isas.push_back(isa);
@@ -72,61 +72,53 @@ std::string parseTargets(llvm::StringRef targets, llvm::StringRef numerics, std:
   return "";
 }
 
-} // namespace
+}  // namespace
 
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
-  std::signal(SIGXFSZ, SIG_IGN); // a limit on file sizes is an error like a full disk, not a crash
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error like a full disk, not a crash
   cl::ResetCommandLineParser();  // libLLVM's own options: their names are not ours to avoid
   cl::OptionCategory category("Options");
   cl::opt<std::string> input(cl::Positional, cl::desc("<checkpoint: a .gguf file or a Hugging Face folder>"),
                              cl::cat(category));
-  cl::opt<std::string> output("o",
-                              cl::desc("the program file to write (default: the input's name with .girih)"),
+  cl::opt<std::string> output("o", cl::desc("the program file to write (default: the input's name with .girih)"),
                               cl::value_desc("file"), cl::cat(category));
-  cl::opt<std::string> target(
-      "target", cl::init("cpu"),
-      cl::desc("separated by commas: cpu (this machine's kind), cpu:x86 (avx2, avx512 and amx), cpu:arm64 "
-               "(neon, dotprod and i8mm), one of those by its name, or cpu:native"),
-      cl::value_desc("targets"), cl::cat(category));
-  cl::opt<std::string> numerics(
-      "numerics", cl::init("fast"),
-      cl::desc("exact: f32 throughout, the reference's own tokens; invariant: 8-bit activations, "
-               "the same bits in any company; fast: the machine's best arithmetic"),
-      cl::value_desc("mode"), cl::cat(category));
-  cl::opt<std::string> kv("kv", cl::desc("KV cache: f32 or f16 (default: by numerics)"),
-                          cl::value_desc("type"), cl::cat(category));
+  cl::opt<std::string> target("target", cl::init("cpu"),
+                              cl::desc("separated by commas: cpu (this machine's kind), cpu:x86 (avx2, avx512 and amx), cpu:arm64 "
+                                       "(neon, dotprod and i8mm), one of those by its name, or cpu:native"),
+                              cl::value_desc("targets"), cl::cat(category));
+  cl::opt<std::string> numerics("numerics", cl::init("fast"),
+                                cl::desc("exact: f32 throughout, the reference's own tokens; invariant: 8-bit activations, "
+                                         "the same bits in any company; fast: the machine's best arithmetic"),
+                                cl::value_desc("mode"), cl::cat(category));
+  cl::opt<std::string> kv("kv", cl::desc("KV cache: f32 or f16 (default: by numerics)"), cl::value_desc("type"),
+                          cl::cat(category));
   cl::opt<std::string> report("report", cl::desc("write what became of each tensor and dispatch, as JSON"),
                               cl::value_desc("file"), cl::cat(category));
   cl::opt<std::string> graph("graph", cl::desc("compile this graph (MLIR) with the checkpoint's weights"),
                              cl::value_desc("file.mlir"), cl::cat(category));
-  cl::list<std::string> without("without",
-                                cl::desc("debugging: leave these passes out, girih-fuse-elementwise,..."),
+  cl::list<std::string> without("without", cl::desc("debugging: leave these passes out, girih-fuse-elementwise,..."),
                                 cl::CommaSeparated, cl::value_desc("passes"), cl::cat(category));
-  cl::opt<std::string> machine("machine",
-                               cl::desc("tile for the machine that this JSON describes, not for this one"),
+  cl::opt<std::string> machine("machine", cl::desc("tile for the machine that this JSON describes, not for this one"),
                                cl::value_desc("file"), cl::cat(category));
-  cl::opt<std::string> codeCache(
-      "code-cache",
-      cl::desc("keep code in this folder for models that differ in weights alone; `girih "
-               "compile` names one of its own (--code-cache= keeps none)"),
-      cl::value_desc("folder"), cl::cat(category));
+  cl::opt<std::string> codeCache("code-cache",
+                                 cl::desc("keep code in this folder for models that differ in weights alone; `girih "
+                                          "compile` names one of its own (--code-cache= keeps none)"),
+                                 cl::value_desc("folder"), cl::cat(category));
   cl::opt<std::string> dump("dump-ir", cl::desc("write the IR after each pass into this folder"),
                             cl::value_desc("folder"), cl::cat(category));
-  cl::opt<bool> judge(
-      "judge-passes",
-      cl::desc("debugging: evaluate the graph after every pass, and name the first that changes the answer"),
-      cl::cat(category));
+  cl::opt<bool> judge("judge-passes",
+                      cl::desc("debugging: evaluate the graph after every pass, and name the first that changes the answer"),
+                      cl::cat(category));
   cl::opt<int> maxTokens("max-tokens-per-step", cl::init(512), cl::desc("most tokens of one step"),
                          cl::value_desc("n"), cl::cat(category));
   cl::opt<int> threads("threads", cl::init(0), cl::desc("threads that pack weights (default: all)"),
                        cl::value_desc("n"), cl::cat(category));
-  cl::opt<bool> noGolden(
-      "no-golden", cl::desc("do not ask the f64 reference for the answer that `girih verify` compares with"),
-      cl::cat(category));
+  cl::opt<bool> noGolden("no-golden",
+                         cl::desc("do not ask the f64 reference for the answer that `girih verify` compares with"),
+                         cl::cat(category));
   cl::opt<bool> quiet("quiet", cl::desc("no progress"), cl::cat(category));
-  cl::opt<std::string> printMachine("print-machine",
-                                    cl::desc("print this machine as JSON, seen through a variant's name"),
+  cl::opt<std::string> printMachine("print-machine", cl::desc("print this machine as JSON, seen through a variant's name"),
                                     cl::value_desc("isa"), cl::cat(category));
   cl::HideUnrelatedOptions(category);
   std::string errors;
@@ -156,9 +148,8 @@ int main(int argc, char **argv) {
 
   CompileOptions options;
   options.inputPath = input;
-  options.outputPath = output.empty()
-                           ? llvm::StringRef(input).rsplit('/').second.rsplit('.').first.str() + ".girih"
-                           : std::string(output);
+  options.outputPath = output.empty() ? llvm::StringRef(input).rsplit('/').second.rsplit('.').first.str() + ".girih"
+                                      : std::string(output);
   if (output.empty() && !llvm::StringRef(input).contains('/'))
     options.outputPath = llvm::StringRef(input).rsplit('.').first.str() + ".girih";
   if (std::string error = parseTargets(target.getValue(), numerics.getValue(), options.isas); !error.empty())
@@ -185,8 +176,7 @@ int main(int argc, char **argv) {
   girih::Status status = girih::compiler::compileCheckpoint(options);
   if (!status.isOk()) {
     llvm::errs() << (quiet ? "" : "\n") << "girih compile: " << status.message() << "\n";
-    return status.code() == girih::StatusCode::InvalidArgument &&
-                   status.message().find("--") != std::string::npos
+    return status.code() == girih::StatusCode::InvalidArgument && status.message().find("--") != std::string::npos
                ? kUsage
                : kFailure;
   }

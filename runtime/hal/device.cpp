@@ -136,9 +136,8 @@ Buffer::~Buffer() {
 Status Buffer::place(const Device &device, std::span<const girih_buffer_view> parts) {
   const girih_run_table &run = device.table();
   Call call;
-  return GIRIH_HAS(run, place)
-             ? call.status(run.place(device.handle(), parts.data(), parts.size(), call.message()))
-             : Status();
+  return GIRIH_HAS(run, place) ? call.status(run.place(device.handle(), parts.data(), parts.size(), call.message()))
+                               : Status();
 }
 
 Status Buffer::write(uint64_t offsetBytes, std::span<const uint8_t> from) {

@@ -175,7 +175,7 @@ Status Executor::run(const StepBatch &batch, StepTimes *times) {
   bindings[GIRIH_STEP_BINDING_ARENA] = arena.view();
   bindings[GIRIH_STEP_BINDING_LOGITS] = logitRows.view();
   girih_submission submission = {sizeof submission, code.handle(), entryFor(batch.numTokens()), &args,
-                                 sizeof args,       bindings,      GIRIH_STEP_NUM_BINDINGS,     nullptr};
+                                 sizeof args,       bindings,      GIRIH_STEP_NUM_BINDINGS,   nullptr};
   girih_step_times meetings = {sizeof meetings, nullptr, 0, 0};
   if (times) {
     meetings.nanoseconds = times->endNanoseconds.data();

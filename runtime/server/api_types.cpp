@@ -36,7 +36,7 @@ void textOrNull(JsonWriter &writer, std::string_view name, const std::string &te
     writer.value(text);
 }
 
-} // namespace
+}  // namespace
 
 ApiError invalidField(std::string param, std::string message, std::string code) {
   return {400, "invalid_request_error", std::move(code), std::move(message), std::move(param), 1};
@@ -66,10 +66,10 @@ HttpResponse errorResponse(const ApiError &error) {
   if (error.status == 429 || error.status == 503)
     response.headers = {{"retry-after", std::to_string(error.retryAfterSeconds)}};
   else if (error.status >= 500 || error.status == 408)
-    response.headers = {{"x-should-retry", "false"}}; // the same request would fail the same way
+    response.headers = {{"x-should-retry", "false"}};  // the same request would fail the same way
   if (error.status == 401)
     response.headers.emplace_back("www-authenticate", "Bearer");
   return response;
 }
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -23,8 +23,8 @@ inline constexpr size_t kMaxJsonDepth = 64;
 inline constexpr size_t kMaxStopStrings = 16;
 inline constexpr size_t kMaxStopBytes = 1024;
 inline constexpr size_t kMaxMessages = 16384;
-inline constexpr size_t kMaxChoices = 128;               // answers to one request: its prompts times its `n`
-inline constexpr uint32_t kDefaultCompletionTokens = 16; // OpenAI's default of /v1/completions
+inline constexpr size_t kMaxChoices = 128;  // answers to one request: its prompts times its `n`
+inline constexpr uint32_t kDefaultCompletionTokens = 16;  // OpenAI's default of /v1/completions
 
 // What goes into an OpenAI error body; all four keys are always written, `param` and `code` as null when empty.
 struct ApiError {
@@ -33,7 +33,7 @@ struct ApiError {
   std::string code;
   std::string message;
   std::string param;
-  uint32_t retryAfterSeconds = 1; // of 429 and 503
+  uint32_t retryAfterSeconds = 1;  // of 429 and 503
 };
 
 // Tokens that a body of so many bytes has at least, near enough to decide before it is read: English is four
@@ -47,33 +47,34 @@ std::string errorBody(const ApiError &error);
 // With Retry-After where a retry can succeed, and x-should-retry: false where it cannot.
 HttpResponse errorResponse(const ApiError &error);
 
-template <typename T> using ApiResult = std::variant<T, ApiError>;
+template <typename T>
+using ApiResult = std::variant<T, ApiError>;
 
 // What both generating endpoints share.
 struct GenerationParameters {
-  std::string model;                 // empty: the served one
-  std::optional<uint32_t> maxTokens; // absent: the endpoint's default
+  std::string model;                  // empty: the served one
+  std::optional<uint32_t> maxTokens;  // absent: the endpoint's default
   engine::SamplingOptions sampling;
   std::vector<std::string> stop;
-  std::vector<int32_t> stopTokens; // besides the model's own
-  bool ignoreStop = false;         // ignore_eos
+  std::vector<int32_t> stopTokens;  // besides the model's own
+  bool ignoreStop = false;          // ignore_eos
   bool wantLogprobs = false;
   uint32_t numTopLogprobs = 0;
   bool stream = false;
-  bool includeUsage = false; // stream_options.include_usage
-  uint32_t numChoices = 1;   // n
-  bool echo = false;         // the prompt is the beginning of the answer
+  bool includeUsage = false;             // stream_options.include_usage
+  uint32_t numChoices = 1;               // n
+  bool echo = false;                     // the prompt is the beginning of the answer
   engine::AnswerRules rules;
   std::string cacheSalt;                 // cache_salt: an end user's, within the client's own
   uint32_t keepSeconds = 0;              // how long the prompt and answer should stay in the cache
   bool isPatient = false;                // service_tier "flex": behind the client's other requests
-  std::vector<std::string> ignoredNames; // fields that nothing here knows: x-girih-ignored
+  std::vector<std::string> ignoredNames;  // fields that nothing here knows: x-girih-ignored
 };
 
 struct ChatCompletionRequest {
   GenerationParameters generation;
-  std::string messagesJson; // as the template wants them; a "developer" is a "system"
-  std::string extraJson;    // chat_template_kwargs; empty: none
+  std::string messagesJson;  // as the template wants them; a "developer" is a "system"
+  std::string extraJson;     // chat_template_kwargs; empty: none
   bool addGenerationPrompt = true;
 };
 
@@ -81,16 +82,14 @@ struct CompletionRequest {
   GenerationParameters generation;
   struct Prompt {
     std::string text;
-    std::vector<int32_t> tokens; // used when `hasTokens`
+    std::vector<int32_t> tokens;  // used when `hasTokens`
     bool hasTokens = false;
   };
-  std::vector<Prompt> prompts; // at least one
+  std::vector<Prompt> prompts;  // at least one
 };
 
 // `defaults`: the model's own sampling, used for what the request leaves out. Every failure names its field.
-ApiResult<ChatCompletionRequest> parseChatCompletion(std::string_view body,
-                                                     const program::GenerationDefaults &defaults);
-ApiResult<CompletionRequest> parseCompletion(std::string_view body,
-                                             const program::GenerationDefaults &defaults);
+ApiResult<ChatCompletionRequest> parseChatCompletion(std::string_view body, const program::GenerationDefaults &defaults);
+ApiResult<CompletionRequest> parseCompletion(std::string_view body, const program::GenerationDefaults &defaults);
 
-} // namespace girih::server
+}  // namespace girih::server

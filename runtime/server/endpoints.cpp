@@ -10,9 +10,9 @@ namespace {
 
 struct Route {
   std::string_view method;
-  std::string_view path; // ends with '/' and a name in braces where one more segment is part of the route
+  std::string_view path;  // ends with '/' and a name in braces where one more segment is part of the route
   bool needsKey;
-  bool generates; // tokens: asks for room in the queue first
+  bool generates;  // tokens: asks for room in the queue first
   void (*answer)(Service &, std::shared_ptr<Exchange>);
 };
 
@@ -50,43 +50,27 @@ bool isAuthorized(const Service &service, const HttpRequest &request) {
 // "name:port", "[::1]:port" and bare names; lower-case.
 std::string hostName(std::string_view host) {
   size_t end = host.starts_with('[') ? host.find(']') : host.find(':');
-  std::string name(host.substr(host.starts_with('[') ? 1 : 0,
-                               end == host.npos ? host.npos : end - (host.starts_with('[') ? 1 : 0)));
+  std::string name(host.substr(host.starts_with('[') ? 1 : 0, end == host.npos ? host.npos : end - (host.starts_with('[') ? 1 : 0)));
   for (char &letter : name)
     letter = static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
   return name;
 }
 
 bool isListed(const std::vector<std::string> &list, std::string_view name) {
-  return std::any_of(list.begin(), list.end(),
-                     [&](const std::string &entry) { return entry == "*" || entry == name; });
+  return std::any_of(list.begin(), list.end(), [&](const std::string &entry) { return entry == "*" || entry == name; });
 }
 
 // A page elsewhere can make a browser ask this machine, under a name of its own (DNS rebinding) or its own origin. Addresses are no
 // names, so they pass; programs send no origin.
 std::optional<ApiError> findForeign(const ServiceOptions &options, const HttpRequest &request) {
   std::string host = hostName(request.host);
-  bool isAddress =
-      !host.empty() &&
-      host.find_first_not_of(host.find(':') == host.npos ? "0123456789." : "0123456789abcdef:.") == host.npos;
+  bool isAddress = !host.empty() && host.find_first_not_of(host.find(':') == host.npos ? "0123456789." : "0123456789abcdef:.") == host.npos;
   if (!host.empty() && !isAddress && host != "localhost" && !isListed(options.allowedHosts, host))
-    return ApiError{421,
-                    "invalid_request_error",
-                    "foreign_host",
-                    "this server does not answer to the name `" + host.substr(0, 100) +
-                        "`; start it with --allow-host to let it",
-                    "",
-                    1};
+    return ApiError{421, "invalid_request_error", "foreign_host", "this server does not answer to the name `" + host.substr(0, 100) + "`; start it with --allow-host to let it", "", 1};
   size_t scheme = request.origin.find("://");
   bool isOwn = scheme != request.origin.npos && request.origin.substr(scheme + 3) == request.host;
   if (!request.origin.empty() && !isOwn && !isListed(options.allowedOrigins, request.origin))
-    return ApiError{403,
-                    "invalid_request_error",
-                    "foreign_origin",
-                    "scripts of " + request.origin.substr(0, 100) +
-                        " may not ask this server; start it with --cors-origin to let them",
-                    "",
-                    1};
+    return ApiError{403, "invalid_request_error", "foreign_origin", "scripts of " + request.origin.substr(0, 100) + " may not ask this server; start it with --cors-origin to let them", "", 1};
   return std::nullopt;
 }
 
@@ -98,12 +82,11 @@ bool isAllowedOrigin(const ServiceOptions &options, const HttpRequest &request) 
 HttpResponse preflightAnswer(const HttpRequest &request) {
   HttpResponse response;
   response.status = 204;
-  response.headers = {
-      {"access-control-allow-origin", request.origin},
-      {"access-control-allow-methods", "GET, POST, DELETE"},
-      {"access-control-allow-headers", "authorization, content-type, x-api-key, anthropic-version"},
-      {"access-control-max-age", "3600"},
-      {"vary", "origin"}};
+  response.headers = {{"access-control-allow-origin", request.origin},
+                      {"access-control-allow-methods", "GET, POST, DELETE"},
+                      {"access-control-allow-headers", "authorization, content-type, x-api-key, anthropic-version"},
+                      {"access-control-max-age", "3600"},
+                      {"vary", "origin"}};
   return response;
 }
 
@@ -120,54 +103,28 @@ std::optional<ApiError> findRefusal(const Service &service, const HttpRequest &r
   const Route *route = findRoute(request.path);
   bool needsKey = !route || route->needsKey;
   if (needsKey && !isAuthorized(service, request))
-    return ApiError{401,
-                    "authentication_error",
-                    "invalid_api_key",
-                    "the request's API key is missing or wrong; send `Authorization: Bearer KEY`",
-                    "",
-                    1};
+    return ApiError{401, "authentication_error", "invalid_api_key", "the request's API key is missing or wrong; send `Authorization: Bearer KEY`", "", 1};
   if (!route) {
     std::string known;
     for (const Route &row : kRoutes)
       known += (known.empty() ? "" : ", ") + std::string(row.path);
-    return ApiError{404,
-                    "invalid_request_error",
-                    "unknown_url",
-                    "there is nothing at " + request.path.substr(0, 100) + "; this server answers " + known,
-                    "",
-                    1};
+    return ApiError{404, "invalid_request_error", "unknown_url", "there is nothing at " + request.path.substr(0, 100) + "; this server answers " + known, "", 1};
   }
   bool methodFits = request.method == route->method || (request.method == "HEAD" && route->method == "GET");
   if (!methodFits)
-    return ApiError{405,
-                    "invalid_request_error",
-                    "method_not_allowed",
-                    std::string(route->path) + " takes " + std::string(route->method) + ", not " +
-                        request.method.substr(0, 20),
-                    "",
-                    1};
+    return ApiError{405, "invalid_request_error", "method_not_allowed", std::string(route->path) + " takes " + std::string(route->method) + ", not " + request.method.substr(0, 20), "", 1};
   // A form of a foreign page can be sent without asking, but not as JSON.
   if (route->method == "POST" && !request.contentType.empty() && !isJson(request.contentType))
-    return ApiError{415,
-                    "invalid_request_error",
-                    "unsupported_media_type",
-                    "the body is declared as `" + request.contentType.substr(0, 100) +
-                        "`; this route takes application/json",
-                    "",
-                    1};
+    return ApiError{415, "invalid_request_error", "unsupported_media_type", "the body is declared as `" + request.contentType.substr(0, 100) + "`; this route takes application/json", "", 1};
   return std::nullopt;
 }
 
 HttpResponse refusalOf(int status, std::string_view message) {
-  const char *code = status == 413   ? "request_too_large"
-                     : status == 431 ? "headers_too_large"
-                     : status == 503 ? "overloaded"
-                                     : "invalid_http";
-  return errorResponse({status, status == 503 ? "unavailable_error" : "invalid_request_error", code,
-                        std::string(message), "", 1});
+  const char *code = status == 413 ? "request_too_large" : status == 431 ? "headers_too_large" : status == 503 ? "overloaded" : "invalid_http";
+  return errorResponse({status, status == 503 ? "unavailable_error" : "invalid_request_error", code, std::string(message), "", 1});
 }
 
-} // namespace
+}  // namespace
 
 std::string_view routeName(std::string_view path) {
   const Route *route = findRoute(path);
@@ -178,8 +135,7 @@ HttpHandlers makeHandlers(Service &service) {
   HttpHandlers handlers;
   handlers.screen = [&service](const HttpRequest &request) -> std::optional<HttpResponse> {
     auto refusal = findRefusal(service, request);
-    if (request.method == "OPTIONS" && isAllowedOrigin(service.options(), request) &&
-        !findForeign(service.options(), request))
+    if (request.method == "OPTIONS" && isAllowedOrigin(service.options(), request) && !findForeign(service.options(), request))
       return preflightAnswer(request);
     if (!refusal)
       return std::nullopt;
@@ -187,7 +143,7 @@ HttpHandlers makeHandlers(Service &service) {
     return errorResponse(*refusal);
   };
   handlers.handle = [&service](std::shared_ptr<Exchange> exchange) {
-    const Route *route = findRoute(exchange->request().path); // screen() let it pass
+    const Route *route = findRoute(exchange->request().path);  // screen() let it pass
     // The body has been read, so that the client sees the answer; it has not been looked at.
     if (route->generates)
       if (auto overload = service.findOverload(exchange->request().body.size())) {
@@ -200,9 +156,7 @@ HttpHandlers makeHandlers(Service &service) {
   handlers.headersFor = [&service](const HttpRequest &request) -> HttpHeaders {
     if (!isAllowedOrigin(service.options(), request))
       return {};
-    return {{"access-control-allow-origin", request.origin},
-            {"access-control-expose-headers", "x-request-id, x-girih-ignored, retry-after"},
-            {"vary", "origin"}};
+    return {{"access-control-allow-origin", request.origin}, {"access-control-expose-headers", "x-request-id, x-girih-ignored, retry-after"}, {"vary", "origin"}};
   };
   handlers.drainBegins = [&service] { service.isDraining = true; };
   return handlers;
@@ -220,4 +174,4 @@ void prepare(Service &service, const std::shared_ptr<Exchange> &exchange, std::f
   });
 }
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -22,4 +22,4 @@ HttpHandlers makeHandlers(Service &service);
 // Runs `task` at once for small bodies, else on the preparer's thread: a long prompt must not hold up other streams.
 void prepare(Service &service, const std::shared_ptr<Exchange> &exchange, std::function<void()> task);
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -10,10 +10,7 @@ void writeUsage(JsonWriter &writer, const TokenCounts &counts) {
   writer.key("usage").beginObject().member("prompt_tokens", counts.numPromptTokens);
   writer.member("completion_tokens", counts.numOutputTokens);
   writer.member("total_tokens", counts.numPromptTokens + counts.numOutputTokens);
-  writer.key("prompt_tokens_details")
-      .beginObject()
-      .member("cached_tokens", counts.numCachedTokens)
-      .endObject();
+  writer.key("prompt_tokens_details").beginObject().member("cached_tokens", counts.numCachedTokens).endObject();
   writer.endObject();
 }
 
@@ -39,12 +36,10 @@ public:
     if (reason == engine::FinishReason::Failed)
       choice.ending->error = apiErrorOf(status);
     else if (reason == engine::FinishReason::Cancelled)
-      choice.ending->error =
-          ApiError{503, "unavailable_error", "cancelled", "the server is shutting down", ""};
+      choice.ending->error = ApiError{503, "unavailable_error", "cancelled", "the server is shutting down", ""};
     else if (reason == engine::FinishReason::Expired)
-      choice.ending->error =
-          ApiError{408, "timeout", "request_timeout",
-                   "the time that this request may take is over; ask for fewer tokens, or retry later", ""};
+      choice.ending->error = ApiError{408, "timeout", "request_timeout",
+                                      "the time that this request may take is over; ask for fewer tokens, or retry later", ""};
     generation->scheduleSpeaking();
   }
 
@@ -77,14 +72,13 @@ void Generation::start(Service &service, std::shared_ptr<Exchange> exchange, Gen
   const std::string &field = request.promptField;
   for (const std::vector<int32_t> &prompt : request.prompts) {
     if (prompt.empty())
-      return service.answerError(
-          *exchange, invalidField(field, "`" + field + "` gives no tokens; at least one is needed"));
+      return service.answerError(*exchange, invalidField(field, "`" + field + "` gives no tokens; at least one is needed"));
     bool wantsAnswer = request.parameters.maxTokens != 0u;
     if (prompt.size() + wantsAnswer > contextTokens)
       return service.answerError(
           *exchange, invalidField(field,
-                                  "this model's context is " + std::to_string(contextTokens) + " tokens; `" +
-                                      field + "` has " + std::to_string(prompt.size()) +
+                                  "this model's context is " + std::to_string(contextTokens) + " tokens; `" + field +
+                                      "` has " + std::to_string(prompt.size()) +
                                       " and must leave room for an answer: shorten it",
                                   "context_length_exceeded"));
   }
@@ -129,8 +123,7 @@ engine::Request Generation::makeRequest(const std::vector<int32_t> &prompt, uint
   request.sampling.seed += choice; // each answer to a prompt has noise of its own
   request.rules = parameters.rules;
   request.stopTokens = service.model().stopTokens;
-  request.stopTokens.insert(request.stopTokens.end(), parameters.stopTokens.begin(),
-                            parameters.stopTokens.end());
+  request.stopTokens.insert(request.stopTokens.end(), parameters.stopTokens.begin(), parameters.stopTokens.end());
   request.ignoreStop = parameters.ignoreStop;
   request.wantLogprobs = parameters.wantLogprobs;
   request.wantPromptLogprobs = parameters.echo && parameters.wantLogprobs;
@@ -157,8 +150,7 @@ Status Generation::submitAll(std::vector<std::vector<int32_t>> prompts) {
         choice.promptTokens = prompt;
       ++numOpen;
       auto listener = std::make_shared<ChoiceListener>(shared_from_this(), choice);
-      GIRIH_ASSIGN(choice.requestId,
-                   service.engine().submit(makeRequest(prompt, number), std::move(listener)));
+      GIRIH_ASSIGN(choice.requestId, service.engine().submit(makeRequest(prompt, number), std::move(listener)));
     }
   return {};
 }
@@ -248,8 +240,7 @@ void Generation::sayTokens(uint32_t number, std::vector<SpokenToken> tokens) {
   Choice &choice = choices[number];
   for (SpokenToken &token : tokens) {
     ++choice.numSpoken;
-    std::string text =
-        choice.decoder ? choice.stopMatcher.push(choice.decoder->push(token.token)) : std::string();
+    std::string text = choice.decoder ? choice.stopMatcher.push(choice.decoder->push(token.token)) : std::string();
     if (parameters.wantLogprobs)
       choice.unsaidTokens.push_back(std::move(token));
     sayText(number, std::move(text));

@@ -39,8 +39,7 @@ public:
   virtual ~AnswerFormat() = default;
   // The chunk before any text; empty: none.
   virtual std::string openingChunk(uint32_t choice) = 0;
-  virtual std::string deltaChunk(uint32_t choice, std::string_view text,
-                                 std::span<const SpokenToken> tokens) = 0;
+  virtual std::string deltaChunk(uint32_t choice, std::string_view text, std::span<const SpokenToken> tokens) = 0;
   virtual std::string closingChunk(uint32_t choice, std::string_view finishReason) = 0;
   virtual std::string usageChunk(const TokenCounts &counts) = 0;
   virtual std::string wholeAnswer(std::span<const FinishedChoice> choices, const TokenCounts &counts) = 0;
@@ -49,8 +48,7 @@ public:
 // What an endpoint hands over.
 struct GenerationRequest {
   GenerationParameters parameters;
-  std::vector<std::vector<int32_t>>
-      prompts; // at least one; each gets parameters.numChoices answers, in order
+  std::vector<std::vector<int32_t>> prompts; // at least one; each gets parameters.numChoices answers, in order
   std::unique_ptr<AnswerFormat> format;
   std::string promptField; // what refusals of a prompt name
 };

@@ -15,8 +15,8 @@ namespace girih::server {
 namespace {
 
 // Fields of the OpenAI API that say nothing about the answer's text: known, so not reported as ignored.
-constexpr std::string_view kWithoutEffect[] = {
-    "user", "store", "metadata", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"};
+constexpr std::string_view kWithoutEffect[] = {"user", "store", "metadata", "safety_identifier", "prompt_cache_key",
+                                               "parallel_tool_calls"};
 constexpr size_t kMaxSaltBytes = 256;
 
 void takeStop(RequestFields &fields, GenerationParameters &parameters) {
@@ -25,15 +25,13 @@ void takeStop(RequestFields &fields, GenerationParameters &parameters) {
     return;
   std::vector<JsonValue> entries = stop->isArray() ? stop->elements() : std::vector<JsonValue>{*stop};
   if (entries.size() > kMaxStopStrings)
-    return fields.fail("stop", "has " + std::to_string(entries.size()) + " strings; at most " +
-                                   std::to_string(kMaxStopStrings) + " are accepted");
+    return fields.fail("stop", "has " + std::to_string(entries.size()) + " strings; at most " + std::to_string(kMaxStopStrings) + " are accepted");
   for (JsonValue entry : entries) {
     auto text = entry.asString();
     if (!text.isOk())
       return fields.fail("stop", "must be a string or an array of strings", "invalid_type");
     if (text->size() > kMaxStopBytes)
-      return fields.fail("stop", "has a string of " + std::to_string(text->size()) + " bytes; at most " +
-                                     std::to_string(kMaxStopBytes) + " are accepted");
+      return fields.fail("stop", "has a string of " + std::to_string(text->size()) + " bytes; at most " + std::to_string(kMaxStopBytes) + " are accepted");
     if (!text->empty())
       parameters.stop.emplace_back(*text);
   }
@@ -52,23 +50,20 @@ bool readTokens(JsonValue array, std::vector<int32_t> &tokens) {
 
 void takeStopTokens(RequestFields &fields, GenerationParameters &parameters) {
   auto ids = fields.take("stop_token_ids");
-  if (ids &&
-      (!ids->isArray() || !readTokens(*ids, parameters.stopTokens) || parameters.stopTokens.size() > 256))
+  if (ids && (!ids->isArray() || !readTokens(*ids, parameters.stopTokens) || parameters.stopTokens.size() > 256))
     fields.fail("stop_token_ids", "must be an array of at most 256 token ids");
 }
 
-void takeSampling(RequestFields &fields, const program::GenerationDefaults &defaults,
-                  engine::SamplingOptions &sampling) {
+void takeSampling(RequestFields &fields, const program::GenerationDefaults &defaults, engine::SamplingOptions &sampling) {
   if (defaults.hasSampling)
-    sampling = {
-        defaults.temperature, defaults.topK, defaults.topP, defaults.minP, defaults.repetitionPenalty, 0};
+    sampling = {defaults.temperature, defaults.topK, defaults.topP, defaults.minP, defaults.repetitionPenalty, 0};
   fields.takeNumber("temperature", 0, 2, sampling.temperature);
   fields.takeNumber("top_p", 0, 1, sampling.topP, /*aboveLowest=*/true);
   fields.takeNumber("min_p", 0, 1, sampling.minP);
   fields.takeNumber("repetition_penalty", 0, 10, sampling.repetitionPenalty, /*aboveLowest=*/true);
   int64_t topK = sampling.topK;
   fields.takeInteger("top_k", -1, std::numeric_limits<int32_t>::max(), topK);
-  sampling.topK = static_cast<int32_t>(std::max<int64_t>(topK, 0)); // -1 is how other servers write "off"
+  sampling.topK = static_cast<int32_t>(std::max<int64_t>(topK, 0));  // -1 is how other servers write "off"
   int64_t seed = static_cast<int64_t>(std::random_device{}());
   fields.takeInteger("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max(), seed);
   sampling.seed = static_cast<uint64_t>(seed);
@@ -77,16 +72,13 @@ void takeSampling(RequestFields &fields, const program::GenerationDefaults &defa
 // What would change the answer and is not offered is refused by name: a client must not believe that it had effect.
 void refuseUnoffered(RequestFields &fields) {
   if (auto tools = fields.take("tools"))
-    fields.refuseUnless(tools->isArray() && tools->elements().empty(), "tools",
-                        "are not offered by this server; describe them in a message");
+    fields.refuseUnless(tools->isArray() && tools->elements().empty(), "tools", "are not offered by this server; describe them in a message");
   if (auto choice = fields.take("tool_choice"); choice && choice->isString())
-    fields.refuseUnless(*choice->asString() != "required", "tool_choice",
-                        "is \"required\", but tools are not offered by this server");
+    fields.refuseUnless(*choice->asString() != "required", "tool_choice", "is \"required\", but tools are not offered by this server");
   if (auto format = fields.take("response_format")) {
     auto kind = format->find("type");
     bool isText = kind && kind->isString() && *kind->asString() == "text";
-    fields.refuseUnless(isText, "response_format",
-                        "must be {\"type\": \"text\"}: structured output is not offered by this server");
+    fields.refuseUnless(isText, "response_format", "must be {\"type\": \"text\"}: structured output is not offered by this server");
   }
 }
 
@@ -94,9 +86,7 @@ void takeChoices(RequestFields &fields, GenerationParameters &parameters) {
   int64_t numChoices = 1, bestOf = 1;
   fields.takeInteger("n", 1, kMaxChoices, numChoices);
   fields.takeInteger("best_of", 1, kMaxChoices, bestOf);
-  fields.refuseUnless(bestOf == 1 || bestOf == numChoices, "best_of",
-                      "is " + std::to_string(bestOf) +
-                          "; this server gives every answer that it makes: ask for them with `n`");
+  fields.refuseUnless(bestOf == 1 || bestOf == numChoices, "best_of", "is " + std::to_string(bestOf) + "; this server gives every answer that it makes: ask for them with `n`");
   parameters.numChoices = static_cast<uint32_t>(numChoices);
 }
 
@@ -108,14 +98,12 @@ void takeBiases(RequestFields &fields, engine::AnswerRules &rules) {
     return fields.fail("logit_bias", "must be an object of token ids and numbers", "invalid_type");
   std::vector<JsonMember> members = bias->members();
   if (members.size() > engine::kMaxTokenBiases)
-    return fields.fail("logit_bias", "has " + std::to_string(members.size()) + " tokens; at most " +
-                                         std::to_string(engine::kMaxTokenBiases) + " are accepted");
+    return fields.fail("logit_bias", "has " + std::to_string(members.size()) + " tokens; at most " + std::to_string(engine::kMaxTokenBiases) + " are accepted");
   for (const JsonMember &member : members) {
     int32_t token = -1;
     auto [end, error] = std::from_chars(member.key.data(), member.key.data() + member.key.size(), token);
     auto number = member.value.asNumber();
-    if (error != std::errc{} || end != member.key.data() + member.key.size() || token < 0 || !number.isOk() ||
-        !(*number >= -100 && *number <= 100))
+    if (error != std::errc{} || end != member.key.data() + member.key.size() || token < 0 || !number.isOk() || !(*number >= -100 && *number <= 100))
       return fields.fail("logit_bias", "must map token ids to numbers from -100 to 100");
     rules.biases.push_back({token, static_cast<float>(*number)});
   }
@@ -146,13 +134,10 @@ bool readDuration(std::string_view text, uint32_t &seconds) {
 void takeCaching(RequestFields &fields, GenerationParameters &parameters) {
   fields.takeText("cache_salt", parameters.cacheSalt);
   if (parameters.cacheSalt.size() > kMaxSaltBytes)
-    return fields.fail("cache_salt", "has " + std::to_string(parameters.cacheSalt.size()) +
-                                         " bytes; at most " + std::to_string(kMaxSaltBytes) +
-                                         " are accepted");
+    return fields.fail("cache_salt", "has " + std::to_string(parameters.cacheSalt.size()) + " bytes; at most " + std::to_string(kMaxSaltBytes) + " are accepted");
   std::string retention, tier;
   fields.takeText("prompt_cache_retention", retention);
-  bool isKnown = retention.empty() || retention == "in_memory" || retention == "in-memory" ||
-                 readDuration(retention, parameters.keepSeconds);
+  bool isKnown = retention.empty() || retention == "in_memory" || retention == "in-memory" || readDuration(retention, parameters.keepSeconds);
   if (!isKnown)
     return fields.fail("prompt_cache_retention", "must be \"in_memory\" or a time such as \"24h\"");
   if (auto options = fields.take("prompt_cache_options")) {
@@ -181,8 +166,8 @@ void takeStreaming(RequestFields &fields, GenerationParameters &parameters) {
     fields.fail("stream_options", "has an `include_usage` that is neither true nor false", "invalid_type");
 }
 
-void takeShared(RequestFields &fields, const program::GenerationDefaults &defaults,
-                GenerationParameters &parameters, int64_t leastMaxTokens) {
+void takeShared(RequestFields &fields, const program::GenerationDefaults &defaults, GenerationParameters &parameters,
+                int64_t leastMaxTokens) {
   fields.takeText("model", parameters.model);
   takeSampling(fields, defaults, parameters.sampling);
   takeStop(fields, parameters);
@@ -223,23 +208,18 @@ const char *faultOfContent(std::optional<JsonValue> content) {
 void takeMessages(RequestFields &fields, std::string &messagesJson) {
   auto messages = fields.take("messages");
   if (!messages || !messages->isArray() || messages->elements().empty())
-    return fields.fail("messages", "must be an array with at least one message",
-                       messages ? "invalid_type" : "missing_required_parameter");
+    return fields.fail("messages", "must be an array with at least one message", messages ? "invalid_type" : "missing_required_parameter");
   std::vector<JsonValue> entries = messages->elements();
   if (entries.size() > kMaxMessages)
-    return fields.fail("messages", "has " + std::to_string(entries.size()) + " entries; at most " +
-                                       std::to_string(kMaxMessages) + " are accepted");
+    return fields.fail("messages", "has " + std::to_string(entries.size()) + " entries; at most " + std::to_string(kMaxMessages) + " are accepted");
   JsonWriter writer;
   writer.beginArray();
   for (size_t messageIndex = 0; messageIndex < entries.size(); ++messageIndex) {
     std::string place = "messages[" + std::to_string(messageIndex) + "]";
     auto role = entries[messageIndex].find("role");
-    constexpr std::array<std::string_view, 6> kRoles = {"system",    "developer", "user",
-                                                        "assistant", "tool",      "function"};
-    if (!role || !role->isString() ||
-        std::find(kRoles.begin(), kRoles.end(), *role->asString()) == kRoles.end())
-      return fields.fail(place + ".role",
-                         "must be one of system, developer, user, assistant, tool, function");
+    constexpr std::array<std::string_view, 6> kRoles = {"system", "developer", "user", "assistant", "tool", "function"};
+    if (!role || !role->isString() || std::find(kRoles.begin(), kRoles.end(), *role->asString()) == kRoles.end())
+      return fields.fail(place + ".role", "must be one of system, developer, user, assistant, tool, function");
     if (const char *fault = faultOfContent(entries[messageIndex].find("content")))
       return fields.fail(place, fault);
     writer.beginObject();
@@ -274,8 +254,7 @@ bool readPrompt(JsonValue value, CompletionRequest &request) {
 void takePrompts(RequestFields &fields, CompletionRequest &request) {
   auto prompt = fields.take("prompt");
   if (!prompt)
-    return fields.fail("prompt", "is missing; it must be a string or an array of token ids",
-                       "missing_required_parameter");
+    return fields.fail("prompt", "is missing; it must be a string or an array of token ids", "missing_required_parameter");
   std::vector<JsonValue> entries{*prompt};
   if (prompt->isArray()) {
     std::vector<JsonValue> elements = prompt->elements();
@@ -283,12 +262,10 @@ void takePrompts(RequestFields &fields, CompletionRequest &request) {
       entries = std::move(elements);
   }
   if (entries.size() > kMaxChoices)
-    return fields.fail("prompt", "has " + std::to_string(entries.size()) + " prompts; at most " +
-                                     std::to_string(kMaxChoices) + " are accepted");
+    return fields.fail("prompt", "has " + std::to_string(entries.size()) + " prompts; at most " + std::to_string(kMaxChoices) + " are accepted");
   for (JsonValue entry : entries)
     if (!readPrompt(entry, request))
-      return fields.fail("prompt", "must be a string, an array of token ids, or an array of these",
-                         "invalid_type");
+      return fields.fail("prompt", "must be a string, an array of token ids, or an array of these", "invalid_type");
 }
 
 void takeCompletionExtras(RequestFields &fields, GenerationParameters &parameters) {
@@ -300,8 +277,7 @@ void takeCompletionExtras(RequestFields &fields, GenerationParameters &parameter
   if (parameters.maxTokens == 0u && !parameters.echo)
     fields.fail("max_tokens", "is 0, which gives an answer only with `echo`");
   if (auto suffix = fields.take("suffix"))
-    fields.refuseUnless(suffix->isString() && suffix->asString()->empty(), "suffix",
-                        "is not offered by this server");
+    fields.refuseUnless(suffix->isString() && suffix->asString()->empty(), "suffix", "is not offered by this server");
 }
 
 void takeChatExtras(RequestFields &fields, ChatCompletionRequest &request) {
@@ -324,20 +300,15 @@ ApiResult<JsonDocument> parseObject(std::string_view body) {
   auto document = JsonDocument::parse(body, kMaxJsonDepth);
   if (!document.isOk())
     return ApiError{400, "invalid_request_error", "invalid_json",
-                    "the body is not JSON of at most " + std::to_string(kMaxJsonDepth) +
-                        " levels: " + std::string(document.status().message()),
-                    ""};
+                    "the body is not JSON of at most " + std::to_string(kMaxJsonDepth) + " levels: " + std::string(document.status().message()), ""};
   if (!document->root().isObject())
-    return ApiError{
-        400, "invalid_request_error", "invalid_json",
-        "the body must be a JSON object, not " + std::string(jsonKindName(document->root().kind())), ""};
+    return ApiError{400, "invalid_request_error", "invalid_json", "the body must be a JSON object, not " + std::string(jsonKindName(document->root().kind())), ""};
   return std::move(document).value();
 }
 
-} // namespace
+}  // namespace
 
-ApiResult<ChatCompletionRequest> parseChatCompletion(std::string_view body,
-                                                     const program::GenerationDefaults &defaults) {
+ApiResult<ChatCompletionRequest> parseChatCompletion(std::string_view body, const program::GenerationDefaults &defaults) {
   auto document = parseObject(body);
   if (auto *error = std::get_if<ApiError>(&document))
     return *error;
@@ -352,8 +323,7 @@ ApiResult<ChatCompletionRequest> parseChatCompletion(std::string_view body,
   return request;
 }
 
-ApiResult<CompletionRequest> parseCompletion(std::string_view body,
-                                             const program::GenerationDefaults &defaults) {
+ApiResult<CompletionRequest> parseCompletion(std::string_view body, const program::GenerationDefaults &defaults) {
   auto document = parseObject(body);
   if (auto *error = std::get_if<ApiError>(&document))
     return *error;
@@ -363,9 +333,7 @@ ApiResult<CompletionRequest> parseCompletion(std::string_view body,
   takeShared(fields, defaults, request.generation, /*leastMaxTokens=*/0);
   takeCompletionExtras(fields, request.generation);
   if (request.prompts.size() * request.generation.numChoices > kMaxChoices)
-    fields.fail("n", "asks for " + std::to_string(request.generation.numChoices) + " answers to each of " +
-                         std::to_string(request.prompts.size()) + " prompts; at most " +
-                         std::to_string(kMaxChoices) + " answers are given to one request");
+    fields.fail("n", "asks for " + std::to_string(request.generation.numChoices) + " answers to each of " + std::to_string(request.prompts.size()) + " prompts; at most " + std::to_string(kMaxChoices) + " answers are given to one request");
   if (!request.generation.maxTokens)
     request.generation.maxTokens = kDefaultCompletionTokens;
   if (fields.hasFailed())
@@ -374,4 +342,4 @@ ApiResult<CompletionRequest> parseCompletion(std::string_view body,
   return request;
 }
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -12,12 +12,11 @@ namespace girih::server {
 namespace {
 
 constexpr double kMostRetrySeconds = 60;
-constexpr double kStuckSeconds = 60; // no step takes that long
+constexpr double kStuckSeconds = 60;  // no step takes that long
 
-} // namespace
+}  // namespace
 
-Service::Service(ServedModel model, ServiceOptions options)
-    : served(std::move(model)), serviceOptions(std::move(options)), requestLog(serviceOptions.logFile) {
+Service::Service(ServedModel model, ServiceOptions options) : served(std::move(model)), serviceOptions(std::move(options)), requestLog(serviceOptions.logFile) {
   GIRIH_CHECK(!served.names.empty() && served.engine);
 }
 
@@ -29,12 +28,7 @@ std::optional<ApiError> Service::checkModelName(const std::string &name) const {
   std::string known;
   for (const std::string &servedName : served.names)
     known += (known.empty() ? "`" : ", `") + servedName + "`";
-  return ApiError{404,
-                  "invalid_request_error",
-                  "model_not_found",
-                  "the model `" + name + "` does not exist here; this server has " + known,
-                  "model",
-                  1};
+  return ApiError{404, "invalid_request_error", "model_not_found", "the model `" + name + "` does not exist here; this server has " + known, "model", 1};
 }
 
 const Client &Service::clientOf(const HttpRequest &request) const {
@@ -44,19 +38,17 @@ const Client &Service::clientOf(const HttpRequest &request) const {
 
 std::chrono::milliseconds Service::timeFor(const HttpRequest &request) const {
   std::chrono::milliseconds time = serviceOptions.requestTimeout;
-  uint32_t seconds = 0; // the client hangs up then anyway
+  uint32_t seconds = 0;  // the client hangs up then anyway
   const std::string &text = request.clientTimeout;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
   if (error == std::errc{} && seconds > 0)
-    time = time.count() > 0 ? std::min<std::chrono::milliseconds>(time, std::chrono::seconds(seconds))
-                            : std::chrono::seconds(seconds);
+    time = time.count() > 0 ? std::min<std::chrono::milliseconds>(time, std::chrono::seconds(seconds)) : std::chrono::seconds(seconds);
   return time;
 }
 
 std::optional<ApiError> Service::findOverload(size_t bodyBytes) {
   if (numActive >= serviceOptions.maxActiveRequests)
-    return overloaded(std::to_string(serviceOptions.maxActiveRequests) +
-                      " requests are waiting or running, as many as this server takes");
+    return overloaded(std::to_string(serviceOptions.maxActiveRequests) + " requests are waiting or running, as many as this server takes");
   if (serviceOptions.maxQueuedTokens == 0)
     return std::nullopt;
   uint64_t numQueued = served.engine->load().numQueuedTokens + preparingTokens;
@@ -64,15 +56,13 @@ std::optional<ApiError> Service::findOverload(size_t bodyBytes) {
   // An empty queue takes any prompt, or a long one could never be answered.
   if (numQueued == 0 || numQueued + numTokens <= serviceOptions.maxQueuedTokens)
     return std::nullopt;
-  return overloaded("prompts of about " + std::to_string(numQueued) +
-                    " tokens wait, this request has about " + std::to_string(numTokens) +
+  return overloaded("prompts of about " + std::to_string(numQueued) + " tokens wait, this request has about " + std::to_string(numTokens) +
                     ", the queue takes " + std::to_string(serviceOptions.maxQueuedTokens));
 }
 
 ApiError Service::overloaded(std::string message) const {
   engine::EngineLoad load = served.engine->load();
-  double seconds =
-      load.tokensPerSecond > 0 ? static_cast<double>(load.numQueuedTokens) / load.tokensPerSecond : 1;
+  double seconds = load.tokensPerSecond > 0 ? static_cast<double>(load.numQueuedTokens) / load.tokensPerSecond : 1;
   ApiError error{429, "rate_limit_error", "queue_full", std::move(message), "", 1};
   error.retryAfterSeconds = static_cast<uint32_t>(std::clamp(std::ceil(seconds), 1.0, kMostRetrySeconds));
   error.message += "; retry in " + std::to_string(error.retryAfterSeconds) + " s";
@@ -117,4 +107,4 @@ void Service::shutDown() {
   speakingWorker.stop();
 }
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -29,4 +29,4 @@ private:
   bool matched = false;
 };
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -25,7 +25,7 @@ struct ExecutionFlags {
 
 struct LoadedModel {
   std::shared_ptr<const program::Program> program;
-  std::optional<Tokenizer> tokenizer; // absent: the file has none, only token ids can be fed
+  std::optional<Tokenizer> tokenizer;  // absent: the file has none, only token ids can be fed
 
   const program::Tables &tables() const { return program->tables(); }
   // Ids that end an answer: those that the file names.
@@ -51,4 +51,4 @@ Expected<std::vector<int32_t>> parseTokenIds(std::string_view text, uint32_t voc
 
 Expected<std::string> readTextFile(const std::string &path);
 
-} // namespace girih::tools
+}  // namespace girih::tools

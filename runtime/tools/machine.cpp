@@ -8,10 +8,8 @@
 namespace girih::tools {
 
 Expected<int> machineCommand(const Arguments &arguments) {
-  CommandLine line(
-      "machine",
-      "Prints what the compiler would know of this machine, as JSON: memory levels, units, clock, features,\n"
-      "and what affinity mask and cgroup quota leave of it. Each figure names its source.");
+  CommandLine line("machine", "Prints what the compiler would know of this machine, as JSON: memory levels, units, clock, features,\n"
+                              "and what affinity mask and cgroup quota leave of it. Each figure names its source.");
   line.examples("Examples:\n  girih machine > here.json\n  girih machine | jq .levels");
   if (auto exitStatus = line.parse(arguments))
     return *exitStatus;
@@ -19,4 +17,4 @@ Expected<int> machineCommand(const Arguments &arguments) {
   return 0;
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

@@ -17,9 +17,8 @@ namespace girih::weights {
 namespace {
 
 // The side files of a Hugging Face folder that describe the model; tokenizers reach some 30 MB.
-constexpr std::string_view kSideFiles[] = {
-    "config.json",           "generation_config.json",  "tokenizer.json",
-    "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
+constexpr std::string_view kSideFiles[] = {"config.json",           "generation_config.json",  "tokenizer.json",
+                                           "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
 constexpr uint64_t kMaxSideFileBytes = 256 << 20;
 constexpr std::string_view kIndexFile = "model.safetensors.index.json";
 constexpr std::string_view kSingleFile = "model.safetensors";
@@ -52,7 +51,7 @@ std::string shardSuffix(int64_t number, int64_t numShards) {
   return text;
 }
 
-} // namespace
+}  // namespace
 
 // Fills a store that nobody else sees yet.
 class StoreBuilder {
@@ -102,23 +101,20 @@ Status StoreBuilder::openGguf(MappedFile first) {
 }
 
 Status StoreBuilder::addGgufShards(int64_t numShards) {
-  constexpr int64_t kMostShards = 99999; // the names have five digits
+  constexpr int64_t kMostShards = 99999;  // the names have five digits
   GIRIH_ASSIGN(int64_t shardIndex, store.pairs->integer("split.no"));
   const std::string &path = store.checkpointPath;
   if (numShards > kMostShards || shardIndex < 0 || shardIndex >= numShards)
-    return dataLoss("split.no is " + std::to_string(shardIndex) + " and split.count " +
-                    std::to_string(numShards) + "; shards are numbered from 0, at most " +
-                    std::to_string(kMostShards) + " of them");
+    return dataLoss("split.no is " + std::to_string(shardIndex) + " and split.count " + std::to_string(numShards) +
+                    "; shards are numbered from 0, at most " + std::to_string(kMostShards) + " of them");
   std::string suffix = shardSuffix(shardIndex + 1, numShards);
   if (!path.ends_with(suffix))
-    return failedPrecondition("is shard " + std::to_string(shardIndex + 1) + " of " +
-                              std::to_string(numShards) + ", so its name must end in `" + suffix +
-                              "`; give the shards their names back");
+    return failedPrecondition("is shard " + std::to_string(shardIndex + 1) + " of " + std::to_string(numShards) +
+                              ", so its name must end in `" + suffix + "`; give the shards their names back");
   std::string stem = path.substr(0, path.size() - suffix.size());
   if (shardIndex != 0)
-    return failedPrecondition("is shard " + std::to_string(shardIndex + 1) + " of " +
-                              std::to_string(numShards) + "; name the first one, `" + baseName(stem) +
-                              shardSuffix(1, numShards) + "`");
+    return failedPrecondition("is shard " + std::to_string(shardIndex + 1) + " of " + std::to_string(numShards) +
+                              "; name the first one, `" + baseName(stem) + shardSuffix(1, numShards) + "`");
   for (int64_t number = 2; number <= numShards; ++number) {
     std::string shardPath = stem + shardSuffix(number, numShards);
     std::string context = "shard \"" + shardPath + "\"";
@@ -155,8 +151,7 @@ Status StoreBuilder::addIndexedShards() {
   for (const JsonMember &placement : placements) {
     GIRIH_ASSIGN(std::string_view shard, placement.value.asString());
     // A file name only: an index must not reach out of its folder.
-    if (shard.empty() || shard.find('/') != shard.npos || shard.find('\0') != shard.npos ||
-        shard.starts_with("."))
+    if (shard.empty() || shard.find('/') != shard.npos || shard.find('\0') != shard.npos || shard.starts_with("."))
       return dataLoss("names the file " + quoteName(shard) + "; only file names within the folder are read");
     shards.emplace(shard);
   }
@@ -196,9 +191,8 @@ Status StoreBuilder::openFolder() {
   if (exists(folder + "/" + std::string(kIndexFile)))
     return addIndexedShards().withContext(kIndexFile);
   if (!exists(folder + "/" + std::string(kSingleFile)))
-    return notFound(
-        "the folder has neither `" + std::string(kSingleFile) + "` nor `" + std::string(kIndexFile) +
-        "`; weights are read from those, save the model with safe_serialization, or name a .gguf file");
+    return notFound("the folder has neither `" + std::string(kSingleFile) + "` nor `" + std::string(kIndexFile) +
+                    "`; weights are read from those, save the model with safe_serialization, or name a .gguf file");
   GIRIH_ASSIGN(MappedFile mapped, MappedFile::open(folder + "/" + std::string(kSingleFile)));
   return openSafetensors(std::move(mapped)).withContext(kSingleFile);
 }
@@ -231,10 +225,8 @@ Expected<const StoredTensor *> WeightStore::require(std::string_view name) const
   for (const UnreadableTensor &tensor : unreadable)
     if (tensor.name == name)
       return unimplemented("tensor " + quoteName(name) + " is stored as " + quoteName(tensor.storage) +
-                           "; those that are read: " + supportedFormatNames() +
-                           ". Convert the model to one of them");
-  return notFound("the checkpoint has no tensor " + quoteName(name) + "; it has " +
-                  std::to_string(list.size()) +
+                           "; those that are read: " + supportedFormatNames() + ". Convert the model to one of them");
+  return notFound("the checkpoint has no tensor " + quoteName(name) + "; it has " + std::to_string(list.size()) +
                   (list.empty() ? "" : ", the first is " + quoteName(list[0].name)));
 }
 
@@ -249,4 +241,4 @@ void dequantize(const StoredTensor &tensor, float *values) {
   dequantize(tensor.format, tensor.bytes.data(), tensor.numElements, values);
 }
 
-} // namespace girih::weights
+}  // namespace girih::weights

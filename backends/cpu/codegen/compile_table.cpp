@@ -50,8 +50,7 @@ girih_code describe(const char *target, const char **machineJson, girih_message 
   return 0;
 }
 
-girih_code supports(const char *, const girih_op *, uint64_t numOps, girih_verdict *verdicts,
-                    girih_message *) {
+girih_code supports(const char *, const girih_op *, uint64_t numOps, girih_verdict *verdicts, girih_message *) {
   // The shared ladder lowers everything it knows to what this backend takes.
   for (uint64_t op = 0; op < numOps; ++op) {
     verdicts[op].code = 0;
@@ -65,10 +64,9 @@ int64_t integer(ModuleOp module, StringRef name) {
   return attribute ? attribute.getInt() : 0;
 }
 
-girih_dispatch_work rowOf(const girih::cpu::DispatchWork &dispatch, const girih::cpu::Work &work,
-                          int64_t contextTokens) {
-  return {dispatch.entry.c_str(), dispatch.dispatch.c_str(), uint64_t(contextTokens), work.units,
-          work.vectorBytes,       work.tileProducts,         work.loadBytes,          work.storeBytes};
+girih_dispatch_work rowOf(const girih::cpu::DispatchWork &dispatch, const girih::cpu::Work &work, int64_t contextTokens) {
+  return {dispatch.entry.c_str(), dispatch.dispatch.c_str(), uint64_t(contextTokens), work.units, work.vectorBytes,
+          work.tileProducts, work.loadBytes, work.storeBytes};
 }
 
 girih_code compile(const girih_compilation *compilation, girih_artifact **artifact, girih_artifact_info *info,
@@ -89,8 +87,8 @@ girih_code compile(const girih_compilation *compilation, girih_artifact **artifa
     std::string text;
     llvm::raw_string_ostream(text) << diagnostic.getLocation() << ": " << diagnostic.str();
     if (compilation->diagnose)
-      compilation->diagnose(compilation->diagnose_context,
-                            diagnostic.getSeverity() == DiagnosticSeverity::Error ? 2 : 0, text.c_str());
+      compilation->diagnose(compilation->diagnose_context, diagnostic.getSeverity() == DiagnosticSeverity::Error ? 2 : 0,
+                            text.c_str());
     return success();
   });
   StringRef bytes(reinterpret_cast<const char *>(compilation->bytes), compilation->size_bytes);
@@ -132,7 +130,7 @@ girih_code compile(const girih_compilation *compilation, girih_artifact **artifa
 
 void release(girih_artifact *artifact) { delete artifact; }
 
-} // namespace
+}  // namespace
 
 extern "C" const girih_backend *girih_cpu_compile_query(const girih_host *host) {
   static const girih_compile_table table = [] {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih-cpu-lower-attention: attention over the paged cache, and storing into it.
-#include "backends/cpu/codegen/lower_attention.h"
 #include "backends/cpu/codegen/math_functions.h"
+#include "backends/cpu/codegen/lower_attention.h"
 #include "backends/cpu/codegen/microkernels/attention_generator.h"
 #include "backends/cpu/codegen/microkernels/matrix_attention_generator.h"
 #include "backends/cpu/codegen/passes.h"
@@ -107,8 +107,7 @@ LogicalResult lowerStateless(AttentionOp op) {
         forValues([&](Value d, Value sum) { return k.fma(weight, at(value, position, group, d), sum); });
         return SmallVector<Value>{k.addf(carried[0], weight)};
       })[0];
-      forValues(
-          [&](Value, Value sum) { return arith::DivFOp::create(b, op.getLoc(), sum, total).getResult(); });
+      forValues([&](Value, Value sum) { return arith::DivFOp::create(b, op.getLoc(), sum, total).getResult(); });
     });
   });
   op.erase();
@@ -116,13 +115,9 @@ LogicalResult lowerStateless(AttentionOp op) {
 }
 
 AttentionShape attentionShapeOf(AttentionOp op) {
-  AttentionShape shape = {op.getKv().getType(),
-                          headsPerGroupOf(op),
-                          0,
+  AttentionShape shape = {op.getKv().getType(), headsPerGroupOf(op), 0,
                           static_cast<int64_t>(op.getChunk().value_or(kDefaultChunk)),
-                          op.getScale().convertToDouble(),
-                          std::nullopt,
-                          std::nullopt};
+                          op.getScale().convertToDouble(), std::nullopt, std::nullopt};
   if (op.getWindow())
     shape.window = static_cast<int64_t>(*op.getWindow());
   if (op.getSoftCap())
@@ -132,8 +127,7 @@ AttentionShape attentionShapeOf(AttentionOp op) {
 
 class AttentionLowering {
 public:
-  AttentionLowering(AttentionOp op, const IsaTraits &isa, OpBuilder &b)
-      : op(op), isa(isa), k(b, op.getLoc()) {}
+  AttentionLowering(AttentionOp op, const IsaTraits &isa, OpBuilder &b) : op(op), isa(isa), k(b, op.getLoc()) {}
 
   LogicalResult lower() {
     if (!op.getKv())
@@ -160,13 +154,11 @@ private:
     if (!op.getOperandType())
       return success();
     if (!op.getOperandType()->isBF16() || !isa.hasTiles)
-      return op.emitOpError("operand_type ")
-             << *op.getOperandType() << " needs a unit that " << isa.name << " lacks";
+      return op.emitOpError("operand_type ") << *op.getOperandType() << " needs a unit that " << isa.name << " lacks";
     int64_t needed = matrixAttentionScratch(op), available = scratchBytesOf(op);
     if (needed > available)
-      return op.emitOpError("tile of ")
-             << queryTile << " tokens needs " << needed << " bytes of scratch, the module has "
-             << "girih.scratch_bytes = " << available << "; reduce query_tile";
+      return op.emitOpError("tile of ") << queryTile << " tokens needs " << needed << " bytes of scratch, the module has "
+                                        << "girih.scratch_bytes = " << available << "; reduce query_tile";
     matrixScratch = k.at(threadScratch(k, op), available - needed);
     return success();
   }
@@ -200,19 +192,15 @@ private:
       return k.loop(k.index(0), numTokens, 1, [&](Value token) { attend(single, one, token); });
     if (matrixScratch) {
       MatrixAttentionGenerator many(k, shape, operands, queryTile, matrixScratch);
-      return forTogether(
-          operands, numTokens,
-          [&](Value count, Value token) {
-            many.configure();
-            attend(many, count, token);
-            many.release();
-          },
-          [&](Value token) { attend(single, one, token); });
+      return forTogether(operands, numTokens, [&](Value count, Value token) {
+        many.configure();
+        attend(many, count, token);
+        many.release();
+      }, [&](Value token) { attend(single, one, token); });
     }
     AttentionGenerator many(k, isa, shape, operands, queryTile);
-    forTogether(
-        operands, numTokens, [&](Value count, Value token) { attend(many, count, token); },
-        [&](Value token) { attend(single, one, token); });
+    forTogether(operands, numTokens, [&](Value count, Value token) { attend(many, count, token); },
+                [&](Value token) { attend(single, one, token); });
   }
 
   void attend(AttentionRows &generator, Value count, Value token) {
@@ -223,8 +211,8 @@ private:
   }
 
   // As many tokens of one sequence as a tile takes go together; a single one has code of its own.
-  void forTogether(const AttentionOperands &operands, Value numTokens,
-                   llvm::function_ref<void(Value, Value)> many, llvm::function_ref<void(Value)> single) {
+  void forTogether(const AttentionOperands &operands, Value numTokens, llvm::function_ref<void(Value, Value)> many,
+                   llvm::function_ref<void(Value)> single) {
     auto loop = scf::WhileOp::create(k.b, k.loc, TypeRange(k.b.getIndexType()), ValueRange(k.index(0)));
     OpBuilder::InsertionGuard guard(k.b);
     Block *before = k.b.createBlock(&loop.getBefore(), {}, {k.b.getIndexType()}, {k.loc});
@@ -253,7 +241,7 @@ private:
   KernelBuilder k;
   AttentionShape shape;
   int64_t queryTile = 1;
-  Value matrixScratch; // null: no matrix unit
+  Value matrixScratch;  // null: no matrix unit
 };
 
 // ---- Attention in parts ----
@@ -268,12 +256,8 @@ LogicalResult lowerParts(AttentionPartsOp op, const IsaTraits &isa) {
     return failure();
   OpBuilder b(op);
   KernelBuilder k(b, op.getLoc());
-  AttentionShape shape = {op.getKv().getType(),
-                          cast<ShapedType>(op.getQ().getType()).getDimSize(1),
-                          *blockBytes,
-                          static_cast<int64_t>(op.getChunk()),
-                          op.getScale().convertToDouble(),
-                          std::nullopt,
+  AttentionShape shape = {op.getKv().getType(), cast<ShapedType>(op.getQ().getType()).getDimSize(1), *blockBytes,
+                          static_cast<int64_t>(op.getChunk()), op.getScale().convertToDouble(), std::nullopt,
                           std::nullopt};
   if (op.getWindow())
     shape.window = static_cast<int64_t>(*op.getWindow());
@@ -290,8 +274,8 @@ LogicalResult lowerParts(AttentionPartsOp op, const IsaTraits &isa) {
   auto dispatch = op->getParentOfType<scf::ForallOp>();
   auto distribution = dispatch ? dispatch->getAttrOfType<StringAttr>("girih.distribution") : StringAttr();
   bool readsAhead = dispatch && (!distribution || distribution.getValue() != "cyclic");
-  generator.emitPart(k.index(0), k.index(0), op.getOffsets()[1], op.getOffsets()[2],
-                     k.addressOf(op.getInit()), k.mul(k.strideOf(op.getInit(), 1), 4), readsAhead);
+  generator.emitPart(k.index(0), k.index(0), op.getOffsets()[1], op.getOffsets()[2], k.addressOf(op.getInit()),
+                     k.mul(k.strideOf(op.getInit(), 1), 4), readsAhead);
   op.erase();
   return success();
 }
@@ -311,8 +295,7 @@ LogicalResult lowerJoin(JoinPartsOp op) {
   Value parts = k.addressOf(op.getParts()), out = k.addressOf(op.getInit());
   Value positions = k.stepPointer(offsetof(girih_step_args, positions));
   auto rowOf = [&](Value base, Value memref, Value token, Value head) {
-    return k.at(base,
-                k.mul(k.add(k.mul(token, k.strideOf(memref, 0)), k.mul(head, k.strideOf(memref, 1))), 4));
+    return k.at(base, k.mul(k.add(k.mul(token, k.strideOf(memref, 0)), k.mul(head, k.strideOf(memref, 1))), 4));
   };
   k.loop(k.index(0), k.extentOf(op.getInit(), 0), 1, [&](Value token) {
     Value number = op.getTokenOffset() ? k.add(op.getTokenOffset(), token) : token;
@@ -320,8 +303,7 @@ LogicalResult lowerJoin(JoinPartsOp op) {
     k.loop(k.index(0), k.extentOf(op.getInit(), 1), 1, [&](Value head) {
       emitJoinedParts(k, rowOf(parts, op.getParts(), token, head), k.mul(k.strideOf(op.getParts(), 2), 4),
                       k.div(firstSeen(k, position, window), chunk), k.add(k.div(position, chunk), 1),
-                      rowOf(out, op.getInit(), token, head),
-                      cast<ShapedType>(op.getInit().getType()).getDimSize(2));
+                      rowOf(out, op.getInit(), token, head), cast<ShapedType>(op.getInit().getType()).getDimSize(2));
     });
   });
   op.erase();
@@ -377,8 +359,7 @@ void storeRow(KernelBuilder &k, Value source, Value target, int64_t extent, int6
     Value values = inverse ? codesOf(k, loaded, inverse) : narrow(k, loaded, element);
     // The codes at a row's end go one by one: with AVX-512 the masked store of truncated lanes damages what follows.
     if (stride == bytes && !(mask && inverse)) {
-      mask ? k.storeMasked(values, k.at(target, first * bytes), mask)
-           : k.store(values, k.at(target, first * bytes));
+      mask ? k.storeMasked(values, k.at(target, first * bytes), mask) : k.store(values, k.at(target, first * bytes));
       continue;
     }
     for (int64_t lane = 0; lane < count; ++lane)
@@ -410,8 +391,7 @@ LogicalResult lowerAppend(KvAppendOp op) {
     Value block = k.at(pointerOf(k, op.getKv()), k.mul(k.div(slot, kPositions), *blockBytes));
     Value position = k.rem(slot, k.index(kPositions));
     Value keys = k.at(block, k.mul(position, bytes));
-    int64_t keyBytes = kv.getKeyDim() * kPositions * bytes,
-            valueBytes = kv.getValueDim() * kPositions * bytes;
+    int64_t keyBytes = kv.getKeyDim() * kPositions * bytes, valueBytes = kv.getValueDim() * kPositions * bytes;
     Value values = k.at(k.at(block, kv.getHeads() * keyBytes), k.mul(position, kv.getValueDim() * bytes));
     // Scales of a kind and kv head lie side by side, one for each position.
     auto scaleAt = [&](Value group, bool ofValues) -> Value {
@@ -423,8 +403,8 @@ LogicalResult lowerAppend(KvAppendOp op) {
     k.loop(k.index(0), k.index(kv.getHeads()), 1, [&](Value group) {
       storeRow(k, rowOf(op.getKey(), token, group), k.at(keys, k.mul(group, keyBytes)), kv.getKeyDim(),
                kPositions * bytes, kv.getElement(), scaleAt(group, false));
-      storeRow(k, rowOf(op.getValue(), token, group), k.at(values, k.mul(group, valueBytes)),
-               kv.getValueDim(), bytes, kv.getElement(), scaleAt(group, true));
+      storeRow(k, rowOf(op.getValue(), token, group), k.at(values, k.mul(group, valueBytes)), kv.getValueDim(), bytes,
+               kv.getElement(), scaleAt(group, true));
     });
   });
   op.replaceAllUsesWith(op.getKv());
@@ -466,13 +446,12 @@ struct LowerAttention : impl::LowerAttentionBase<LowerAttention> {
   }
 };
 
-} // namespace
+}  // namespace
 
 int64_t matrixAttentionScratch(AttentionOp op) {
   if (!op.getKv() || !op.getOperandType())
     return 0;
-  return MatrixAttentionGenerator::scratchBytes(attentionShapeOf(op),
-                                                static_cast<int64_t>(op.getQueryTile().value_or(1)));
+  return MatrixAttentionGenerator::scratchBytes(attentionShapeOf(op), static_cast<int64_t>(op.getQueryTile().value_or(1)));
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -66,10 +66,10 @@ private:
   linalg::GenericOp op;
   OpBuilder &b;
   KernelBuilder k;
-  SmallVector<Value> extents, positions; // per loop
-  DenseMap<OpOperand *, Value> still;    // operands loaded before the innermost loop, splat
-  Value tail;                            // elements that are left for the masked chunk
-  bool sumsInside = false;               // the innermost loop is a reduction
+  SmallVector<Value> extents, positions;  // per loop
+  DenseMap<OpOperand *, Value> still;     // operands loaded before the innermost loop, splat
+  Value tail;                             // elements that are left for the masked chunk
+  bool sumsInside = false;                // the innermost loop is a reduction
 };
 
 // ---- What can be done ----
@@ -80,8 +80,8 @@ Operation *GenericLowering::combinerOf(int64_t number) {
   if (!carried.hasOneUse() || !combiner || *carried.user_begin() != combiner || !combiner->hasOneUse())
     return nullptr;
   bool isKnown = isa<arith::AddFOp, arith::MulFOp, arith::MaximumFOp, arith::MaxNumFOp, arith::MinimumFOp,
-                     arith::MinNumFOp, arith::AddIOp, arith::MulIOp, arith::MaxSIOp, arith::MinSIOp,
-                     arith::MaxUIOp, arith::MinUIOp, arith::AndIOp, arith::OrIOp, arith::XOrIOp>(combiner);
+                     arith::MinNumFOp, arith::AddIOp, arith::MulIOp, arith::MaxSIOp, arith::MinSIOp, arith::MaxUIOp,
+                     arith::MinUIOp, arith::AndIOp, arith::OrIOp, arith::XOrIOp>(combiner);
   return isKnown ? combiner : nullptr;
 }
 
@@ -89,8 +89,7 @@ bool GenericLowering::bodyIsVectorizable() {
   return llvm::all_of(op.getBody()->without_terminator(), [](Operation &inner) {
     if (isa<linalg::IndexOp>(inner))
       return true;
-    bool isScalar =
-        llvm::all_of(inner.getResultTypes(), [](Type type) { return type.isIntOrIndexOrFloat(); });
+    bool isScalar = llvm::all_of(inner.getResultTypes(), [](Type type) { return type.isIntOrIndexOrFloat(); });
     return isScalar && inner.getNumRegions() == 0 &&
            (isa<arith::ConstantOp>(inner) || OpTrait::hasElementwiseMappableTraits(&inner));
   });
@@ -183,8 +182,7 @@ Value GenericLowering::pointerTo(OpOperand &operand, Value offset) {
   if (!isa<VectorType>(offset.getType()))
     return k.at(base, k.mul(offset, stored.getIntOrFloatBitWidth() / 8));
   Value wide = arith::IndexCastOp::create(b, k.loc, k.lanes(b.getI64Type()), offset);
-  return LLVM::GEPOp::create(b, k.loc, VectorType::get(kLanes, k.pointerType()), stored, base,
-                             ValueRange(wide));
+  return LLVM::GEPOp::create(b, k.loc, VectorType::get(kLanes, k.pointerType()), stored, base, ValueRange(wide));
 }
 
 Value GenericLowering::fromStorage(Value stored, Type element) {
@@ -239,8 +237,7 @@ void GenericLowering::storeEvery2nd(Value value, Value pointer, Value mask) {
   SmallVector<bool> isWanted;
   for (int64_t lane = 0; lane < kLanes; ++lane)
     isWanted.push_back(lane % 2 == 0);
-  Value wanted =
-      arith::ConstantOp::create(b, k.loc, DenseElementsAttr::get(k.lanes(b.getI1Type()), isWanted));
+  Value wanted = arith::ConstantOp::create(b, k.loc, DenseElementsAttr::get(k.lanes(b.getI1Type()), isWanted));
   for (int64_t half : {0, 1}) {
     SmallVector<int64_t> lanes;
     for (int64_t lane = 0; lane < kLanes; ++lane)
@@ -263,16 +260,14 @@ Value GenericLowering::vectorOperand(OpOperand &operand, Value position, Value m
     return fromStorage(mask ? k.loadMasked(stored, pointer, mask) : k.load(stored, pointer), element);
   }
   if (motionOf(operand) == Motion::Every2nd)
-    return fromStorage(loadEvery2nd(stored, pointerTo(operand, elementOffset(operand, dimensions)), mask),
-                       element);
-  dimensions.back() = k.add(k.splat(position),
-                            arith::IndexCastOp::create(b, k.loc, k.lanes(b.getIndexType()), k.laneNumbers()));
+    return fromStorage(loadEvery2nd(stored, pointerTo(operand, elementOffset(operand, dimensions)), mask), element);
+  dimensions.back() = k.add(k.splat(position), arith::IndexCastOp::create(b, k.loc, k.lanes(b.getIndexType()),
+                                                                          k.laneNumbers()));
   Value pointers = pointerTo(operand, elementOffset(operand, dimensions));
   Value lanes = mask ? mask : k.integer(k.lanes(b.getI1Type()), 1);
   Value nothing = isa<FloatType>(stored.getElementType()) ? k.constant(stored, 0) : k.integer(stored, 0);
   unsigned bytes = stored.getElementTypeBitWidth() / 8;
-  Value loaded =
-      LLVM::masked_gather::create(b, k.loc, Type(stored), pointers, lanes, ValueRange(nothing), bytes);
+  Value loaded = LLVM::masked_gather::create(b, k.loc, Type(stored), pointers, lanes, ValueRange(nothing), bytes);
   return fromStorage(loaded, element);
 }
 
@@ -287,12 +282,11 @@ void GenericLowering::storeVector(OpOperand &operand, Value position, Value valu
   }
   if (motionOf(operand) == Motion::Every2nd)
     return storeEvery2nd(value, pointerTo(operand, elementOffset(operand, dimensions)), mask);
-  dimensions.back() = k.add(k.splat(position),
-                            arith::IndexCastOp::create(b, k.loc, k.lanes(b.getIndexType()), k.laneNumbers()));
+  dimensions.back() = k.add(k.splat(position), arith::IndexCastOp::create(b, k.loc, k.lanes(b.getIndexType()),
+                                                                          k.laneNumbers()));
   Value lanes = mask ? mask : k.integer(k.lanes(b.getI1Type()), 1);
   unsigned bytes = cast<VectorType>(value.getType()).getElementTypeBitWidth() / 8;
-  LLVM::masked_scatter::create(b, k.loc, value, pointerTo(operand, elementOffset(operand, dimensions)), lanes,
-                               bytes);
+  LLVM::masked_scatter::create(b, k.loc, value, pointerTo(operand, elementOffset(operand, dimensions)), lanes, bytes);
 }
 
 // ---- Bodies ----
@@ -473,6 +467,6 @@ struct LowerElementwise : impl::LowerElementwiseBase<LowerElementwise> {
   }
 };
 
-} // namespace
+}  // namespace
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -51,7 +51,7 @@ bool isForTiles(QMatmulOp op) { return getElementTypeOrSelf(op.getX().getType())
 
 int64_t lanesOf(QMatmulOp op, const TileShape &shape) {
   if (isForTiles(op))
-    return 0; // tile registers, the same eight for any shape
+    return 0;  // tile registers, the same eight for any shape
   if (!isQuantized(op))
     return lanesNeeded(shape);
   return op.getStrategy() == StringRef("panel") ? dotLanesPanel(shape) : dotLanesDirect(shape);
@@ -63,15 +63,13 @@ FailureOr<TileShape> shapeOf(QMatmulOp op, const IsaTraits &isa) {
   int64_t columns = op.getColumnTile().value_or(shape.panels * kPanelColumns);
   shape.panels = columns / kPanelColumns;
   shape.depth = op.getKTile().value_or(shape.depth);
-  if (shape.rows < 1 || columns < 1 || columns % kPanelColumns != 0 || shape.depth < 1 ||
-      shape.depth % kBlockDepth != 0)
-    return op.emitOpError("has row_tile ")
-           << shape.rows << ", column_tile " << columns << ", k_tile " << shape.depth
-           << "; columns come in panels of 16, k in blocks of 32";
+  if (shape.rows < 1 || columns < 1 || columns % kPanelColumns != 0 || shape.depth < 1 || shape.depth % kBlockDepth != 0)
+    return op.emitOpError("has row_tile ") << shape.rows << ", column_tile " << columns << ", k_tile " << shape.depth
+                                           << "; columns come in panels of 16, k in blocks of 32";
   if (lanesOf(op, shape) > isa.laneVectors())
     return op.emitOpError("tile of ") << shape.rows << " rows x " << shape.panels << " panels needs "
-                                      << lanesOf(op, shape) << " vectors of 16 lanes, " << isa.name
-                                      << " holds " << isa.laneVectors() << "; reduce row_tile or column_tile";
+                                      << lanesOf(op, shape) << " vectors of 16 lanes, " << isa.name << " holds "
+                                      << isa.laneVectors() << "; reduce row_tile or column_tile";
   return shape;
 }
 
@@ -95,8 +93,7 @@ Value scratchFor(KernelBuilder &k, QMatmulOp op, const TileShape &shape, int64_t
   int64_t available = scratchBytesOf(op);
   if (needed <= available)
     return k.at(threadScratch(k, op), available - needed);
-  op.emitOpError("panel of ") << shape.depth << " k x " << shape.panels * kPanelColumns << " columns needs "
-                              << needed
+  op.emitOpError("panel of ") << shape.depth << " k x " << shape.panels * kPanelColumns << " columns needs " << needed
                               << " bytes of scratch, the module has girih.scratch_bytes = " << available
                               << "; reduce k_tile or column_tile";
   return {};
@@ -145,15 +142,13 @@ LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa, SharedKernels &ker
     if (!isQuantized(op))
       return emitWith(TileGenerator(k, *layout, isa, *shape), k, op, tile, *shape, panelScratchBytes(*shape));
     if (layout->hasFloatCodes())
-      return op.emitOpError("x is quantised, codes of \"")
-             << layout->print() << "\" are floats; multiply them in f32";
-    return emitWith(DotGenerator(k, *layout, isa, *shape), k, op, tile, *shape,
-                    dotScratchBytes(*layout, *shape));
+      return op.emitOpError("x is quantised, codes of \"") << layout->print() << "\" are floats; multiply them in f32";
+    return emitWith(DotGenerator(k, *layout, isa, *shape), k, op, tile, *shape, dotScratchBytes(*layout, *shape));
   };
   std::string kind;
   llvm::raw_string_ostream(kind) << op.getW().getType() << getElementTypeOrSelf(op.getX().getType())
-                                 << op->getDiscardableAttrDictionary() << op.getStrategyAttr() << shape->rows
-                                 << "x" << shape->panels << "x" << shape->depth;
+                                 << op->getDiscardableAttrDictionary() << op.getStrategyAttr() << shape->rows << "x"
+                                 << shape->panels << "x" << shape->depth;
   return kernels.call(outer, kind, operandsOf(outer, op, layout->panelBytes(depth)), emit);
 }
 
@@ -200,8 +195,7 @@ void gatherPlain(KernelBuilder &k, GatherRowsOp op, Value row, Value index) {
 
 void gatherPacked(KernelBuilder &k, GatherRowsOp op, const PackedLayout &layout, Value row, Value index) {
   int64_t depth = cast<PackedType>(op.getSource().getType()).getDepth();
-  Value panel =
-      k.at(pointerOf(k, op.getSource()), k.mul(k.div(index, kPanelColumns), layout.panelBytes(depth)));
+  Value panel = k.at(pointerOf(k, op.getSource()), k.mul(k.div(index, kPanelColumns), layout.panelBytes(depth)));
   Value column = k.rem(index, k.index(kPanelColumns));
   Value out = k.at(k.addressOf(op.getInit()), k.mul(k.mul(row, k.strideOf(op.getInit(), 0)), 4));
   auto block = [&](Value number, int64_t count) {
@@ -231,8 +225,7 @@ LogicalResult lowerGather(GatherRowsOp op) {
   }
   Value numRows = packed ? k.index(packed.getColumns()) : k.extentOf(op.getSource(), 0);
   k.loop(k.index(0), k.extentOf(op.getInit(), 0), 1, [&](Value row) {
-    Value index = k.within(
-        k.toIndex(memref::LoadOp::create(b, op.getLoc(), op.getIndices(), ValueRange{row})), numRows);
+    Value index = k.within(k.toIndex(memref::LoadOp::create(b, op.getLoc(), op.getIndices(), ValueRange{row})), numRows);
     if (packed)
       gatherPacked(k, op, layout, row, index);
     else
@@ -265,6 +258,6 @@ struct LowerQMatmul : impl::LowerQMatmulBase<LowerQMatmul> {
   }
 };
 
-} // namespace
+}  // namespace
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -44,8 +44,7 @@ private:
   Value loadHalf(Value source, int64_t count) {
     if (count <= 0)
       return k.lanesOf(0);
-    return count >= kLanes ? k.load(k.lanesF32(), source)
-                           : k.loadMasked(k.lanesF32(), source, k.maskOf(k.index(count)));
+    return count >= kLanes ? k.load(k.lanesF32(), source) : k.loadMasked(k.lanesF32(), source, k.maskOf(k.index(count)));
   }
 
   Value divide(Value x, Value y) { return arith::DivFOp::create(k.b, k.loc, x, y); }
@@ -112,8 +111,8 @@ LogicalResult lower(QuantizeRowsOp op) {
   k.loop(k.index(0), k.extentOf(op.getX(), 0), 1, [&](Value row) {
     Value source = k.at(x, k.mul(row, xStride)), target = k.at(out, k.mul(row, outStride));
     auto block = [&](Value number, int64_t count) {
-      quantizer.emit(k.at(source, k.mul(number, kActivationDepth * 4)),
-                     k.at(target, k.mul(number, kActivationBytes)), count);
+      quantizer.emit(k.at(source, k.mul(number, kActivationDepth * 4)), k.at(target, k.mul(number, kActivationBytes)),
+                     count);
     };
     if (full > 0)
       k.loop(k.index(0), k.index(full), 1, [&](Value number) { block(number, kActivationDepth); });
@@ -134,6 +133,6 @@ struct LowerQuantizeRows : impl::LowerQuantizeRowsBase<LowerQuantizeRows> {
   }
 };
 
-} // namespace
+}  // namespace
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

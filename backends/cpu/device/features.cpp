@@ -32,8 +32,8 @@ struct Feature {
 };
 
 constexpr uint64_t kNoState = 0;
-constexpr uint64_t kVectorState = 0x6;   // SSE and the upper halves of ymm
-constexpr uint64_t kMaskState = 0xe6;    // and k0-7, the upper halves of zmm0-15, zmm16-31
+constexpr uint64_t kVectorState = 0x6; // SSE and the upper halves of ymm
+constexpr uint64_t kMaskState = 0xe6;  // and k0-7, the upper halves of zmm0-15, zmm16-31
 constexpr uint64_t kTileState = 0x60000; // the tiles' configuration (bit 17) and the tiles (bit 18)
 
 constexpr Feature kFeatures[] = {
@@ -81,8 +81,7 @@ uint64_t savedState() {
 // Said because the difference in speed is large, and once because every part of a process may ask.
 void sayOnce(int refusal) {
   static const bool isSaid = [&] {
-    std::fprintf(stderr,
-                 "girih: the kernel refuses AMX tiles to this process (%s); variants without them are used\n",
+    std::fprintf(stderr, "girih: the kernel refuses AMX tiles to this process (%s); variants without them are used\n",
                  std::strerror(refusal));
     return true;
   }();
@@ -151,8 +150,9 @@ struct Feature {
 };
 
 constexpr Feature kFeatures[] = {
-    {"neon", AT_HWCAP, 1}, {"lse", AT_HWCAP, 8},   {"fullfp16", AT_HWCAP, 10}, {"dotprod", AT_HWCAP, 20},
-    {"sve", AT_HWCAP, 22}, {"sve2", AT_HWCAP2, 1}, {"i8mm", AT_HWCAP2, 13},    {"bf16", AT_HWCAP2, 14},
+    {"neon", AT_HWCAP, 1},     {"lse", AT_HWCAP, 8},   {"fullfp16", AT_HWCAP, 10},
+    {"dotprod", AT_HWCAP, 20}, {"sve", AT_HWCAP, 22},  {"sve2", AT_HWCAP2, 1},
+    {"i8mm", AT_HWCAP2, 13},   {"bf16", AT_HWCAP2, 14},
 };
 
 } // namespace

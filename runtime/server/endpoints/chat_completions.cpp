@@ -23,11 +23,9 @@ public:
         wantLogprobs(parameters.wantLogprobs) {}
 
   std::string openingChunk(uint32_t choice) override {
-    return chunk(choice, [](JsonWriter &writer) { writer.member("role", "assistant").member("content", ""); },
-                 {}, {});
+    return chunk(choice, [](JsonWriter &writer) { writer.member("role", "assistant").member("content", ""); }, {}, {});
   }
-  std::string deltaChunk(uint32_t choice, std::string_view text,
-                         std::span<const SpokenToken> tokens) override {
+  std::string deltaChunk(uint32_t choice, std::string_view text, std::span<const SpokenToken> tokens) override {
     return chunk(choice, [&](JsonWriter &writer) { writer.member("content", text); }, tokens, {});
   }
   std::string closingChunk(uint32_t choice, std::string_view finishReason) override {
@@ -56,18 +54,13 @@ public:
 private:
   JsonWriter beginAnswer(std::string_view object) const {
     JsonWriter writer;
-    writer.beginObject()
-        .member("id", id)
-        .member("object", object)
-        .member("created", created)
-        .member("model", model);
+    writer.beginObject().member("id", id).member("object", object).member("created", created).member("model", model);
     return writer;
   }
 
   // Clients read `usage` as null in every chunk but the last when they asked for it.
   template <typename WriteDelta>
-  std::string chunk(uint32_t choice, WriteDelta writeDelta, std::span<const SpokenToken> tokens,
-                    std::string_view finishReason) const {
+  std::string chunk(uint32_t choice, WriteDelta writeDelta, std::span<const SpokenToken> tokens, std::string_view finishReason) const {
     JsonWriter writer = beginAnswer("chat.completion.chunk");
     writer.key("choices").beginArray().beginObject().member("index", choice).key("delta").beginObject();
     writeDelta(writer);
@@ -121,11 +114,7 @@ void startChat(Service &service, const std::shared_ptr<Exchange> &exchange) {
   if (auto error = service.checkModelName(request.generation.model))
     return service.answerError(*exchange, *error);
   if (!service.model().tokenizer || !service.model().chatTemplate)
-    return service.answerError(*exchange,
-                               invalidField("messages",
-                                            "this model's file has no chat template; use /v1/completions, or "
-                                            "compile from a checkpoint that has one",
-                                            "unsupported"));
+    return service.answerError(*exchange, invalidField("messages", "this model's file has no chat template; use /v1/completions, or compile from a checkpoint that has one", "unsupported"));
 
   ChatRequest chat;
   chat.messagesJson = request.messagesJson;
@@ -152,10 +141,10 @@ void startChat(Service &service, const std::shared_ptr<Exchange> &exchange) {
   Generation::start(service, exchange, std::move(generation));
 }
 
-} // namespace
+}  // namespace
 
 void answerChatCompletions(Service &service, std::shared_ptr<Exchange> exchange) {
   prepare(service, exchange, [&service, exchange] { startChat(service, exchange); });
 }
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -33,8 +33,7 @@ public:
         text << "+Inf";
       text << "\"} " << numUpTo << '\n';
     }
-    text << name << "_sum " << histogram.sumSeconds << '\n'
-         << name << "_count " << histogram.numObserved << '\n';
+    text << name << "_sum " << histogram.sumSeconds << '\n' << name << "_count " << histogram.numObserved << '\n';
   }
   std::string take() { return text.str(); }
 
@@ -46,24 +45,19 @@ void writeSteps(MetricsText &metrics, const engine::EngineStats &stats) {
   metrics.single("girih_steps_total", "counter", "Steps of the program.", stats.numSteps);
   metrics.single("girih_shared_steps_total", "counter", "Steps with more than one sequence in them.",
                  stats.numSharedSteps);
-  metrics.single("girih_step_sequences_max", "gauge", "Most sequences that shared one step.",
-                 stats.maxSequencesInStep);
+  metrics.single("girih_step_sequences_max", "gauge", "Most sequences that shared one step.", stats.maxSequencesInStep);
   metrics.single("girih_step_seconds_total", "counter", "Time in the program.", stats.stepSeconds);
-  metrics.single("girih_busy_seconds_total", "counter", "Time in which there was something to do.",
-                 stats.busySeconds);
-  metrics.single("girih_evaluated_tokens_total", "counter", "Tokens fed to the program.",
-                 stats.numTokensEvaluated);
-  metrics.single("girih_preemptions_total", "counter",
-                 "Sequences that gave their blocks back and were recomputed.", stats.numPreemptions);
+  metrics.single("girih_busy_seconds_total", "counter", "Time in which there was something to do.", stats.busySeconds);
+  metrics.single("girih_evaluated_tokens_total", "counter", "Tokens fed to the program.", stats.numTokensEvaluated);
+  metrics.single("girih_preemptions_total", "counter", "Sequences that gave their blocks back and were recomputed.",
+                 stats.numPreemptions);
 }
 
 void writeRequests(MetricsText &metrics, const engine::EngineStats &stats) {
-  metrics.single("girih_prompt_tokens_total", "counter", "Prompt tokens of accepted requests.",
-                 stats.numPromptTokens);
+  metrics.single("girih_prompt_tokens_total", "counter", "Prompt tokens of accepted requests.", stats.numPromptTokens);
   metrics.single("girih_output_tokens_total", "counter", "Tokens generated.", stats.numOutputTokens);
   metrics.family("girih_generations_total", "counter", "Generations that ended, by reason.");
-  constexpr const char *kReasons[engine::kNumFinishReasons] = {"stop", "length", "cancelled", "failed",
-                                                               "expired"};
+  constexpr const char *kReasons[engine::kNumFinishReasons] = {"stop", "length", "cancelled", "failed", "expired"};
   for (size_t reason = 0; reason < engine::kNumFinishReasons; ++reason)
     metrics.row("girih_generations_total", std::string("{reason=\"") + kReasons[reason] + "\"}",
                 stats.numRequestsFinished[reason]);
@@ -82,11 +76,9 @@ void writeCache(MetricsText &metrics, const engine::EngineStats &stats) {
   metrics.single("girih_kv_blocks_used", "gauge", "Blocks that sequences hold.", stats.numKvBlocksUsed);
   metrics.single("girih_kv_blocks_cached", "gauge", "Blocks that no sequence holds and requests may find.",
                  stats.numKvBlocksCached);
-  metrics.family("girih_cached_prompt_tokens_total", "counter",
-                 "Prompt tokens whose KV came from a cache, by tier.");
+  metrics.family("girih_cached_prompt_tokens_total", "counter", "Prompt tokens whose KV came from a cache, by tier.");
   metrics.row("girih_cached_prompt_tokens_total", "{tier=\"memory\"}", stats.numCachedTokens);
-  metrics.single("girih_evictions_total", "counter", "Cached blocks given up for others.",
-                 stats.numEvictions);
+  metrics.single("girih_evictions_total", "counter", "Cached blocks given up for others.", stats.numEvictions);
 }
 
 // A label's text: models are named by their users.
@@ -134,8 +126,7 @@ void answerMetrics(Service &service, std::shared_ptr<Exchange> exchange) {
   metrics.single("girih_clients_gone_total", "counter", "Generations that their client left.",
                  service.numClientsGone.load());
   engine::EngineStats stats = service.engine().stats();
-  metrics.family("girih_rejections_total", "counter",
-                 "Requests turned away, before they were read or by the engine.");
+  metrics.family("girih_rejections_total", "counter", "Requests turned away, before they were read or by the engine.");
   metrics.row("girih_rejections_total", "{by=\"estimate\"}", service.numRejected.load());
   metrics.row("girih_rejections_total", "{by=\"queue\"}", stats.numRefused);
   writeSteps(metrics, stats);

@@ -7,15 +7,12 @@ namespace girih::server {
 namespace {
 
 void writeModel(JsonWriter &writer, Service &service, const std::string &name) {
-  writer.beginObject()
-      .member("id", name)
-      .member("object", "model")
-      .member("created", service.model().createdSeconds);
+  writer.beginObject().member("id", name).member("object", "model").member("created", service.model().createdSeconds);
   // Not OpenAI's, but what clients of local servers look for.
   writer.member("owned_by", "girih").member("max_model_len", service.engine().contextTokens()).endObject();
 }
 
-} // namespace
+}  // namespace
 
 void answerModels(Service &service, std::shared_ptr<Exchange> exchange) {
   constexpr std::string_view kOneModel = "/v1/models/";
@@ -36,4 +33,4 @@ void answerModels(Service &service, std::shared_ptr<Exchange> exchange) {
   service.answer(*exchange, std::move(response));
 }
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -27,12 +27,10 @@ const program::Program &FakeEngine::noProgram() {
   std::abort();
 }
 
-Expected<engine::RequestId> FakeEngine::submit(engine::Request request,
-                                               std::shared_ptr<engine::Listener> listener) {
+Expected<engine::RequestId> FakeEngine::submit(engine::Request request, std::shared_ptr<engine::Listener> listener) {
   for (int32_t token : request.promptTokens)
     if (token < 0 || token >= static_cast<int32_t>(kVocabSize))
-      return invalidArgument("token " + std::to_string(token) + " is beyond the vocabulary of " +
-                             std::to_string(kVocabSize));
+      return invalidArgument("token " + std::to_string(token) + " is beyond the vocabulary of " + std::to_string(kVocabSize));
   std::lock_guard lock(mutex);
   counters.numPromptTokens += request.promptTokens.size();
   sequences[nextId] = {std::move(request), std::move(listener)};
@@ -65,8 +63,7 @@ engine::EngineLoad FakeEngine::load() const {
   return load;
 }
 
-std::optional<engine::FinishReason> FakeEngine::step(engine::RequestId id, Sequence &sequence,
-                                                     bool isCancelled) {
+std::optional<engine::FinishReason> FakeEngine::step(engine::RequestId id, Sequence &sequence, bool isCancelled) {
   const engine::Request &request = sequence.request;
   auto end = [&](engine::FinishReason reason, Status status) {
     engine::Usage usage;
@@ -123,8 +120,7 @@ void FakeEngine::run() {
         running.push_back({id, &sequence, sequence.isCancelled || isStopping});
     ++counters.numSteps;
     counters.numSharedSteps += running.size() > 1;
-    counters.maxSequencesInStep =
-        std::max(counters.maxSequencesInStep, static_cast<uint32_t>(running.size()));
+    counters.maxSequencesInStep = std::max(counters.maxSequencesInStep, static_cast<uint32_t>(running.size()));
     // As the real one: listeners are called without the lock, and may submit and cancel.
     lock.unlock();
     std::vector<std::pair<engine::RequestId, engine::FinishReason>> ended;
@@ -144,9 +140,7 @@ namespace {
 
 // The character that byte-level vocabularies write for a byte (OpenAI's GPT-2 table), as UTF-8.
 std::string visibleByte(int byte) {
-  auto isVisible = [](int b) {
-    return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
-  };
+  auto isVisible = [](int b) { return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255); };
   int codePoint = byte;
   if (!isVisible(byte)) {
     codePoint = 256;
@@ -158,7 +152,7 @@ std::string visibleByte(int byte) {
   return {static_cast<char>(0xC0 | codePoint >> 6), static_cast<char>(0x80 | (codePoint & 63))};
 }
 
-} // namespace
+}  // namespace
 
 ServedModel fakeModel(FakeEngineOptions options) {
   GgufVocabulary vocabulary;
@@ -176,9 +170,7 @@ ServedModel fakeModel(FakeEngineOptions options) {
   ServedModel model;
   model.names = {"fake", "also-fake"};
   model.tokenizer = std::move(tokenizer).value();
-  auto chatTemplate =
-      ChatTemplate::parse("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "", "<|end|>",
-                          model.tokenizer->specialTexts());
+  auto chatTemplate = ChatTemplate::parse("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "", "<|end|>", model.tokenizer->specialTexts());
   if (!chatTemplate.isOk())
     std::fprintf(stderr, "%s\n", std::string(chatTemplate.status().message()).c_str());
   model.chatTemplate = std::move(chatTemplate).value();
@@ -187,4 +179,4 @@ ServedModel fakeModel(FakeEngineOptions options) {
   return model;
 }
 
-} // namespace girih::server
+}  // namespace girih::server

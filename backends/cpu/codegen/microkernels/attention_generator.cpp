@@ -14,7 +14,7 @@ constexpr int64_t kPositions = GIRIH_KV_BLOCK_TOKENS;
 constexpr int64_t kLineBytes = 64;
 constexpr int64_t kLargestRowTile = 6;
 
-} // namespace
+}  // namespace
 
 // Whole vectors of rows, and room for a last tile of them.
 static int64_t maxRowsOf(const AttentionShape &shape, int64_t maxTokens) {
@@ -48,23 +48,21 @@ void AttentionGenerator::scores(const Rows &rows, const Blocks &blocks) {
   });
 }
 
-void AttentionGenerator::scoreTile(const Rows &rows, const Blocks &blocks, Value firstBlock,
-                                   ArrayRef<Value> keys, Value firstRow, int64_t numRows) {
+void AttentionGenerator::scoreTile(const Rows &rows, const Blocks &blocks, Value firstBlock, ArrayRef<Value> keys,
+                                   Value firstRow, int64_t numRows) {
   int64_t numBlocks = static_cast<int64_t>(keys.size()), lineDepth = kLineBytes / (kPositions * elementBytes);
-  int64_t unroll = std::max<int64_t>(2, lineDepth); // a whole line of each key
-  bool isOnlyPass = isOneTile(rows, rowTile);       // then K streams from memory, and V will
+  int64_t unroll = std::max<int64_t>(2, lineDepth);  // a whole line of each key
+  bool isOnlyPass = isOneTile(rows, rowTile);  // then K streams from memory, and V will
   int64_t keyBytes = shape.keyDim() * kPositions * elementBytes;
-  Value toValues =
-      k.sub(k.index(shape.kv.getHeads() * keyBytes),
-            k.mul(rows.cacheGroup, k.index((shape.keyDim() - shape.valueDim()) * kPositions * elementBytes)));
+  Value toValues = k.sub(k.index(shape.kv.getHeads() * keyBytes),
+                         k.mul(rows.cacheGroup, k.index((shape.keyDim() - shape.valueDim()) * kPositions * elementBytes)));
   Value queries = slot(queriesAt, firstRow, shape.keyDim() * 4);
   SmallVector<Value> sums(numRows * numBlocks, k.lanesOf(0));
   auto step = [&](Value depth, int64_t count, SmallVector<Value> &sums) {
     for (int64_t inner = 0; inner < count; ++inner) {
       SmallVector<Value> loaded;
       for (Value key : keys) {
-        Value address =
-            k.at(k.at(key, k.mul(depth, kPositions * elementBytes)), inner * kPositions * elementBytes);
+        Value address = k.at(k.at(key, k.mul(depth, kPositions * elementBytes)), inner * kPositions * elementBytes);
         loaded.push_back(loadCache(address));
         if (isOnlyPass && inner % std::max<int64_t>(lineDepth, 1) == 0)
           k.prefetch(k.at(address, toValues));
@@ -105,8 +103,8 @@ void AttentionGenerator::accumulate(const Rows &rows, const Blocks &blocks, cons
   }
 }
 
-void AttentionGenerator::accumulateTile(const Rows &rows, const Blocks &blocks, const PartTarget &target,
-                                        Value firstRow, int64_t numRows, int64_t firstVector, int64_t count) {
+void AttentionGenerator::accumulateTile(const Rows &rows, const Blocks &blocks, const PartTarget &target, Value firstRow,
+                                        int64_t numRows, int64_t firstVector, int64_t count) {
   int64_t keyBytes = shape.keyDim() * kPositions * elementBytes, rowBytes = shape.valueDim() * elementBytes;
   int64_t blocksInChunk = shape.chunk / kPositions;
   bool readsAhead = blocks.readsAhead && isOneTile(rows, rowTile) && firstVector == 0;
@@ -119,22 +117,19 @@ void AttentionGenerator::accumulateTile(const Rows &rows, const Blocks &blocks, 
     Value values = k.at(k.at(blockAddress(rows, block), shape.kv.getHeads() * keyBytes),
                         k.mul(rows.cacheGroup, rowBytes * kPositions));
     Value weights = k.at(scoreSlot(firstRow), k.mul(k.sub(block, blocks.firstOfChunk), kVectorBytes));
-    Value ahead =
-        readsAhead ? k.at(blockAddress(rows, k.add(block, blocksInChunk)), k.mul(rows.cacheGroup, keyBytes))
-                   : Value();
+    Value ahead = readsAhead ? k.at(blockAddress(rows, k.add(block, blocksInChunk)), k.mul(rows.cacheGroup, keyBytes))
+                             : Value();
     // Slots after the last position may hold anything, even NaN: they are not read.
     Value numPositions = k.minOf(k.sub(rows.endPosition, k.mul(block, kPositions)), k.index(kPositions));
     return k.loop(k.index(0), numPositions, 1, outer, [&](Value position, ValueRange carried) {
       SmallVector<Value> inner(carried), loaded;
       Value source = k.at(values, k.mul(position, rowBytes));
       for (int64_t vector = 0; vector < count; ++vector)
-        loaded.push_back(
-            loadCache(k.at(source, (firstVector + vector) * kLanes * elementBytes), masks[vector]));
+        loaded.push_back(loadCache(k.at(source, (firstVector + vector) * kLanes * elementBytes), masks[vector]));
       for (int64_t line = 0; readsAhead && line * kLineBytes < shape.keyDim() * elementBytes; ++line)
         k.prefetch(k.at(k.at(ahead, k.mul(position, shape.keyDim() * elementBytes)), line * kLineBytes));
       for (int64_t row = 0; row < numRows; ++row) {
-        Value weight =
-            k.splat(k.load(k.b.getF32Type(), k.at(k.at(weights, k.mul(position, 4)), row * shape.chunk * 4)));
+        Value weight = k.splat(k.load(k.b.getF32Type(), k.at(k.at(weights, k.mul(position, 4)), row * shape.chunk * 4)));
         for (int64_t vector = 0; vector < count; ++vector)
           inner[row * count + vector] = k.fma(weight, loaded[vector], inner[row * count + vector]);
       }
@@ -146,4 +141,4 @@ void AttentionGenerator::accumulateTile(const Rows &rows, const Blocks &blocks, 
       deliver(sums[row * count + vector], k.add(firstRow, row), firstVector + vector, target);
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

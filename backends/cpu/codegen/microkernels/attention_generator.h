@@ -15,16 +15,16 @@ public:
 private:
   void scores(const Rows &rows, const Blocks &blocks) override;
   void accumulate(const Rows &rows, const Blocks &blocks, const PartTarget &target) override;
-  void scoreTile(const Rows &rows, const Blocks &blocks, mlir::Value firstBlock,
-                 llvm::ArrayRef<mlir::Value> keys, mlir::Value firstRow, int64_t numRows);
+  void scoreTile(const Rows &rows, const Blocks &blocks, mlir::Value firstBlock, llvm::ArrayRef<mlir::Value> keys,
+                 mlir::Value firstRow, int64_t numRows);
   void accumulateTile(const Rows &rows, const Blocks &blocks, const PartTarget &target, mlir::Value firstRow,
                       int64_t numRows, int64_t firstVector, int64_t numVectors);
 
   int64_t elementBytes;
-  int64_t blockTile, rowTile; // scores of rowTile rows x blockTile blocks are in registers at a time
+  int64_t blockTile, rowTile;  // scores of rowTile rows x blockTile blocks are in registers at a time
 };
 
 // Bytes of frame for `numTokens` tokens; the caller keeps it well under a thread's stack.
 int64_t attentionFrameBytes(const AttentionShape &shape, int64_t numTokens);
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

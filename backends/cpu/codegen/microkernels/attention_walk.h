@@ -17,25 +17,25 @@ inline constexpr int64_t kPartSums = 16, kPartValues = 32;
 class AttentionWalk : public AttentionRows {
 public:
   // `maxRows` a multiple of 16; `queryBytes` that one row's query takes in the frame.
-  AttentionWalk(KernelBuilder &k, const AttentionShape &shape, const AttentionOperands &operands,
-                int64_t maxRows, int64_t queryBytes);
+  AttentionWalk(KernelBuilder &k, const AttentionShape &shape, const AttentionOperands &operands, int64_t maxRows,
+                int64_t queryBytes);
   void emit(mlir::Value numTokens, mlir::Value token, mlir::Value group, mlir::Value cacheGroup) override;
 
   // One token's parts of one chunk, at `part` and `partStride` bytes apart for each head; nothing where the token does
   // not see the chunk. Where `readsAhead`, the next chunk of the same head is wanted next by this thread.
-  void emitPart(mlir::Value token, mlir::Value group, mlir::Value cacheGroup, mlir::Value chunk,
-                mlir::Value part, mlir::Value partStride, bool readsAhead);
+  void emitPart(mlir::Value token, mlir::Value group, mlir::Value cacheGroup, mlir::Value chunk, mlir::Value part,
+                mlir::Value partStride, bool readsAhead);
 
 protected:
   // The blocks of one chunk that some row sees: from a multiple of 4 on.
   struct Blocks {
-    mlir::Value chunkStart; // position
+    mlir::Value chunkStart;       // position
     mlir::Value firstOfChunk, first, end;
     bool readsAhead = false;
   };
   // Where a chunk's weighted sums go: joined with the running sums, or stored as parts.
   struct PartTarget {
-    mlir::Value part, stride; // null: joined
+    mlir::Value part, stride;     // null: joined
   };
 
   // The scores of a chunk's blocks, all rows: q * k without scale.
@@ -55,7 +55,7 @@ protected:
 
   void allocateFrame() { frame = k.frameBytes(frameSize); }
 
-  int64_t queriesAt, scoresAt, outAt; // sections of the frame, in bytes
+  int64_t queriesAt, scoresAt, outAt;  // sections of the frame, in bytes
 
 private:
   void clearState(const Rows &rows);
@@ -79,4 +79,4 @@ int64_t walkFrameBytes(const AttentionShape &shape, int64_t maxRows, int64_t que
 void emitJoinedParts(KernelBuilder &k, mlir::Value parts, mlir::Value chunkStride, mlir::Value firstChunk,
                      mlir::Value endChunk, mlir::Value out, int64_t valueDim);
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -11,13 +11,10 @@ namespace girih::cpu {
 
 // ---- Vectors ----
 Value ByteDot::call(StringRef intrinsic, Type result, ValueRange operands) {
-  return LLVM::CallIntrinsicOp::create(k.b, k.loc, result, k.b.getStringAttr(intrinsic), operands)
-      .getResult(0);
+  return LLVM::CallIntrinsicOp::create(k.b, k.loc, result, k.b.getStringAttr(intrinsic), operands).getResult(0);
 }
 
-VectorType ByteDot::integers(int64_t count, unsigned bits) {
-  return VectorType::get(count, k.b.getIntegerType(bits));
-}
+VectorType ByteDot::integers(int64_t count, unsigned bits) { return VectorType::get(count, k.b.getIntegerType(bits)); }
 
 Value ByteDot::as(Value vector, int64_t count, unsigned bits) {
   return LLVM::BitcastOp::create(k.b, k.loc, integers(count, bits), vector);
@@ -37,8 +34,7 @@ Value ByteDot::part(Value lanes, int64_t number) {
 Value ByteDot::joined(ArrayRef<Value> parts) {
   if (parts.size() == 1)
     return parts[0];
-  Value first = joined(parts.take_front(parts.size() / 2)),
-        second = joined(parts.drop_front(parts.size() / 2));
+  Value first = joined(parts.take_front(parts.size() / 2)), second = joined(parts.drop_front(parts.size() / 2));
   int64_t count = 2 * cast<VectorType>(first.getType()).getNumElements();
   return shuffled(first, second, llvm::to_vector(llvm::seq<int64_t>(0, count)));
 }
@@ -77,9 +73,7 @@ Value ByteDot::codesOf(Value block, int64_t step) {
   int64_t depth = step * 4;
   int64_t line = layout.codeOffsetBytes(0, depth);
   Value word = k.load(k.lanes(k.b.getI32Type()), k.at(block, line));
-  auto every = [&](int64_t byte) {
-    return k.integer(word.getType(), static_cast<int32_t>(byte * 0x01010101));
-  };
+  auto every = [&](int64_t byte) { return k.integer(word.getType(), static_cast<int32_t>(byte * 0x01010101)); };
   if (layout.codes == CodeType::U4) {
     if (int shift = layout.codeShift(depth))
       word = arith::ShRUIOp::create(k.b, k.loc, word, k.integer(word.getType(), shift));
@@ -140,8 +134,7 @@ ByteDot::Registers ByteDot::start(ArrayRef<Value> initial) {
   return Registers(numParts() * rowsTogether(), none);
 }
 
-void ByteDot::multiplyAdd(Registers &sums, int64_t number, const Registers &weights,
-                          const Registers &activations) {
+void ByteDot::multiplyAdd(Registers &sums, int64_t number, const Registers &weights, const Registers &activations) {
   Type type = sums[number].getType();
   auto add = [&](Value products) { sums[number] = k.add(sums[number], products); };
   if (isNarrow())
@@ -176,7 +169,7 @@ void ByteDot::accumulate(Registers &sums, const Registers &weights, const Regist
       sum = addWidened(sum, weights[number], activations[0]);
     else
       sum = call("llvm.aarch64.neon.sdot.v4i32.v16i8", type, {sum, weights[number], activations[0]});
-    sum = pinPart(sum); // or what a step loads waits in registers until the next one
+    sum = pinPart(sum);  // or what a step loads waits in registers until the next one
   }
 }
 
@@ -191,12 +184,11 @@ ByteDot::Lanes ByteDot::total(const Registers &sums, ArrayRef<Value> initial) {
   for (int64_t row = 0; row < rowsTogether(); ++row) {
     // A pair's register holds (row 0 | row 1) of two columns each.
     for (int64_t number = 0; isPaired && number < numParts(); ++number)
-      parts[number] =
-          shuffled(sums[2 * number], sums[2 * number + 1], {2 * row, 2 * row + 1, 2 * row + 4, 2 * row + 5});
+      parts[number] = shuffled(sums[2 * number], sums[2 * number + 1], {2 * row, 2 * row + 1, 2 * row + 4, 2 * row + 5});
     Value whole = joined(ArrayRef(parts).take_front(numParts()));
     totals.push_back(initial[row] ? k.add(whole, initial[row]) : whole);
   }
   return totals;
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

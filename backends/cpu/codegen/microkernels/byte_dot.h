@@ -18,7 +18,7 @@ namespace girih::cpu {
 class ByteDot {
 public:
   using Registers = llvm::SmallVector<mlir::Value, 8>;
-  using Lanes = llvm::SmallVector<mlir::Value, 2>; // vector<16x...>: one a row, or one a step
+  using Lanes = llvm::SmallVector<mlir::Value, 2>;  // vector<16x...>: one a row, or one a step
 
   // Requires: !layout.hasFloatCodes().
   ByteDot(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa)
@@ -71,4 +71,4 @@ private:
   bool isPaired = false;
 };
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -23,7 +23,7 @@ constexpr int64_t kLineBytes = 64;
 constexpr int64_t kFewRows = 8;
 constexpr int64_t kFewRowTile = 4;
 
-} // namespace
+}  // namespace
 
 int64_t dotBlockBytes(const PackedLayout &layout, int64_t panels) {
   int64_t vectors = layout.numGroups() * (layout.mins == ScaleType::None ? 1 : 2);
@@ -59,12 +59,12 @@ void DotGenerator::addHalf(const Source &source, const Rows &rows, int64_t panel
     sum = k.fma(value, k.mulf(scale, ofRow(kActivationScales + half * 4)), sum);
     if (min)
       sum = k.fma(min, ofRow(sumAt), sum);
-    sum = dot.pin(sum); // or its products stay in registers beside those of the next half
+    sum = dot.pin(sum);  // or its products stay in registers beside those of the next half
   }
 }
 
-void DotGenerator::multiplyBlock(const Source &source, const Rows &rows, int64_t firstPanel,
-                                 int64_t numPanels, int64_t panels, Accumulators &sums) {
+void DotGenerator::multiplyBlock(const Source &source, const Rows &rows, int64_t firstPanel, int64_t numPanels,
+                                 int64_t panels, Accumulators &sums) {
   // Rows by groups that are multiplied together; one that is left over is multiplied twice.
   int64_t together = dot.rowsTogether(), numGroups = llvm::divideCeil(rows.count, together);
   auto rowAt = [&](int64_t row) { return k.at(rows.x, k.mul(rows.stride, std::min(row, rows.count - 1))); };
@@ -77,8 +77,7 @@ void DotGenerator::multiplyBlock(const Source &source, const Rows &rows, int64_t
         starts.push_back(startOf(rowAt(row), half));
       products.append(numPanels, dot.start(ArrayRef(starts).take_back(together)));
     }
-    for (int64_t step = half * kStepsPerHalf; step < (half + 1) * kStepsPerHalf;
-         step += dot.stepsTogether()) {
+    for (int64_t step = half * kStepsPerHalf; step < (half + 1) * kStepsPerHalf; step += dot.stepsTogether()) {
       SmallVector<ByteDot::Registers> codes;
       for (int64_t panel = 0; panel < numPanels; ++panel)
         codes.push_back(dot.operand(source.codes(firstPanel + panel, step)));
@@ -95,8 +94,7 @@ void DotGenerator::multiplyBlock(const Source &source, const Rows &rows, int64_t
     for (int64_t panel = 0; panel < numPanels; ++panel) {
       SmallVector<Value> totals;
       for (int64_t group = 0; group < numGroups; ++group)
-        totals.append(dot.total(products[group * numPanels + panel],
-                                ArrayRef(starts).slice(group * together, together)));
+        totals.append(dot.total(products[group * numPanels + panel], ArrayRef(starts).slice(group * together, together)));
       addHalf(source, rows, firstPanel + panel, half, totals, panels, sums);
     }
   }
@@ -109,8 +107,7 @@ void DotGenerator::emitDirect(const TileOperands &tile) {
   });
 }
 
-void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, Value firstRow,
-                              int64_t rows) {
+void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, Value firstRow, int64_t rows) {
   Value x = k.at(tile.x, k.mul(firstRow, tile.xStride));
   Value weights = panelAddress(tile, columns);
   int64_t panelBytes = layout.panelBytes(tile.depth);
@@ -120,9 +117,7 @@ void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, 
     Accumulators inner(carried);
     prefetchAhead(weights, block, columns, tile.depth);
     Value packed = k.at(weights, k.mul(block, layout.blockBytes()));
-    auto codes = [&](int64_t panel, int64_t step) {
-      return dot.codes(k.at(packed, panel * panelBytes), step);
-    };
+    auto codes = [&](int64_t panel, int64_t step) { return dot.codes(k.at(packed, panel * panelBytes), step); };
     auto scale = [&](int64_t panel, int64_t group) {
       int64_t at = panel * panelBytes + layout.scaleOffsetBytes(0, group * layout.groupSize);
       return loadScale(layout.scales, k.at(packed, at));
@@ -167,15 +162,12 @@ void DotGenerator::emitPanel(const TileOperands &tile, Value scratch) {
     });
     dot.pairRows(false);
   };
-  k.when(
-      k.less(tile.numRows, k.index(kFewRows + 1)),
-      [&] {
-        TileShape whole = shape;
-        shape.rows = std::min(shape.rows, kFewRowTile);
-        emitDirect(tile);
-        shape = whole;
-      },
-      many);
+  k.when(k.less(tile.numRows, k.index(kFewRows + 1)), [&] {
+    TileShape whole = shape;
+    shape.rows = std::min(shape.rows, kFewRowTile);
+    emitDirect(tile);
+    shape = whole;
+  }, many);
 }
 
 // scratch [block]: codes [step][panel], scales [group][panel], mins [group][panel], 64 bytes each.
@@ -184,9 +176,7 @@ void DotGenerator::unpackPanels(Value weights, int64_t panels, int64_t panelDept
   k.loop(k.index(0), k.index(numBlocks), 1, [&](Value block) {
     Value source = k.at(weights, k.mul(k.add(firstBlock, block), layout.blockBytes()));
     Value target = k.at(scratch, k.mul(block, dotBlockBytes(layout, panels)));
-    auto line = [&](int64_t number, int64_t panel) {
-      return k.at(target, (number * panels + panel) * kLineBytes);
-    };
+    auto line = [&](int64_t number, int64_t panel) { return k.at(target, (number * panels + panel) * kLineBytes); };
     for (int64_t panel = 0; panel < panels; ++panel) {
       Value packed = k.at(source, panel * layout.panelBytes(panelDepth));
       for (int64_t step = 0; step < kStepsPerBlock; step += dot.stepsTogether())
@@ -225,14 +215,12 @@ void DotGenerator::panelTile(const TileOperands &tile, const Columns &columns, V
         lanes.push_back(line(k.lanes(k.b.getI32Type()), step + number, panel));
       return lanes;
     };
-    auto scale = [&](int64_t panel, int64_t group) {
-      return line(k.lanesF32(), kStepsPerBlock + group, panel);
-    };
+    auto scale = [&](int64_t panel, int64_t group) { return line(k.lanesF32(), kStepsPerBlock + group, panel); };
     auto min = [&](int64_t panel, int64_t group) {
       return line(k.lanesF32(), kStepsPerBlock + layout.numGroups() + group, panel);
     };
-    multiplyBlock({codes, scale, min}, {k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows}, 0,
-                  panels, panels, inner);
+    multiplyBlock({codes, scale, min}, {k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows}, 0, panels,
+                  panels, inner);
     return inner;
   });
   for (int64_t row = 0; row < rows; ++row)
@@ -240,4 +228,4 @@ void DotGenerator::panelTile(const TileOperands &tile, const Columns &columns, V
       storeOut(tile, columns, k.add(firstRow, row), panel, sums[row * panels + panel]);
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

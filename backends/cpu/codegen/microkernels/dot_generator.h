@@ -26,12 +26,12 @@ public:
 private:
   // Where a block's weights come from: the packed panels, or the scratch that they were taken apart into.
   struct Source {
-    llvm::function_ref<ByteDot::Lanes(int64_t panel, int64_t step)> codes;    // from `step` on, stepsTogether
-    llvm::function_ref<mlir::Value(int64_t panel, int64_t group)> scale, min; // vector<16xf32>
+    llvm::function_ref<ByteDot::Lanes(int64_t panel, int64_t step)> codes;  // from `step` on, stepsTogether
+    llvm::function_ref<mlir::Value(int64_t panel, int64_t group)> scale, min;  // vector<16xf32>
   };
   struct Rows {
-    mlir::Value x;      // the block of the first row
-    mlir::Value stride; // bytes
+    mlir::Value x;       // the block of the first row
+    mlir::Value stride;  // bytes
     int64_t count;
   };
 
@@ -41,8 +41,8 @@ private:
   void panelTile(const TileOperands &tile, const Columns &columns, mlir::Value firstRow, int64_t rows,
                  mlir::Value firstBlock, int64_t numBlocks, mlir::Value scratch);
   // One block of k: adds to the sums of panels firstPanel .. firstPanel + numPanels - 1 of `panels`.
-  void multiplyBlock(const Source &source, const Rows &rows, int64_t firstPanel, int64_t numPanels,
-                     int64_t panels, Accumulators &sums);
+  void multiplyBlock(const Source &source, const Rows &rows, int64_t firstPanel, int64_t numPanels, int64_t panels,
+                     Accumulators &sums);
   void addHalf(const Source &source, const Rows &rows, int64_t panel, int64_t half,
                llvm::ArrayRef<mlir::Value> products, int64_t panels, Accumulators &sums);
   mlir::Value startOf(mlir::Value xBlock, int64_t half);
@@ -56,9 +56,7 @@ private:
 inline int64_t dotLanesDirect(const TileShape &shape) {
   return shape.rows * shape.panels + shape.rows + 2 * shape.panels + 2;
 }
-inline int64_t dotLanesPanel(const TileShape &shape) {
-  return 2 * shape.rows * shape.panels + shape.panels + 3;
-}
+inline int64_t dotLanesPanel(const TileShape &shape) { return 2 * shape.rows * shape.panels + shape.panels + 3; }
 
 // Bytes of one block of `panels` panels taken apart: a byte a code, then scales and mins in f32.
 int64_t dotBlockBytes(const weights::PackedLayout &layout, int64_t panels);
@@ -66,4 +64,4 @@ inline int64_t dotScratchBytes(const weights::PackedLayout &layout, const TileSh
   return shape.depth / weights::kBlockDepth * dotBlockBytes(layout, shape.panels);
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

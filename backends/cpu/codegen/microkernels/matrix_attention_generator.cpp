@@ -18,16 +18,16 @@ namespace {
 
 constexpr int64_t kPositions = GIRIH_KV_BLOCK_TOKENS;
 constexpr int64_t kTileRows = 16, kRowBytes = 64, kTileBytes = kTileRows * kRowBytes;
-constexpr int64_t kDepth = 32;   // bf16 values of a row of a left tile
-constexpr int64_t kRowTiles = 2; // row tiles that are multiplied together
+constexpr int64_t kDepth = 32;              // bf16 values of a row of a left tile
+constexpr int64_t kRowTiles = 2;            // row tiles that are multiplied together
 constexpr int64_t kRows = kRowTiles * kTileRows;
-constexpr int64_t kLeft = 4, kRight = 6, kOnes = 7;              // registers; 0-3 are two sets of sums
-constexpr int64_t kPassGroups = 4, kPass = kPassGroups * kDepth; // positions
-constexpr int64_t kScoreBytes = kPass * 4;                       // of a row
+constexpr int64_t kLeft = 4, kRight = 6, kOnes = 7;  // registers; 0-3 are two sets of sums
+constexpr int64_t kPassGroups = 4, kPass = kPassGroups * kDepth;  // positions
+constexpr int64_t kScoreBytes = kPass * 4;  // of a row
 
 constexpr double kLog2E = 1.4426950408889634;
-constexpr int64_t kSteps = 128;         // of an octave: those of bf16's mantissa
-constexpr int64_t kBias = 127 * kSteps; // 1.0
+constexpr int64_t kSteps = 128;             // of an octave: those of bf16's mantissa
+constexpr int64_t kBias = 127 * kSteps;     // 1.0
 constexpr int64_t kHighest = kBias + 60 * kSteps, kLowest = kBias - 60 * kSteps;
 // What stands for the score of a position that is not seen, and what no reference is below: their sum with the bias is
 // negative, and a weight of 0.
@@ -45,7 +45,7 @@ int64_t keyDimRounded(const AttentionShape &shape) { return llvm::alignTo(shape.
 SmallVector<int8_t> bendTable() {
   SmallVector<int8_t> table;
   for (int64_t entry = 0; entry < 64; ++entry) {
-    double fraction = (2 * double(entry) + 0.5) / kSteps; // an entry is for two steps
+    double fraction = (2 * double(entry) + 0.5) / kSteps;  // an entry is for two steps
     table.push_back(int8_t(std::lround(kSteps * (1 + fraction - std::exp2(fraction)))));
   }
   return table;
@@ -53,16 +53,14 @@ SmallVector<int8_t> bendTable() {
 
 Value roundedToBf16(KernelBuilder &k, Value values) {
   return LLVM::CallIntrinsicOp::create(k.b, k.loc, Type(k.lanes(k.b.getBF16Type())),
-                                       k.b.getStringAttr("llvm.x86.avx512bf16.cvtneps2bf16.512"),
-                                       ValueRange{values})
+                                       k.b.getStringAttr("llvm.x86.avx512bf16.cvtneps2bf16.512"), ValueRange{values})
       .getResult(0);
 }
 
-} // namespace
+}  // namespace
 
 MatrixAttentionGenerator::MatrixAttentionGenerator(KernelBuilder &k, const AttentionShape &shape,
-                                                   const AttentionOperands &operands, int64_t maxTokens,
-                                                   Value scratch)
+                                                   const AttentionOperands &operands, int64_t maxTokens, Value scratch)
     : AttentionRows(k, shape, operands, rowsRounded(shape, maxTokens)), paddedKeyDim(keyDimRounded(shape)),
       keyBlockBytes(paddedKeyDim * kPositions * 2) {
   queriesAt = section(maxRows * paddedKeyDim * 2);
@@ -80,18 +78,16 @@ MatrixAttentionGenerator::MatrixAttentionGenerator(KernelBuilder &k, const Atten
 int64_t MatrixAttentionGenerator::scratchBytes(const AttentionShape &shape, int64_t maxTokens) {
   int64_t valueDim = llvm::alignTo(shape.valueDim(), kLanes), keyDim = keyDimRounded(shape);
   int64_t rowBytes = keyDim * 2 + valueDim * 4 + kVectorBytes + 4;
-  return rowsRounded(shape, maxTokens) * rowBytes + kPass * (keyDim + valueDim) * 2 + kRows * kScoreBytes +
-         kTileBytes + kRowBytes;
+  return rowsRounded(shape, maxTokens) * rowBytes + kPass * (keyDim + valueDim) * 2 + kRows * kScoreBytes + kTileBytes +
+         kRowBytes;
 }
 
 Value MatrixAttentionGenerator::callVector(llvm::StringRef intrinsic, Type type, ValueRange operands) {
-  return LLVM::CallIntrinsicOp::create(k.b, k.loc, type, k.b.getStringAttr(("llvm.x86." + intrinsic).str()),
-                                       operands)
+  return LLVM::CallIntrinsicOp::create(k.b, k.loc, type, k.b.getStringAttr(("llvm.x86." + intrinsic).str()), operands)
       .getResult(0);
 }
 
-void MatrixAttentionGenerator::callTile(llvm::StringRef intrinsic, ArrayRef<int64_t> registers,
-                                        ValueRange memory) {
+void MatrixAttentionGenerator::callTile(llvm::StringRef intrinsic, ArrayRef<int64_t> registers, ValueRange memory) {
   SmallVector<Value> operands;
   for (int64_t number : registers)
     operands.push_back(LLVM::ConstantOp::create(k.b, k.loc, k.b.getI8Type(), k.b.getI8IntegerAttr(number)));
@@ -103,14 +99,12 @@ void MatrixAttentionGenerator::callTile(llvm::StringRef intrinsic, ArrayRef<int6
 void MatrixAttentionGenerator::configure() {
   Type word = k.b.getI64Type();
   Value configuration = k.at(frame, configurationAt);
-  const int64_t words[] = {1, 0, 0x0040'0040'0040'0040, 0x0040'0040'0040'0040,
-                           0, 0, 0x1010'1010'1010'1010, 0};
+  const int64_t words[] = {1, 0, 0x0040'0040'0040'0040, 0x0040'0040'0040'0040, 0, 0, 0x1010'1010'1010'1010, 0};
   for (auto [index, value] : llvm::enumerate(words))
     k.store(k.integer(word, value), k.at(configuration, static_cast<int64_t>(index) * 8), 8);
   callTile("ldtilecfg", {}, configuration);
   for (int64_t row = 0; row < kTileRows; ++row)
-    k.store(k.constant(VectorType::get(2 * kLanes, k.b.getBF16Type()), 1),
-            k.at(frame, onesAt + row * kRowBytes));
+    k.store(k.constant(VectorType::get(2 * kLanes, k.b.getBF16Type()), 1), k.at(frame, onesAt + row * kRowBytes));
   callTile("tileloadd64", {kOnes}, {k.at(frame, onesAt), k.integer(word, kRowBytes)});
 }
 
@@ -119,8 +113,7 @@ void MatrixAttentionGenerator::release() { callTile("tilerelease", {}); }
 // ---- The walk ----
 void MatrixAttentionGenerator::emit(Value numTokens, Value token, Value group, Value cacheGroup) {
   SmallVector<int8_t> table = bendTable();
-  bend = arith::ConstantOp::create(
-      k.b, k.loc, DenseElementsAttr::get(VectorType::get(64, k.b.getI8Type()), ArrayRef(table)));
+  bend = arith::ConstantOp::create(k.b, k.loc, DenseElementsAttr::get(VectorType::get(64, k.b.getI8Type()), ArrayRef(table)));
   Rows rows = rowsOf(numTokens, token, group, cacheGroup);
   prepareQueries(rows);
   clearState(rows);
@@ -202,11 +195,10 @@ void MatrixAttentionGenerator::preparePass(const Rows &rows, Value start) {
 
 // A row of a right tile: 16 columns, of each the values of two rows.
 void MatrixAttentionGenerator::storePair(Value even, Value odd, Value target) {
-  Value halves =
-      LLVM::CallIntrinsicOp::create(k.b, k.loc, Type(VectorType::get(2 * kLanes, k.b.getBF16Type())),
-                                    k.b.getStringAttr("llvm.x86.avx512bf16.cvtne2ps2bf16.512"),
-                                    ValueRange{odd, even}) // the first becomes the upper half
-          .getResult(0);
+  Value halves = LLVM::CallIntrinsicOp::create(k.b, k.loc, Type(VectorType::get(2 * kLanes, k.b.getBF16Type())),
+                                               k.b.getStringAttr("llvm.x86.avx512bf16.cvtne2ps2bf16.512"),
+                                               ValueRange{odd, even})  // the first becomes the upper half
+                     .getResult(0);
   SmallVector<int64_t> interleaved;
   for (int64_t lane = 0; lane < kLanes; ++lane)
     interleaved.append({lane, kLanes + lane});
@@ -242,14 +234,12 @@ void MatrixAttentionGenerator::pairValues(const Rows &rows, Value block, int64_t
                       k.mul(rows.cacheGroup, rowBytes * kPositions));
   Value scales = shape.kv.hasScales() ? scalesAddress(rows, block, /*ofValues=*/true) : Value();
   Value within = k.minOf(block, k.sub(rows.endBlock, k.index(1)));
-  Value last =
-      k.minOf(k.sub(k.sub(rows.endPosition, k.mul(within, kPositions)), k.index(1)), k.index(kPositions - 1));
+  Value last = k.minOf(k.sub(k.sub(rows.endPosition, k.mul(within, kPositions)), k.index(1)), k.index(kPositions - 1));
   auto load = [&](Value position, int64_t vector) {
     Value number = k.minOf(position, last);
     Value address = k.at(k.at(values, k.mul(number, rowBytes)), vector * kLanes * shape.elementBytes());
     Value loaded = loadCache(address, tailMask(k, vector, shape.valueDim()));
-    return scales ? k.mulf(loaded, k.splat(k.load(k.b.getF32Type(), k.at(scales, k.mul(number, 4)))))
-                  : loaded;
+    return scales ? k.mulf(loaded, k.splat(k.load(k.b.getF32Type(), k.at(scales, k.mul(number, 4))))) : loaded;
   };
   k.loop(k.index(0), k.index(kPositions / 4), 1, [&](Value four) {
     for (int64_t pair : {0, 1}) {
@@ -262,11 +252,9 @@ void MatrixAttentionGenerator::pairValues(const Rows &rows, Value block, int64_t
 }
 
 // ---- Products ----
-void MatrixAttentionGenerator::moveSums(llvm::StringRef intrinsic, int64_t set, Value memory,
-                                        int64_t rowBytes) {
+void MatrixAttentionGenerator::moveSums(llvm::StringRef intrinsic, int64_t set, Value memory, int64_t rowBytes) {
   for (int64_t row = 0; row < kRowTiles; ++row)
-    callTile(intrinsic, {set + row},
-             {k.at(memory, row * kTileRows * rowBytes), k.integer(k.b.getI64Type(), rowBytes)});
+    callTile(intrinsic, {set + row}, {k.at(memory, row * kTileRows * rowBytes), k.integer(k.b.getI64Type(), rowBytes)});
 }
 
 void MatrixAttentionGenerator::multiply(int64_t set, Value left, int64_t leftStride, int64_t right) {
@@ -306,8 +294,7 @@ void MatrixAttentionGenerator::accumulate(const Tile &tile, Value inPass, int64_
   auto move = [&](llvm::StringRef intrinsic, int64_t column) {
     if (column == numVectors)
       return moveSums(intrinsic, setOf(column), slot(sumsAt, tile.row, kVectorBytes), kVectorBytes);
-    moveSums(intrinsic, setOf(column), k.at(outSlot(tile.row), column * kVectorBytes),
-             numVectors * kVectorBytes);
+    moveSums(intrinsic, setOf(column), k.at(outSlot(tile.row), column * kVectorBytes), numVectors * kVectorBytes);
   };
   for (int64_t column = 0; column <= numVectors; ++column) {
     move("tileloadd64", column);
@@ -389,8 +376,7 @@ void MatrixAttentionGenerator::weigh(const Tile &tile, int64_t groups, Value fir
     Value most = found[0];
     for (Value other : ArrayRef(found).drop_front())
       most = arith::MaxUIOp::create(k.b, k.loc, most, other);
-    auto choice = scf::IfOp::create(k.b, k.loc, SmallVector<Type>(groups, words()), isFar(most, lowest),
-                                    /*withElseRegion=*/true);
+    auto choice = scf::IfOp::create(k.b, k.loc, SmallVector<Type>(groups, words()), isFar(most, lowest), /*withElseRegion=*/true);
     {
       OpBuilder::InsertionGuard guard(k.b);
       k.b.setInsertionPointToStart(choice.thenBlock());
@@ -431,15 +417,15 @@ Value MatrixAttentionGenerator::moveReference(Value row, Value scores, Value off
   octave = arith::MaxSIOp::create(k.b, k.loc, octave, k.integer(integer, kFarthest / kSteps));
   Value oldSteps = arith::SubIOp::create(k.b, k.loc, k.integer(integer, kBias), offset);
   Value old = arith::DivSIOp::create(k.b, k.loc, oldSteps, k.integer(integer, kSteps));
-  Value sum = vector::ExtractOp::create(k.b, k.loc, sums, ArrayRef<int64_t>{0}); // all lanes are the same
+  Value sum = vector::ExtractOp::create(k.b, k.loc, sums, ArrayRef<int64_t>{0});  // all lanes are the same
   Value isEmpty = arith::CmpFOp::create(k.b, k.loc, arith::CmpFPredicate::OEQ, sum, k.constF32(0));
   Value next = k.select(isEmpty, octave, arith::MaxSIOp::create(k.b, k.loc, old, octave));
 
   Value power = arith::SubIOp::create(k.b, k.loc, old, next);
   power = arith::MaxSIOp::create(k.b, k.loc, power, k.integer(integer, -127));
   power = arith::MinSIOp::create(k.b, k.loc, power, k.integer(integer, 127));
-  Value bits = arith::ShLIOp::create(
-      k.b, k.loc, arith::AddIOp::create(k.b, k.loc, power, k.integer(integer, 127)), k.integer(integer, 23));
+  Value bits = arith::ShLIOp::create(k.b, k.loc, arith::AddIOp::create(k.b, k.loc, power, k.integer(integer, 127)),
+                                     k.integer(integer, 23));
   Value factor = k.splat(arith::BitcastOp::create(k.b, k.loc, k.b.getF32Type(), bits));
   k.store(k.mulf(sums, factor), slot(sumsAt, row, kVectorBytes));
   for (int64_t vector = 0; vector < numVectors; ++vector) {
@@ -453,16 +439,13 @@ Value MatrixAttentionGenerator::moveReference(Value row, Value scores, Value off
 }
 
 Value MatrixAttentionGenerator::weightsOf(Value exponents) {
-  Type bytes = VectorType::get(4 * kLanes, k.b.getI8Type()),
-       mask = VectorType::get(4 * kLanes, k.b.getI1Type());
+  Type bytes = VectorType::get(4 * kLanes, k.b.getI8Type()), mask = VectorType::get(4 * kLanes, k.b.getI1Type());
   SmallVector<bool> lowHalves;
   for (int64_t byte = 0; byte < 4 * kLanes; ++byte)
     lowHalves.push_back(byte % 2 == 0);
   Value entries = arith::ShRUIOp::create(k.b, k.loc, exponents, k.integer(words(), 1));
-  Value found =
-      callVector("avx512.permvar.qi.512", bytes, {bend, LLVM::BitcastOp::create(k.b, k.loc, bytes, entries)});
-  Value isLow =
-      arith::ConstantOp::create(k.b, k.loc, DenseElementsAttr::get(cast<ShapedType>(mask), lowHalves));
+  Value found = callVector("avx512.permvar.qi.512", bytes, {bend, LLVM::BitcastOp::create(k.b, k.loc, bytes, entries)});
+  Value isLow = arith::ConstantOp::create(k.b, k.loc, DenseElementsAttr::get(cast<ShapedType>(mask), lowHalves));
   Value bent = LLVM::BitcastOp::create(k.b, k.loc, words(), k.select(isLow, found, k.integer(bytes, 0)));
   return arith::SubIOp::create(k.b, k.loc, exponents, bent);
 }
@@ -483,4 +466,4 @@ Value MatrixAttentionGenerator::isFar(Value exponents, Value lowest) {
   return arith::OrIOp::create(k.b, k.loc, isHigh, isLow);
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

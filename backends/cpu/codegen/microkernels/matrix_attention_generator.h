@@ -53,8 +53,7 @@ private:
   // ---- A tile of rows meets a pass ----
   void attend(const Rows &rows, const Tile &tile, mlir::Value start);
   // `groups` times 32 positions from `first` on, which is `inPass` positions behind the start of the pass.
-  void attendGroups(const Rows &rows, const Tile &tile, mlir::Value first, mlir::Value inPass,
-                    int64_t groups);
+  void attendGroups(const Rows &rows, const Tile &tile, mlir::Value first, mlir::Value inPass, int64_t groups);
   void scores(const Tile &tile, mlir::Value inPass, int64_t groups);
   void capScores(int64_t groups);
   void maskScores(const Rows &rows, const Tile &tile, mlir::Value first, int64_t groups);
@@ -66,7 +65,7 @@ private:
   // Of each 32 positions the bits of bf16 weights, but for the bend.
   llvm::SmallVector<mlir::Value> exponents(mlir::Value scores, mlir::Value offset, int64_t groups);
   mlir::Value weightsOf(mlir::Value exponents);
-  mlir::Value isFar(mlir::Value exponents, mlir::Value lowest); // from the row's reference
+  mlir::Value isFar(mlir::Value exponents, mlir::Value lowest);  // from the row's reference
   // Moves the row's reference to its highest score; returns the new offset.
   mlir::Value moveReference(mlir::Value row, mlir::Value scores, mlir::Value offset, int64_t groups);
 
@@ -88,4 +87,4 @@ private:
   mlir::Value bend;
 };
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

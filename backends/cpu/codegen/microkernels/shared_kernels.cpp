@@ -10,8 +10,7 @@ using namespace mlir;
 namespace girih::cpu {
 
 LogicalResult SharedKernels::call(KernelBuilder &k, StringRef kind, TileOperands tile, Emit emit) {
-  Value *fields[] = {&tile.x,         &tile.weights, &tile.out,       &tile.xStride,
-                     &tile.outStride, &tile.numRows, &tile.numColumns};
+  Value *fields[] = {&tile.x, &tile.weights, &tile.out, &tile.xStride, &tile.outStride, &tile.numRows, &tile.numColumns};
   std::string key = kind.str();
   SmallVector<Value> arguments{k.stepArgs(), k.threadIndex(), k.numThreads()};
   for (Value *field : fields) {
@@ -43,4 +42,4 @@ LogicalResult SharedKernels::call(KernelBuilder &k, StringRef kind, TileOperands
   return success();
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

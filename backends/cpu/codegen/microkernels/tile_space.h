@@ -9,18 +9,18 @@ namespace girih::cpu {
 
 // The operands of one matmul, as addresses. Strides and sizes are index values; strides in bytes.
 struct TileOperands {
-  mlir::Value x;       // [numRows, depth] in the generator's type, rows `xStride` apart
-  mlir::Value weights; // the panel that holds column 0
-  mlir::Value out;     // f32 [numRows, numColumns], rows `outStride` apart
+  mlir::Value x;        // [numRows, depth] in the generator's type, rows `xStride` apart
+  mlir::Value weights;  // the panel that holds column 0
+  mlir::Value out;      // f32 [numRows, numColumns], rows `outStride` apart
   mlir::Value xStride, outStride;
   mlir::Value numRows, numColumns;
   int64_t depth;
 };
 
 struct TileShape {
-  int64_t rows;   // MR: rows that share a weight vector in registers
-  int64_t panels; // NV: panels of 16 columns side by side
-  int64_t depth;  // KC: k per pass, for the panel strategy
+  int64_t rows;    // MR: rows that share a weight vector in registers
+  int64_t panels;  // NV: panels of 16 columns side by side
+  int64_t depth;   // KC: k per pass, for the panel strategy
 };
 
 // What every generator of matmuls shares. Not thread-safe; emits through `k`.
@@ -31,11 +31,11 @@ public:
 
 protected:
   struct Columns {
-    mlir::Value first; // column number of the first panel
+    mlir::Value first;  // column number of the first panel
     int64_t panels;
-    mlir::Value lastMask; // lanes of the last panel that exist; null when all do
+    mlir::Value lastMask;  // lanes of the last panel that exist; null when all do
   };
-  using Accumulators = llvm::SmallVector<mlir::Value>; // row-major [rows][panels]
+  using Accumulators = llvm::SmallVector<mlir::Value>;  // row-major [rows][panels]
 
   // Groups of shape.panels panels, then what is left.
   void forColumns(const TileOperands &tile, llvm::function_ref<void(const Columns &)> body);
@@ -44,8 +44,7 @@ protected:
   mlir::Value panelAddress(const TileOperands &tile, const Columns &columns);
   mlir::Value outAddress(const TileOperands &tile, const Columns &columns, mlir::Value row, int64_t panel);
   mlir::Value loadOut(const TileOperands &tile, const Columns &columns, mlir::Value row, int64_t panel);
-  void storeOut(const TileOperands &tile, const Columns &columns, mlir::Value row, int64_t panel,
-                mlir::Value sum);
+  void storeOut(const TileOperands &tile, const Columns &columns, mlir::Value row, int64_t panel, mlir::Value sum);
   // Fetches every line of the block that each stream reaches a little later. Past its panel's end a stream goes on in
   // the same panel of the next group, which this thread reads next.
   void prefetchAhead(mlir::Value weights, mlir::Value block, const Columns &columns, int64_t depth);
@@ -55,4 +54,4 @@ protected:
   TileShape shape;
 };
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

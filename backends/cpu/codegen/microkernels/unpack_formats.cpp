@@ -44,15 +44,14 @@ Value loadFloat(KernelBuilder &k, CodeType codes, Value pointer, bool isVector) 
     return k.load(typed(b.getF32Type()), pointer);
   if (codes == CodeType::F16)
     return arith::ExtFOp::create(b, k.loc, typed(b.getF32Type()), k.load(typed(b.getF16Type()), pointer));
-  Value bits =
-      arith::ExtUIOp::create(b, k.loc, typed(b.getI32Type()), k.load(typed(b.getI16Type()), pointer));
+  Value bits = arith::ExtUIOp::create(b, k.loc, typed(b.getI32Type()), k.load(typed(b.getI16Type()), pointer));
   bits = arith::ShLIOp::create(b, k.loc, bits, k.integer(bits.getType(), 16));
   return arith::BitcastOp::create(b, k.loc, typed(b.getF32Type()), bits);
 }
 
 CodeType asCodeType(ScaleType type) { return type == ScaleType::F16 ? CodeType::F16 : CodeType::F32; }
 
-} // namespace
+}  // namespace
 
 PanelBlock::PanelBlock(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa, Value block)
     : k(k), layout(layout), isa(isa), block(block) {}
@@ -75,13 +74,9 @@ Value loadScales(KernelBuilder &k, ScaleType type, Value pointer) {
   return loadFloat(k, asCodeType(type), pointer, /*isVector=*/true);
 }
 
-Value PanelBlock::perGroup(ScaleType type, int64_t offset) {
-  return loadScales(k, type, k.at(block, offset));
-}
+Value PanelBlock::perGroup(ScaleType type, int64_t offset) { return loadScales(k, type, k.at(block, offset)); }
 
-Value PanelBlock::codes(int64_t depth) {
-  return layout.codes == CodeType::U4 ? nibbleCodes(depth) : byteCodes(depth);
-}
+Value PanelBlock::codes(int64_t depth) { return layout.codes == CodeType::U4 ? nibbleCodes(depth) : byteCodes(depth); }
 
 Value PanelBlock::floatCodes(int64_t depth) {
   return loadFloat(k, layout.codes, k.at(block, layout.codeOffsetBytes(0, depth)), /*isVector=*/true);
@@ -107,8 +102,7 @@ Value PanelBlock::nibbleCodes(int64_t depth) {
     SmallVector<float> entries(kLanes);
     for (int64_t code = 0; code < kLanes; ++code)
       entries[code] = static_cast<float>(code - layout.codeOffset);
-    codeTable =
-        arith::ConstantOp::create(k.b, k.loc, DenseElementsAttr::get(k.lanesF32(), ArrayRef<float>(entries)));
+    codeTable = arith::ConstantOp::create(k.b, k.loc, DenseElementsAttr::get(k.lanesF32(), ArrayRef<float>(entries)));
   }
   if (shift != 0)
     word = arith::ShRUIOp::create(k.b, k.loc, word, k.integer(word.getType(), shift));
@@ -124,9 +118,7 @@ Value PanelBlock::byteCodes(int64_t depth) {
 }
 
 Value scalarWeight(KernelBuilder &k, const PackedLayout &layout, Value block, Value column, int64_t depth) {
-  auto inColumn = [&](int64_t first, int64_t stride) {
-    return k.at(k.at(block, k.mul(column, stride)), first);
-  };
+  auto inColumn = [&](int64_t first, int64_t stride) { return k.at(k.at(block, k.mul(column, stride)), first); };
   int64_t codeStride = layout.codeOffsetBytes(1, depth) - layout.codeOffsetBytes(0, depth);
   Value code = inColumn(layout.codeOffsetBytes(0, depth), codeStride);
   if (layout.hasFloatCodes())
@@ -148,4 +140,4 @@ Value scalarWeight(KernelBuilder &k, const PackedLayout &layout, Value block, Va
   return k.fma(scale, value, min);
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -19,7 +19,7 @@ public:
   mlir::Value weights(int64_t k);
 
 private:
-  mlir::Value codes(int64_t k); // code - offset, as f32
+  mlir::Value codes(int64_t k);  // code - offset, as f32
   mlir::Value floatCodes(int64_t k);
   mlir::Value nibbleCodes(int64_t k);
   mlir::Value byteCodes(int64_t k);
@@ -30,7 +30,7 @@ private:
   const weights::PackedLayout &layout;
   const IsaTraits &isa;
   mlir::Value block;
-  int64_t currentLine = -1; // byte offset of `currentLineValue`
+  int64_t currentLine = -1;  // byte offset of `currentLineValue`
   mlir::Value currentLineValue;
   int64_t currentGroup = -1;
   mlir::Value scale, min, codeTable;
@@ -40,7 +40,7 @@ private:
 mlir::Value loadScales(KernelBuilder &k, weights::ScaleType type, mlir::Value pointer);
 
 // f32 of one stored weight, by scalars: `column` (0..15) is an index value, k a constant in 0..31.
-mlir::Value scalarWeight(KernelBuilder &k, const weights::PackedLayout &layout, mlir::Value block,
-                         mlir::Value column, int64_t depth);
+mlir::Value scalarWeight(KernelBuilder &k, const weights::PackedLayout &layout, mlir::Value block, mlir::Value column,
+                         int64_t depth);
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -87,7 +87,7 @@ std::vector<float> valuesOf(const MatmulCase &c) {
   for (float &value : x)
     value = normal(random);
   for (int64_t k = 0; k < std::min<int64_t>(c.depth, 32); ++k)
-    x[k] = 0; // a block of zeros has no scale
+    x[k] = 0;  // a block of zeros has no scale
   for (int64_t k = 32; k < std::min<int64_t>(c.depth, 48); ++k)
     x[k] *= 64; // a half has the scale of its own values, whatever its neighbour's
   return x;
@@ -115,13 +115,12 @@ TEST_P(DotTest, EqualsPlainLoopsBitForBit) {
         size += term * term;
       }
       // Each x is off by at most half of 1/127 of its block's largest; errors add like random ones.
-      ASSERT_NEAR(expected[t * c.columns + n], product, 0.08 * std::sqrt(size) + 1e-3)
-          << "row " << t << " column " << n;
+      ASSERT_NEAR(expected[t * c.columns + n], product, 0.08 * std::sqrt(size) + 1e-3) << "row " << t << " column " << n;
     }
   }
   for (const std::string &isa : runnableIsas()) {
     if (isa == "avx2" && c.rowTile * c.columnTile > 32 - 16 * (c.columnTile > 16))
-      continue; // more than its registers hold
+      continue;  // more than its registers hold
     SCOPED_TRACE(isa);
     auto step = Step::compile(moduleOf(c), isa);
     ASSERT_TRUE(step.isOk()) << step.status().message();
@@ -132,14 +131,13 @@ TEST_P(DotTest, EqualsPlainLoopsBitForBit) {
       data.arena.assign(bytesOfArena(c), 0xCC);
       std::memcpy(data.arena.data(), x.data(), x.size() * 4);
       (*step)->run(data, numThreads);
-      EXPECT_EQ(std::memcmp(data.arena.data() + bytesOfX(c), codes.data(), codes.size()), 0)
-          << "codes of x differ";
+      EXPECT_EQ(std::memcmp(data.arena.data() + bytesOfX(c), codes.data(), codes.size()), 0) << "codes of x differ";
       const float *y = data.arenaAt(placeOfY(c));
       int64_t numWrong = 0;
       for (size_t i = 0; i < expected.size(); ++i)
         if (std::memcmp(&y[i], &expected[i], 4) != 0 && ++numWrong == 1)
-          ADD_FAILURE() << "at row " << i / c.columns << " column " << i % c.columns << ": " << y[i]
-                        << " instead of " << expected[i];
+          ADD_FAILURE() << "at row " << i / c.columns << " column " << i % c.columns << ": " << y[i] << " instead of "
+                        << expected[i];
       EXPECT_EQ(numWrong, 0);
     }
   }
@@ -148,28 +146,26 @@ TEST_P(DotTest, EqualsPlainLoopsBitForBit) {
 constexpr const char *kQ41 = "p16:u4,f16,f16,32";
 
 INSTANTIATE_TEST_SUITE_P(Layouts, DotTest, testing::ValuesIn([] {
-                           std::vector<MatmulCase> cases;
-                           for (const char *layout :
-                                {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32",
-                                 "p16:u4,f32,f32,32", "p16:u8,f16,f16,32", "p16:u8,f32,f32,32",
-                                 "p16:s8,f32,none,16", "p16:u8,f32,f32,16", "p16:s8,f32,none,32",
-                                 "p16:u4,f32,none,16,3"}) {
-                             cases.push_back({layout, 3, 64, 96, "direct", 2, 16, 32, 32});
-                             cases.push_back({layout, 13, 64, 96, "panel", 2, 16, 64, 64});
-                           }
-                           return cases;
-                         }()));
+  std::vector<MatmulCase> cases;
+  for (const char *layout : {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f32,f32,32",
+                             "p16:u8,f16,f16,32", "p16:u8,f32,f32,32", "p16:s8,f32,none,16", "p16:u8,f32,f32,16",
+                             "p16:s8,f32,none,32", "p16:u4,f32,none,16,3"}) {
+    cases.push_back({layout, 3, 64, 96, "direct", 2, 16, 32, 32});
+    cases.push_back({layout, 13, 64, 96, "panel", 2, 16, 64, 64});
+  }
+  return cases;
+}()));
 
 INSTANTIATE_TEST_SUITE_P(Extents, DotTest, testing::ValuesIn([] {
-                           std::vector<MatmulCase> cases;
-                           for (int64_t rows : {1, 7, 17})
-                             for (int64_t columns : {1, 31, 80})
-                               for (int64_t depth : {33, 96}) {
-                                 cases.push_back({kQ41, rows, columns, depth, "direct", 2, 16, 32, columns});
-                                 cases.push_back({kQ41, rows, columns, depth, "panel", 2, 16, 64, columns});
-                               }
-                           return cases;
-                         }()));
+  std::vector<MatmulCase> cases;
+  for (int64_t rows : {1, 7, 17})
+    for (int64_t columns : {1, 31, 80})
+      for (int64_t depth : {33, 96}) {
+        cases.push_back({kQ41, rows, columns, depth, "direct", 2, 16, 32, columns});
+        cases.push_back({kQ41, rows, columns, depth, "panel", 2, 16, 64, columns});
+      }
+  return cases;
+}()));
 
 INSTANTIATE_TEST_SUITE_P(Tiles, DotTest,
                          testing::Values(MatmulCase{kQ41, 19, 192, 288, "panel", 6, 32, 128, 96},
@@ -179,5 +175,5 @@ INSTANTIATE_TEST_SUITE_P(Tiles, DotTest,
                                          MatmulCase{kQ41, 9, 192, 288, "direct", 1, 64, 32, 64},
                                          MatmulCase{kQ41, 23, 192, 288, "direct", 12, 16, 32, 16}));
 
-} // namespace
-} // namespace girih::cpu::test
+}  // namespace
+}  // namespace girih::cpu::test

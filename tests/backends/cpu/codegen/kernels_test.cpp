@@ -32,13 +32,11 @@ module attributes {girih.arena_bytes = 65536 : i64, girih.scratch_bytes = 0 : i6
     %t = girih.step_extent "num_tokens"
     %tokens = girih.buffer_at "tokens"[%c0] rows %t : memref<?xi32>
     %y = girih.buffer_at "arena"[%c0] rows %t : memref<?x75xf32>
-    %w = girih.packed_at %c0 : )" +
-                     packed + R"(
+    %w = girih.packed_at %c0 : )" + packed + R"(
     scf.forall (%i) in (%t) {
       %id = memref.subview %tokens[%i] [1] [1] : memref<?xi32> to memref<1xi32, strided<[1], offset: ?>>
       %row = memref.subview %y[%i, 0] [1, 75] [1, 1] : memref<?x75xf32> to memref<1x75xf32, strided<[75, 1], offset: ?>>
-      girih.gather_rows ins(%id, %w : memref<1xi32, strided<[1], offset: ?>>, )" +
-                     packed + R"()
+      girih.gather_rows ins(%id, %w : memref<1xi32, strided<[1], offset: ?>>, )" + packed + R"()
           outs(%row : memref<1x75xf32, strided<[75, 1], offset: ?>>)
     }
     return
@@ -55,15 +53,13 @@ module attributes {girih.arena_bytes = 65536 : i64, girih.scratch_bytes = 0 : i6
     (*step)->run(data, 2);
     for (int64_t t = 0; t < 8; ++t)
       for (int64_t k = 0; k < kDepth; ++k)
-        ASSERT_EQ(data.arenaAt(0)[t * kDepth + k], weight.at(data.tokens[t], k))
-            << isa << " row " << t << " k " << k;
+        ASSERT_EQ(data.arenaAt(0)[t * kDepth + k], weight.at(data.tokens[t], k)) << isa << " row " << t << " k " << k;
     // Beyond the source: the nearest row, nothing outside is read.
     data.tokens = {-1, 50, INT32_MIN, INT32_MAX, 1 << 20, -50, 49, 0};
     (*step)->run(data, 2);
     for (int64_t t = 0; t < 8; ++t)
       for (int64_t k = 0; k < kDepth; ++k)
-        ASSERT_EQ(data.arenaAt(0)[t * kDepth + k], weight.at(std::clamp(data.tokens[t], 0, 49), k))
-            << isa << " id " << data.tokens[t];
+        ASSERT_EQ(data.arenaAt(0)[t * kDepth + k], weight.at(std::clamp(data.tokens[t], 0, 49), k)) << isa << " id " << data.tokens[t];
   }
 }
 
@@ -89,7 +85,7 @@ std::string assemblyOf(const std::string &text, const std::string &isa) {
 }
 
 struct Loop {
-  int numMultiplyAdds = 0, numSpills = 0; // multiply-adds of f32 and of bytes
+  int numMultiplyAdds = 0, numSpills = 0;  // multiply-adds of f32 and of bytes
 };
 
 // Loops without another label inside, by what their bodies hold.
@@ -138,16 +134,17 @@ TEST_P(SpillTest, HotLoopsKeepTheirVectorsInRegisters) {
 
 constexpr const char *kQ41 = "p16:u4,f16,f16,32";
 
-INSTANTIATE_TEST_SUITE_P(Kernels, SpillTest,
-                         testing::Values(Kernel{"avx512", {kQ41, 512, 96, 576, "panel", 12, 32, 576, 96}},
-                                         Kernel{"avx512", {kQ41, 512, 128, 576, "panel", 6, 64, 576, 128}},
-                                         Kernel{"avx512", {kQ41, 512, 96, 576, "panel", 8, 48, 192, 96}},
-                                         Kernel{"avx512", {kQ41, 1, 96, 576, "direct", 1, 48, 32, 96}},
-                                         Kernel{"avx512", {kQ41, 1, 128, 576, "direct", 1, 64, 32, 128}},
-                                         Kernel{"avx512", {kQ41, 8, 96, 576, "direct", 8, 16, 32, 96}},
-                                         Kernel{"avx512", {kQ41, 4, 96, 576, "direct", 4, 32, 32, 96}},
-                                         Kernel{"avx2", {kQ41, 512, 96, 576, "panel", 6, 16, 576, 96}},
-                                         Kernel{"amx", {kQ41, 512, 96, 576, "matrix", 32, 32, 576, 96}}));
+INSTANTIATE_TEST_SUITE_P(
+    Kernels, SpillTest,
+    testing::Values(Kernel{"avx512", {kQ41, 512, 96, 576, "panel", 12, 32, 576, 96}},
+                    Kernel{"avx512", {kQ41, 512, 128, 576, "panel", 6, 64, 576, 128}},
+                    Kernel{"avx512", {kQ41, 512, 96, 576, "panel", 8, 48, 192, 96}},
+                    Kernel{"avx512", {kQ41, 1, 96, 576, "direct", 1, 48, 32, 96}},
+                    Kernel{"avx512", {kQ41, 1, 128, 576, "direct", 1, 64, 32, 128}},
+                    Kernel{"avx512", {kQ41, 8, 96, 576, "direct", 8, 16, 32, 96}},
+                    Kernel{"avx512", {kQ41, 4, 96, 576, "direct", 4, 32, 32, 96}},
+                    Kernel{"avx2", {kQ41, 512, 96, 576, "panel", 6, 16, 576, 96}},
+                    Kernel{"amx", {kQ41, 512, 96, 576, "matrix", 32, 32, 576, 96}}));
 
 // Between two products nothing but tile loads and the loop's own counting: no tile and no vector goes through memory.
 TEST(TileLoopTest, HoldsFourLoadsAndFourProducts) {
@@ -159,8 +156,7 @@ TEST(TileLoopTest, HoldsFourLoadsAndFourProducts) {
       body.clear();
     body.push_back(line);
     auto count = [&](const char *word) {
-      return std::count_if(body.begin(), body.end(),
-                           [&](auto &text) { return text.find(word) != std::string::npos; });
+      return std::count_if(body.begin(), body.end(), [&](auto &text) { return text.find(word) != std::string::npos; });
     };
     std::string label = body[0].substr(0, body[0].find(':'));
     bool isLoop = line.find("\tj") != std::string::npos && line.find(label) != std::string::npos;
@@ -215,5 +211,5 @@ TEST(ReentrancyTest, CompilesInSeveralThreadsAtOnce) {
   EXPECT_EQ(images[1], images[3]);
 }
 
-} // namespace
-} // namespace girih::cpu::test
+}  // namespace
+}  // namespace girih::cpu::test

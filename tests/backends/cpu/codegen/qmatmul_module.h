@@ -21,9 +21,9 @@ struct MatmulCase {
   int64_t rows, columns, depth;
   const char *strategy;
   int64_t rowTile, columnTile, kTile;
-  int64_t unitColumns;      // columns of one forall unit
-  int64_t numLayers = 1;    // the step does it with as many weights, one after the other
-  bool isQuantized = false; // x becomes 8-bit codes first
+  int64_t unitColumns;  // columns of one forall unit
+  int64_t numLayers = 1;  // the step does it with as many weights, one after the other
+  bool isQuantized = false;  // x becomes 8-bit codes first
 };
 
 inline MatmulCase quantized(MatmulCase c) {
@@ -32,9 +32,8 @@ inline MatmulCase quantized(MatmulCase c) {
 }
 
 inline void PrintTo(const MatmulCase &c, std::ostream *out) {
-  *out << c.layout << " T=" << c.rows << " N=" << c.columns << " K=" << c.depth << " " << c.strategy
-       << " MR=" << c.rowTile << " NC=" << c.columnTile << " KC=" << c.kTile << " unit=" << c.unitColumns
-       << (c.isQuantized ? " i8" : "");
+  *out << c.layout << " T=" << c.rows << " N=" << c.columns << " K=" << c.depth << " " << c.strategy << " MR="
+       << c.rowTile << " NC=" << c.columnTile << " KC=" << c.kTile << " unit=" << c.unitColumns << (c.isQuantized ? " i8" : "");
 }
 
 inline uint16_t halfBits(float value) {
@@ -129,8 +128,7 @@ struct PackedWeight {
   }
 };
 
-inline std::string replaced(std::string text,
-                            std::initializer_list<std::pair<std::string, std::string>> words) {
+inline std::string replaced(std::string text, std::initializer_list<std::pair<std::string, std::string>> words) {
   for (const auto &[from, to] : words)
     for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
       text.replace(at, from.size(), to);
@@ -144,9 +142,7 @@ inline int64_t rowBytesOfCodes(const MatmulCase &c) { return (c.depth + 31) / 32
 inline int64_t bytesOfCodes(const MatmulCase &c) { return c.isQuantized ? c.rows * rowBytesOfCodes(c) : 0; }
 // Where y is: x, codes, y. The rest is the scratch of up to 4 threads.
 inline int64_t placeOfY(const MatmulCase &c) { return bytesOfX(c) + bytesOfCodes(c); }
-inline int64_t bytesOfScratch(const MatmulCase &c) {
-  return (c.kTile * c.columnTile * 4 + 63) / 64 * 64 + 64;
-}
+inline int64_t bytesOfScratch(const MatmulCase &c) { return (c.kTile * c.columnTile * 4 + 63) / 64 * 64 + 64; }
 inline int64_t bytesOfArena(const MatmulCase &c) { return placeOfY(c) + bytesOfY(c) + 4 * bytesOfScratch(c); }
 
 inline std::string moduleOf(const MatmulCase &c) {
@@ -187,27 +183,17 @@ module attributes {girih.arena_bytes = $ARENA : i64, girih.scratch_bytes = $SCRA
       girih.quantize_rows ins(%row : memref<1x$Kxf32, strided<[$K, 1], offset: ?>>)
           outs(%codes : memref<1x$QBYTESxi8, strided<[$QBYTES, 1], offset: ?>>)
     } {girih.dispatch = "quantize"})";
-  return replaced(text,
-                  {{"$QUANTIZE", c.isQuantized ? quantize : ""},
-                   {"$X", c.isQuantized ? "%q" : "%x"},
-                   {"$TYPE", c.isQuantized ? "memref<?x$QBYTESxi8>" : "memref<?x$Kx$ELEMENT>"},
-                   {"$ELEMENT", std::string(c.strategy) == "matrix" ? "bf16" : "f32"},
-                   {"$QAT", number(bytesOfX(c))},
-                   {"$QBYTES", number(rowBytesOfCodes(c))},
-                   {"$ARENA", number(placeOfY(c) + bytesOfY(c))},
-                   {"$SCRATCH", number(bytesOfScratch(c))},
-                   {"$YAT", number(placeOfY(c))},
-                   {"$UNITS", number(c.columns / c.unitColumns)},
-                   {"$UNIT", number(c.unitColumns)},
-                   {"$LAYERS", number(c.numLayers)},
-                   {"$BYTES", number(PackedLayout::parse(c.layout)->tensorBytes(c.columns, c.depth).value())},
-                   {"$LAYOUT", c.layout},
-                   {"$STRATEGY", c.strategy},
-                   {"$MR", number(c.rowTile)},
-                   {"$NC", number(c.columnTile)},
-                   {"$KC", number(c.kTile)},
-                   {"$K", number(c.depth)},
-                   {"$N", number(c.columns)}});
+  return replaced(text, {{"$QUANTIZE", c.isQuantized ? quantize : ""}, {"$X", c.isQuantized ? "%q" : "%x"},
+                         {"$TYPE", c.isQuantized ? "memref<?x$QBYTESxi8>" : "memref<?x$Kx$ELEMENT>"},
+                         {"$ELEMENT", std::string(c.strategy) == "matrix" ? "bf16" : "f32"},
+                         {"$QAT", number(bytesOfX(c))}, {"$QBYTES", number(rowBytesOfCodes(c))},
+                         {"$ARENA", number(placeOfY(c) + bytesOfY(c))}, {"$SCRATCH", number(bytesOfScratch(c))},
+                         {"$YAT", number(placeOfY(c))}, {"$UNITS", number(c.columns / c.unitColumns)},
+                         {"$UNIT", number(c.unitColumns)}, {"$LAYERS", number(c.numLayers)},
+                         {"$BYTES", number(PackedLayout::parse(c.layout)->tensorBytes(c.columns, c.depth).value())},
+                         {"$LAYOUT", c.layout}, {"$STRATEGY", c.strategy},
+                         {"$MR", number(c.rowTile)}, {"$NC", number(c.columnTile)}, {"$KC", number(c.kTile)},
+                         {"$K", number(c.depth)}, {"$N", number(c.columns)}});
 }
 
-} // namespace girih::cpu::test
+}  // namespace girih::cpu::test

@@ -38,11 +38,11 @@ struct Team {
   }
 };
 
-} // namespace
+}  // namespace
 
 Expected<std::unique_ptr<Step>> Step::compile(const std::string &text, const std::string &isa) {
   GIRIH_ASSIGN(CpuTarget target, cpuTarget(isa));
-  (void)requestTiles(); // a step with tiles would not run without
+  (void)requestTiles();  // a step with tiles would not run without
   mlir::DialectRegistry registry;
   dialect::registerDialects(registry);
   registerCpuDialects(registry);
@@ -54,8 +54,7 @@ Expected<std::unique_ptr<Step>> Step::compile(const std::string &text, const std
   auto step = std::make_unique<Step>();
   step->bytes = std::move(image.bytes);
   int file = memfd_create("step", 0);
-  if (file < 0 ||
-      write(file, step->bytes.data(), step->bytes.size()) != static_cast<ssize_t>(step->bytes.size()))
+  if (file < 0 || write(file, step->bytes.data(), step->bytes.size()) != static_cast<ssize_t>(step->bytes.size()))
     return internalError("memfd");
   step->library = dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW | RTLD_LOCAL);
   close(file);
@@ -117,4 +116,4 @@ std::vector<std::string> runnableIsas() {
   return isas;
 }
 
-} // namespace girih::cpu::test
+}  // namespace girih::cpu::test

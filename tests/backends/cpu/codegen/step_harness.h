@@ -16,9 +16,7 @@ namespace girih::cpu::test {
 // The step's buffers are 64-byte aligned, as its ABI promises.
 template <typename T> struct LineAllocator {
   using value_type = T;
-  T *allocate(size_t count) {
-    return static_cast<T *>(::operator new(count * sizeof(T), std::align_val_t(64)));
-  }
+  T *allocate(size_t count) { return static_cast<T *>(::operator new(count * sizeof(T), std::align_val_t(64))); }
   void deallocate(T *pointer, size_t) { ::operator delete(pointer, std::align_val_t(64)); }
   bool operator==(const LineAllocator &) const { return true; }
 };
@@ -28,10 +26,10 @@ using Bytes = std::vector<uint8_t, LineAllocator<uint8_t>>;
 // kernel that reads what nobody wrote is seen.
 struct StepData {
   Bytes weights, arena, kvPool;
-  std::vector<int32_t> tokens, positions, tokenSequences, kvSlots, sequenceStarts, contextLengths,
-      blockTables, logitRows;
+  std::vector<int32_t> tokens, positions, tokenSequences, kvSlots, sequenceStarts, contextLengths, blockTables,
+      logitRows;
   std::vector<float> logits;
-  unsigned controlWord = 0x1f80; // MXCSR; the runtime's team runs with 0x9fc0, subnormals flushed
+  unsigned controlWord = 0x1f80;  // MXCSR; the runtime's team runs with 0x9fc0, subnormals flushed
   int64_t numTokens = 1, numSequences = 1, blockTableStride = 1;
 
   // f32 values of the arena or the weights, from a byte offset on.
@@ -58,4 +56,4 @@ private:
 // The ISA rows that this machine can run, best last.
 std::vector<std::string> runnableIsas();
 
-} // namespace girih::cpu::test
+}  // namespace girih::cpu::test
