@@ -4,9 +4,10 @@
 
 #include "backends/cpu/codegen/emit_object.h"
 #include "backends/cpu/codegen/lower_attention.h"
+#include "backends/cpu/codegen/lower_qmatmul.h"
 #include "backends/cpu/codegen/microkernels/dot_generator.h"
 #include "backends/cpu/codegen/microkernels/isa_table.h"
-#include "backends/cpu/codegen/microkernels/matrix_generator.h"
+#include "backends/cpu/codegen/microkernels/tile_generator.h"
 #include "backends/cpu/codegen/passes.h"
 #include "dialects/girih/dialect.h"
 
@@ -45,8 +46,6 @@ int64_t kernelScratchBytes(Operation *module) {
   int64_t bytes = 0;
   module->walk([&](dialect::QMatmulOp op) {
     TileShape shape{1, int64_t(op.getColumnTile().value_or(32)) / kLanes, int64_t(op.getKTile().value_or(128))};
-    if (op.getStrategy() == "matrix")
-      bytes = std::max(bytes, matrixScratchBytes(shape));
     if (op.getStrategy() != "panel")
       return;
     auto weight = dyn_cast<dialect::PackedType>(op.getW().getType());
@@ -54,6 +53,8 @@ int64_t kernelScratchBytes(Operation *module) {
     bool isQuantized = getElementTypeOrSelf(op.getX().getType()).isInteger(8) && layout.isOk();
     bytes = std::max(bytes, isQuantized ? dotScratchBytes(*layout, shape) : panelScratchBytes(shape));
   });
+  for (auto [op, frame] : tileFramesOf(module))
+    bytes = std::max(bytes, frame);
   module->walk([&](dialect::AttentionOp op) { bytes = std::max(bytes, matrixAttentionScratch(op)); });
   return bytes;
 }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih-cpu-lower-qmatmul: matmuls with stored weights, and lookups of their rows, become microkernels.
+#include "backends/cpu/codegen/lower_qmatmul.h"
+
 #include "backends/cpu/codegen/microkernels/dot_generator.h"
 #include "backends/cpu/codegen/microkernels/matrix_generator.h"
 #include "backends/cpu/codegen/microkernels/shared_kernels.h"
 #include "backends/cpu/codegen/microkernels/tile_generator.h"
 #include "backends/cpu/codegen/microkernels/unpack_formats.h"
 #include "backends/cpu/codegen/passes.h"
+#include "backends/cpu/codegen/row_followers.h"
 #include "backends/cpu/codegen/step_memory.h"
 #include "dialects/girih/dialect.h"
 
@@ -83,8 +86,12 @@ TileOperands operandsOf(KernelBuilder &k, QMatmulOp op, int64_t panelBytes) {
   tile.numRows = k.extentOf(op.getInit(), 0);
   tile.numColumns = k.extentOf(op.getInit(), 1);
   tile.weights = pointerOf(k, op.getW());
-  if (Value offset = op.getColumnOffset())
-    tile.weights = k.at(tile.weights, k.mul(k.div(offset, kPanelColumns), panelBytes));
+  tile.panelsLeft = k.index(llvm::divideCeil(cast<PackedType>(op.getW().getType()).getColumns(), kPanelColumns));
+  if (Value offset = op.getColumnOffset()) {
+    Value first = k.div(offset, kPanelColumns);
+    tile.weights = k.at(tile.weights, k.mul(first, panelBytes));
+    tile.panelsLeft = isForTiles(op) ? k.sub(tile.panelsLeft, first) : tile.panelsLeft;  // no other kernel asks
+  }
   return tile;
 }
 
@@ -116,19 +123,57 @@ LogicalResult emitWith(Generator &&generator, KernelBuilder &k, QMatmulOp op, co
   return success();
 }
 
+// The outermost parallel loop around `op`, whose units share what a thread keeps; `op` itself where there is none.
+Operation *dispatchOf(Operation *op) {
+  Operation *dispatch = op;
+  for (auto loop = op->getParentOfType<scf::ForallOp>(); loop; loop = loop->getParentOfType<scf::ForallOp>())
+    dispatch = loop;
+  return dispatch;
+}
+
+// The strategy and the ISA that bf16 takes, and the frame in scratch; null after an error.
+Value frameFor(KernelBuilder &k, QMatmulOp op, const IsaTraits &isa, const TileShape &shape, int64_t frame) {
+  if (isa.hasTiles && op.getStrategy() == StringRef("matrix"))
+    return scratchFor(k, op, shape, frame);
+  op.emitOpError("x is bf16: that takes strategy \"matrix\" and an ISA with tiles, not \"")
+      << op.getStrategy().value_or("direct") << "\" for " << isa.name;
+  return {};
+}
+
 LogicalResult emitOnTiles(KernelBuilder &k, QMatmulOp op, const PackedLayout &layout, const IsaTraits &isa,
-                          const TileOperands &tile, const TileShape &shape) {
-  if (!isa.hasTiles || op.getStrategy() != StringRef("matrix"))
-    return op.emitOpError("x is bf16: that takes strategy \"matrix\" and an ISA with tiles, not \"")
-           << op.getStrategy().value_or("direct") << "\" for " << isa.name;
-  Value scratch = scratchFor(k, op, shape, matrixScratchBytes(shape));
-  if (!scratch)
+                          const TileOperands &tile, const TileShape &shape, int64_t frame) {
+  Value memory = frameFor(k, op, isa, shape, frame);
+  if (!memory)
     return failure();
-  MatrixGenerator(k, layout, isa, shape).emit(tile, scratch);
+  MatrixGenerator(k, layout, isa, shape).emit(tile, memory);
   return success();
 }
 
-LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa, SharedKernels &kernels) {
+// The matmul with what follows it in its unit: 32 rows are done with while they are in the first level. Such a kernel
+// stands where it is called, as its followers do.
+LogicalResult emitWithFollowers(KernelBuilder &k, QMatmulOp op, const PackedLayout &layout, const IsaTraits &isa,
+                                const TileShape &shape, int64_t frame, RowFollowers &followers) {
+  Value memory = frameFor(k, op, isa, shape, frame);
+  if (!memory)
+    return failure();
+  TileOperands tile = operandsOf(k, op, layout.panelBytes(cast<PackedType>(op.getW().getType()).getDepth()));
+  auto columns = getConstantIntValue(tile.numColumns);
+  bool isNear = followers.ownResult() && columns && MatrixGenerator::canKeepNear(shape, *columns, tile.depth);
+  MatrixGenerator generator(k, layout, isa, shape);
+  auto rowsDone = [&](Value first, Value count) { followers.emit(k.b, first, count, MatrixGenerator::nearRow(k, first), isNear); };
+  isNear ? generator.emitNear(tile, memory, rowsDone) : generator.emit(tile, memory, rowsDone);
+  followers.erase();
+  return success();
+}
+
+// Nothing is prepared when a dispatch begins: what a frame holds is of another weight, or another kernel's.
+void resetFrame(QMatmulOp op, int64_t frame) {
+  OpBuilder b(dispatchOf(op));
+  KernelBuilder k(b, op.getLoc());
+  MatrixGenerator::emitReset(k, k.at(threadScratch(k, op), scratchBytesOf(op) - frame));
+}
+
+LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa, SharedKernels &kernels, int64_t frame) {
   OpBuilder b(op);
   KernelBuilder outer(b, op.getLoc());
   FailureOr<PackedLayout> layout = layoutOf(op, cast<PackedType>(op.getW().getType()));
@@ -138,7 +183,7 @@ LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa, SharedKernels &ker
   int64_t depth = cast<PackedType>(op.getW().getType()).getDepth();
   auto emit = [&](KernelBuilder &k, const TileOperands &tile) -> LogicalResult {
     if (isForTiles(op))
-      return emitOnTiles(k, op, *layout, isa, tile, *shape);
+      return emitOnTiles(k, op, *layout, isa, tile, *shape, frame);
     if (!isQuantized(op))
       return emitWith(TileGenerator(k, *layout, isa, *shape), k, op, tile, *shape, panelScratchBytes(*shape));
     if (layout->hasFloatCodes())
@@ -148,7 +193,16 @@ LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa, SharedKernels &ker
   std::string kind;
   llvm::raw_string_ostream(kind) << op.getW().getType() << getElementTypeOrSelf(op.getX().getType())
                                  << op->getDiscardableAttrDictionary() << op.getStrategyAttr() << shape->rows << "x"
-                                 << shape->panels << "x" << shape->depth;
+                                 << shape->panels << "x" << shape->depth << "@" << frame;
+  if (isForTiles(op)) {
+    resetFrame(op, frame);
+    RowFollowers followers(op);
+    if (!followers.empty()) {
+      OpBuilder behind(op->getBlock()->getTerminator());  // buffers of followers are named by then
+      KernelBuilder k(behind, op.getLoc());
+      return emitWithFollowers(k, op, *layout, isa, *shape, frame, followers);
+    }
+  }
   return kernels.call(outer, kind, operandsOf(outer, op, layout->panelBytes(depth)), emit);
 }
 
@@ -171,7 +225,7 @@ void lowerPlain(QMatmulOp op) {
   });
 }
 
-LogicalResult lowerMatmul(QMatmulOp op, const IsaTraits &isa, SharedKernels &kernels) {
+LogicalResult lowerMatmul(QMatmulOp op, const IsaTraits &isa, SharedKernels &kernels, int64_t frame) {
   if (!isa_and_nonnull<MemRefType>(op.getInit().getType()))
     return op.emitOpError("is still on tensors; bufferize first");
   if (!hasUnitInnerStride(op.getX()) || !hasUnitInnerStride(op.getInit()))
@@ -179,7 +233,7 @@ LogicalResult lowerMatmul(QMatmulOp op, const IsaTraits &isa, SharedKernels &ker
            << op.getX().getType() << " and " << op.getInit().getType();
   if (isa_and_nonnull<MemRefType>(op.getW().getType()))
     lowerPlain(op);
-  else if (failed(lowerPacked(op, isa, kernels)))
+  else if (failed(lowerPacked(op, isa, kernels, frame)))
     return failure();
   op.erase();
   return success();
@@ -250,14 +304,28 @@ struct LowerQMatmul : impl::LowerQMatmulBase<LowerQMatmul> {
         ops.push_back(op);
     });
     SharedKernels kernels;
+    TileFrames frames = tileFramesOf(getOperation());
     for (Operation *op : ops) {
       auto matmul = dyn_cast<QMatmulOp>(op);
-      if (failed(matmul ? lowerMatmul(matmul, *traits, kernels) : lowerGather(cast<GatherRowsOp>(op))))
+      if (failed(matmul ? lowerMatmul(matmul, *traits, kernels, frames.lookup(op)) : lowerGather(cast<GatherRowsOp>(op))))
         return signalPassFailure();
     }
   }
 };
 
 }  // namespace
+
+TileFrames tileFramesOf(Operation *module) {
+  TileFrames frames;
+  DenseMap<Operation *, int64_t> ends;
+  module->walk([&](QMatmulOp op) {
+    if (!isForTiles(op))
+      return;
+    int64_t columns = op.getColumnTile().value_or(kDefaultShape.panels * kPanelColumns);
+    TileShape shape{1, columns / kPanelColumns, int64_t(op.getKTile().value_or(kDefaultShape.depth))};
+    frames[op] = ends[dispatchOf(op)] += llvm::alignTo(matrixFrameBytes(shape), 64);
+  });
+  return frames;
+}
 
 }  // namespace girih::cpu

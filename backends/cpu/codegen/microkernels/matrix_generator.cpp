@@ -2,8 +2,6 @@
 // MatrixGenerator: implementation. Tile registers 0-3 hold sums, 4-5 activations, 6-7 weights.
 #include "backends/cpu/codegen/microkernels/matrix_generator.h"
 
-#include "backends/cpu/codegen/microkernels/unpack_formats.h"
-
 using namespace mlir;
 using namespace girih::weights;
 
@@ -29,42 +27,135 @@ void MatrixGenerator::callTile(llvm::StringRef intrinsic, ArrayRef<int64_t> regi
   LLVM::CallIntrinsicOp::create(k.b, k.loc, k.b.getStringAttr(("llvm.x86." + intrinsic).str()), operands);
 }
 
-// ---- The space of tiles ----
-void MatrixGenerator::emit(const TileOperands &tile, Value scratch) {
+// ---- Passes and what is prepared for them ----
+// The frame's first words: the address of the prepared weights' source, or 0, and the buffer that they are in.
+constexpr int64_t kBufferAt = 8, kBuffersAt = 64;
+
+void MatrixGenerator::emitReset(KernelBuilder &k, Value frame) {
+  for (int64_t word : {int64_t{0}, kBufferAt})
+    k.store(k.integer(k.b.getI64Type(), 0), k.at(frame, word), 8);
+}
+
+Value MatrixGenerator::weightsOf(Value passNumber) {
+  Value buffer = k.rem(k.add(firstBuffer, passNumber), k.index(2));
+  return k.at(k.at(frame, kBuffersAt), k.mul(buffer, passBytes()));
+}
+
+// Pass `pass` of the panels from `firstPanel` of the call on; of no panels where the weight has none left.
+PanelJob MatrixGenerator::jobAt(const TileOperands &tile, Value firstPanel, Value pass) {
+  int64_t panelBytes = layout.panelBytes(tile.depth), fullBytes = shape.depth / kBlockDepth * layout.blockBytes();
+  int64_t numBlocks = llvm::divideCeil(tile.depth, kBlockDepth), last = numPasses(tile) - 1;
+  int64_t lastBlocks = numBlocks - last * (shape.depth / kBlockDepth);
+  Value isLast = k.less(k.index(last - 1), pass);
+  Value toNextPanels = k.sub(k.index(shape.panels * panelBytes), k.mul(pass, fullBytes));
+  bool isOnly = last == 0, isEven = lastBlocks * kBlockDepth == shape.depth;
+  return {k.at(tile.weights, k.add(k.mul(firstPanel, panelBytes), k.mul(pass, fullBytes))), panelBytes,
+          k.minOf(k.sub(tile.panelsLeft, firstPanel), k.index(shape.panels)),
+          isOnly || isEven ? k.index(lastBlocks)
+                           : k.select(isLast, k.index(lastBlocks), k.index(shape.depth / kBlockDepth)),
+          isOnly ? toNextPanels : k.select(isLast, toNextPanels, k.index(fullBytes))};
+}
+
+void MatrixGenerator::unpack(const PanelJob &job, Value weights) {
+  PanelFeed feed(k, layout, isa);
+  k.loop(k.index(0), feed.numSlices(job), 1, [&](Value number) { feed.emitSlice(job, number, weights); });
+}
+
+void MatrixGenerator::emitNear(const TileOperands &tile, Value memory, RowsDone done) {
+  isNear = true;
+  emit(tile, memory, done);
+}
+
+void MatrixGenerator::emit(const TileOperands &tile, Value memory, RowsDone done) {
+  frame = memory;
+  rowsDone = done;
   configuration = k.frameBytes(kRegisterBytes);
   spare = k.frameBytes(3 * kTileBytes);
-  int64_t full = tile.depth / shape.depth, rest = tile.depth % shape.depth;
+  Type word = k.b.getI64Type();
+  auto addressOf = [&](Value pointer) -> Value { return LLVM::PtrToIntOp::create(k.b, k.loc, word, pointer); };
+  firstBuffer = k.toIndex(k.load(word, k.at(frame, kBufferAt)));
+  PanelJob start = jobAt(tile, k.index(0), k.index(0));
+  Value isPrepared = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, k.load(word, frame),
+                                           addressOf(start.source));
+  k.when(isPrepared, [] {}, [&] { unpack(start, weightsOf(k.index(0))); });
+
+  int64_t passes = numPasses(tile), full = tile.depth / shape.depth, rest = tile.depth % shape.depth;
   Value numPanels = k.div(k.add(tile.numColumns, kPanelColumns - 1), kPanelColumns);
   k.loop(k.index(0), numPanels, shape.panels, [&](Value first) {
     Group group{first, k.minOf(k.sub(numPanels, first), k.index(shape.panels))};
-    bool isOnly = full + (rest != 0) == 1;
-    if (full > 0) {
-      k.loop(k.index(0), k.index(full), 1, [&](Value number) {
-        Value isFirst = isOnly ? Value() : k.less(number, k.index(1));
-        emitGroup(tile, group, {k.mul(number, shape.depth), shape.depth, isFirst}, scratch);
-      });
-    }
-    if (rest != 0) {
-      Value isFirst = isOnly ? Value() : k.less(k.index(full), k.index(1));
-      emitGroup(tile, group, {k.index(full * shape.depth), rest, isFirst}, scratch);
-    }
+    if (full > 0)
+      k.loop(k.index(0), k.index(full), 1, [&](Value pass) { emitPass(tile, group, pass, shape.depth); });
+    if (rest != 0)
+      emitPass(tile, group, k.index(full), rest);
   });
   callTile("tilerelease", {});
+
+  Value groups = k.div(k.add(numPanels, shape.panels - 1), shape.panels);
+  Value buffer = k.rem(k.add(firstBuffer, k.mul(groups, passes)), k.index(2));
+  Value hasMore = k.less(numPanels, tile.panelsLeft);
+  Value following = addressOf(jobAt(tile, numPanels, k.index(0)).source);
+  k.store(k.select(hasMore, following, k.integer(word, 0)), frame, 8);
+  k.store(k.toInteger(buffer, word), k.at(frame, kBufferAt), 8);
 }
 
-void MatrixGenerator::emitGroup(const TileOperands &tile, const Group &group, const Pass &pass,
-                                Value scratch) {
-  unpackGroup(tile, group, pass, scratch);
-  Value two = k.index(2 * kTileRows);
-  k.loop(k.index(0), tile.numRows, 2 * kTileRows, [&](Value first) {
-    Value count = k.minOf(k.sub(tile.numRows, first), two);
+void MatrixGenerator::emitPass(const TileOperands &tile, const Group &group, Value number, int64_t depth) {
+  int64_t passes = numPasses(tile);
+  Value isLast = k.less(k.index(passes - 2), number), nextPanel = k.add(group.first, group.count);
+  Value passNumber = k.add(k.mul(k.div(group.first, shape.panels), passes), number);
+  Value numPanels = k.div(k.add(tile.numColumns, kPanelColumns - 1), kPanelColumns);
+  Value isEnd = arith::AndIOp::create(k.b, k.loc, isLast, k.less(k.sub(numPanels, k.index(1)), nextPanel));
+  Pass pass{k.mul(number, shape.depth), depth, passes == 1 ? Value() : k.less(number, k.index(1)), isEnd, group,
+            weightsOf(passNumber)};
+  pass.next = passes == 1 ? jobAt(tile, nextPanel, k.index(0))
+                          : jobAt(tile, k.select(isLast, nextPanel, group.first),
+                                  k.select(isLast, k.index(0), k.add(number, 1)));
+  pass.nextWeights = weightsOf(k.add(passNumber, 1));
+  PanelFeed feed(k, layout, isa);
+  pass.numSlices = feed.numSlices(pass.next);
+  // Each k of two tiles of rows and two panels is a step; slices are spread over the steps of all rows.
+  Value steps = k.mul(k.div(k.add(tile.numRows, kTileRows - 1), 2 * kTileRows), k.div(group.count, 2));
+  steps = k.mul(steps, depth / kBlockDepth);
+  Value some = k.maxOf(steps, k.index(1));
+  pass.slicesPerStep = k.div(k.add(pass.numSlices, k.sub(some, k.index(1))), some);
+  emitRows(tile, pass);
+  Value done = k.minOf(k.mul(steps, pass.slicesPerStep), pass.numSlices);
+  k.loop(done, pass.numSlices, 1, [&](Value slice) { feed.emitSlice(pass.next, slice, pass.nextWeights); });
+}
+
+// ---- Rows ----
+void MatrixGenerator::emitRows(const TileOperands &tile, const Pass &pass) {
+  int64_t most = 2 * kTileRows;
+  bool isDelayed = followsBetweenProducts(tile, pass);
+  k.loop(k.index(0), tile.numRows, most, [&](Value first) {
+    Value count = k.minOf(k.sub(tile.numRows, first), k.index(most));
     // Loading a configuration clears the tiles, so it happens between sums: at the start, and where rows run out.
     Value isWhole = arith::AndIOp::create(k.b, k.loc, k.less(k.index(0), first), k.less(k.index(31), count));
     k.when(isWhole, [] {}, [&] { configure(count); });
     k.when(
-        k.less(k.index(kTileRows), count), [&] { emitPanels(tile, group, pass, {first, count, 2}, scratch); },
-        [&] { emitPanels(tile, group, pass, {first, count, 1}, scratch); });
+        k.less(k.index(kTileRows), count), [&] { emitPanels(tile, pass, {first, count, 2}); },
+        [&] {
+          emitPanels(tile, pass, {first, count, 1});
+          if (isDelayed)
+            follow(pass, k.sub(first, k.index(most)), k.minOf(first, k.index(most)));
+        });
+    if (rowsDone && !isDelayed)
+      follow(pass, first, count);
   });
+  if (isDelayed) {
+    Value last = k.mul(k.div(k.sub(tile.numRows, k.index(1)), most), most);
+    follow(pass, last, k.sub(tile.numRows, last));
+  }
+}
+
+void MatrixGenerator::follow(const Pass &pass, Value first, Value count) {
+  k.when(pass.isLast, [&] { rowsDone(first, count); });
+}
+
+// What follows 32 rows goes between the products of the next 32, some rows a step: in whole pairs of panels, of which
+// every row group has one then.
+bool MatrixGenerator::followsBetweenProducts(const TileOperands &tile, const Pass &pass) {
+  auto columns = getConstantIntValue(tile.numColumns);
+  return rowsDone && columns && *columns == 2 * kPanelColumns && shape.panels >= 2 && pass.depth >= kBlockDepth;
 }
 
 // Tile registers of `numRows` (1 to 32) rows in two; a register of no rows would be no valid one.
@@ -91,25 +182,25 @@ void MatrixGenerator::configure(Value numRows) {
   callTile("ldtilecfg", {}, configuration);
 }
 
-void MatrixGenerator::emitPanels(const TileOperands &tile, const Group &group, const Pass &pass,
-                                 const Rows &rows, Value scratch) {
+void MatrixGenerator::emitPanels(const TileOperands &tile, const Pass &pass, const Rows &rows) {
   // The k that fill no tile: zero-padded copies of the activations, since what follows a row is another row.
   if (pass.depth % kBlockDepth != 0)
     copyLastK(tile, rows, pass, spare);
-  Value paired = k.mul(k.div(group.count, 2), 2);
-  k.loop(k.index(0), paired, 2, [&](Value panel) { emitSums(tile, group, pass, rows, panel, 2, scratch); });
-  k.loop(paired, group.count, 1, [&](Value panel) { emitSums(tile, group, pass, rows, panel, 1, scratch); });
+  Value count = pass.group.count, paired = k.mul(k.div(count, 2), 2);
+  k.loop(k.index(0), paired, 2, [&](Value panel) { emitSums(tile, pass, rows, panel, 2); });
+  k.loop(paired, count, 1, [&](Value panel) { emitSums(tile, pass, rows, panel, 1); });
 }
 
-void MatrixGenerator::emitSums(const TileOperands &tile, const Group &group, const Pass &pass,
-                               const Rows &rows, Value panel, int64_t panels, Value scratch) {
+void MatrixGenerator::emitSums(const TileOperands &tile, const Pass &pass, const Rows &rows, Value panel,
+                               int64_t panels) {
   int64_t numBlocks = llvm::divideCeil(pass.depth, kBlockDepth), panelBytes = numBlocks * kTileBytes;
-  Value column = k.mul(k.add(group.first, panel), kPanelColumns);
+  Value column = k.mul(k.add(pass.group.first, panel), kPanelColumns);
   auto forSums = [&](llvm::function_ref<void(int64_t, int64_t, Value, Value)> body) {
     for (int64_t row = 0; row < rows.tiles; ++row)
       for (int64_t i = 0; i < panels; ++i) {
         Value first = k.add(column, i * kPanelColumns);
-        Value offset = k.add(k.mul(k.add(rows.first, row * kTileRows), tile.outStride), k.mul(first, 4));
+        Value firstRow = k.add(isNear ? nearRow(k, rows.first) : rows.first, row * kTileRows);
+        Value offset = k.add(k.mul(firstRow, tile.outStride), k.mul(first, 4));
         body(row, sumOf(row, i), k.at(tile.out, offset), k.sub(tile.numColumns, first));
       }
   };
@@ -121,17 +212,42 @@ void MatrixGenerator::emitSums(const TileOperands &tile, const Group &group, con
         [&] { startSum(tile, {rows.first, rowsOfTile(rows, row), 1}, sum, address, columns); });
   });
   Value x = k.at(tile.x, k.add(k.mul(rows.first, tile.xStride), k.mul(pass.firstK, 2)));
-  Value weights = k.at(scratch, k.mul(panel, panelBytes));
+  Value weights = k.at(pass.weights, k.mul(panel, panelBytes));
   int64_t full = pass.depth / kBlockDepth;
+  bool feeds = rows.tiles == 2 && panels == 2;
+  Value row = k.div(rows.first, 2 * kTileRows), pairs = k.div(pass.group.count, 2);
+  Value firstStep = k.mul(k.add(k.mul(row, pairs), k.div(panel, 2)), full);
   k.loop(k.index(0), k.index(full), 1, [&](Value block) {
     multiply(k.at(x, k.mul(block, kBlockDepth * 2)), tile.xStride, k.at(weights, k.mul(block, kTileBytes)),
-             panelBytes, rows.tiles, panels);
+             panelBytes, rows.tiles, panels, [&] {
+               if (feeds)
+                 emitSlices(pass, k.add(firstStep, block));
+               if (feeds && followsBetweenProducts(tile, pass))
+                 followBehind(pass, rows.first, block, full);
+             });
   });
   if (full != numBlocks)
-    multiply(spare, k.index(kRegisterBytes), k.at(weights, full * kTileBytes), panelBytes, rows.tiles,
-             panels);
+    multiply(spare, k.index(kRegisterBytes), k.at(weights, full * kTileBytes), panelBytes, rows.tiles, panels,
+             [] {});
   forSums([&](int64_t row, int64_t sum, Value address, Value columns) {
     storeSum(tile, {rows.first, rowsOfTile(rows, row), 1}, sum, address, columns);
+  });
+}
+
+void MatrixGenerator::emitSlices(const Pass &pass, Value step) {
+  PanelFeed feed(k, layout, isa);
+  Value first = k.minOf(k.mul(step, pass.slicesPerStep), pass.numSlices);
+  Value end = k.minOf(k.add(first, pass.slicesPerStep), pass.numSlices);
+  k.loop(first, end, 1, [&](Value slice) { feed.emitSlice(pass.next, slice, pass.nextWeights); });
+}
+
+// A step's share of the 32 rows before `rowsFirst`, if there are any.
+void MatrixGenerator::followBehind(const Pass &pass, Value rowsFirst, Value block, int64_t numBlocks) {
+  int64_t most = 2 * kTileRows, share = llvm::divideCeil(most, numBlocks);
+  Value isDue = arith::AndIOp::create(k.b, k.loc, pass.isLast, k.less(k.index(0), rowsFirst));
+  Value done = k.minOf(k.mul(block, share), k.index(most));
+  k.when(isDue, [&] {
+    rowsDone(k.add(k.sub(rowsFirst, k.index(most)), done), k.minOf(k.sub(k.index(most), done), k.index(share)));
   });
 }
 
@@ -139,7 +255,7 @@ void MatrixGenerator::emitSums(const TileOperands &tile, const Group &group, con
 // by once for each pair of panels: loaded as a stream they do not drive the weights out of the first level, a third
 // of the speed.
 void MatrixGenerator::multiply(Value x, Value xStride, Value weights, int64_t panelBytes, int64_t rowTiles,
-                               int64_t panels) {
+                               int64_t panels, llvm::function_ref<void()> between) {
   Type word = k.b.getI64Type();
   Value stride = k.toInteger(xStride, word), pairs = k.integer(word, kPairRow);
   auto product = [&](int64_t row, int64_t panel) {
@@ -153,59 +269,8 @@ void MatrixGenerator::multiply(Value x, Value xStride, Value weights, int64_t pa
         callTile("tileloadd64", {kWeights + panel}, {k.at(weights, panel * panelBytes), pairs});
       product(row, panel);
     }
-  }
-}
-
-// ---- Weights ----
-// scratch [panel][k / 2][16 columns][2] = the weights of the pass, rounded to bf16.
-void MatrixGenerator::unpackGroup(const TileOperands &tile, const Group &group, const Pass &pass,
-                                  Value scratch) {
-  int64_t panelBytes = layout.panelBytes(tile.depth);
-  int64_t full = pass.depth / kBlockDepth, rest = pass.depth % kBlockDepth, numBlocks = full + (rest != 0);
-  Value firstBlock = k.div(pass.firstK, kBlockDepth);
-  // While the rows of this pass go by, memory brings what the next pass unpacks: deeper in these panels, or the next.
-  Value end = k.mul(k.add(firstBlock, numBlocks), layout.blockBytes());
-  Value toNextPanels = k.sub(k.index(shape.panels * panelBytes), k.mul(firstBlock, layout.blockBytes()));
-  Value ahead =
-      k.select(k.less(end, k.index(panelBytes)), k.index(numBlocks * layout.blockBytes()), toNextPanels);
-  auto fetchAhead = [&](Value block) {
-    for (int64_t line = 0; line < layout.blockBytes(); line += kRegisterBytes)
-      LLVM::Prefetch::create(k.b, k.loc, k.at(k.at(block, ahead), line), /*rw=*/0u, /*hint=*/2u,
-                             /*cache=*/1u);
-  };
-  k.loop(k.index(0), group.count, 1, [&](Value panel) {
-    Value source = k.at(tile.weights, k.add(k.mul(k.add(group.first, panel), panelBytes),
-                                            k.mul(firstBlock, layout.blockBytes())));
-    Value target = k.at(scratch, k.mul(panel, numBlocks * kTileBytes));
-    k.loop(k.index(0), k.index(full), 1, [&](Value block) {
-      Value here = k.at(source, k.mul(block, layout.blockBytes()));
-      fetchAhead(here);
-      unpackBlock(here, k.at(target, k.mul(block, kTileBytes)), kBlockDepth);
-    });
-    if (rest != 0)
-      unpackBlock(k.at(source, full * layout.blockBytes()), k.at(target, full * kTileBytes), rest);
-  });
-}
-
-// Two k side by side, each rounded to bf16, halves away from zero: four integer operations, where the machine's own
-// conversion of two vectors and the permutation that it needs take longer than the dequantisation.
-static Value pairOf(KernelBuilder &k, Value even, Value odd) {
-  VectorType words = k.lanes(k.b.getI32Type());
-  auto rounded = [&](Value value) -> Value {
-    Value bits = arith::BitcastOp::create(k.b, k.loc, words, value);
-    return arith::AddIOp::create(k.b, k.loc, bits, k.integer(words, 0x8000));
-  };
-  Value low = arith::ShRUIOp::create(k.b, k.loc, rounded(even), k.integer(words, 16));
-  Value high = arith::AndIOp::create(k.b, k.loc, rounded(odd), k.integer(words, 0xffff0000));
-  return arith::OrIOp::create(k.b, k.loc, low, high);
-}
-
-void MatrixGenerator::unpackBlock(Value source, Value target, int64_t count) {
-  PanelBlock reader(k, layout, isa, source);
-  for (int64_t step = 0; step < kBlockDepth; step += 2) {
-    Value even = step < count ? reader.weights(step) : k.lanesOf(0);
-    Value odd = step + 1 < count ? reader.weights(step + 1) : k.lanesOf(0);
-    k.store(pairOf(k, even, odd), k.at(target, step / 2 * kPairRow), kPairRow);
+    if (panel == 0)
+      between();
   }
 }
 

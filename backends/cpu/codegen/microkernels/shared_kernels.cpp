@@ -10,7 +10,8 @@ using namespace mlir;
 namespace girih::cpu {
 
 LogicalResult SharedKernels::call(KernelBuilder &k, StringRef kind, TileOperands tile, Emit emit) {
-  Value *fields[] = {&tile.x, &tile.weights, &tile.out, &tile.xStride, &tile.outStride, &tile.numRows, &tile.numColumns};
+  Value *fields[] = {&tile.x,         &tile.weights, &tile.out,        &tile.xStride,
+                     &tile.outStride, &tile.numRows, &tile.numColumns, &tile.panelsLeft};
   std::string key = kind.str();
   SmallVector<Value> arguments{k.stepArgs(), k.threadIndex(), k.numThreads()};
   for (Value *field : fields) {

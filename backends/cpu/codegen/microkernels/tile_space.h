@@ -14,6 +14,7 @@ struct TileOperands {
   mlir::Value out;      // f32 [numRows, numColumns], rows `outStride` apart
   mlir::Value xStride, outStride;
   mlir::Value numRows, numColumns;
+  mlir::Value panelsLeft;  // of the weight, from `weights` on
   int64_t depth;
 };
 

@@ -54,7 +54,11 @@ CodeType asCodeType(ScaleType type) { return type == ScaleType::F16 ? CodeType::
 }  // namespace
 
 PanelBlock::PanelBlock(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa, Value block)
-    : k(k), layout(layout), isa(isa), block(block) {}
+    : PanelBlock(k, layout, isa, block, block, block) {}
+
+PanelBlock::PanelBlock(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa, Value codes, Value scales,
+                       Value mins)
+    : k(k), layout(layout), isa(isa), codesAt(codes), scalesAt(scales), minsAt(mins) {}
 
 Value PanelBlock::weights(int64_t depth) {
   if (layout.hasFloatCodes())
@@ -62,8 +66,9 @@ Value PanelBlock::weights(int64_t depth) {
   int64_t group = depth / layout.groupSize;
   if (group != currentGroup) {
     currentGroup = group;
-    scale = perGroup(layout.scales, layout.scaleOffsetBytes(0, depth));
-    min = layout.mins == ScaleType::None ? Value() : perGroup(layout.mins, layout.minOffsetBytes(0, depth));
+    scale = loadScales(k, layout.scales, k.at(scalesAt, layout.scaleOffsetBytes(0, depth)));
+    if (layout.mins != ScaleType::None)
+      min = loadScales(k, layout.mins, k.at(minsAt, layout.minOffsetBytes(0, depth)));
   }
   // scale * code is exact, so the fused form rounds as the two operations would.
   Value code = codes(depth);
@@ -74,12 +79,10 @@ Value loadScales(KernelBuilder &k, ScaleType type, Value pointer) {
   return loadFloat(k, asCodeType(type), pointer, /*isVector=*/true);
 }
 
-Value PanelBlock::perGroup(ScaleType type, int64_t offset) { return loadScales(k, type, k.at(block, offset)); }
-
 Value PanelBlock::codes(int64_t depth) { return layout.codes == CodeType::U4 ? nibbleCodes(depth) : byteCodes(depth); }
 
 Value PanelBlock::floatCodes(int64_t depth) {
-  return loadFloat(k, layout.codes, k.at(block, layout.codeOffsetBytes(0, depth)), /*isVector=*/true);
+  return loadFloat(k, layout.codes, k.at(codesAt, layout.codeOffsetBytes(0, depth)), /*isVector=*/true);
 }
 
 // The 64 bytes with the codes of 16 columns for the 4 k around `depth`.
@@ -87,7 +90,7 @@ Value PanelBlock::line(int64_t depth) {
   int64_t offset = layout.codeOffsetBytes(0, depth) / 64 * 64;
   if (offset != currentLine) {
     currentLine = offset;
-    currentLineValue = k.load(k.lanes(k.b.getI32Type()), k.at(block, offset));
+    currentLineValue = k.load(k.lanes(k.b.getI32Type()), k.at(codesAt, offset));
   }
   return currentLineValue;
 }

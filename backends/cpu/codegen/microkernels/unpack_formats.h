@@ -14,6 +14,9 @@ class PanelBlock {
 public:
   // Requires: !layout.isDense.
   PanelBlock(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, mlir::Value block);
+  // Codes, scales and mins that lie as those of a block do, each from an address of its own.
+  PanelBlock(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, mlir::Value codes,
+             mlir::Value scales, mlir::Value mins);
 
   // vector<16xf32>: w[column 0..15, k] for k in 0..31 of the block.
   mlir::Value weights(int64_t k);
@@ -24,12 +27,11 @@ private:
   mlir::Value nibbleCodes(int64_t k);
   mlir::Value byteCodes(int64_t k);
   mlir::Value line(int64_t k);
-  mlir::Value perGroup(weights::ScaleType type, int64_t offset);
 
   KernelBuilder &k;
   const weights::PackedLayout &layout;
   const IsaTraits &isa;
-  mlir::Value block;
+  mlir::Value codesAt, scalesAt, minsAt;
   int64_t currentLine = -1;  // byte offset of `currentLineValue`
   mlir::Value currentLineValue;
   int64_t currentGroup = -1;

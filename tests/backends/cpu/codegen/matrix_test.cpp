@@ -131,6 +131,70 @@ TEST(MatrixRows, DoNotDependOnTheirNeighbours) {
   }
 }
 
+// What follows a matmul in its unit is computed some rows at a time, between the products of the next rows: for every
+// count of rows the same as from the matmul alone. 96 k are one pass, 160 three of them.
+class FollowersTest : public testing::TestWithParam<std::tuple<int64_t, int64_t>> {};
+
+TEST_P(FollowersTest, SeeEveryRowOnce) {
+  if (!canRun())
+    GTEST_SKIP() << "this machine grants no tiles";
+  auto [rows, depth] = GetParam();
+  MatmulCase c = {kQ41, rows, 96, depth, "matrix", 32, 32, depth == 96 ? 96 : 64, 32};
+  PackedWeight weight(c.layout, c.columns, c.depth, 7);
+  std::vector<uint16_t> x = randomActivations(c.rows * c.depth);
+  auto run1 = [&](const std::string &text, int threads) {
+    auto step = Step::compile(text, "amx");
+    EXPECT_TRUE(step.isOk()) << step.status().message();
+    return step.isOk() ? run(**step, c, weight, x, threads) : std::vector<float>();
+  };
+  std::vector<float> plain = run1(moduleOf(c), 1);
+  // The result goes through scratch, is doubled there, and comes out with what 1 in the output adds to it.
+  std::string text = moduleOf(c), strided = "memref<?x32xf32, strided<[96, 1], offset: ?>>";
+  int64_t before = bytesOfScratch(c), buffers = 2 * c.rows * 32 * 4, after = (before + buffers + 63) / 64 * 64;
+  auto replace = [&](const std::string &from, const std::string &to) {
+    ASSERT_NE(text.find(from), std::string::npos) << from;
+    text.replace(text.find(from), from.size(), to);
+  };
+  replace("girih.scratch_bytes = " + std::to_string(before), "girih.scratch_bytes = " + std::to_string(after));
+  replace("      girih.qmatmul", R"(      %second = arith.constant )" + std::to_string(c.rows * 32 * 4) + R"( : index
+      %product = girih.buffer_at "scratch"[%c0] rows %t : memref<?x32xf32>
+      %double = girih.buffer_at "scratch"[%second] rows %t : memref<?x32xf32>
+      girih.qmatmul)");
+  replace("outs(%out : " + strided + ")", "outs(%product : memref<?x32xf32>)");
+  replace("    } {girih.dispatch = \"project\"", R"(
+      linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0, d1)>],
+          iterator_types = ["parallel", "parallel"]} ins(%product : memref<?x32xf32>) outs(%double : memref<?x32xf32>) {
+      ^bb0(%in: f32, %o: f32):
+        %r = arith.addf %in, %in : f32
+        linalg.yield %r : f32
+      }
+      linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0, d1)>],
+          iterator_types = ["parallel", "parallel"]} ins(%double : memref<?x32xf32>) outs(%out : )" + strided + R"() {
+      ^bb0(%in: f32, %o: f32):
+        %r = arith.addf %in, %o : f32
+        linalg.yield %r : f32
+      }
+    } {girih.dispatch = "project")");
+  auto step = Step::compile(text, "amx");
+  ASSERT_TRUE(step.isOk()) << step.status().message();
+  for (int threads : {1, 2}) {
+    StepData data;
+    data.numTokens = c.rows;
+    data.weights = weight.bytes;
+    data.arena.assign(bytesOfX(c) + bytesOfY(c) + 4 * after, 0xFF);
+    std::memcpy(data.arena.data(), x.data(), x.size() * 2);
+    std::fill_n(data.arenaAt(bytesOfX(c)), c.rows * c.columns, 1.0f);
+    (*step)->run(data, threads);
+    const float *y = data.arenaAt(bytesOfX(c));
+    for (int64_t i = 0; i < c.rows * c.columns; ++i)
+      ASSERT_EQ(y[i], 2 * plain[i] + 1) << "element " << i << " of " << threads << " threads";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Rows, FollowersTest,
+                         testing::Combine(testing::Values(1, 16, 31, 32, 33, 64, 70, 96, 128, 145),
+                                          testing::Values(96, 160)));
+
 TEST(MatrixErrors, TilesAreNotMadeForOtherSets) {
   auto step = Step::compile(moduleOf({kQ41, 5, 64, 96, "matrix", 32, 32, 96, 64}), "avx512");
   ASSERT_FALSE(step.isOk());

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// PanelFeed: dequantises packed panels to pairs of bf16 in slices so small that they fit between tile products.
+#pragma once
+
+#include "backends/cpu/codegen/kernel_builder.h"
+#include "backends/cpu/codegen/microkernels/isa_table.h"
+#include "runtime/weights/packed_layout.h"
+
+namespace girih::cpu {
+
+// Some k of a few panels side by side: what is dequantised together.
+struct PanelJob {
+  mlir::Value source;      // first block of the first panel
+  int64_t panelBytes;      // from a panel to the next
+  mlir::Value panels;      // none where it is not positive
+  mlir::Value blocks;      // blocks of 32 k of each panel
+  mlir::Value bytesToNext; // from source to that of the job that follows: fetched ahead
+};
+
+// Target: [panel][block][16 pairs of k][16 columns][2] of bf16, a tile of weights being a block.
+class PanelFeed {
+public:
+  static constexpr int64_t kSlicesPerBlock = 4; // of 8 k each
+
+  PanelFeed(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa)
+      : k(k), layout(layout), isa(isa) {}
+
+  mlir::Value numSlices(const PanelJob &job);
+  void emitSlice(const PanelJob &job, mlir::Value number, mlir::Value target);
+
+private:
+  KernelBuilder &k;
+  const weights::PackedLayout &layout;
+  const IsaTraits &isa;
+};
+
+} // namespace girih::cpu
