@@ -41,7 +41,7 @@ int main(int argc, char **argv) {
   program::Tables tables = girih::testing::toyTables(options, image, otherImage);
   tables.goldens.push_back(makeGolden(options, kind == "untrue"));
   tables.notes.push_back({"toy", "no layer here is real"});
-  tables.dispatches.push_back({"toy_dispatch", "baseline", "girih_step_toy", "rows 1", "plain", 1e-6, 100, 200, "memory", 4096, "L1"});
+  tables.dispatches.push_back({"toy_dispatch", "baseline", "girih_step_toy", "rows 1", "plain", "", 1e-6, 0.0, 100, 200, "memory", 4096, "L1"});
 
   if (kind == "foreign")
     for (program::Executable &executable : tables.executables) {
