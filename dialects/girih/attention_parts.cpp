@@ -6,6 +6,8 @@
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 
+#include <array>
+
 using namespace mlir;
 using namespace girih::dialect;
 
@@ -35,7 +37,7 @@ Range wholeExtent(OpBuilder &b, OpFoldResult extent) { return {b.getIndexAttr(0)
 
 }  // namespace
 
-// ---- attention_parts: (T, G, chunks of the longest context) ----
+// ---- attention_parts: (T, chunks of the longest context, G): in a block of the cache heads are neighbours ----
 SmallVector<utils::IteratorType> AttentionPartsOp::getLoopIteratorTypes() { return parallel(3); }
 
 SmallVector<Range> AttentionPartsOp::getIterationDomain(OpBuilder &b) {
@@ -46,7 +48,7 @@ SmallVector<Range> AttentionPartsOp::getIterationDomain(OpBuilder &b) {
   AffineMap numChunks = AffineMap::get(1, 0, {positions.ceilDiv(chunk), b.getAffineConstantExpr(most)}, b.getContext());
   OpFoldResult chunks = affine::makeComposedFoldedAffineMin(b, loc, numChunks, {OpFoldResult(longest)});
   return {wholeExtent(b, tensor::getMixedSize(b, loc, getInit(), 0)),
-          wholeExtent(b, b.getIndexAttr(getKv().getType().getHeads())), wholeExtent(b, chunks)};
+          wholeExtent(b, chunks), wholeExtent(b, b.getIndexAttr(getKv().getType().getHeads()))};
 }
 
 FailureOr<TilingResult> AttentionPartsOp::getTiledImplementation(OpBuilder &b, ArrayRef<OpFoldResult> offsets,
@@ -54,17 +56,17 @@ FailureOr<TilingResult> AttentionPartsOp::getTiledImplementation(OpBuilder &b, A
   Location loc = getLoc();
   for (OpFoldResult size : sizes)
     if (!isOneInteger(size))
-      return emitOpError("is tiled by single tokens, kv heads and chunks");
+      return emitOpError("is tiled by single tokens, chunks and kv heads");
   auto q = cast<ShapedType>(getQ().getType());
   auto out = cast<ShapedType>(getInit().getType());
   int64_t headsPerGroup = q.getDimSize(1) / getKv().getType().getHeads();
   OpFoldResult one = b.getIndexAttr(1), zero = b.getIndexAttr(0), heads = b.getIndexAttr(headsPerGroup);
-  OpFoldResult head = apply(b, loc, b.getAffineDimExpr(0) * headsPerGroup, offsets[1]);
+  OpFoldResult head = apply(b, loc, b.getAffineDimExpr(0) * headsPerGroup, offsets[2]);
   auto qTile = sliceOf(b, loc, getQ(), {offsets[0], head, zero}, {one, heads, b.getIndexAttr(q.getDimSize(2))});
-  auto init = sliceOf(b, loc, getInit(), {offsets[0], head, offsets[2], zero},
+  auto init = sliceOf(b, loc, getInit(), {offsets[0], head, offsets[1], zero},
                       {one, heads, one, b.getIndexAttr(out.getDimSize(3))});
   SmallVector<Value> first;
-  for (auto [index, offset] : llvm::enumerate(offsets))
+  for (auto [index, offset] : llvm::enumerate(std::array{offsets[0], offsets[2], offsets[1]}))
     first.push_back(shifted(b, loc, getOffsets().empty() ? Value() : getOffsets()[index], offset));
   auto tiled = AttentionPartsOp::create(b, loc, init.getType(), qTile, getKv(), first, init, getScaleAttr(),
                                         getWindowAttr(), getSoftCapAttr(), getChunkAttr());
@@ -75,9 +77,9 @@ LogicalResult AttentionPartsOp::getResultTilePosition(OpBuilder &b, unsigned, Ar
                                                       ArrayRef<OpFoldResult>, SmallVector<OpFoldResult> &resultOffsets,
                                                       SmallVector<OpFoldResult> &resultSizes) {
   int64_t headsPerGroup = cast<ShapedType>(getQ().getType()).getDimSize(1) / getKv().getType().getHeads();
-  OpFoldResult head = apply(b, getLoc(), b.getAffineDimExpr(0) * headsPerGroup, offsets[1]);
+  OpFoldResult head = apply(b, getLoc(), b.getAffineDimExpr(0) * headsPerGroup, offsets[2]);
   OpFoldResult one = b.getIndexAttr(1);
-  resultOffsets = {offsets[0], head, offsets[2], b.getIndexAttr(0)};
+  resultOffsets = {offsets[0], head, offsets[1], b.getIndexAttr(0)};
   resultSizes = {one, b.getIndexAttr(headsPerGroup), one,
                  b.getIndexAttr(cast<ShapedType>(getInit().getType()).getDimSize(3))};
   return success();
@@ -85,7 +87,7 @@ LogicalResult AttentionPartsOp::getResultTilePosition(OpBuilder &b, unsigned, Ar
 
 FailureOr<TilingResult> AttentionPartsOp::generateResultTileValue(OpBuilder &, unsigned, ArrayRef<OpFoldResult>,
                                                                   ArrayRef<OpFoldResult>) {
-  return emitOpError("is tiled by tokens, kv heads and chunks, not by a consumer's tile");
+  return emitOpError("is tiled by tokens, chunks and kv heads, not by a consumer's tile");
 }
 
 LogicalResult AttentionPartsOp::verify() {

@@ -116,8 +116,8 @@ void KernelBuilder::storeMasked(Value value, Value pointer, Value mask) {
   LLVM::MaskedStoreOp::create(b, loc, value, pointer, mask, elementBytes(value.getType()));
 }
 
-void KernelBuilder::prefetch(Value pointer) {
-  LLVM::Prefetch::create(b, loc, pointer, /*rw=*/0u, /*hint=*/3u, /*cache=*/1u);
+void KernelBuilder::prefetch(Value pointer, int64_t level) {
+  LLVM::Prefetch::create(b, loc, pointer, /*rw=*/0u, /*hint=*/static_cast<unsigned>(4 - level), /*cache=*/1u);
 }
 
 void KernelBuilder::phase() {

@@ -283,12 +283,19 @@ LogicalResult lowerParts(AttentionPartsOp op, const IsaTraits &isa) {
 LogicalResult lowerJoin(JoinPartsOp op) {
   if (!isa_and_nonnull<MemRefType>(op.getInit().getType()))
     return op.emitOpError("is still on tensors; bufferize first");
+  if (cast<ShapedType>(op.getInit().getType()).isDynamicDim(1))
+    return op.emitOpError("has a dynamic number of heads; a tile takes known ones");
   if (!hasUnitInnerStride(op.getParts()) || !hasUnitInnerStride(op.getInit()))
     return op.emitOpError("parts and out need buffers with an innermost stride of 1, have ")
            << op.getParts().getType() << " and " << op.getInit().getType();
   OpBuilder b(op);
   KernelBuilder k(b, op.getLoc());
   auto chunk = static_cast<int64_t>(op.getChunk());
+  auto outType = cast<ShapedType>(op.getInit().getType());
+  int64_t numHeads = outType.getDimSize(1), together = 1;
+  for (int64_t rows : {2, 3, 4})
+    if (numHeads % rows == 0)
+      together = rows;
   std::optional<int64_t> window;
   if (op.getWindow())
     window = static_cast<int64_t>(*op.getWindow());
@@ -300,10 +307,14 @@ LogicalResult lowerJoin(JoinPartsOp op) {
   k.loop(k.index(0), k.extentOf(op.getInit(), 0), 1, [&](Value token) {
     Value number = op.getTokenOffset() ? k.add(op.getTokenOffset(), token) : token;
     Value position = k.toIndex(k.load(b.getI32Type(), k.at(positions, k.mul(number, 4))));
-    k.loop(k.index(0), k.extentOf(op.getInit(), 1), 1, [&](Value head) {
-      emitJoinedParts(k, rowOf(parts, op.getParts(), token, head), k.mul(k.strideOf(op.getParts(), 2), 4),
-                      k.div(firstSeen(k, position, window), chunk), k.add(k.div(position, chunk), 1),
-                      rowOf(out, op.getInit(), token, head), cast<ShapedType>(op.getInit().getType()).getDimSize(2));
+    k.loop(k.index(0), k.index(numHeads), together, [&](Value head) {
+      SmallVector<Value> sources, targets;
+      for (int64_t row = 0; row < together; ++row) {
+        sources.push_back(rowOf(parts, op.getParts(), token, k.add(head, row)));
+        targets.push_back(rowOf(out, op.getInit(), token, k.add(head, row)));
+      }
+      emitJoinedParts(k, sources, k.mul(k.strideOf(op.getParts(), 2), 4), k.div(firstSeen(k, position, window), chunk),
+                      k.add(k.div(position, chunk), 1), targets, outType.getDimSize(2));
     });
   });
   op.erase();

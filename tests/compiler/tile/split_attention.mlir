@@ -11,7 +11,7 @@ module attributes {girih.model = {maxPositions = 1000 : i64}, girih.machine = #m
   // CHECK: tensor.empty({{.*}}) : tensor<?x4x8x48xf32>
   // CHECK: %[[LONGEST:.*]] = girih.step_extent "longest_context"
   // CHECK: %[[CHUNKS:.*]] = affine.min {{.*}}%[[LONGEST]]
-  // CHECK: scf.forall (%[[T:.*]], %[[G:.*]], %[[C:.*]]) in (%{{.*}}, 2, %[[CHUNKS]])
+  // CHECK: scf.forall (%[[T:.*]], %[[C:.*]], %[[G:.*]]) in (%{{.*}}, %[[CHUNKS]], 2)
   // CHECK: girih.attention_parts {{.*}} cache(%{{.*}}[%[[T]], %[[G]], %[[C]]]
   // CHECK: girih.distribution = "dynamic"
   // CHECK: scf.forall (%{{[^,]*}}) in

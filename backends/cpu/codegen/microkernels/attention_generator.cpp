@@ -39,34 +39,36 @@ AttentionGenerator::AttentionGenerator(KernelBuilder &k, const IsaTraits &isa, c
 void AttentionGenerator::scores(const Rows &rows, const Blocks &blocks) {
   int64_t keyBytes = shape.keyDim() * kPositions * elementBytes;
   k.loop(blocks.first, blocks.end, blockTile, [&](Value first) {
-    SmallVector<Value> keys;
-    for (int64_t block = 0; block < blockTile; ++block)
+    SmallVector<Value> keys, ahead;
+    for (int64_t block = 0; block < blockTile; ++block) {
       keys.push_back(k.at(blockAddress(rows, k.add(first, block)), k.mul(rows.cacheGroup, keyBytes)));
+      if (blocks.nextGroup && isOneTile(rows, rowTile))
+        ahead.push_back(k.at(blockAddress(rows, k.add(k.add(first, block), blocks.toNext)),
+                             k.mul(blocks.nextGroup, keyBytes)));
+    }
     forRowTiles(rows, rowTile, [&](Value firstRow, int64_t numRows) {
-      scoreTile(rows, blocks, first, keys, firstRow, numRows);
+      scoreTile(blocks, first, keys, ahead, firstRow, numRows);
     });
   });
 }
 
-void AttentionGenerator::scoreTile(const Rows &rows, const Blocks &blocks, Value firstBlock, ArrayRef<Value> keys,
+void AttentionGenerator::scoreTile(const Blocks &blocks, Value firstBlock, ArrayRef<Value> keys, ArrayRef<Value> ahead,
                                    Value firstRow, int64_t numRows) {
   int64_t numBlocks = static_cast<int64_t>(keys.size()), lineDepth = kLineBytes / (kPositions * elementBytes);
   int64_t unroll = std::max<int64_t>(2, lineDepth);  // a whole line of each key
-  bool isOnlyPass = isOneTile(rows, rowTile);  // then K streams from memory, and V will
-  int64_t keyBytes = shape.keyDim() * kPositions * elementBytes;
-  Value toValues = k.sub(k.index(shape.kv.getHeads() * keyBytes),
-                         k.mul(rows.cacheGroup, k.index((shape.keyDim() - shape.valueDim()) * kPositions * elementBytes)));
   Value queries = slot(queriesAt, firstRow, shape.keyDim() * 4);
   SmallVector<Value> sums(numRows * numBlocks, k.lanesOf(0));
   auto step = [&](Value depth, int64_t count, SmallVector<Value> &sums) {
     for (int64_t inner = 0; inner < count; ++inner) {
       SmallVector<Value> loaded;
-      for (Value key : keys) {
-        Value address = k.at(k.at(key, k.mul(depth, kPositions * elementBytes)), inner * kPositions * elementBytes);
-        loaded.push_back(loadCache(address));
-        if (isOnlyPass && inner % std::max<int64_t>(lineDepth, 1) == 0)
-          k.prefetch(k.at(address, toValues));
-      }
+      auto at = [&](Value key) {
+        return k.at(k.at(key, k.mul(depth, kPositions * elementBytes)), inner * kPositions * elementBytes);
+      };
+      for (Value key : keys)
+        loaded.push_back(loadCache(at(key)));
+      for (Value key : ahead)
+        if (inner % std::max<int64_t>(lineDepth, 1) == 0)
+          k.prefetch(at(key), 2);
       for (int64_t row = 0; row < numRows; ++row) {
         Value address = k.at(k.at(queries, k.mul(depth, 4)), (row * shape.keyDim() + inner) * 4);
         Value value = k.splat(k.load(k.b.getF32Type(), address));
@@ -106,19 +108,19 @@ void AttentionGenerator::accumulate(const Rows &rows, const Blocks &blocks, cons
 void AttentionGenerator::accumulateTile(const Rows &rows, const Blocks &blocks, const PartTarget &target, Value firstRow,
                                         int64_t numRows, int64_t firstVector, int64_t count) {
   int64_t keyBytes = shape.keyDim() * kPositions * elementBytes, rowBytes = shape.valueDim() * elementBytes;
-  int64_t blocksInChunk = shape.chunk / kPositions;
-  bool readsAhead = blocks.readsAhead && isOneTile(rows, rowTile) && firstVector == 0;
+  bool readsAhead = blocks.nextGroup && isOneTile(rows, rowTile) && firstVector == 0;
   SmallVector<Value> masks, sums(numRows * count, k.lanesOf(0));
   for (int64_t vector = 0; vector < count; ++vector) {
     int64_t left = shape.valueDim() - (firstVector + vector) * kLanes;
     masks.push_back(left >= kLanes ? Value() : k.maskOf(k.index(left)));
   }
   sums = k.loop(blocks.first, blocks.end, 1, sums, [&](Value block, ValueRange outer) {
-    Value values = k.at(k.at(blockAddress(rows, block), shape.kv.getHeads() * keyBytes),
-                        k.mul(rows.cacheGroup, rowBytes * kPositions));
+    auto valuesOf = [&](Value number, Value group) {
+      return k.at(k.at(blockAddress(rows, number), shape.kv.getHeads() * keyBytes), k.mul(group, rowBytes * kPositions));
+    };
+    Value values = valuesOf(block, rows.cacheGroup);
     Value weights = k.at(scoreSlot(firstRow), k.mul(k.sub(block, blocks.firstOfChunk), kVectorBytes));
-    Value ahead = readsAhead ? k.at(blockAddress(rows, k.add(block, blocksInChunk)), k.mul(rows.cacheGroup, keyBytes))
-                             : Value();
+    Value ahead = readsAhead ? valuesOf(k.add(block, blocks.toNext), blocks.nextGroup) : Value();
     // Slots after the last position may hold anything, even NaN: they are not read.
     Value numPositions = k.minOf(k.sub(rows.endPosition, k.mul(block, kPositions)), k.index(kPositions));
     return k.loop(k.index(0), numPositions, 1, outer, [&](Value position, ValueRange carried) {
@@ -126,8 +128,8 @@ void AttentionGenerator::accumulateTile(const Rows &rows, const Blocks &blocks, 
       Value source = k.at(values, k.mul(position, rowBytes));
       for (int64_t vector = 0; vector < count; ++vector)
         loaded.push_back(loadCache(k.at(source, (firstVector + vector) * kLanes * elementBytes), masks[vector]));
-      for (int64_t line = 0; readsAhead && line * kLineBytes < shape.keyDim() * elementBytes; ++line)
-        k.prefetch(k.at(k.at(ahead, k.mul(position, shape.keyDim() * elementBytes)), line * kLineBytes));
+      for (int64_t line = 0; readsAhead && line * kLineBytes < rowBytes; ++line)
+        k.prefetch(k.at(k.at(ahead, k.mul(position, rowBytes)), line * kLineBytes), 2);
       for (int64_t row = 0; row < numRows; ++row) {
         Value weight = k.splat(k.load(k.b.getF32Type(), k.at(k.at(weights, k.mul(position, 4)), row * shape.chunk * 4)));
         for (int64_t vector = 0; vector < count; ++vector)

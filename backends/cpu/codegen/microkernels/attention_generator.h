@@ -15,8 +15,8 @@ public:
 private:
   void scores(const Rows &rows, const Blocks &blocks) override;
   void accumulate(const Rows &rows, const Blocks &blocks, const PartTarget &target) override;
-  void scoreTile(const Rows &rows, const Blocks &blocks, mlir::Value firstBlock, llvm::ArrayRef<mlir::Value> keys,
-                 mlir::Value firstRow, int64_t numRows);
+  void scoreTile(const Blocks &blocks, mlir::Value firstBlock, llvm::ArrayRef<mlir::Value> keys,
+                 llvm::ArrayRef<mlir::Value> ahead, mlir::Value firstRow, int64_t numRows);
   void accumulateTile(const Rows &rows, const Blocks &blocks, const PartTarget &target, mlir::Value firstRow,
                       int64_t numRows, int64_t firstVector, int64_t numVectors);
 

@@ -114,7 +114,11 @@ void AttentionWalk::emitPart(Value token, Value group, Value cacheGroup, Value c
                              bool readsAhead) {
   Rows rows = rowsOf(k.index(1), token, group, cacheGroup);
   Blocks seen = blocksOf(rows, chunk);
-  seen.readsAhead = readsAhead;
+  if (readsAhead) {
+    Value next = k.add(cacheGroup, 1), isLeft = k.less(next, k.index(shape.kv.getHeads()));
+    seen.nextGroup = k.select(isLeft, next, k.index(0));
+    seen.toNext = k.select(isLeft, k.index(0), k.index(shape.chunk / kPositions));
+  }
   k.when(k.less(seen.first, seen.end), [&] {
     prepareQueries(rows);
     scores(rows, seen);
@@ -257,24 +261,32 @@ void AttentionWalk::finish(const Rows &rows) {
   });
 }
 
-void emitJoinedParts(KernelBuilder &k, Value parts, Value chunkStride, Value firstChunk, Value endChunk, Value out,
-                     int64_t valueDim) {
-  int64_t numVectors = llvm::divideCeil(valueDim, kLanes);
-  SmallVector<Value> state(numVectors + 1, k.lanesOf(0));
-  state.push_back(k.constF32(kNegativeInfinity));
-  state = k.loop(firstChunk, endChunk, 1, state, [&](Value chunk, ValueRange old) {
-    Value part = k.at(parts, k.mul(chunk, chunkStride));
-    Join factors = join(k, old.back(), k.load(k.b.getF32Type(), part));
-    Value oldFactor = k.splat(factors.oldFactor), newFactor = k.splat(factors.newFactor);
+void emitJoinedParts(KernelBuilder &k, ArrayRef<Value> parts, Value chunkStride, Value firstChunk, Value endChunk,
+                     ArrayRef<Value> out, int64_t valueDim) {
+  int64_t numVectors = llvm::divideCeil(valueDim, kLanes), width = numVectors + 2;  // sums, values, maximum
+  SmallVector<Value> state;
+  for (size_t row = 0; row < parts.size(); ++row) {
+    state.append(width - 1, k.lanesOf(0));
+    state.push_back(k.constF32(kNegativeInfinity));
+  }
+  state = k.loop(firstChunk, endChunk, 1, state, [&](Value chunk, ValueRange carried) {
     SmallVector<Value> next;
-    for (int64_t vector = 0; vector <= numVectors; ++vector) {
-      Value added = k.load(k.lanesF32(), k.at(part, (kPartSums + vector * kLanes) * 4));
-      next.push_back(joined(k, old[vector], added, oldFactor, newFactor));
+    for (auto [row, base] : llvm::enumerate(parts)) {
+      ValueRange old = carried.slice(row * width, width);
+      Value part = k.at(base, k.mul(chunk, chunkStride));
+      Join factors = join(k, old.back(), k.load(k.b.getF32Type(), part));
+      Value oldFactor = k.splat(factors.oldFactor), newFactor = k.splat(factors.newFactor);
+      for (int64_t vector = 0; vector <= numVectors; ++vector) {
+        Value added = k.load(k.lanesF32(), k.at(part, (kPartSums + vector * kLanes) * 4));
+        next.push_back(joined(k, old[vector], added, oldFactor, newFactor));
+      }
+      next.push_back(factors.maximum);
     }
-    next.push_back(factors.maximum);
     return next;
   });
-  storeQuotient(k, out, valueDim, state[0], [&](int64_t vector) { return state[1 + vector]; });
+  for (auto [row, target] : llvm::enumerate(out))
+    storeQuotient(k, target, valueDim, state[row * width],
+                  [&, first = row * width + 1](int64_t vector) { return state[first + vector]; });
 }
 
 }  // namespace girih::cpu

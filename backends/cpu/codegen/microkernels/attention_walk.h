@@ -22,7 +22,8 @@ public:
   void emit(mlir::Value numTokens, mlir::Value token, mlir::Value group, mlir::Value cacheGroup) override;
 
   // One token's parts of one chunk, at `part` and `partStride` bytes apart for each head; nothing where the token does
-  // not see the chunk. Where `readsAhead`, the next chunk of the same head is wanted next by this thread.
+  // not see the chunk. Where `readsAhead`, this thread wants the next head of the chunk
+  // next, after the last head the next chunk.
   void emitPart(mlir::Value token, mlir::Value group, mlir::Value cacheGroup, mlir::Value chunk, mlir::Value part,
                 mlir::Value partStride, bool readsAhead);
 
@@ -31,7 +32,8 @@ protected:
   struct Blocks {
     mlir::Value chunkStart;       // position
     mlir::Value firstOfChunk, first, end;
-    bool readsAhead = false;
+    // What the thread reads next, to be fetched meanwhile: this many blocks on, of that head; null: not known.
+    mlir::Value toNext, nextGroup;
   };
   // Where a chunk's weighted sums go: joined with the running sums, or stored as parts.
   struct PartTarget {
@@ -74,9 +76,9 @@ private:
 // Bytes of frame that AttentionWalk itself takes.
 int64_t walkFrameBytes(const AttentionShape &shape, int64_t maxRows, int64_t queryBytes);
 
-// Joins the parts of one row and writes its result. `parts` is chunk 0's, chunks are `chunkStride` bytes apart; the row's
-// chunks are firstChunk .. endChunk - 1.
-void emitJoinedParts(KernelBuilder &k, mlir::Value parts, mlir::Value chunkStride, mlir::Value firstChunk,
-                     mlir::Value endChunk, mlir::Value out, int64_t valueDim);
+// Joins the parts of some rows and writes their results, side by side: a row alone waits for each of its factors. `parts`
+// are chunk 0's, chunks are `chunkStride` bytes apart; the rows' chunks are firstChunk .. endChunk - 1.
+void emitJoinedParts(KernelBuilder &k, llvm::ArrayRef<mlir::Value> parts, mlir::Value chunkStride,
+                     mlir::Value firstChunk, mlir::Value endChunk, llvm::ArrayRef<mlir::Value> out, int64_t valueDim);
 
 }  // namespace girih::cpu
