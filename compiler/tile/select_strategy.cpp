@@ -22,7 +22,7 @@ constexpr int64_t kMaxDirectRows = 8;  // beyond, dequantising once into scratch
 constexpr int64_t kMaxPanelRows = 16;   // no register file holds more rows beside two panels
 constexpr int64_t kUnpackRegisters = 3; // the loaded line, its codes and the broadcast activation
 
-constexpr int64_t kAttentionUnitsOfCore = 6;  // units of the longest step: as late tokens see more, one core ends last
+constexpr int64_t kAttentionUnitsOfCore = 3;  // units of the longest step: as late tokens see more, one core ends last
 constexpr int64_t kMaxDirectDotRows = 31;  // codes are taken apart faster than they are stored and loaded again
 constexpr int64_t kDotRowGroup = 8;        // rows that read a panel in one pass of the direct strategy
 

@@ -26,8 +26,6 @@ namespace girih::cpu {
 
 namespace {
 
-// A group's state is in the function's frame; a thread's stack may be small.
-constexpr int64_t kMaxFrameBytes = 96 * 1024;
 // Where select_strategy has not spoken.
 constexpr int64_t kDefaultChunk = 128;
 
@@ -368,8 +366,8 @@ void storeRow(KernelBuilder &k, Value source, Value target, int64_t extent, int6
     Value address = k.at(source, first * 4);
     Value loaded = mask ? k.loadMasked(k.lanesF32(), address, mask) : k.load(k.lanesF32(), address);
     Value values = inverse ? codesOf(k, loaded, inverse) : narrow(k, loaded, element);
-    // The codes at a row's end go one by one: with AVX-512 the masked store of truncated lanes damages what follows.
-    if (stride == bytes && !(mask && inverse)) {
+    // LLVM 22 makes the masked store of one truncated lane one of all its 32 bits, over what follows.
+    if (stride == bytes && !(count == 1 && inverse)) {
       mask ? k.storeMasked(values, k.at(target, first * bytes), mask) : k.store(values, k.at(target, first * bytes));
       continue;
     }

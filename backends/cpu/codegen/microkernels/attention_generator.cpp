@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kPositions = GIRIH_KV_BLOCK_TOKENS;
 constexpr int64_t kLineBytes = 64;
-constexpr int64_t kLargestRowTile = 6;
+constexpr int64_t kLargestRowTile = 6, kMostBlockTile = 4;
 
 }  // namespace
 
@@ -21,17 +21,64 @@ static int64_t maxRowsOf(const AttentionShape &shape, int64_t maxTokens) {
   return llvm::alignTo(maxTokens * shape.headsPerGroup + (maxTokens > 1 ? kLargestRowTile - 1 : 0), kLanes);
 }
 
+// What a chunk's values, or its keys some blocks at a time, take in f32; 0 where they are f32, or read only once, or the
+// frame has no room.
+static int64_t stagedBytesOf(const AttentionShape &shape, int64_t numTokens, int64_t walkBytes) {
+  if (numTokens == 1 || shape.kv.getElement().isF32())
+    return 0;
+  int64_t valueBytes = shape.chunk * llvm::alignTo(shape.valueDim(), kLanes) * 4;
+  int64_t keyBytes = kMostBlockTile * kPositions * shape.keyDim() * 4, bytes = std::max(valueBytes, keyBytes);
+  return walkBytes + bytes > kMaxFrameBytes ? 0 : bytes;
+}
+
 int64_t attentionFrameBytes(const AttentionShape &shape, int64_t numTokens) {
-  return walkFrameBytes(shape, maxRowsOf(shape, numTokens), shape.keyDim() * 4);
+  int64_t bytes = walkFrameBytes(shape, maxRowsOf(shape, numTokens), shape.keyDim() * 4);
+  return bytes + stagedBytesOf(shape, numTokens, bytes);
 }
 
 AttentionGenerator::AttentionGenerator(KernelBuilder &k, const IsaTraits &isa, const AttentionShape &shape,
                                        const AttentionOperands &operands, int64_t maxTokens)
     : AttentionWalk(k, shape, operands, maxRowsOf(shape, maxTokens), shape.keyDim() * 4),
       elementBytes(shape.elementBytes()) {
-  blockTile = isa.laneVectors() >= 32 ? 4 : 2;
+  blockTile = isa.laneVectors() >= 32 ? kMostBlockTile : 2;
   rowTile = std::clamp<int64_t>((isa.laneVectors() - blockTile - 2) / blockTile, 1, kLargestRowTile);
+  int64_t bytes = attentionFrameBytes(shape, maxTokens) - walkFrameBytes(shape, maxRows, shape.keyDim() * 4);
+  isStaged = bytes > 0;
+  stagedAt = section(bytes);
+  readBytes = isStaged ? 4 : elementBytes;
+  valueRowBytes = isStaged ? numVectors * kVectorBytes : shape.valueDim() * elementBytes;
   allocateFrame();
+}
+
+// ---- Keys and values in f32 for all tiles of rows ----
+Value AttentionGenerator::loadStaged(Value address, Value mask) {
+  return isStaged ? k.load(k.lanesF32(), address) : loadCache(address, mask);
+}
+
+void AttentionGenerator::stageKeys(Value source, Value target) {
+  k.loop(k.index(0), k.index(shape.keyDim()), 1, [&](Value depth) {
+    k.store(loadCache(k.at(source, k.mul(depth, kPositions * elementBytes))), k.at(target, k.mul(depth, kVectorBytes)));
+  });
+}
+
+// Slots after the last position may hold anything; nobody reads them.
+void AttentionGenerator::stageValues(Value source, Value target) {
+  k.loop(k.index(0), k.index(kPositions), 1, [&](Value position) {
+    for (int64_t vector = 0; vector < numVectors; ++vector) {
+      Value from = k.at(k.at(source, k.mul(position, shape.valueDim() * elementBytes)), vector * kLanes * elementBytes);
+      Value to = k.at(k.at(target, k.mul(position, numVectors * kVectorBytes)), vector * kVectorBytes);
+      k.store(loadCache(from, tailMask(k, vector, shape.valueDim())), to);
+    }
+  });
+}
+
+Value AttentionGenerator::valuesOf(const Rows &rows, Value block, Value group) {
+  return k.at(k.at(blockAddress(rows, block), shape.kv.getHeads() * shape.keyBytes()),
+              k.mul(group, shape.valueDim() * elementBytes * kPositions));
+}
+
+Value AttentionGenerator::stagedValues(Value block, const Blocks &blocks) {
+  return k.at(k.at(frame, stagedAt), k.mul(k.sub(block, blocks.firstOfChunk), kPositions * valueRowBytes));
 }
 
 // scores[row][u] = sum over ascending d of q[row, d] * K[d][u]. A few blocks at a time: one row alone is a single chain
@@ -42,6 +89,11 @@ void AttentionGenerator::scores(const Rows &rows, const Blocks &blocks) {
     SmallVector<Value> keys, ahead;
     for (int64_t block = 0; block < blockTile; ++block) {
       keys.push_back(k.at(blockAddress(rows, k.add(first, block)), k.mul(rows.cacheGroup, keyBytes)));
+      if (isStaged) {
+        Value target = k.at(frame, stagedAt + block * shape.keyDim() * kVectorBytes);
+        stageKeys(keys.back(), target);
+        keys.back() = target;
+      }
       if (blocks.nextGroup && isOneTile(rows, rowTile))
         ahead.push_back(k.at(blockAddress(rows, k.add(k.add(first, block), blocks.toNext)),
                              k.mul(blocks.nextGroup, keyBytes)));
@@ -54,7 +106,7 @@ void AttentionGenerator::scores(const Rows &rows, const Blocks &blocks) {
 
 void AttentionGenerator::scoreTile(const Blocks &blocks, Value firstBlock, ArrayRef<Value> keys, ArrayRef<Value> ahead,
                                    Value firstRow, int64_t numRows) {
-  int64_t numBlocks = static_cast<int64_t>(keys.size()), lineDepth = kLineBytes / (kPositions * elementBytes);
+  int64_t numBlocks = static_cast<int64_t>(keys.size()), lineDepth = kLineBytes / (kPositions * readBytes);
   int64_t unroll = std::max<int64_t>(2, lineDepth);  // a whole line of each key
   Value queries = slot(queriesAt, firstRow, shape.keyDim() * 4);
   SmallVector<Value> sums(numRows * numBlocks, k.lanesOf(0));
@@ -62,10 +114,10 @@ void AttentionGenerator::scoreTile(const Blocks &blocks, Value firstBlock, Array
     for (int64_t inner = 0; inner < count; ++inner) {
       SmallVector<Value> loaded;
       auto at = [&](Value key) {
-        return k.at(k.at(key, k.mul(depth, kPositions * elementBytes)), inner * kPositions * elementBytes);
+        return k.at(k.at(key, k.mul(depth, kPositions * readBytes)), inner * kPositions * readBytes);
       };
       for (Value key : keys)
-        loaded.push_back(loadCache(at(key)));
+        loaded.push_back(loadStaged(at(key)));
       for (Value key : ahead)
         if (inner % std::max<int64_t>(lineDepth, 1) == 0)
           k.prefetch(at(key), 2);
@@ -96,6 +148,10 @@ void AttentionGenerator::scoreTile(const Blocks &blocks, Value firstBlock, Array
 
 // The chunk's sum over ascending u of weights[row][u] * V[u].
 void AttentionGenerator::accumulate(const Rows &rows, const Blocks &blocks, const PartTarget &target) {
+  if (isStaged)
+    k.loop(blocks.first, blocks.end, 1, [&](Value block) {
+      stageValues(valuesOf(rows, block, rows.cacheGroup), stagedValues(block, blocks));
+    });
   int64_t columns = std::min<int64_t>(numVectors, blockTile);
   for (int64_t first = 0; first < numVectors; first += columns) {
     int64_t count = std::min(columns, numVectors - first);
@@ -107,7 +163,6 @@ void AttentionGenerator::accumulate(const Rows &rows, const Blocks &blocks, cons
 
 void AttentionGenerator::accumulateTile(const Rows &rows, const Blocks &blocks, const PartTarget &target, Value firstRow,
                                         int64_t numRows, int64_t firstVector, int64_t count) {
-  int64_t keyBytes = shape.keyDim() * kPositions * elementBytes, rowBytes = shape.valueDim() * elementBytes;
   bool readsAhead = blocks.nextGroup && isOneTile(rows, rowTile) && firstVector == 0;
   SmallVector<Value> masks, sums(numRows * count, k.lanesOf(0));
   for (int64_t vector = 0; vector < count; ++vector) {
@@ -115,21 +170,18 @@ void AttentionGenerator::accumulateTile(const Rows &rows, const Blocks &blocks, 
     masks.push_back(left >= kLanes ? Value() : k.maskOf(k.index(left)));
   }
   sums = k.loop(blocks.first, blocks.end, 1, sums, [&](Value block, ValueRange outer) {
-    auto valuesOf = [&](Value number, Value group) {
-      return k.at(k.at(blockAddress(rows, number), shape.kv.getHeads() * keyBytes), k.mul(group, rowBytes * kPositions));
-    };
-    Value values = valuesOf(block, rows.cacheGroup);
+    Value values = isStaged ? stagedValues(block, blocks) : valuesOf(rows, block, rows.cacheGroup);
     Value weights = k.at(scoreSlot(firstRow), k.mul(k.sub(block, blocks.firstOfChunk), kVectorBytes));
-    Value ahead = readsAhead ? valuesOf(k.add(block, blocks.toNext), blocks.nextGroup) : Value();
+    Value ahead = readsAhead ? valuesOf(rows, k.add(block, blocks.toNext), blocks.nextGroup) : Value();
     // Slots after the last position may hold anything, even NaN: they are not read.
     Value numPositions = k.minOf(k.sub(rows.endPosition, k.mul(block, kPositions)), k.index(kPositions));
     return k.loop(k.index(0), numPositions, 1, outer, [&](Value position, ValueRange carried) {
       SmallVector<Value> inner(carried), loaded;
-      Value source = k.at(values, k.mul(position, rowBytes));
+      Value source = k.at(values, k.mul(position, valueRowBytes));
       for (int64_t vector = 0; vector < count; ++vector)
-        loaded.push_back(loadCache(k.at(source, (firstVector + vector) * kLanes * elementBytes), masks[vector]));
-      for (int64_t line = 0; readsAhead && line * kLineBytes < rowBytes; ++line)
-        k.prefetch(k.at(k.at(ahead, k.mul(position, rowBytes)), line * kLineBytes), 2);
+        loaded.push_back(loadStaged(k.at(source, (firstVector + vector) * kLanes * readBytes), masks[vector]));
+      for (int64_t line = 0; readsAhead && line * kLineBytes < valueRowBytes; ++line)
+        k.prefetch(k.at(k.at(ahead, k.mul(position, valueRowBytes)), line * kLineBytes), 2);
       for (int64_t row = 0; row < numRows; ++row) {
         Value weight = k.splat(k.load(k.b.getF32Type(), k.at(k.at(weights, k.mul(position, 4)), row * shape.chunk * 4)));
         for (int64_t vector = 0; vector < count; ++vector)
