@@ -80,7 +80,7 @@ public:
     uint32_t numRows = std::min(profile.numTokens, executor.program().model().maxLogitRows);
     program::StepBatch batch(profile.numTokens, profile.numSequences, numRows, blocksEach);
     fill(batch, tokensEach, blocksEach);
-    // The pool is zeroed, and zeros cost what anything costs: a context need not be computed to be read.
+    // Zeros cost what anything costs: a context need not be computed to be read.
     for (uint32_t repetition = 0; repetition <= options.repetitions; ++repetition)
       GIRIH_TRY(timeStep(batch, /*counts=*/repetition > 0));
     summarise();
@@ -186,6 +186,7 @@ Expected<KernelBenchResult> benchKernels(std::shared_ptr<const program::Program>
   executorOptions.isa = options.isa;
   executorOptions.numKvBlocks = numBlocks;
   GIRIH_ASSIGN(auto executor, program::Executor::create(program, executorOptions));
+  GIRIH_TRY(executor->fillKvPool());
   KernelBenchResult result;
   result.isa = executor->executable().isa;
   result.numThreads = static_cast<int32_t>(executor->numThreads());

@@ -153,6 +153,13 @@ Status Executor::checkBatch(const StepBatch &batch) const {
                  : internalError("a step holds a token, position or block out of range; please report this");
 }
 
+Status Executor::fillKvPool() {
+  std::vector<uint8_t> zeros(source->model().kvBlockBytes);
+  for (uint64_t block = 0; block < numBlocks; ++block)
+    GIRIH_TRY(kvPool.write(block * zeros.size(), zeros));
+  return {};
+}
+
 Status Executor::run(const StepBatch &batch, StepTimes *times) {
   GIRIH_TRY(checkBatch(batch));
   girih_step_args args = {};

@@ -69,6 +69,8 @@ public:
   // (our bug: generated code would trust it), or as the device fails.
   // With `times`, also when each dispatch ended.
   Status run(const StepBatch &batch, StepTimes *times = nullptr);
+  // Writes the pool's zeros. Until then its pages may all be one page of the system's, which costs nothing to read.
+  Status fillKvPool();
   // The entry that run would call for so many tokens.
   const Entry &entryOf(uint32_t numTokens) const { return variant->entries[entryFor(numTokens)]; }
   // [V] of the row that was wanted as number `rowIndex` in the last run; the caller may change it until the
