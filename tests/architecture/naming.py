@@ -15,7 +15,7 @@ BANNED = set("utils util helper helpers common misc manager handler data info co
 CLASS = re.compile(r"^\s*(?:class|struct)\s+(?:\[\[\w+\]\]\s*)?(\w+?)(Utils?|Helpers?|Manager|Handler|Impl|Base)\s*"
                    r"(?:final\s*)?(?::[^:]|\{|$)", re.MULTILINE)
 # Names that other people's tools prescribe.
-PRESCRIBED = {"CMakeLists.txt", "README.md", "LICENSE", "Cargo.toml", "Cargo.lock", "package.json", "package-lock.json"}
+PRESCRIBED = {"CMakeLists.txt", "README.md", "CONTRIBUTING.md", "LICENSE", "Cargo.toml", "Cargo.lock", "package.json", "package-lock.json"}
 SNAKE = re.compile(r"^[a-z0-9][a-z0-9_]*$")
 HEADED = {".h": "//", ".cpp": "//", ".c": "//", ".td": "//", ".fbs": "//", ".rs": "//", ".py": "#", ".cmake": "#"}
 MOST_LINES = 800

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every room has a README of one screen, and the root's names every dependency and every room.
+"""Every room has a README of one screen, the root's names every room, and it or CONTRIBUTING.md every dependency.
 
 room_readmes.py [ROOT]          checks the tree (default: this repository)
 room_readmes.py --self-test     shows on small bad trees that each rule fails when broken
@@ -10,7 +10,6 @@ import sys
 import tempfile
 
 ROOMS = ["dialects", "compiler", "backends", "runtime", "models", "tests", "bench"]
-MOST_LINES = {"README.md": 130}  # two screens: the tour, and where a new thing goes
 ONE_SCREEN = 100
 FIRST_COMMAND_BY = 12
 
@@ -19,7 +18,7 @@ def check_readme(path, text):
     lines = text.split("\n")
     if not re.match(r"# \w+.*: \w+", lines[0]):
         yield f"{path}: the first line is `# name: what it is for`; seen `{lines[0][:60]}`"
-    most = MOST_LINES.get(path, ONE_SCREEN)
+    most = ONE_SCREEN
     if len(lines) - 1 > most:
         yield f"{path}: {len(lines) - 1} lines; at most {most}"
 
@@ -58,10 +57,11 @@ def check_tree(root):
     if fence is None or fence > FIRST_COMMAND_BY:
         complaints.append(f"README.md: the first command stands on line {fence}; a stranger finds one by line {FIRST_COMMAND_BY}")
     complaints += [f"README.md: does not name the room {room}/" for room in ROOMS if f"{room}/" not in readme]
-    known = readme.lower()
+    contributing = root / "CONTRIBUTING.md"
+    known = (readme + (contributing.read_text() if contributing.exists() else "")).lower()
     for name, path in dependencies(root):
         if name not in UNNAMED and name.lower() not in known:
-            complaints.append(f"README.md: does not name `{name}`, which {path} needs; say why it is needed")
+            complaints.append(f"CONTRIBUTING.md: does not name `{name}`, which {path} needs; say why it is needed")
     return complaints
 
 
