@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A golden answer for the program file: what the f64 reference says of the imported graph.
+// Golden answers for the program file: what the f64 reference says of the imported graph.
 #include "compiler/golden.h"
 
 #include "backends/reference/evaluator.h"
@@ -14,6 +14,7 @@ namespace girih::compiler {
 namespace {
 
 constexpr int64_t kPromptTokens = 6;   // a few positions attend to each other; more cost seconds on large models
+constexpr int64_t kDecodeSteps = 3;    // tokens that follow it one by one
 constexpr int64_t kLargest = 16;       // the logits that decide the next token
 constexpr int64_t kSpread = 48;        // and some from all over the vocabulary: a wrong panel shows
 constexpr size_t kOutputTokens = 4;    // the greedy continuation, where another evaluation is cheap
@@ -31,6 +32,12 @@ public:
 
   // [V], the logits after token number `position`.
   Expected<std::vector<double>> logitsAt(const std::vector<int32_t> &ids, size_t position) {
+    GIRIH_ASSIGN(auto rows, logitsFrom(ids, position));
+    return std::move(rows.front());
+  }
+
+  // The logits after token number `position` and after each that follows, from one evaluation.
+  Expected<std::vector<std::vector<double>>> logitsFrom(const std::vector<int32_t> &ids, size_t position) {
     auto numTokens = static_cast<int64_t>(ids.size());
     std::vector<double> tokens(ids.begin(), ids.end()), positions(ids.size());
     std::iota(positions.begin(), positions.end(), 0.0);
@@ -46,8 +53,10 @@ public:
     if (results.empty() || results[0].numElements() != numTokens * vocabSize)
       return internalError("the reference's logits do not fill " + std::to_string(numTokens) + " x " +
                            std::to_string(vocabSize));
-    const double *row = results[0].elements() + int64_t(position) * vocabSize;
-    return std::vector<double>(row, row + vocabSize);
+    std::vector<std::vector<double>> rows;
+    for (const double *elements = results[0].elements(); position < ids.size(); ++position)
+      rows.emplace_back(elements + int64_t(position) * vocabSize, elements + int64_t(position + 1) * vocabSize);
+    return rows;
   }
 
 private:
@@ -57,9 +66,9 @@ private:
 };
 
 // Steps of about 0.618 of the vocabulary visit it evenly and repeat nothing.
-std::vector<int32_t> spreadTokens(int64_t vocabSize) {
+std::vector<int32_t> spreadTokens(int64_t count, int64_t vocabSize) {
   std::vector<int32_t> tokens;
-  for (int64_t position = 0; position < kPromptTokens; ++position)
+  for (int64_t position = 0; position < count; ++position)
     tokens.push_back(static_cast<int32_t>((position + 1) * (vocabSize * 618 / 1000 + 1) % vocabSize));
   return tokens;
 }
@@ -98,37 +107,42 @@ void keepLogits(const std::vector<double> &logits, program::Golden &golden) {
 
 }  // namespace
 
-Expected<program::Golden> referenceGolden(mlir::ModuleOp graph, const weights::WeightStore &store, int64_t vocabSize,
-                                          GoldenTolerance tolerance) {
-  program::Golden golden;
-  golden.source = "reference f64";
-  golden.promptTokens = spreadTokens(vocabSize);
+Expected<std::vector<program::Golden>> referenceGoldens(mlir::ModuleOp graph, const weights::WeightStore &store,
+                                                        int64_t vocabSize, GoldenTolerance tolerance) {
   Asker asker(graph, store, vocabSize);
-  GIRIH_ASSIGN(std::vector<double> logits, asker.logitsAfter(golden.promptTokens));
-  golden.tolerance = std::max(tolerance.absolute, tolerance.ofSpread * spreadOf(logits));
-  keepLogits(logits, golden);
+  std::vector<int32_t> sequence = spreadTokens(kPromptTokens + kDecodeSteps, vocabSize);
+  GIRIH_ASSIGN(auto rows, asker.logitsFrom(sequence, kPromptTokens - 1));
+  std::vector<program::Golden> goldens;
+  for (size_t step = 0; step < rows.size(); ++step) {
+    program::Golden &golden = goldens.emplace_back();
+    golden.source = "reference f64";
+    golden.promptTokens.assign(sequence.begin(), sequence.begin() + kPromptTokens + long(step));
+    golden.tolerance = std::max(tolerance.absolute, tolerance.ofSpread * spreadOf(rows[step]));
+    keepLogits(rows[step], golden);
+  }
   int64_t numElements = 0;
   for (const weights::StoredTensor &tensor : store.tensors())
     numElements += tensor.numElements;
   size_t numOutputs = numElements <= kCheapElements ? kOutputTokens : 1;
-  std::vector<int32_t> sequence = golden.promptTokens;
+  program::Golden &last = goldens.back();
+  std::vector<double> logits = std::move(rows.back());
   while (true) {
-    int32_t token = certainToken(logits, golden.tolerance);
+    int32_t token = certainToken(logits, last.tolerance);
     if (token < 0)
       break;
-    golden.outputTokens.push_back(token);
+    last.outputTokens.push_back(token);
     sequence.push_back(token);
-    if (golden.outputTokens.size() == numOutputs)
+    if (last.outputTokens.size() == numOutputs)
       break;
     GIRIH_ASSIGN(logits, asker.logitsAfter(sequence));
   }
-  return golden;
+  return goldens;
 }
 
 Expected<std::string> differenceByLaterTokens(mlir::ModuleOp graph, const weights::WeightStore &store,
                                               int64_t vocabSize) {
   Asker asker(graph, store, vocabSize);
-  std::vector<int32_t> whole = spreadTokens(vocabSize);
+  std::vector<int32_t> whole = spreadTokens(kPromptTokens, vocabSize);
   for (size_t length : {size_t(1), whole.size() / 2, whole.size() - 1}) {
     std::vector<int32_t> prefix(whole.begin(), whole.begin() + long(length));
     GIRIH_ASSIGN(std::vector<double> alone, asker.logitsAfter(prefix));
