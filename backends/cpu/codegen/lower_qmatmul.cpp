@@ -255,8 +255,14 @@ void gatherPacked(KernelBuilder &k, GatherRowsOp op, const PackedLayout &layout,
   auto block = [&](Value number, int64_t count) {
     Value source = k.at(panel, k.mul(number, layout.blockBytes()));
     Value target = k.at(out, k.mul(number, kBlockDepth * 4));
-    for (int64_t step = 0; step < count; ++step)
-      k.store(scalarWeight(k, layout, source, column, step), k.at(target, step * 4));
+    for (int64_t first = 0; first < count; first += kLanes) {
+      Value values = columnWeights(k, layout, source, column, first);
+      Value place = k.at(target, first * 4);
+      if (count - first >= kLanes)
+        k.store(values, place);
+      else
+        k.storeMasked(values, place, k.maskOf(k.index(count - first)));
+    }
   };
   int64_t full = depth / kBlockDepth;
   k.loop(k.index(0), k.index(full), 1, [&](Value number) { block(number, kBlockDepth); });

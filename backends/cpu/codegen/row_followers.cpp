@@ -11,7 +11,8 @@ using namespace girih::dialect;
 namespace girih::cpu {
 
 RowFollowers::RowFollowers(QMatmulOp matmul) : matmul(matmul) {
-  for (Operation *op = matmul->getNextNode(); op && !op->hasTrait<OpTrait::IsTerminator>(); op = op->getNextNode()) {
+  for (Operation *op = matmul->getNextNode(); op && !op->hasTrait<OpTrait::IsTerminator>();
+       op = op->getNextNode()) {
     if (isa<memref::SubViewOp, BufferAtOp, arith::ConstantOp, affine::AffineApplyOp>(op))
       continue;
     auto generic = dyn_cast<linalg::GenericOp>(op);
@@ -34,11 +35,13 @@ bool RowFollowers::isFollower(linalg::GenericOp op) {
   bool hasItsRows = false;
   for (OpOperand &operand : op->getOpOperands()) {
     AffineMap map = op.getMatchingIndexingMap(&operand);
-    if (!map.isProjectedPermutation() || (isa<MemRefType>(operand.get().getType()) && map.getNumResults() > 2))
+    if (!map.isProjectedPermutation() ||
+        (isa<MemRefType>(operand.get().getType()) && map.getNumResults() > 2))
       return false;
-    bool isKnown = operand.get() == matmul.getInit() || llvm::any_of(followers, [&](linalg::GenericOp follower) {
-                     return llvm::is_contained(follower.getOutputs(), operand.get());
-                   });
+    bool isKnown =
+        operand.get() == matmul.getInit() || llvm::any_of(followers, [&](linalg::GenericOp follower) {
+          return llvm::is_contained(follower.getOutputs(), operand.get());
+        });
     hasItsRows |= isKnown && !op.isDpsInit(&operand) && map.isIdentity();
   }
   return hasItsRows;
@@ -70,8 +73,9 @@ Value RowFollowers::rowsOf(OpBuilder &b, OpOperand &operand, const Rows &rows) {
   for (auto [dimension, expr] : llvm::enumerate(generic.getMatchingIndexingMap(&operand).getResults())) {
     bool isRow = cast<AffineDimExpr>(expr).getPosition() == 0;
     offsets.push_back(isRow ? OpFoldResult(isNear ? rows.nearRow : rows.first) : b.getIndexAttr(0));
-    sizes.push_back(isRow ? OpFoldResult(rows.count)
-                          : memref::getMixedSize(b, memref.getLoc(), memref, static_cast<int64_t>(dimension)));
+    sizes.push_back(isRow
+                        ? OpFoldResult(rows.count)
+                        : memref::getMixedSize(b, memref.getLoc(), memref, static_cast<int64_t>(dimension)));
   }
   return memref::SubViewOp::create(b, memref.getLoc(), memref, offsets, sizes, strides);
 }

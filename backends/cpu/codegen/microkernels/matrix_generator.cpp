@@ -43,7 +43,8 @@ Value MatrixGenerator::weightsOf(Value passNumber) {
 
 // Pass `pass` of the panels from `firstPanel` of the call on; of no panels where the weight has none left.
 PanelJob MatrixGenerator::jobAt(const TileOperands &tile, Value firstPanel, Value pass) {
-  int64_t panelBytes = layout.panelBytes(tile.depth), fullBytes = shape.depth / kBlockDepth * layout.blockBytes();
+  int64_t panelBytes = layout.panelBytes(tile.depth),
+          fullBytes = shape.depth / kBlockDepth * layout.blockBytes();
   int64_t numBlocks = llvm::divideCeil(tile.depth, kBlockDepth), last = numPasses(tile) - 1;
   int64_t lastBlocks = numBlocks - last * (shape.depth / kBlockDepth);
   Value isLast = k.less(k.index(last - 1), pass);
@@ -72,7 +73,9 @@ void MatrixGenerator::emit(const TileOperands &tile, Value memory, RowsDone done
   configuration = k.frameBytes(kRegisterBytes);
   spare = k.frameBytes(3 * kTileBytes);
   Type word = k.b.getI64Type();
-  auto addressOf = [&](Value pointer) -> Value { return LLVM::PtrToIntOp::create(k.b, k.loc, word, pointer); };
+  auto addressOf = [&](Value pointer) -> Value {
+    return LLVM::PtrToIntOp::create(k.b, k.loc, word, pointer);
+  };
   firstBuffer = k.toIndex(k.load(word, k.at(frame, kBufferAt)));
   PanelJob start = jobAt(tile, k.index(0), k.index(0));
   Value isPrepared = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, k.load(word, frame),
@@ -104,8 +107,9 @@ void MatrixGenerator::emitPass(const TileOperands &tile, const Group &group, Val
   Value passNumber = k.add(k.mul(k.div(group.first, shape.panels), passes), number);
   Value numPanels = k.div(k.add(tile.numColumns, kPanelColumns - 1), kPanelColumns);
   Value isEnd = arith::AndIOp::create(k.b, k.loc, isLast, k.less(k.sub(numPanels, k.index(1)), nextPanel));
-  Pass pass{k.mul(number, shape.depth), depth, passes == 1 ? Value() : k.less(number, k.index(1)), isEnd, group,
-            weightsOf(passNumber)};
+  Pass pass{
+      k.mul(number, shape.depth), depth, passes == 1 ? Value() : k.less(number, k.index(1)), isEnd, group,
+      weightsOf(passNumber)};
   pass.next = passes == 1 ? jobAt(tile, nextPanel, k.index(0))
                           : jobAt(tile, k.select(isLast, nextPanel, group.first),
                                   k.select(isLast, k.index(0), k.add(number, 1)));
@@ -155,7 +159,8 @@ void MatrixGenerator::follow(const Pass &pass, Value first, Value count) {
 // every row group has one then.
 bool MatrixGenerator::followsBetweenProducts(const TileOperands &tile, const Pass &pass) {
   auto columns = getConstantIntValue(tile.numColumns);
-  return rowsDone && columns && *columns == 2 * kPanelColumns && shape.panels >= 2 && pass.depth >= kBlockDepth;
+  return rowsDone && columns && *columns == 2 * kPanelColumns && shape.panels >= 2 &&
+         pass.depth >= kBlockDepth;
 }
 
 // Tile registers of `numRows` (1 to 32) rows in two; a register of no rows would be no valid one.
@@ -247,7 +252,8 @@ void MatrixGenerator::followBehind(const Pass &pass, Value rowsFirst, Value bloc
   Value isDue = arith::AndIOp::create(k.b, k.loc, pass.isLast, k.less(k.index(0), rowsFirst));
   Value done = k.minOf(k.mul(block, share), k.index(most));
   k.when(isDue, [&] {
-    rowsDone(k.add(k.sub(rowsFirst, k.index(most)), done), k.minOf(k.sub(k.index(most), done), k.index(share)));
+    rowsDone(k.add(k.sub(rowsFirst, k.index(most)), done),
+             k.minOf(k.sub(k.index(most), done), k.index(share)));
   });
 }
 

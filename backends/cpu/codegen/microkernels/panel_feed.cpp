@@ -17,10 +17,10 @@ constexpr int64_t kLineBytes = 64;
 
 // Where slice 0 of a block lies, and how far the others are from it. A line of nibbles holds 4 k of each half.
 struct SliceShape {
-  SmallVector<int64_t> depths;        // the even k
-  int64_t depth;                      // k of the block from one slice's first to the next one's
-  int64_t codeBytes;                  // likewise
-  int64_t slicesPerGroup;             // slices in a row that share scales
+  SmallVector<int64_t> depths;          // the even k
+  int64_t depth;                        // k of the block from one slice's first to the next one's
+  int64_t codeBytes;                    // likewise
+  int64_t slicesPerGroup;               // slices in a row that share scales
   int64_t scaleBytes = 0, minBytes = 0; // from one such group to the next
 };
 
@@ -28,7 +28,8 @@ SliceShape shapeOf(const PackedLayout &layout) {
   bool isNibble = layout.codes == CodeType::U4;
   int64_t depth = isNibble ? 4 : 8;
   SliceShape shape{isNibble ? SmallVector<int64_t>{0, 2, 16, 18} : SmallVector<int64_t>{0, 2, 4, 6}, depth,
-                   layout.codeOffsetBytes(0, depth) - layout.codeOffsetBytes(0, 0), PanelFeed::kSlicesPerBlock};
+                   layout.codeOffsetBytes(0, depth) - layout.codeOffsetBytes(0, 0),
+                   PanelFeed::kSlicesPerBlock};
   // Groups of 16 are the halves of a block: both in every slice of nibbles.
   if (isNibble || layout.groupSize == kBlockDepth)
     return shape;
@@ -65,20 +66,24 @@ void PanelFeed::emitSlice(const PanelJob &job, Value number, Value target) {
   SliceShape shape = shapeOf(layout);
   Value block = k.div(number, kSlicesPerBlock), slice = k.rem(number, k.index(kSlicesPerBlock));
   Value panel = k.div(block, job.blocks);
-  Value offset = k.add(k.mul(panel, job.panelBytes), k.mul(k.sub(block, k.mul(panel, job.blocks)), layout.blockBytes()));
+  Value offset =
+      k.add(k.mul(panel, job.panelBytes), k.mul(k.sub(block, k.mul(panel, job.blocks)), layout.blockBytes()));
   Value group = k.div(slice, shape.slicesPerGroup);
   Value source = k.at(job.source, offset), codes = k.at(source, k.mul(slice, shape.codeBytes));
-  Value scales = k.at(source, k.mul(group, shape.scaleBytes)), mins = k.at(source, k.mul(group, shape.minBytes));
+  Value scales = k.at(source, k.mul(group, shape.scaleBytes)),
+        mins = k.at(source, k.mul(group, shape.minBytes));
   auto fetchAhead = [&](Value place, int64_t bytes) {
     for (int64_t line = 0; line < bytes; line += kLineBytes)
-      LLVM::Prefetch::create(k.b, k.loc, k.at(k.at(place, job.bytesToNext), line), /*rw=*/0u, /*hint=*/2u, /*cache=*/1u);
+      LLVM::Prefetch::create(k.b, k.loc, k.at(k.at(place, job.bytesToNext), line), /*rw=*/0u, /*hint=*/2u,
+                             /*cache=*/1u);
   };
   fetchAhead(codes, shape.codeBytes);
   if (layout.scales != ScaleType::None)
     fetchAhead(k.at(scales, layout.scaleOffsetBytes(0, 0)), 1);
 
   PanelBlock reader(k, layout, isa, codes, scales, mins);
-  Value place = k.at(target, k.add(k.mul(block, kTargetBlockBytes), k.mul(slice, shape.depth / 2 * kPairRowBytes)));
+  Value place =
+      k.at(target, k.add(k.mul(block, kTargetBlockBytes), k.mul(slice, shape.depth / 2 * kPairRowBytes)));
   for (int64_t depth : shape.depths) {
     Value even = reader.weights(depth), odd = reader.weights(depth + 1);
     k.store(pairOf(k, isa, even, odd), k.at(place, depth / 2 * kPairRowBytes), kPairRowBytes);

@@ -2,6 +2,8 @@
 // How each code type of the packed layouts becomes f32.
 #include "backends/cpu/codegen/microkernels/unpack_formats.h"
 
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
 using namespace mlir;
 using namespace girih::weights;
 
@@ -36,17 +38,25 @@ Value toFloat(KernelBuilder &k, Value code, int32_t offset) {
   return arith::SIToFPOp::create(k.b, k.loc, shapedLike(code.getType(), k.b.getF32Type()), code);
 }
 
-// Widens f16, bf16 or f32 bits at `pointer`; exact. Lanes: 16 or a scalar.
-Value loadFloat(KernelBuilder &k, CodeType codes, Value pointer, bool isVector) {
+// f32 of the bits of f16, bf16 or f32; exact. Lanes: 16 or a scalar.
+Value floatOf(KernelBuilder &k, CodeType codes, Value bits) {
   OpBuilder &b = k.b;
-  auto typed = [&](Type element) { return isVector ? Type(k.lanes(element)) : element; };
+  auto typed = [&](Type element) { return shapedLike(bits.getType(), element); };
   if (codes == CodeType::F32)
-    return k.load(typed(b.getF32Type()), pointer);
-  if (codes == CodeType::F16)
-    return arith::ExtFOp::create(b, k.loc, typed(b.getF32Type()), k.load(typed(b.getF16Type()), pointer));
-  Value bits = arith::ExtUIOp::create(b, k.loc, typed(b.getI32Type()), k.load(typed(b.getI16Type()), pointer));
-  bits = arith::ShLIOp::create(b, k.loc, bits, k.integer(bits.getType(), 16));
-  return arith::BitcastOp::create(b, k.loc, typed(b.getF32Type()), bits);
+    return arith::BitcastOp::create(b, k.loc, typed(b.getF32Type()), bits);
+  if (codes == CodeType::F16) {
+    Value halves = arith::BitcastOp::create(b, k.loc, typed(b.getF16Type()), bits);
+    return arith::ExtFOp::create(b, k.loc, typed(b.getF32Type()), halves);
+  }
+  Value wide = arith::ExtUIOp::create(b, k.loc, typed(b.getI32Type()), bits);
+  wide = arith::ShLIOp::create(b, k.loc, wide, k.integer(wide.getType(), 16));
+  return arith::BitcastOp::create(b, k.loc, typed(b.getF32Type()), wide);
+}
+
+// The same of what lies at `pointer`.
+Value loadFloat(KernelBuilder &k, CodeType codes, Value pointer, bool isVector) {
+  Type bits = codes == CodeType::F32 ? k.b.getI32Type() : k.b.getI16Type();
+  return floatOf(k, codes, k.load(isVector ? Type(k.lanes(bits)) : bits, pointer));
 }
 
 CodeType asCodeType(ScaleType type) { return type == ScaleType::F16 ? CodeType::F16 : CodeType::F32; }
@@ -120,23 +130,38 @@ Value PanelBlock::byteCodes(int64_t depth) {
   return toFloat(k, bitField(k, line(depth), 8 * (depth % 4), 8, isSigned), layout.codeOffset);
 }
 
-Value scalarWeight(KernelBuilder &k, const PackedLayout &layout, Value block, Value column, int64_t depth) {
+// Codes of a byte lie in fours, a float's one by one: so many pieces make 16.
+static Value columnPieces(KernelBuilder &k, const PackedLayout &layout, Value codes, int64_t depth) {
+  OpBuilder &b = k.b;
+  auto offset = [&](int64_t step) { return layout.codeOffsetBytes(0, depth + step); };
+  int64_t codesOfPiece = layout.hasFloatCodes() ? 1 : 4, bytes = codesOfPiece * codeTypeBytes(layout.codes);
+  VectorType pieces = VectorType::get(kLanes / codesOfPiece, b.getIntegerType(unsigned(bytes) * 8));
+  Value vector = LLVM::PoisonOp::create(b, k.loc, pieces);
+  for (int64_t piece = 0; piece < pieces.getNumElements(); ++piece) {
+    Value word = LLVM::LoadOp::create(b, k.loc, pieces.getElementType(), k.at(codes, offset(piece * codesOfPiece)), 1);
+    vector = vector::InsertOp::create(b, k.loc, word, vector, piece);
+  }
+  return vector;
+}
+
+Value columnWeights(KernelBuilder &k, const PackedLayout &layout, Value block, Value column, int64_t depth) {
+  OpBuilder &b = k.b;
   auto inColumn = [&](int64_t first, int64_t stride) { return k.at(k.at(block, k.mul(column, stride)), first); };
   int64_t codeStride = layout.codeOffsetBytes(1, depth) - layout.codeOffsetBytes(0, depth);
-  Value code = inColumn(layout.codeOffsetBytes(0, depth), codeStride);
+  Value pieces = columnPieces(k, layout, inColumn(0, codeStride), depth);
   if (layout.hasFloatCodes())
-    return loadFloat(k, layout.codes, code, /*isVector=*/false);
-  Value byte = k.load(k.b.getI8Type(), code);
+    return floatOf(k, layout.codes, pieces);
+  Value bytes = vector::BitCastOp::create(b, k.loc, k.lanes(b.getI8Type()), pieces);
   bool isSigned = layout.codes == CodeType::S8;
-  Value word = isSigned ? arith::ExtSIOp::create(k.b, k.loc, k.b.getI32Type(), byte).getResult()
-                        : arith::ExtUIOp::create(k.b, k.loc, k.b.getI32Type(), byte).getResult();
+  Value words = isSigned ? arith::ExtSIOp::create(b, k.loc, k.lanes(b.getI32Type()), bytes).getResult()
+                         : arith::ExtUIOp::create(b, k.loc, k.lanes(b.getI32Type()), bytes).getResult();
   if (layout.codes == CodeType::U4)
-    word = bitField(k, word, layout.codeShift(depth), 4, /*isSigned=*/false);
+    words = bitField(k, words, layout.codeShift(depth), 4, /*isSigned=*/false);
   auto grouped = [&](ScaleType type, int64_t first, int64_t next) {
-    return loadFloat(k, asCodeType(type), inColumn(first, next - first), /*isVector=*/false);
+    return k.splat(loadFloat(k, asCodeType(type), inColumn(first, next - first), /*isVector=*/false));
   };
   Value scale = grouped(layout.scales, layout.scaleOffsetBytes(0, depth), layout.scaleOffsetBytes(1, depth));
-  Value value = toFloat(k, word, layout.codeOffset);
+  Value value = toFloat(k, words, layout.codeOffset);
   if (layout.mins == ScaleType::None)
     return k.mulf(scale, value);
   Value min = grouped(layout.mins, layout.minOffsetBytes(0, depth), layout.minOffsetBytes(1, depth));

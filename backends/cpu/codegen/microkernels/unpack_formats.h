@@ -41,8 +41,8 @@ private:
 // vector<16xf32>: scales or mins of the 16 columns at `pointer`, widened. Requires: type is not None.
 mlir::Value loadScales(KernelBuilder &k, weights::ScaleType type, mlir::Value pointer);
 
-// f32 of one stored weight, by scalars: `column` (0..15) is an index value, k a constant in 0..31.
-mlir::Value scalarWeight(KernelBuilder &k, const weights::PackedLayout &layout, mlir::Value block, mlir::Value column,
-                         int64_t depth);
+// vector<16xf32>: 16 k of one `column` (0..15, an index value) from `depth` (0 or 16) on.
+mlir::Value columnWeights(KernelBuilder &k, const weights::PackedLayout &layout, mlir::Value block, mlir::Value column,
+                          int64_t depth);
 
 }  // namespace girih::cpu
