@@ -3,6 +3,7 @@
 #include "runtime/engine/engine.h"
 
 #include "runtime/abi/step.h"
+#include "runtime/engine/disk_tier.h"
 #include "runtime/engine/scheduler.h"
 #include "runtime/engine/step_pacer.h"
 
@@ -22,7 +23,12 @@ constexpr uint64_t kDefaultKvBytes = uint64_t{1} << 30;
 constexpr uint32_t kDefaultFullSequences = 4;
 constexpr uint64_t kMaxKvBlocks = uint64_t{1} << 26; // a slot, block * 16 + offset, must fit 31 bits
 
-constexpr double kWeightOfLastRate = 0.1; // of the moving average of tokens a second
+// Blocks that wait to be written are held: so much of the pool at most.
+constexpr uint32_t kPartOfPoolBeingStored = 8;
+// How long the engine sleeps for the disk before it looks at deadlines again.
+constexpr std::chrono::milliseconds kDiskPatience{20};
+constexpr uint32_t kLeastMeasuredTokens = 64; // of a step by which the speed of prompts is measured
+constexpr double kWeightOfLastRate = 0.1;     // of the moving average of tokens a second
 
 double secondsBetween(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
@@ -91,6 +97,7 @@ public:
               kv::numBlocksFor(bounds.contextTokens)),
         sampler(executor->program().model().vocabSize), pacer(options.maxSlowdown, bounds.maxTokensPerStep) {
     counters.numKvBlocks = bounds.numKvBlocks;
+    openDisk(options);
     thread = std::thread([this] { loop(); });
   }
   ~StepEngine() override {
@@ -100,12 +107,15 @@ public:
     }
     wake.notify_one();
     thread.join();
+    scheduler.setLowerTier(nullptr);
+    disk.reset(); // its thread still reads the pool
   }
 
   Expected<RequestId> submit(Request request, std::shared_ptr<Listener> listener) override;
   void cancel(RequestId id) override;
   EngineStats stats() const override;
   EngineLoad load() const override;
+  Status diskStatus() const override { return Status(diskCode, diskMessage); }
   void clearCache() override;
   const program::Program &program() const override { return executor->program(); }
   const program::Executable &executable() const override { return executor->executable(); }
@@ -117,12 +127,15 @@ private:
     const program::Tables &tables = executor->program().tables();
     return {tables.digest, tables.model.numerics, executor->executable().isa, tables.model.kvType};
   }
+  void openDisk(const EngineOptions &options);
+  void takeFromDisk();
   Status checkRequest(const Request &request) const;
   Status checkRoom(uint64_t numPromptTokens) const;
   void loop();
   void endOverdue();
   void start(Sequence &sequence, Clock::time_point now);
   void showCounts();
+  void observePrompt(uint32_t numPromptTokens, double seconds);
   bool takeCommands();
   void step();
   void finishRow(Sequence &sequence, uint32_t firstRow, Clock::time_point now);
@@ -144,6 +157,12 @@ private:
   Sampler sampler;
   std::vector<uint32_t> maskWords; // a bit a token
   StepPacer pacer;
+  std::unique_ptr<DiskTier> disk; // null: none
+  StatusCode diskCode = StatusCode::Ok;
+  std::string diskMessage;
+  uint64_t numTokensLoaded = 0;
+  double promptSecondsPerToken = 0.0; // in steps that are mostly prompt; 0: none was yet
+  bool planWasEmpty = false;
   uint32_t numWithDeadline = 0;
   std::vector<RequestId> overdue;
   std::vector<TokenResult> promptResults; // of one chunk
@@ -295,17 +314,22 @@ bool StepEngine::takeCommands() {
   {
     std::unique_lock lock(mutex);
     showCounts();
-    if (scheduler.isIdle() && newSequences.empty() && newCancels.empty()) {
-      wake.wait(lock, [&] {
-        return isStopping || wantsClearCache || !newSequences.empty() || !newCancels.empty();
-      });
+    auto hasCommand = [&] {
+      return isStopping || wantsClearCache || !newSequences.empty() || !newCancels.empty() ||
+             (disk && disk->hasResults());
+    };
+    if (scheduler.isIdle()) {
+      wake.wait(lock, hasCommand);
       busySince = Clock::now();
+    } else if (planWasEmpty && scheduler.isMoving()) {
+      wake.wait_for(lock, kDiskPatience, hasCommand);
     }
     takenSequences.swap(newSequences);
     takenCancels.swap(newCancels);
     clears = std::exchange(wantsClearCache, false);
     isLeaving = isStopping;
   }
+  takeFromDisk();
   for (std::unique_ptr<Sequence> &sequence : takenSequences) {
     numWithDeadline += sequence->request.deadline.has_value();
     scheduler.add(std::move(sequence));
@@ -318,6 +342,41 @@ bool StepEngine::takeCommands() {
     scheduler.clearCache();
   endOverdue();
   return !isLeaving;
+}
+
+void StepEngine::openDisk(const EngineOptions &options) {
+  if (options.cacheFolder.empty() || bounds.numKvBlocks == 0)
+    return;
+  Status status;
+  if (executor->kvBlock(0).empty()) {
+    status = unimplemented("this device keeps KV where the host cannot read it");
+  } else {
+    auto store = kv::DiskStore::open({options.cacheFolder, options.cacheFolderBytes}, cacheRoot,
+                                     executor->program().model().kvBlockBytes);
+    if (store.isOk())
+      disk = std::make_unique<DiskTier>(
+          std::move(store).value(), [this](int32_t block) { return executor->kvBlock(block); },
+          std::max(bounds.numKvBlocks / kPartOfPoolBeingStored, 1u),
+          [this] {
+            // Under the lock, or the engine's thread could miss it between looking and waiting.
+            std::lock_guard lock(mutex);
+            wake.notify_one();
+          });
+    else
+      status = std::move(store).status();
+  }
+  diskCode = status.code();
+  diskMessage = status.message();
+  scheduler.setLowerTier(disk.get());
+}
+
+void StepEngine::takeFromDisk() {
+  if (!disk)
+    return;
+  LowerTierResults results = disk->takeResults();
+  for (const LowerTierResults::Loaded &loaded : results.loaded)
+    numTokensLoaded += loaded.numGood * GIRIH_KV_BLOCK_TOKENS;
+  scheduler.finish(results);
 }
 
 void StepEngine::endOverdue() {
@@ -344,7 +403,8 @@ void StepEngine::step() {
   terms.maxPromptTokens = pacer.promptTokensBeside(scheduler.numGenerating());
   terms.shortPromptTokens = bounds.maxTokensPerStep;
   std::span<Sequence *const> planned = scheduler.plan(batch, terms);
-  if (planned.empty())
+  planWasEmpty = planned.empty();
+  if (planWasEmpty)
     return;
   Clock::time_point begin = Clock::now();
   uint32_t numGenerating = 0;
@@ -355,6 +415,7 @@ void StepEngine::step() {
   }
   Status status = executor->run(batch);
   Clock::time_point end = Clock::now();
+  observePrompt(batch.numTokens() - numGenerating, secondsBetween(begin, end));
   pacer.observe(numGenerating, batch.numTokens() - numGenerating, secondsBetween(begin, end));
   countStep(planned.size(), secondsBetween(begin, end));
   uint32_t firstRow = 0;
@@ -366,6 +427,16 @@ void StepEngine::step() {
       finishRow(*sequence, firstRow, end);
     firstRow += numRows;
   }
+}
+
+// How fast prompts are computed, against which the disk is measured.
+void StepEngine::observePrompt(uint32_t numPromptTokens, double seconds) {
+  if (!disk || 2 * numPromptTokens < batch.numTokens() || numPromptTokens < kLeastMeasuredTokens)
+    return;
+  double perToken = seconds / batch.numTokens();
+  promptSecondsPerToken +=
+      (promptSecondsPerToken == 0.0 ? 1.0 : kWeightOfLastRate) * (perToken - promptSecondsPerToken);
+  disk->setComputeSeconds(promptSecondsPerToken * GIRIH_KV_BLOCK_TOKENS);
 }
 
 // What one sequence got from the step; the sequence may be gone afterwards.
@@ -501,6 +572,11 @@ void StepEngine::showCounts() {
   counters.numKvBlocksUsed = scheduler.cache().numHeld();
   counters.numKvBlocksCached = scheduler.cache().numIdle();
   counters.numEvictions = scheduler.cache().numEvictions();
+  if (!disk)
+    return;
+  kv::DiskStore::Counts counts = disk->counts();
+  counters.disk = {counts.numFiles, counts.numBytes,   counts.numBytesRead,     counts.numBytesWritten,
+                   numTokensLoaded, counts.numDamaged, counts.numWriteFailures, counts.numEvicted};
 }
 
 void StepEngine::countStep(size_t numSequences, double seconds) {

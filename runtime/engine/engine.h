@@ -31,6 +31,20 @@ struct EngineOptions {
   // A step with a part of a long prompt in it may take so many times what its generating sequences take alone:
   // the prompt is cut so that streams do not pause. Prompts that fit one step are not. 0: no bound.
   double maxSlowdown = 2.5;
+  // Where KV blocks of long prompts are kept between runs; empty: nowhere. A folder that cannot be used is told by
+  // Engine::diskStatus and fails nothing.
+  std::string cacheFolder;
+  uint64_t cacheFolderBytes = uint64_t{4} << 30;
+};
+
+// What the tier below the pool did.
+struct DiskStats {
+  uint64_t numFiles = 0, numBytes = 0;
+  uint64_t numBytesRead = 0, numBytesWritten = 0;
+  uint64_t numTokensLoaded = 0;
+  uint64_t numDamaged = 0;       // files that were refused and removed
+  uint64_t numWriteFailures = 0; // a full or read-only disk
+  uint64_t numEvicted = 0;
 };
 
 using RequestId = uint64_t;
@@ -123,11 +137,12 @@ struct EngineStats {
   uint64_t numKvBlocksCached = 0; // held by none, found again by content
   double stepSeconds = 0.0;       // total time in the program
   double busySeconds = 0.0;       // total time in which there was something to do
-  double stillSeconds = 0.0;      // since something moved, while there is something to do: a watchdog's
-  LatencyHistogram queueTime;     // from submit to the first step
-  LatencyHistogram firstToken;    // from submit to the first token
-  LatencyHistogram interToken;    // between two tokens of one request
-  LatencyHistogram wholeTime;     // from submit to the end
+  DiskStats disk;
+  double stillSeconds = 0.0;   // since something moved, while there is something to do: a watchdog's
+  LatencyHistogram queueTime;  // from submit to the first step
+  LatencyHistogram firstToken; // from submit to the first token
+  LatencyHistogram interToken; // between two tokens of one request
+  LatencyHistogram wholeTime;  // from submit to the end
 };
 
 // What admission in front of the engine needs to know, cheap enough to ask for every request.
@@ -160,6 +175,8 @@ public:
 
   virtual EngineStats stats() const = 0;
   virtual EngineLoad load() const = 0;
+  // Why there is no tier on disk though one was asked for.
+  virtual Status diskStatus() const = 0;
   // Forgets all KV that no sequence holds, within a step.
   virtual void clearCache() = 0;
   virtual const program::Program &program() const = 0;

@@ -43,6 +43,7 @@ std::unique_ptr<Sequence> Scheduler::remove(RequestId id) {
   }
   if (removed) {
     --clientOf(*removed).numSequences;
+    storeBlocks(*removed);
     blockCache.releaseAll(removed->blocks, keepUntil(*removed));
   }
   return removed;
@@ -202,25 +203,25 @@ void Scheduler::planWhole(Sequence &sequence, program::StepBatch &batch) {
   planned.push_back(&sequence);
 }
 
-// Whether the next block can come from the cache: it starts where the sequence stands, a token is left to be
-// fed after it, and nobody wants the logits of its positions, which a cache does not have.
-bool Scheduler::mayAdoptNext(const Sequence &sequence) const {
-  uint32_t first = sequence.numCached, end = first + GIRIH_KV_BLOCK_TOKENS;
-  if (first % GIRIH_KV_BLOCK_TOKENS != 0 || end >= sequence.tokens.size())
+// Whether the block at a position can come from a cache: it begins there, a token is left to be fed after it, and
+// nobody wants the logits of its positions, which a cache does not have.
+bool Scheduler::mayAdoptAt(const Sequence &sequence, uint32_t position) const {
+  uint32_t end = position + GIRIH_KV_BLOCK_TOKENS;
+  if (position % GIRIH_KV_BLOCK_TOKENS != 0 || end >= sequence.tokens.size())
     return false;
-  for (uint32_t position = first; position < end; ++position)
+  for (; position < end; ++position)
     if (sequence.wantsRow(position))
       return false;
   return true;
 }
 
 // Takes over what the cache has of the tokens that come next. False: the next block is being computed by
-// another sequence of this very step, and is there for the next one.
+// another sequence of this very step, or fetched from the tier below, and is there for a later one.
 bool Scheduler::adoptBlocks(Sequence &sequence) {
-  while (mayAdoptNext(sequence)) {
+  while (mayAdoptAt(sequence, sequence.numCached)) {
     kv::BlockCache::Found found = blockCache.find(sequence.keyOf(sequence.numCached / GIRIH_KV_BLOCK_TOKENS));
     if (found.block < 0)
-      return true;
+      return !startLoad(sequence);
     if (!found.isReady)
       return false;
     blockCache.hold(found.block);
@@ -230,6 +231,69 @@ bool Scheduler::adoptBlocks(Sequence &sequence) {
       sequence.usage.numCachedTokens += GIRIH_KV_BLOCK_TOKENS;
   }
   return true;
+}
+
+// Asks the tier below for what it has of the tokens that come next. The blocks are announced, so that others wait for
+// them too. True: something is on its way.
+bool Scheduler::startLoad(Sequence &sequence) {
+  if (!lowerTier || sequence.hasTriedLoading || !lowerTier->isWorthLoading())
+    return false;
+  std::vector<TierBlock> chain;
+  for (uint32_t index = sequence.numCached / GIRIH_KV_BLOCK_TOKENS;
+       mayAdoptAt(sequence, index * GIRIH_KV_BLOCK_TOKENS) && chain.size() < blockCache.numAvailable();
+       ++index) {
+    const kv::ContentKey &key = sequence.keyOf(index);
+    if (blockCache.find(key).block >= 0 || !lowerTier->has(key))
+      break;
+    chain.push_back({key, -1, index});
+  }
+  int32_t parent = sequence.blocks.empty() ? -1 : sequence.blocks.back();
+  if (chain.size() < limits.leastLoadedBlocks || (parent >= 0 && !blockCache.hasKey(parent)))
+    return false;
+  for (TierBlock &next : chain) {
+    next.block = blockCache.allocate(sequence.request.client, terms.now);
+    blockCache.announce(next.block, next.key, parent);
+    parent = next.block;
+  }
+  sequence.hasTriedLoading = true;
+  ++numLoading;
+  lowerTier->load(std::move(chain));
+  return true;
+}
+
+void Scheduler::finish(const LowerTierResults &results) {
+  for (const LowerTierResults::Loaded &loaded : results.loaded) {
+    --numLoading;
+    for (size_t index = 0; index < loaded.numGood; ++index)
+      blockCache.publish(loaded.chain[index].block);
+    // Last first, as always; those without content are forgotten.
+    for (size_t index = loaded.chain.size(); index > 0; --index)
+      blockCache.release(loaded.chain[index - 1].block, terms.now);
+  }
+  numStoring -= static_cast<uint32_t>(results.stored.size());
+  for (int32_t block : results.stored)
+    blockCache.release(block, 0);
+}
+
+// What a long prompt leaves is worth keeping longer than this process lives. A block is held while it is written.
+void Scheduler::storeBlocks(Sequence &sequence) {
+  if (!lowerTier || sequence.numPrompt < limits.leastStoredTokens)
+    return;
+  uint32_t numFull = sequence.numCached / GIRIH_KV_BLOCK_TOKENS;
+  for (uint32_t index = 0; index < numFull && index < sequence.blocks.size(); ++index) {
+    TierBlock next{sequence.keyOf(index), sequence.blocks[index], index};
+    if (!blockCache.isReady(next.block))
+      return;
+    if (lowerTier->has(next.key))
+      continue;
+    blockCache.hold(next.block);
+    if (lowerTier->store(next)) {
+      ++numStoring;
+      continue;
+    }
+    blockCache.release(next.block, 0);
+    return;
+  }
 }
 
 // Tells the cache which blocks this step fills. Where an equal one is there already (or comes from a sequence

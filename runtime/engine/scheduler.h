@@ -2,6 +2,7 @@
 // Scheduler: which tokens of which sequences the next step takes, and whose the KV blocks are.
 #pragma once
 
+#include "runtime/engine/lower_tier.h"
 #include "runtime/engine/sequence.h"
 #include "runtime/kv/block_cache.h"
 #include "runtime/program/executor.h"
@@ -16,6 +17,9 @@ namespace girih::engine {
 struct SchedulerLimits {
   uint32_t maxSequences = 1;
   bool recompute = false; // no cache: a step takes one whole sequence
+  // Prompts shorter than this are not worth a file, and chains shorter than that not a read.
+  uint32_t leastStoredTokens = 256;
+  uint32_t leastLoadedBlocks = 4;
 };
 
 // What one step is planned under.
@@ -36,10 +40,18 @@ struct StepTerms {
 // moves.
 // A prompt goes on from where the cache ends. What another sequence computes in this very step is waited for
 // and not computed twice: a burst of equal prompts costs one of them.
+// Below the pool there may be another tier: what it has of a prompt is fetched while others compute, and what a long
+// prompt leaves goes there.
 // Knows neither threads nor devices. Thread-compatible.
 class Scheduler {
 public:
   Scheduler(const SchedulerLimits &limits, uint32_t numKvBlocks);
+
+  // From here on blocks come from there and go there too; null: no more. What it ends is told by finish().
+  void setLowerTier(LowerTier *tier) { lowerTier = tier; }
+  void finish(const LowerTierResults &results);
+  // Blocks are on their way up or down: sequences may wait for them though no step can be planned.
+  bool isMoving() const { return numLoading > 0 || numStoring > 0; }
 
   void add(std::unique_ptr<Sequence> sequence);
   // Fills the batch with the next step; empty when there is nothing to do. Returns the sequences in it, in
@@ -78,7 +90,9 @@ private:
   uint32_t chunkOf(const Sequence &sequence, const program::StepBatch &batch) const;
   uint32_t chunkWithinRows(const Sequence &sequence, uint32_t numTokens, uint32_t rowsLeft) const;
   bool adoptBlocks(Sequence &sequence);
-  bool mayAdoptNext(const Sequence &sequence) const;
+  bool mayAdoptAt(const Sequence &sequence, uint32_t position) const;
+  bool startLoad(Sequence &sequence);
+  void storeBlocks(Sequence &sequence);
   void announceBlocks(Sequence &sequence);
   bool reserveBlocks(Sequence &sequence, uint32_t numPositions);
   Sequence *mostExpendable() const;
@@ -98,6 +112,9 @@ private:
   std::vector<Client> clients;                    // by number; grows to the largest seen
   std::vector<Sequence *> order;                  // running, in the order of service
   std::vector<Sequence *> planned;
+  LowerTier *lowerTier = nullptr;
+  uint32_t numLoading = 0; // chains
+  uint32_t numStoring = 0; // blocks
   StepTerms terms;
   uint32_t promptTokensLeft = 0; // of the plan in the making
   uint64_t numServices = 0;      // of sequences in steps; orders them by when they were served last

@@ -48,6 +48,7 @@ struct Sequence {
   std::vector<int32_t> blocks;
   uint64_t lastServed = 0; // the scheduler's count at its last service
   bool isPreempted = false;
+  bool hasTriedLoading = false; // from the tier below: once, so that a failing one holds nobody up
 
   // What the step in flight does with it.
   uint32_t numPlanned = 0;

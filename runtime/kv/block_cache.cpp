@@ -61,27 +61,56 @@ int32_t BlockCache::allocate(OwnerId owner, CacheTime now) {
 
 void BlockCache::hold(int32_t number) {
   Block &block = at(number);
-  GIRIH_CHECK(!block.isFree && (block.numHolders > 0 || block.state == State::Ready));
-  if (block.numHolders == 0) {
+  GIRIH_CHECK(!block.isFree && (isHeld(block) || block.state == State::Ready));
+  bool wasHeld = isHeld(block);
+  ++block.numHolders;
+  if (!wasHeld)
+    becomeHeld(number);
+}
+
+// Up the chain, as far as nobody held it.
+void BlockCache::becomeHeld(int32_t number) {
+  for (bool wasHeld = false; !wasHeld && number >= 0;) {
     dequeue(number);
     --idleBlocks;
+    number = at(number).parent;
+    if (number < 0)
+      return;
+    wasHeld = isHeld(at(number));
+    ++at(number).numHeldChildren;
   }
-  ++block.numHolders;
+}
+
+// The block and, up the chain, those that were held for its sake alone. Requires: Ready, not held any more.
+void BlockCache::becomeIdle(int32_t number) {
+  for (;;) {
+    Block &block = at(number);
+    block.releaseOrder = ++numReleases;
+    ++idleBlocks;
+    enqueue(number);
+    number = block.parent;
+    if (number < 0)
+      return;
+    --at(number).numHeldChildren;
+    if (isHeld(at(number)))
+      return;
+  }
 }
 
 void BlockCache::release(int32_t number, CacheTime keepUntil) {
   Block &block = at(number);
   GIRIH_CHECK(!block.isFree && block.numHolders > 0);
   block.keepUntil = std::max(block.keepUntil, keepUntil);
-  if (--block.numHolders > 0)
+  --block.numHolders;
+  if (isHeld(block))
     return;
-  if (block.state != State::Ready) {
-    forgetKey(number);
-    return free(number);
-  }
-  block.releaseOrder = ++numReleases;
-  ++idleBlocks;
-  enqueue(number);
+  if (block.state == State::Ready)
+    return becomeIdle(number);
+  int32_t parent = block.state == State::Announced ? block.parent : -1;
+  forgetKey(number);
+  free(number);
+  if (parent >= 0 && --at(parent).numHeldChildren == 0 && !isHeld(at(parent)))
+    becomeIdle(parent);
 }
 
 void BlockCache::releaseAll(std::vector<int32_t> &held, CacheTime keepUntil) {
@@ -110,8 +139,13 @@ void BlockCache::announce(int32_t number, const ContentKey &key, int32_t parent)
   block.key = key;
   block.state = State::Announced;
   block.parent = parent;
-  if (parent >= 0)
+  if (parent >= 0) {
+    bool wasHeld = isHeld(at(parent));
     ++at(parent).numChildren;
+    ++at(parent).numHeldChildren;
+    if (!wasHeld)
+      becomeHeld(parent);
+  }
   int32_t &bucket = buckets[bucketOf(key)];
   block.nextInBucket = bucket;
   bucket = number;
@@ -123,8 +157,8 @@ void BlockCache::publish(int32_t number) {
   block.state = State::Ready;
 }
 
-bool BlockCache::isEvictable(const Block &block) const {
-  return block.state == State::Ready && block.numHolders == 0 && block.numChildren == 0;
+bool BlockCache::isEvictable(const Block &block) {
+  return block.state == State::Ready && !isHeld(block) && block.numChildren == 0;
 }
 
 void BlockCache::enqueue(int32_t number) {

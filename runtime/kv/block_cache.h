@@ -18,7 +18,7 @@ using CacheTime = uint64_t;
 
 // Blocks are numbered from 0 and hold GIRIH_KV_BLOCK_TOKENS positions of one sequence, all layers. A block is
 //   free   nothing in it; handed out last freed first, so that memory never used stays untouched
-//   held   by one or more sequences
+//   held   by one or more sequences, or because a block behind it is: its successor would be useless without it
 //   idle   by none, but its content is known: found again by key, or evicted when the free ones run out
 // Only full blocks get a key, and a block with a key is never written again: sharing needs no copy on write.
 // Leaves go first: a block whose successor is in the cache stays, since the successor is useless without it.
@@ -58,6 +58,7 @@ public:
   // The step is done: the content is there. A block released before that loses its key.
   void publish(int32_t block);
   bool hasKey(int32_t block) const { return at(block).state != State::Unknown; }
+  bool isReady(int32_t block) const { return at(block).state == State::Ready; }
   uint32_t numHolders(int32_t block) const { return at(block).numHolders; }
   // Forgets every idle block, for instance when an operator asks.
   void clearIdle();
@@ -70,6 +71,7 @@ private:
     int32_t nextInBucket = -1;
     uint32_t numHolders = 0;
     uint32_t numChildren = 0; // blocks with a key whose parent is this one
+    uint32_t numHeldChildren = 0;
     OwnerId owner = 0;
     State state = State::Unknown;
     bool isFree = true;
@@ -86,7 +88,10 @@ private:
   const Block &at(int32_t block) const;
   size_t bucketOf(const ContentKey &key) const;
   Owner &ownerAt(OwnerId owner);
-  bool isEvictable(const Block &block) const;
+  static bool isHeld(const Block &block) { return block.numHolders + block.numHeldChildren > 0; }
+  static bool isEvictable(const Block &block);
+  void becomeHeld(int32_t block);
+  void becomeIdle(int32_t block);
   void enqueue(int32_t block);
   void dequeue(int32_t block);
   void forgetKey(int32_t block);

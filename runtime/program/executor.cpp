@@ -160,6 +160,14 @@ Status Executor::fillKvPool() {
   return {};
 }
 
+std::span<uint8_t> Executor::kvBlock(int32_t block) const {
+  auto *pool = static_cast<uint8_t *>(kvPool.mapped());
+  uint64_t blockBytes = source->model().kvBlockBytes;
+  if (!pool || block < 0 || static_cast<uint32_t>(block) >= numBlocks)
+    return {};
+  return {pool + static_cast<uint64_t>(block) * blockBytes, blockBytes};
+}
+
 Status Executor::run(const StepBatch &batch, StepTimes *times) {
   GIRIH_TRY(checkBatch(batch));
   girih_step_args args = {};

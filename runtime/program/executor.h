@@ -87,6 +87,9 @@ public:
   const Executable &executable() const { return *variant; }
   int64_t numThreads() const { return device->numThreads(); }
   uint32_t numKvBlocks() const { return numBlocks; }
+  // The bytes of one KV block, where the host can see the device's memory; else empty. Not while a step runs that reads
+  // or writes this block.
+  std::span<uint8_t> kvBlock(int32_t block) const;
 
 private:
   Executor() = default;

@@ -4,6 +4,7 @@
 #include "runtime/engine/scheduler.h"
 
 #include <gtest/gtest.h>
+#include <map>
 #include <random>
 
 namespace girih::engine {
@@ -13,12 +14,71 @@ struct Shape {
   uint32_t numBlocks, tokensPerStep, maxSequences, logitRows, context;
 };
 
+// A slow, forgetful disk: loads and stores end some steps later, loads often only in part.
+class FakeTier final : public LowerTier {
+public:
+  FakeTier(std::mt19937 &random, std::vector<uint64_t> &pool) : random(random), pool(pool) {}
+  bool has(const kv::ContentKey &key) const override { return files.contains(key); }
+  bool isWorthLoading() const override { return random() % 8 != 0; }
+  void load(std::vector<TierBlock> chain) override {
+    ++numLoads;
+    loads.push_back(std::move(chain));
+  }
+  uint64_t numLoads = 0;
+  bool store(const TierBlock &block) override {
+    if (stores.size() >= 4)
+      return false;
+    stores.push_back(block);
+    return true;
+  }
+
+  LowerTierResults end(bool endsAll) {
+    LowerTierResults results;
+    while (!stores.empty() && (endsAll || random() % 2)) {
+      if (random() % 4)
+        files[stores.front().key] = contentOf(stores.front().block);
+      results.stored.push_back(stores.front().block);
+      stores.erase(stores.begin());
+    }
+    while (!loads.empty() && (endsAll || random() % 3 == 0)) {
+      LowerTierResults::Loaded loaded{std::move(loads.front()), 0};
+      loads.erase(loads.begin());
+      size_t numWanted = random() % 2 ? loaded.chain.size() : random() % (loaded.chain.size() + 1);
+      for (; loaded.numGood < numWanted; ++loaded.numGood) {
+        const TierBlock &next = loaded.chain[loaded.numGood];
+        std::copy_n(files[next.key].begin(), GIRIH_KV_BLOCK_TOKENS, slotsOf(next.block));
+      }
+      results.loaded.push_back(std::move(loaded));
+    }
+    return results;
+  }
+
+private:
+  std::vector<uint64_t>::iterator slotsOf(int32_t block) {
+    return pool.begin() + block * GIRIH_KV_BLOCK_TOKENS;
+  }
+  std::vector<uint64_t> contentOf(int32_t block) {
+    return {slotsOf(block), slotsOf(block) + GIRIH_KV_BLOCK_TOKENS};
+  }
+
+  std::mt19937 &random;
+  std::vector<uint64_t> &pool;
+  std::map<kv::ContentKey, std::vector<uint64_t>> files;
+  std::vector<std::vector<TierBlock>> loads;
+  std::vector<TierBlock> stores;
+};
+
 class Simulation {
 public:
   Simulation(unsigned seed, const Shape &shape)
-      : random(seed), shape(shape), scheduler({shape.maxSequences, false}, shape.numBlocks),
+      : random(seed), shape(shape),
+        scheduler({shape.maxSequences, false, /*leastStoredTokens=*/20, /*leastLoadedBlocks=*/1},
+                  shape.numBlocks),
         batch(shape.tokensPerStep, shape.maxSequences, shape.logitRows, kv::numBlocksFor(shape.context)),
-        pool(uint64_t{shape.numBlocks} * GIRIH_KV_BLOCK_TOKENS) {}
+        pool(uint64_t{shape.numBlocks} * GIRIH_KV_BLOCK_TOKENS), tier(random, pool) {
+    if (seed % 2)
+      scheduler.setLowerTier(&tier);
+  }
 
   void run(int numRequests) {
     int numSteps = 0;
@@ -27,13 +87,16 @@ public:
         addOne();
       if (random() % 40 == 0 && numAdded > 0)
         scheduler.remove(1 + random() % static_cast<unsigned>(numAdded));
+      scheduler.finish(tier.end(/*endsAll=*/false));
       step();
       if (::testing::Test::HasFatalFailure())
         return;
       ASSERT_LT(++numSteps, 100000);
     }
+    scheduler.finish(tier.end(/*endsAll=*/true));
     EXPECT_EQ(scheduler.cache().numHeld(), 0u);
   }
+  uint64_t numLoads() const { return tier.numLoads; }
   uint64_t numPreemptions() const { return scheduler.numPreemptions(); }
   uint64_t numEvictions() const { return scheduler.cache().numEvictions(); }
   uint64_t numShared = 0; // tokens that came from the cache
@@ -71,7 +134,7 @@ private:
       terms.maxPromptTokens = 1 + random() % shape.tokensPerStep;
     bool wasIdle = scheduler.isIdle();
     std::span<Sequence *const> planned = scheduler.plan(batch, terms);
-    ASSERT_TRUE(wasIdle || !planned.empty()) << "something always moves";
+    ASSERT_TRUE(wasIdle || scheduler.isMoving() || !planned.empty()) << "something always moves";
     // All writes of a step come before its reads.
     for (Sequence *sequence : planned)
       write(*sequence);
@@ -130,12 +193,13 @@ private:
   Scheduler scheduler;
   program::StepBatch batch;
   std::vector<uint64_t> pool;
+  FakeTier tier;
   int numAdded = 0;
   kv::CacheTime time = 0;
 };
 
 TEST(ScheduleFuzz, EveryStepReadsItsOwnTokens) {
-  uint64_t numPreemptions = 0, numEvictions = 0, numShared = 0;
+  uint64_t numPreemptions = 0, numEvictions = 0, numShared = 0, numLoads = 0;
   constexpr Shape kShapes[] = {
       {6, 9, 4, 4, 80}, {10, 32, 8, 16, 120}, {40, 64, 8, 64, 200}, {7, 16, 3, 2, 112}};
   for (unsigned seed = 0; seed < 4000; ++seed) {
@@ -145,11 +209,13 @@ TEST(ScheduleFuzz, EveryStepReadsItsOwnTokens) {
     numPreemptions += simulation.numPreemptions();
     numEvictions += simulation.numEvictions();
     numShared += simulation.numShared;
+    numLoads += simulation.numLoads();
   }
   // The schedules must be such that it could have gone wrong.
   EXPECT_GT(numPreemptions, 4000u);
   EXPECT_GT(numEvictions, 20000u);
   EXPECT_GT(numShared, 40000u);
+  EXPECT_GT(numLoads, 1000u);
 }
 
 } // namespace

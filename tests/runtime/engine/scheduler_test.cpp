@@ -311,7 +311,8 @@ TEST_F(SchedulerTest, PromptsBesideStreamsAreCutAsTold) {
   EXPECT_THAT(step(terms), ElementsAre(Served{1, 1}, Served{2, 16}));
   terms.shortPromptTokens = 30;
   add(3, 12, 1);
-  EXPECT_THAT(step(terms), ElementsAre(Served{1, 1}, Served{2, 16}, Served{3, 12})) << "a short one is let in";
+  EXPECT_THAT(step(terms), ElementsAre(Served{1, 1}, Served{2, 16}, Served{3, 12}))
+      << "a short one is let in";
   scheduler->remove(1);
   EXPECT_THAT(step(terms), ElementsAre(Served{2, 32})) << "nobody waits for it";
 }

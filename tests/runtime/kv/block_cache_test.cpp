@@ -102,6 +102,36 @@ TEST(BlockCache, AHeldSuccessorKeepsItsPrefix) {
   EXPECT_TRUE(has(cache, 1) && has(cache, 2));
 }
 
+TEST(BlockCache, ABlockHeldAloneHoldsTheChainBeforeIt) {
+  BlockCache cache(4);
+  std::vector<int32_t> chain = computeChain(cache, 1, 3);
+  int32_t last = chain[2];
+  cache.hold(last); // as while it is written to a disk
+  cache.releaseAll(chain, 1);
+  EXPECT_EQ(cache.numHeld(), 3u);
+  EXPECT_EQ(cache.numAvailable(), 1u) << "nothing of it can be evicted";
+  cache.release(last, 1);
+  EXPECT_EQ(cache.numHeld(), 0u);
+  cache.hold(cache.find(keyOf(2)).block);
+  EXPECT_EQ(cache.numHeld(), 2u);
+  cache.allocate(0, 2);
+  cache.allocate(0, 2);
+  EXPECT_TRUE(has(cache, 1) && has(cache, 2) && !has(cache, 3));
+}
+
+TEST(BlockCache, WhatIsAnnouncedHoldsTheChainBeforeIt) {
+  BlockCache cache(4);
+  std::vector<int32_t> chain = computeChain(cache, 1, 2);
+  int32_t parent = chain[1], loading = cache.allocate(0, 0);
+  cache.releaseAll(chain, 1);
+  EXPECT_EQ(cache.numIdle(), 2u);
+  cache.announce(loading, keyOf(3), parent);
+  EXPECT_EQ(cache.numIdle(), 0u);
+  cache.release(loading, 1); // it did not come
+  EXPECT_EQ(cache.numIdle(), 2u);
+  EXPECT_EQ(cache.numHeld(), 0u);
+}
+
 TEST(BlockCache, RetentionCountsAsUseUntilThenAndNoLonger) {
   BlockCache cache(3);
   std::vector<int32_t> kept = computeChain(cache, 1, 1), plain = computeChain(cache, 2, 1),

@@ -34,6 +34,7 @@ public:
   void cancel(engine::RequestId id) override;
   engine::EngineStats stats() const override;
   engine::EngineLoad load() const override;
+  Status diskStatus() const override { return {}; }
   void clearCache() override {}
   const program::Program &program() const override { return noProgram(); }
   const program::Executable &executable() const override { return executableFacts; }
