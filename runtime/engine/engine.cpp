@@ -368,6 +368,7 @@ void StepEngine::openDisk(const EngineOptions &options) {
   diskCode = status.code();
   diskMessage = status.message();
   scheduler.setLowerTier(disk.get());
+  showCounts();
 }
 
 void StepEngine::takeFromDisk() {

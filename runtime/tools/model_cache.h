@@ -9,7 +9,7 @@
 namespace girih::tools {
 
 // $GIRIH_CACHE, else $XDG_CACHE_HOME/girih, else ~/.cache/girih. Holds models/ (downloads), programs/ (compiled) and
-// code/ (of architectures, for compiling other weights).
+// code/ (of architectures, for compiling other weights) and kv/ (of prompts, for serve).
 // Fails: FailedPrecondition when no folder can be named.
 Expected<std::string> cacheFolder();
 

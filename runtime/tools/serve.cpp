@@ -4,6 +4,7 @@
 #include "runtime/server/http_server.h"
 #include "runtime/tools/commands.h"
 #include "runtime/tools/loaded_model.h"
+#include "runtime/tools/model_cache.h"
 
 #include <ctime>
 #include <filesystem>
@@ -34,6 +35,8 @@ struct ServeFlags {
   std::string logFormat = "none";
   bool vllmMetricNames = false;
   int64_t kvMegabytes = 0;
+  std::string kvFolder;
+  int64_t kvFolderMegabytes = 4096;
   ExecutionFlags execution;
 };
 
@@ -55,6 +58,8 @@ void declare(CommandLine &line, ServeFlags &flags) {
   line.choice("--log", flags.logFormat, {"none", "json"}, "A line on stderr for each generation: who, how many tokens, how long; never what was said");
   line.flag("--vllm-metric-names", flags.vllmMetricNames, "Give /metrics under vLLM's names too");
   line.integer("--kv-mib", flags.kvMegabytes, 0, 1 << 24, "Memory of the KV cache in MiB; 0: 4 full contexts, at most 1 GiB");
+  line.text("--cache-dir", "FOLDER", flags.kvFolder, "Where the KV of long prompts is kept between runs; none: nowhere (default: kv/ in girih's cache folder)");
+  line.integer("--cache-mib", flags.kvFolderMegabytes, 1, 1 << 30, "Most MiB in that folder, for each program and variant");
   flags.execution.declare(line);
   line.examples("Examples:\n"
                 "  girih serve smollm2\n"
@@ -97,7 +102,15 @@ Expected<server::ServedModel> prepareModel(LoadedModel &model, const ServeFlags 
   options.maxQueuedTokens = static_cast<uint64_t>(flags.maxQueuedTokens);
   options.maxSlowdown = flags.maxSlowdown.value_or(options.maxSlowdown);
   options.kvBytes = static_cast<uint64_t>(flags.kvMegabytes) << 20;
+  options.cacheFolder = flags.kvFolder;
+  if (auto cache = cacheFolder(); flags.kvFolder.empty() && cache.isOk())
+    options.cacheFolder = *cache + "/kv";
+  else if (flags.kvFolder == "none")
+    options.cacheFolder.clear();
+  options.cacheFolderBytes = static_cast<uint64_t>(flags.kvFolderMegabytes) << 20;
   GIRIH_ASSIGN(served.engine, engine::Engine::create(model.program, options));
+  if (Status status = served.engine->diskStatus(); !status.isOk())
+    std::cerr << "warning: prompts are not kept on disk: " << status.message() << '\n';
   return served;
 }
 
@@ -151,6 +164,7 @@ void greet(const LoadedModel &model, server::Service &service, const ServeFlags 
             << engine.numThreads() << " threads\n"
             << "context " << engine.contextTokens() << " tokens, " << flags.maxSequences << " sequences a step, KV cache "
             << (stats.numKvBlocks * facts.kvBlockBytes >> 20) << " MiB (" << facts.kvType << ", " << stats.numKvBlocks << " blocks)\n"
+            << (stats.disk.numFiles > 0 ? "found " + std::to_string(stats.disk.numBytes >> 20) + " MiB of KV on disk\n" : "")
             << "listening on " << url << (flags.apiKey.empty() && flags.apiKeyFile.empty() ? "" : ", with a key") << "\n\n"
             << "  curl " << url << "/v1/models" << key << "\n"
             << "  curl " << url << "/v1/chat/completions" << key << " --json '{\"model\":\"" << name << "\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello!\"}]}'\n"

@@ -77,8 +77,21 @@ void writeCache(MetricsText &metrics, const engine::EngineStats &stats) {
   metrics.single("girih_kv_blocks_cached", "gauge", "Blocks that no sequence holds and requests may find.",
                  stats.numKvBlocksCached);
   metrics.family("girih_cached_prompt_tokens_total", "counter", "Prompt tokens whose KV came from a cache, by tier.");
+  // What came from disk was loaded into memory first, once for all that wanted it.
   metrics.row("girih_cached_prompt_tokens_total", "{tier=\"memory\"}", stats.numCachedTokens);
+  metrics.row("girih_cached_prompt_tokens_total", "{tier=\"disk\"}", stats.disk.numTokensLoaded);
   metrics.single("girih_evictions_total", "counter", "Cached blocks given up for others.", stats.numEvictions);
+}
+
+void writeDisk(MetricsText &metrics, const engine::DiskStats &disk) {
+  metrics.single("girih_disk_files", "gauge", "Files of KV blocks on disk.", disk.numFiles);
+  metrics.single("girih_disk_bytes", "gauge", "Their bytes.", disk.numBytes);
+  metrics.single("girih_disk_read_bytes_total", "counter", "Bytes of KV read.", disk.numBytesRead);
+  metrics.single("girih_disk_written_bytes_total", "counter", "Bytes of KV written.", disk.numBytesWritten);
+  metrics.single("girih_disk_damaged_total", "counter", "Files refused and removed.", disk.numDamaged);
+  metrics.single("girih_disk_write_failures_total", "counter", "Blocks that could not be written.",
+                 disk.numWriteFailures);
+  metrics.single("girih_disk_evictions_total", "counter", "Files given up for others.", disk.numEvicted);
 }
 
 // A label's text: models are named by their users.
@@ -132,6 +145,7 @@ void answerMetrics(Service &service, std::shared_ptr<Exchange> exchange) {
   writeSteps(metrics, stats);
   writeRequests(metrics, stats);
   writeCache(metrics, stats);
+  writeDisk(metrics, stats.disk);
   if (service.options().vllmMetricNames)
     writeVllmNames(metrics, service.model().names.front(), stats);
   HttpResponse response;

@@ -181,6 +181,8 @@ class Others(Toy):
 
 class Serve(Toy):
     def start(self, *arguments):
+        if "--cache-dir" not in arguments:
+            arguments += ("--cache-dir", "none")
         process = subprocess.Popen([str(BIN / "girih"), "serve", str(self.toy), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(lambda: (process.kill(), process.communicate()))
         greeting = ""
@@ -226,14 +228,42 @@ class Serve(Toy):
         # Every second turn finds the first one, and all but one conversation the shared words.
         self.assertGreater(answer["cached_tokens"], answer["prompt_tokens"] // 2)
         self.assertGreater(answer["first_text_seconds"]["p50"], 0)
-        prices = answer["dollars_per_million"]
-        self.assertLess(prices["cached_input"], prices["uncached_input"])
-        self.assertGreater(prices["output"], 0)
+        self.assertEqual(set(answer["dollars_per_million"]), {"uncached_input", "cached_input", "output"})
+        self.assertTrue(all(price > 0 for price in answer["dollars_per_million"].values()))
         open_loop = self.answer("bench", "serve", "--url", url, "--rate", 200, "--conversations", 10, "--output-tokens", 3)
         self.assertEqual(open_loop["answered"], 10)
         refused = girih("bench", "serve", "--url", "http://127.0.0.1:1")
         self.assertEqual((refused.returncode, refused.stdout), (1, ""))
         self.assertIn("cannot connect", refused.stderr)
+
+    def test_a_prompt_is_found_after_kill_9(self):
+        folder = self.folder / "kv"
+        body = json.dumps({"prompt": "All that is said before every question. " * 20, "max_tokens": 4, "temperature": 0}).encode()
+        answers, cached = [], []
+        for _ in range(2):
+            process, greeting = self.start("--port", "0", "--cache-dir", str(folder))
+            url = greeting.split("listening on ")[1].split()[0].rstrip(",")
+            with self.post(url + "/v1/completions", body) as response:
+                answer = json.load(response)
+            answers.append(answer["choices"][0]["text"])
+            cached.append(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
+            deadline = time.time() + 60  # files are written behind the answer
+            while len(list(folder.rglob("*.kv"))) < 50 and time.time() < deadline:
+                time.sleep(0.02)
+            process.kill()
+            process.wait(60)
+        self.assertEqual(answers[0], answers[1])
+        self.assertEqual(cached[0], 0)
+        self.assertGreater(cached[1], 700)
+
+    def test_a_cache_folder_that_cannot_be_costs_a_warning(self):
+        (self.folder / "taken").write_text("a file")
+        process, greeting = self.start("--port", "0", "--cache-dir", str(self.folder / "taken"))
+        url = greeting.split("listening on ")[1].split()[0].rstrip(",")
+        with self.post(url + "/v1/completions", json.dumps({"prompt": "x", "max_tokens": 1}).encode()) as response:
+            self.assertEqual(response.status, 200)
+        process.send_signal(signal.SIGTERM)
+        self.assertIn("not kept on disk", process.communicate(timeout=60)[1])
 
     def test_a_file_without_keys_is_refused(self):
         keys = self.folder / "no-keys"
