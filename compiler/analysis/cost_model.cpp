@@ -16,7 +16,7 @@ namespace girih::compiler {
 namespace {
 
 // Measured on the kernels of whole steps (bench/results.md).
-constexpr double kNotHidden = 0.5;     // of the shorter of computing and moving
+constexpr double kNotHidden = 0.35;    // of the shorter of computing and moving
 constexpr double kSlotsFilled = 0.85;  // of those in which vector instructions may start
 constexpr double kVectorElementBytes = 4;
 
@@ -161,14 +161,11 @@ machine::LevelAttr sharedLevel(machine::DescriptionAttr machine) {
   return machine.getLevels().back();
 }
 
-// Weights and caches come from the nearest level that holds a step's, activations from where the dispatch before left
-// them: as whoever comes first takes a unit, one time in `cores` that was the same core.
+// Weights and caches come from the nearest level that holds a step's; activations from where cores meet: as whoever comes
+// first takes a unit, what it reads was left by any of them.
 double memorySecondsOf(const DispatchTraffic &traffic, double stepBytes, machine::DescriptionAttr machine) {
-  machine::LevelAttr shared = sharedLevel(machine), step = levelFor(stepBytes, machine);
-  machine::LevelAttr own = levelFor(traffic.activationBytes, machine);
-  double mine = own.getSharedBy() > 1 ? 0 : 1 / double(machine.getCores());
-  double activationSeconds = mine / bytesPerSecond(own, machine) + (1 - mine) / bytesPerSecond(shared, machine);
-  return traffic.streamedBytes / bytesPerSecond(step, machine) + traffic.activationBytes * activationSeconds;
+  return traffic.streamedBytes / bytesPerSecond(levelFor(stepBytes, machine), machine) +
+         traffic.activationBytes / bytesPerSecond(sharedLevel(machine), machine);
 }
 
 }  // namespace

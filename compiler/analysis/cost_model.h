@@ -38,8 +38,8 @@ struct DispatchCost {
 };
 
 // For `loop`, a dispatch of a step. Weights and caches pass by once a step, so they come from the nearest level that
-// holds all of the module's; activations from the nearest that holds what the dispatch touches of them. Without
-// `counted`, instructions are estimated from operations.
+// holds all of the module's; activations from the nearest that all cores share. Without `counted`, instructions are
+// estimated from operations.
 DispatchCost estimateDispatch(mlir::scf::ForallOp loop, const BatchShape &batch, machine::DescriptionAttr machine,
                               const std::optional<CountedWork> &counted = std::nullopt);
 
