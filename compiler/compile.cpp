@@ -195,7 +195,7 @@ private:
 
   std::vector<int64_t> rowCounts() const {
     std::vector<int64_t> counts;
-    for (int64_t count : {int64_t(1), int64_t(8)})
+    for (int64_t count : {int64_t(1), int64_t(8), int64_t(16), int64_t(64)})
       if (count < options.maxTokensPerStep)
         counts.push_back(count);
     counts.push_back(options.maxTokensPerStep);
@@ -340,8 +340,11 @@ private:
   // Every kernel keeps one order of operations whatever its tiles (docs of girih.qmatmul), so a token's result depends on
   // the rest of the step only where the number of tokens chooses between entries of different arithmetic.
   static bool hasOneArithmetic(ModuleOp module) {
-    WalkResult result = module.walk([](dialect::QMatmulOp op) {
-      return getElementTypeOrSelf(op.getX()).isBF16() ? WalkResult::interrupt() : WalkResult::advance();
+    WalkResult result = module.walk([](Operation *op) {
+      auto matmul = dyn_cast<dialect::QMatmulOp>(op);
+      auto codes = dyn_cast<dialect::QuantizeRowsOp>(op);
+      bool isOfThisEntry = (matmul && getElementTypeOrSelf(matmul.getX()).isBF16()) || (codes && codes.getBothDigits());
+      return isOfThisEntry ? WalkResult::interrupt() : WalkResult::advance();
     });
     return !result.wasInterrupted();
   }

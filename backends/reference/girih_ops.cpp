@@ -83,32 +83,51 @@ Status evaluatePack(Frame &frame, Operation &op) {
 
 // ---- Quantised rows ----
 
+// Lane l with l + 8, then l + 4, l + 2, l + 1.
+float sumOfSizes(const float *values) {
+  float lanes[kActivationHalf];
+  for (int64_t lane = 0; lane < kActivationHalf; ++lane)
+    lanes[lane] = std::fabs(values[lane]) + std::fabs(values[lane + kActivationHalf]);
+  for (int64_t half = kActivationHalf / 2; half >= 1; half /= 2)
+    for (int64_t lane = 0; lane < half; ++lane)
+      lanes[lane] += lanes[lane + half];
+  return lanes[0];
+}
+
 // One block of activation_block.h; elements of the tensor are its bytes, signed.
-void quantizeBlock(const double *values, int64_t count, double *block) {
+void quantizeBlock(const double *elements, int64_t count, bool bothDigits, double *block) {
   int8_t bytes[kActivationBytes] = {};
-  float scales[2] = {0, 0};
-  int32_t sums[2] = {0, 0};
-  for (int64_t first = 0; first < count; first += kActivationHalf) {
-    int64_t half = first / kActivationHalf, end = std::min(count, first + kActivationHalf);
-    float largest = 0;
-    for (int64_t k = first; k < end; ++k)
-      largest = std::max(largest, std::fabs(static_cast<float>(values[k])));
-    bool isZero = !(largest >= kActivationLeast);
-    float inverse = isZero ? 0 : 127 / largest;
-    scales[half] = isZero ? 0 : largest / 127;
-    for (int64_t k = first; k < end; ++k) {
-      bytes[kActivationCodes + k] =
-          static_cast<int8_t>(std::nearbyint(static_cast<float>(values[k]) * inverse));
-      sums[half] += bytes[kActivationCodes + k];
+  auto put = [&](int64_t offset, auto value) { std::memcpy(bytes + offset, &value, sizeof(value)); };
+  float values[kActivationDepth] = {};
+  std::copy_n(elements, count, values);
+  float largest = 0;
+  for (float value : values)
+    largest = std::max(largest, std::fabs(value));
+  float reach = bothDigits ? largest / kActivationShare : sumOfSizes(values) * (kActivationReach / kActivationDepth);
+  float limit = std::min(largest, reach);
+  bool isZero = !(largest >= kActivationLeast);
+  float inverse = isZero ? 0 : 127 / limit, scale = isZero ? 0 : limit / 127;
+  int32_t sums[3] = {}, outlierSums[3] = {}, quads = 0;
+  for (int64_t k = 0; k < kActivationDepth; ++k) {
+    int32_t both = static_cast<int32_t>(std::nearbyint(values[k] * inverse));
+    int32_t outlier = static_cast<int32_t>(std::nearbyint(double(both) / kActivationBase));
+    int32_t code = both - outlier * int32_t(kActivationBase);
+    bytes[kActivationCodes + k] = static_cast<int8_t>(code);
+    bytes[kActivationOutlierCodes + k] = static_cast<int8_t>(outlier);
+    quads |= outlier != 0 ? 1 << k / kActivationQuad : 0;
+    for (int64_t number : {int64_t(0), 1 + k / kActivationHalf}) {
+      sums[number] += code;
+      outlierSums[number] += outlier;
     }
   }
-  float scaled[] = {scales[0] * float(sums[0]), scales[1] * float(sums[1])};
-  float scaledSum = std::fma(scales[1], float(sums[1]), scaled[0]);
-  int32_t minusSums[] = {-sums[0], -sums[1]};
-  std::memcpy(bytes + kActivationScales, scales, sizeof(scales));
-  std::memcpy(bytes + kActivationScaledHalves, scaled, sizeof(scaled));
-  std::memcpy(bytes + kActivationScaledSum, &scaledSum, sizeof(scaledSum));
-  std::memcpy(bytes + kActivationMinusHalves, minusSums, sizeof(minusSums));
+  put(kActivationScale, scale);
+  put(kActivationOutlierScale, scale * kActivationBase);
+  put(kActivationOutliers, quads);
+  for (int64_t number = 0; number < 3; ++number) {
+    put(kActivationScaledSums + number * 4, scale * float(sums[number] + int32_t(kActivationBase) * outlierSums[number]));
+    put(kActivationMinusSums + number * 4, -sums[number]);
+    put(kActivationMinusOutliers + number * 4, -outlierSums[number]);
+  }
   std::copy_n(bytes, kActivationBytes, block);
 }
 
@@ -120,7 +139,7 @@ Status evaluateQuantizeRows(Frame &frame, Operation &operation) {
   double *blocks = out.mutableElements();
   for (int64_t row = 0; row < numRows; ++row)
     for (int64_t k = 0; k < depth; k += kActivationDepth)
-      quantizeBlock(x.elements() + row * depth + k, std::min(kActivationDepth, depth - k),
+      quantizeBlock(x.elements() + row * depth + k, std::min(kActivationDepth, depth - k), op.getBothDigits(),
                     blocks + row * rowBytes + k / kActivationDepth * kActivationBytes);
   frame.set(op.getResult(), std::move(out));
   return {};
@@ -135,10 +154,11 @@ Tensor dequantizedRows(const Tensor &x, int64_t depth) {
     for (int64_t k = 0; k < depth; ++k) {
       const double *block = x.elements() + row * rowBytes + k / kActivationDepth * kActivationBytes;
       int8_t bytes[4];
-      std::copy_n(block + kActivationScales + k % kActivationDepth / kActivationHalf * 4, 4, bytes);
+      std::copy_n(block + kActivationScale, 4, bytes);
       float scale;
       std::memcpy(&scale, bytes, sizeof(scale));
-      values[row * depth + k] = double(scale) * block[kActivationCodes + k % kActivationDepth];
+      int64_t at = k % kActivationDepth;
+      values[row * depth + k] = double(scale) * (block[kActivationCodes + at] + kActivationBase * block[kActivationOutlierCodes + at]);
     }
   return out;
 }

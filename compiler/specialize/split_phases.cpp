@@ -15,7 +15,7 @@ namespace {
 using namespace mlir;
 
 // One token: decode. Up to 8: a few sequences decoding, or a short draft. 512: chunks of prefill.
-constexpr int64_t kDefaultMaxTokens[] = {1, 8, 512};
+constexpr int64_t kDefaultMaxTokens[] = {1, 8, 16, 64, 512};
 
 struct SplitPhasesPass : impl::SplitPhasesBase<SplitPhasesPass> {
   using SplitPhasesBase::SplitPhasesBase;

@@ -23,6 +23,8 @@ using girih::machine::DescriptionAttr;
 
 namespace {
 
+constexpr int64_t kMostDecodedTogether = 16, kShortPrompt = 64;  // rows; a step function for each
+
 enum class Arithmetic { F32, I8, BF16 };
 
 struct Facts {
@@ -54,6 +56,14 @@ Arithmetic choose(QMatmulOp op, const Facts &facts) {
   return Arithmetic::F32;
 }
 
+// `fast` gives x 16 bits where they cost little: to a single row, whose step is over when the weights have been read, and
+// to short prompts, where one near tie decides what the whole answer is. Between them lie steps of sequences that decode
+// together, above them long prompts: their rows are what such steps are paid for. The other numerics have one rule for
+// any number of rows.
+bool hasBothDigits(const Facts &facts) {
+  return facts.numerics == "fast" && facts.maxTokens > kMostDecodedTogether && facts.maxTokens <= kShortPrompt;
+}
+
 // The rows of `x`. Asked of what x is written to where possible: a question to x itself would be one more reader, and a
 // producer with two readers is computed in the tiles of neither.
 OpFoldResult rowsOf(OpBuilder &b, Value x) {
@@ -66,7 +76,7 @@ OpFoldResult rowsOf(OpBuilder &b, Value x) {
 }
 
 // The codes of `x`, made where x is made, once for all matmuls that read it.
-Value quantized(Value x, DenseMap<Value, Value> &made) {
+Value quantized(Value x, bool bothDigits, DenseMap<Value, Value> &made) {
   Value &codes = made[x];
   if (codes)
     return codes;
@@ -77,7 +87,7 @@ Value quantized(Value x, DenseMap<Value, Value> &made) {
   SmallVector<OpFoldResult> extents{rowsOf(b, x),
                                     b.getIndexAttr(activationRowBytes(type.getDimSize(1)))};
   Value init = tensor::EmptyOp::create(b, loc, extents, b.getI8Type());
-  codes = QuantizeRowsOp::create(b, loc, init.getType(), x, init).getResult();
+  codes = QuantizeRowsOp::create(b, loc, init.getType(), x, init, bothDigits).getResult();
   return codes;
 }
 
@@ -116,7 +126,7 @@ struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<Choose
       function.walk([&](QMatmulOp op) {
         Arithmetic arithmetic = choose(op, facts);
         if (arithmetic == Arithmetic::I8)
-          op.getXMutable().assign(quantized(op.getX(), codes));
+          op.getXMutable().assign(quantized(op.getX(), hasBothDigits(facts), codes));
         if (arithmetic == Arithmetic::BF16)
           op.getXMutable().assign(rounded(op.getX(), halves));
       });

@@ -11,7 +11,7 @@ def ChooseArithmetic : Pass<"girih-choose-arithmetic", "::mlir::ModuleOp"> {
     Reads the module's `girih.numerics` ("exact", "invariant" or "fast") and `girih.machine`, the weight's layout and the
     function's `girih.max_tokens`. *exact*, or no numerics: f32, nothing changes. *invariant* and *fast*: where the
     weight's codes are integers and the machine has an i8 unit, x becomes the codes of one `girih.quantize_rows`, which
-    all matmuls that read the same x share. *fast*, where the machine has a matrix unit of bf16 and the function's steps
+    all matmuls that read the same x share; in *fast* with `both_digits` for short prompts. *fast*, where the machine has a matrix unit of bf16 and the function's steps
     can fill its rows: x is rounded to bf16, likewise once, and every `girih.attention` gets `operand_type = bf16`. The
     element type of x is the only other trace of the choice.
 
@@ -29,7 +29,7 @@ def ChooseArithmetic : Pass<"girih-choose-arithmetic", "::mlir::ModuleOp"> {
       }
     }
     // CHECK: girih.quantize_rows
-    // CHECK: girih.qmatmul ins({{.*}} : tensor<?x64xi8>
+    // CHECK: girih.qmatmul ins({{.*}} : tensor<?x128xi8>
     ```
   }];
   let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect",

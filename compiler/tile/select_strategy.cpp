@@ -74,7 +74,7 @@ RegisterTile bestTile(int64_t maxRows, int64_t numPanels, const Budget &budget, 
 // Integer sums live beside the f32 ones: of one panel at a time (`direct`), or of the whole tile.
 int64_t dotRegistersOf(RegisterTile tile, const Budget &budget, bool direct) {
   int64_t sums = tile.rows * tile.panels;
-  int64_t vectors = direct ? sums + tile.rows + 2 * tile.panels + 2 : 2 * sums + tile.panels + 3;
+  int64_t vectors = direct ? sums + tile.rows + 5 * tile.panels - 1 : 2 * sums + tile.panels + 3;
   return vectors * budget.registersPerVector;
 }
 
@@ -144,11 +144,13 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
     int64_t numPanels = llvm::divideCeil(weight.getColumns(), kVirtualLanes);
     bool direct = maxTokens <= kMaxDirectDotRows;
     RegisterTile tile = bestDotTile(direct ? std::min(maxTokens, kDotRowGroup) : kMaxPanelRows, numPanels, budget, direct);
-    // The codes, a byte each, and their scales may fill half of the first level, whose other half is for rows.
-    int64_t depth = llvm::alignTo(weight.getDepth(), kBlockDepth);
-    int64_t bytesPerDepth = tile.panels * kVirtualLanes * (1 + 2 * 4 / kBlockDepth);
-    int64_t fits = roundDown(budget.nearBytes / 2 / bytesPerDepth, kBlockDepth);
-    set(op, direct ? "direct" : "panel", tile, direct ? depth : std::clamp(fits, kBlockDepth, depth));
+    // The codes, a byte each, their scales and mins, f32, may fill half of the first level, whose other half is for rows;
+    // passes over k are equally deep.
+    int64_t numBlocks = llvm::divideCeil(weight.getDepth(), kBlockDepth);
+    int64_t blockBytes = tile.panels * kVirtualLanes * (kBlockDepth + 2 * 4);
+    int64_t most = std::max<int64_t>(1, budget.nearBytes / 2 / blockBytes);
+    int64_t numPasses = direct ? 1 : llvm::divideCeil(numBlocks, most);
+    set(op, direct ? "direct" : "panel", tile, kBlockDepth * int64_t(llvm::divideCeil(numBlocks, numPasses)));
   }
 
   void set(QMatmulOp op, StringRef strategy, RegisterTile tile, int64_t depth) {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // ActivationBlock: how `girih.quantize_rows` writes 32 consecutive elements of a row; kernels and the reference read it.
 //
-// Each half (k 0..15 and 16..31) has its own scale = max |x| / 127; codes = x / scale rounded to nearest even, so x is
-// near scale * code. One scale for both would nearly double what 8-bit activations do to a model's logits. What a product
-// with unsigned or offset weight codes needs besides (sums of codes) is written once here and read by every column.
+// x is near scale * (code + 255 * outlier code). The scale is what lets 127 reach kActivationReach times the mean |x| of
+// the block (or its largest |x|, where that is less): the few elements beyond it, which models have in fixed places,
+// get a second digit instead of making all their neighbours coarse. Quads of k with such elements have a bit in a
+// mask, and products skip the others: 8-bit arithmetic, near 11 bits of precision where it matters. What a product with
+// unsigned or offset weight codes needs besides (sums of codes) is written once here and read by every column.
 #pragma once
 
 #include <cstdint>
@@ -11,17 +13,29 @@
 namespace girih::dialect {
 
 inline constexpr int64_t kActivationDepth = 32;   // k of one block, as many as of a packed weight's
-inline constexpr int64_t kActivationHalf = 16;    // k of one scale
-inline constexpr int64_t kActivationBytes = 64;   // of one block: a cache line, so that none crosses one
+inline constexpr int64_t kActivationHalf = 16;    // k of the least group of weights with a scale of its own
+inline constexpr int64_t kActivationQuad = 4;     // k of one bit of the mask
+inline constexpr int64_t kActivationBytes = 128;  // of one block: a cache line, and one read for outliers alone
 
-// Byte offsets within a block. The sum of both halves is for weights with a min for each 32.
-inline constexpr int64_t kActivationCodes = 0;          // 32 x s8
-inline constexpr int64_t kActivationScales = 32;        // 2 x f32
-inline constexpr int64_t kActivationScaledHalves = 40;  // 2 x f32: scale * sum of codes; rounded once
-inline constexpr int64_t kActivationScaledSum = 48;     // f32: fma(scale 1, sum of codes 1, scaled half 0)
-inline constexpr int64_t kActivationMinusHalves = 52; // 2 x i32: - sum of codes; 4 bytes after them are zero
+// Byte offsets within a block. Sums are of all 32 k, then of each half: what a group of weights takes as one.
+inline constexpr int64_t kActivationCodes = 0;           // 32 x s8
+inline constexpr int64_t kActivationScale = 32;          // f32
+inline constexpr int64_t kActivationScaledSums = 36;     // 3 x f32: scale * sum of (code + 255 * outlier code)
+inline constexpr int64_t kActivationMinusSums = 48;      // 3 x i32: - sum of codes
+inline constexpr int64_t kActivationOutliers = 60;       // i32: bit n for k 4n .. 4n + 3
+inline constexpr int64_t kActivationOutlierCodes = 64;   // 32 x s8
+inline constexpr int64_t kActivationOutlierScale = 96;   // f32: 255 * scale
+inline constexpr int64_t kActivationMinusOutliers = 100; // 3 x i32: - sum of outlier codes; 16 bytes after them are zero
 
-// Below this a half counts as zeros: 127 / amax must stay finite.
+// Of the three sums, the one over group `group` of `numGroups` (1 or 2).
+constexpr int64_t activationSum(int64_t numGroups, int64_t group) { return (numGroups - 1 + group) * 4; }
+
+// Of an outlier code, in codes: both digits then lie within -127 .. 127, whose negatives and sums of products fit too.
+inline constexpr int64_t kActivationBase = 255;
+inline constexpr float kActivationReach = 5;
+// With both digits for all: the largest |x| is at 127 of each.
+inline constexpr float kActivationShare = 256;  // of the largest |x| that 127 codes reach: 1/256
+// Below this a block counts as zeros: 127 / scale must stay finite.
 inline constexpr float kActivationLeast = 0x1p-100f;
 
 constexpr int64_t activationRowBytes(int64_t depth) {

@@ -99,23 +99,25 @@ def Girih_PackOp : Girih_Op<"pack", [Pure]> {
 def Girih_QuantizeRowsOp : Girih_StructuredOp<"quantize_rows", [
     DeclareOpInterfaceMethods<TilingInterface, ["getIterationDomain", "getLoopIteratorTypes",
       "getTiledImplementation", "getResultTilePosition", "generateResultTileValue"]>]> {
-  let summary = "rows of f32 as 8-bit codes with a scale for each 16";
+  let summary = "rows of f32 as 8-bit codes, and a second digit for outliers";
   let description = [{
-    Each 32 consecutive elements of a row become one block of 64 bytes (`dialects/girih/activation_block.h`): 32 signed
-    codes, for each 16 of them their scale `max |x| / 127`, and sums of codes that products with unsigned weight codes
-    need. A row's rest of less than 32 is filled with zeros. Tiled by rows and by multiples of 32 elements; a block
+    Each 32 consecutive elements of a row become one block of 128 bytes (`dialects/girih/activation_block.h`): 32 signed
+    codes, their scale, and sums of codes that products with unsigned weight codes need. The scale is 1/127 of the
+    block's largest |x|, or of 5 times its mean |x| where that is less; elements beyond have a second code of 255 times
+    the scale, and the 4 k around one a bit in a mask. With `both_digits` the scale is 1/32512 of the largest |x|, so that
+    nearly all elements have both: 16 bits instead of 8. A row's rest of less than 32 is filled with zeros. Tiled by rows and by multiples of 32 elements; a block
     depends on nothing outside of it, so no tile changes a bit.
-    `quantize_rows_c1`: x has K elements a row, init ceil(K / 32) * 64 bytes.
+    `quantize_rows_c1`: x has K elements a row, init ceil(K / 32) * 128 bytes.
 
     Example:
     ```mlir
-    func.func @codes(%x: tensor<?x576xf32>, %init: tensor<?x1152xi8>) -> tensor<?x1152xi8> {
-      %q = girih.quantize_rows ins(%x : tensor<?x576xf32>) outs(%init : tensor<?x1152xi8>) -> tensor<?x1152xi8>
-      return %q : tensor<?x1152xi8>
+    func.func @codes(%x: tensor<?x576xf32>, %init: tensor<?x2304xi8>) -> tensor<?x2304xi8> {
+      %q = girih.quantize_rows ins(%x : tensor<?x576xf32>) outs(%init : tensor<?x2304xi8>) -> tensor<?x2304xi8>
+      return %q : tensor<?x2304xi8>
     }
     ```
   }];
-  let arguments = (ins Girih_Matrix:$x, Girih_CodeMatrix:$init);
+  let arguments = (ins Girih_Matrix:$x, Girih_CodeMatrix:$init, UnitAttr:$both_digits);
   let results = (outs Optional<2DTensorOf<[I8]>>:$result);
   let assemblyFormat = [{
     `ins` `(` $x `:` type($x) `)` `outs` `(` $init `:` type($init) `)` attr-dict (`->` type($result)^)?
@@ -134,12 +136,11 @@ def Girih_QMatmulOp : Girih_StructuredOp<"qmatmul", [
     is overwritten. The attributes are set by `select_strategy`: `strategy` "direct" dequantises in registers,
     "panel" dequantises `k_tile` x `column_tile` weights into thread scratch and reuses them for all rows.
     The element type of x says the arithmetic. *f32*: as above. *i8*, the blocks of `girih.quantize_rows`: for each
-    16 k, which share a scale of x, `acc = fma(float(sum of (wcode - offset) * xcode), wscale * xscale, acc)` with an
-    exact integer sum; after the last 16 of a group of k that shares a weight's scale,
-    `acc = fma(wmin, sum of xscale * xcode, acc)`; over ascending k: the same bits whatever the tiles and the
-    instruction set. *bf16*, for matrix units ("matrix"): the weights are rounded to
+    group of k that shares a weight's scale `acc = fma(float(sum of (wcode - offset) * xcode), wscale * xscale, acc)`
+    with an exact integer sum and `acc = fma(wmin, sum of x, acc)`, after a block's groups the first again for the codes
+    of outliers; over ascending k: the same bits whatever the tiles and the instruction set. *bf16*, for matrix units ("matrix"): the weights are rounded to
     bf16 too, products are exact, and the machine adds them in f32 in pairs of k.
-    `qmatmul_c1`: x and w agree in K; quantised x has ceil(K / 32) * 64 bytes a row. `qmatmul_c2`: with no column
+    `qmatmul_c1`: x and w agree in K; quantised x has ceil(K / 32) * 128 bytes a row. `qmatmul_c2`: with no column
     offset, out has N columns. `qmatmul_c3`: quantised x meets a packed weight.
 
     Example:

@@ -65,7 +65,7 @@ FailureOr<TilingResult> QuantizeRowsOp::getTiledImplementation(OpBuilder &b, Arr
   auto x = sliceOf(b, loc, getX(), offsets, sizes);
   auto init = sliceOf(b, loc, getInit(), {offsets[0], blockBytes(b, loc, offsets[1])},
                       {sizes[0], blockBytes(b, loc, sizes[1])});
-  auto tiled = QuantizeRowsOp::create(b, loc, init.getType(), x, init);
+  auto tiled = QuantizeRowsOp::create(b, loc, init.getType(), x, init, getBothDigitsAttr());
   return tileOf(tiled, {x, init});
 }
 

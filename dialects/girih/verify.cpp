@@ -81,7 +81,7 @@ LogicalResult QuantizeRowsOp::verify() {
   auto init = cast<ShapedType>(getInit().getType());
   if (!x.isDynamicDim(1) && differ(init.getDimSize(1), activationRowBytes(x.getDimSize(1))))
     return emitOpError("quantize_rows_c1: x has ") << x.getDimSize(1) << " elements a row, init " << init.getDimSize(1)
-                                                   << " bytes; 32 elements take 64 bytes";
+                                                   << " bytes; 32 elements take 128 bytes";
   if (differ(x.getDimSize(0), init.getDimSize(0)))
     return emitOpError("x has ") << x.getDimSize(0) << " rows, init has " << init.getDimSize(0);
   return verifyDestination(*this, getInit());

@@ -247,4 +247,36 @@ void KernelBuilder::when(Value condition, llvm::function_ref<void()> then, llvm:
   otherwise();
 }
 
+SmallVector<Value> KernelBuilder::when(Value condition, ValueRange carried,
+                                       llvm::function_ref<SmallVector<Value>()> then) {
+  auto op = scf::IfOp::create(b, loc, carried.getTypes(), condition, /*addThenBlock=*/true, /*addElseBlock=*/true);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(op.thenBlock());
+  scf::YieldOp::create(b, loc, then());
+  b.setInsertionPointToStart(op.elseBlock());
+  scf::YieldOp::create(b, loc, carried);
+  return SmallVector<Value>(op.getResults());
+}
+
+SmallVector<Value> KernelBuilder::forBits(Value bits, ValueRange carried, LoopBody body) {
+  SmallVector<Value> initial{bits};
+  llvm::append_range(initial, carried);
+  Type type = bits.getType();
+  auto more = [&](OpBuilder &inner, Location at, ValueRange state) {
+    Value none = arith::ConstantIntOp::create(inner, at, type, 0);
+    Value any = arith::CmpIOp::create(inner, at, arith::CmpIPredicate::ne, state[0], none);
+    scf::ConditionOp::create(inner, at, any, state);
+  };
+  auto op = scf::WhileOp::create(b, loc, TypeRange(ValueRange(initial)), initial, more, nullptr);
+  OpBuilder::InsertionGuard guard(b);
+  ValueRange state = op.getAfterArguments();
+  b.setInsertionPointToStart(op.getAfterBody());
+  Value lowest = LLVM::CountTrailingZerosOp::create(b, loc, type, state[0], /*is_zero_poison=*/true);
+  Value rest = arith::AndIOp::create(b, loc, state[0], sub(state[0], integer(type, 1)));
+  SmallVector<Value> next{rest};
+  llvm::append_range(next, body(toIndex(lowest), state.drop_front()));
+  scf::YieldOp::create(b, loc, next);
+  return SmallVector<Value>(op.getResults().drop_front());
+}
+
 }  // namespace girih::cpu

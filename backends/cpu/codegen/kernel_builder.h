@@ -99,6 +99,11 @@ public:
                                       LoopBody body);
   void loop(mlir::Value begin, mlir::Value end, int64_t step, llvm::function_ref<void(mlir::Value)> body);
   void when(mlir::Value condition, llvm::function_ref<void()> then, llvm::function_ref<void()> otherwise = nullptr);
+  // `then`'s values where the condition holds, else `carried`.
+  llvm::SmallVector<mlir::Value> when(mlir::Value condition, mlir::ValueRange carried,
+                                      llvm::function_ref<llvm::SmallVector<mlir::Value>()> then);
+  // The body for each set bit of an i32, lowest first, with the bit's number as an index.
+  llvm::SmallVector<mlir::Value> forBits(mlir::Value bits, mlir::ValueRange carried, LoopBody body);
 };
 
 }  // namespace girih::cpu

@@ -24,23 +24,31 @@ static_assert(kActivationHalf == kLanes);
 
 class BlockQuantizer {
 public:
-  explicit BlockQuantizer(KernelBuilder &k) : k(k) {}
+  BlockQuantizer(KernelBuilder &k, bool bothDigits) : k(k), bothDigits(bothDigits) {}
 
   // The `count` values at `source` become the block at `target`; elements past them are zeros.
   void emit(Value source, Value target, int64_t count) {
-    SmallVector<Half> halves;
+    SmallVector<Value> halves;
+    for (int64_t half = 0; half < kHalves; ++half)
+      halves.push_back(loadHalf(k.at(source, half * kLanes * 4), count - half * kLanes));
+    auto [scale, inverse] = scaleOf(halves);
+    clearOutlierLine(target);
+    SmallVector<Value> sums, outlierSums, quads;
     for (int64_t half = 0; half < kHalves; ++half) {
-      Value values = loadHalf(k.at(source, half * kLanes * 4), count - half * kLanes);
-      halves.push_back(storeHalf(values, k.at(target, kActivationCodes + half * kLanes)));
+      auto [codes, outliers] = digitsOf(halves[half], inverse);
+      storeCodes(codes, k.at(target, kActivationCodes + half * kLanes));
+      quads.push_back(quadsOf(storeCodes(outliers, k.at(target, kActivationOutlierCodes + half * kLanes))));
+      sums.push_back(sumOf(codes));
+      outlierSums.push_back(sumOf(outliers));
     }
-    storeSums(halves, target);
+    k.store(scale, k.at(target, kActivationScale));
+    k.store(k.mulf(scale, k.constF32(kActivationBase)), k.at(target, kActivationOutlierScale));
+    storeSums(sums, outlierSums, scale, target);
+    Value high = arith::ShLIOp::create(k.b, k.loc, quads[1], k.integer(quads[1].getType(), kLanes / kActivationQuad));
+    k.store(arith::OrIOp::create(k.b, k.loc, quads[0], high), k.at(target, kActivationOutliers));
   }
 
 private:
-  struct Half {
-    Value scale, sum; // f32, and the i32 sum of its codes
-  };
-
   Value loadHalf(Value source, int64_t count) {
     if (count <= 0)
       return k.lanesOf(0);
@@ -49,43 +57,78 @@ private:
 
   Value divide(Value x, Value y) { return arith::DivFOp::create(k.b, k.loc, x, y); }
 
+  Value sumOf(Value codes) { return k.reduceTree(codes, [&](Value x, Value y) { return k.add(x, y); }); }
+
   // Of absolute values bits and numbers have one order, in which NaN is the largest.
-  Value largestOf(Value values) {
-    Value bits = LLVM::BitcastOp::create(k.b, k.loc, k.lanes(k.b.getI32Type()), values);
-    bits = arith::AndIOp::create(k.b, k.loc, bits, k.integer(bits.getType(), 0x7fffffff));
-    Value largest = k.reduceTree(bits, [&](Value x, Value y) { return k.maxOf(x, y); });
-    return LLVM::BitcastOp::create(k.b, k.loc, k.b.getF32Type(), largest);
-  }
-
-  Half storeHalf(Value values, Value target) {
-    Value largest = largestOf(values), limit = k.constF32(127);
-    // Unordered, so that a NaN is not taken for zeros: its scale is NaN, and so is every product with the half.
-    Value isZero =
-        arith::CmpFOp::create(k.b, k.loc, arith::CmpFPredicate::OLT, largest, k.constF32(kActivationLeast));
-    Value scale = k.select(isZero, k.constF32(0), divide(largest, limit));
-    Value inverse = k.splat(k.select(isZero, k.constF32(0), divide(limit, largest)));
-    Value rounded = math::RoundEvenOp::create(k.b, k.loc, k.mulf(values, inverse));
-    Value codes = arith::FPToSIOp::create(k.b, k.loc, k.lanes(k.b.getI32Type()), rounded);
-    k.store(arith::TruncIOp::create(k.b, k.loc, k.lanes(k.b.getI8Type()), codes), target);
-    return {scale, k.reduceTree(codes, [&](Value x, Value y) { return k.add(x, y); })};
-  }
-
-  void storeSums(ArrayRef<Half> halves, Value target) {
-    Value zero = k.integer(k.b.getI32Type(), 0), scaledSum;
-    for (int64_t half = 0; half < kHalves; ++half) {
-      auto [scale, sum] = halves[half];
-      Value number = arith::SIToFPOp::create(k.b, k.loc, k.b.getF32Type(), sum);
-      Value scaled = k.mulf(scale, number);
-      scaledSum = scaledSum ? k.fma(scale, number, scaledSum) : scaled;
-      k.store(scale, k.at(target, kActivationScales + half * 4));
-      k.store(scaled, k.at(target, kActivationScaledHalves + half * 4));
-      k.store(k.sub(zero, sum), k.at(target, kActivationMinusHalves + half * 4));
+  std::pair<Value, Value> scaleOf(ArrayRef<Value> halves) {
+    Type bits = k.lanes(k.b.getI32Type());
+    SmallVector<Value> sizes, numbers;
+    for (Value half : halves) {
+      Value size = LLVM::BitcastOp::create(k.b, k.loc, bits, half);
+      sizes.push_back(arith::AndIOp::create(k.b, k.loc, size, k.integer(bits, 0x7fffffff)));
+      numbers.push_back(LLVM::BitcastOp::create(k.b, k.loc, k.lanesF32(), sizes.back()));
     }
-    k.store(scaledSum, k.at(target, kActivationScaledSum));
-    k.store(zero, k.at(target, kActivationMinusHalves + kHalves * 4));
+    Value largest = k.reduceTree(k.maxOf(sizes[0], sizes[1]), [&](Value x, Value y) { return k.maxOf(x, y); });
+    largest = LLVM::BitcastOp::create(k.b, k.loc, k.b.getF32Type(), largest);
+    auto total = [&] { return k.reduceTree(k.addf(numbers[0], numbers[1]), [&](Value x, Value y) { return k.addf(x, y); }); };
+    Value reach = bothDigits ? k.mulf(largest, k.constF32(1 / kActivationShare))
+                             : k.mulf(total(), k.constF32(kActivationReach / kActivationDepth));
+    // Both comparisons fail for a NaN, so that its block's scale is NaN, and so is every product with it.
+    auto less = [&](Value x, Value y) {
+      return arith::CmpFOp::create(k.b, k.loc, arith::CmpFPredicate::OLT, x, y);
+    };
+    Value limit = k.select(less(reach, largest), reach, largest);
+    Value isZero = less(largest, k.constF32(kActivationLeast)), zero = k.constF32(0), most = k.constF32(127);
+    return {k.select(isZero, zero, divide(limit, most)), k.splat(k.select(isZero, zero, divide(most, limit)))};
+  }
+
+  // Codes and outlier codes, i32. A multiple of 1/255 is never halfway between two integers.
+  std::pair<Value, Value> digitsOf(Value values, Value inverse) {
+    auto rounded = [&](Value x) { return math::RoundEvenOp::create(k.b, k.loc, x); };
+    auto integers = [&](Value x) { return arith::FPToSIOp::create(k.b, k.loc, k.lanes(k.b.getI32Type()), x); };
+    Value both = rounded(k.mulf(values, inverse));
+    Value outliers = rounded(k.mulf(both, k.lanesOf(1.0 / kActivationBase)));
+    return {integers(k.fma(outliers, k.lanesOf(-kActivationBase), both)), integers(outliers)};
+  }
+
+  Value storeCodes(Value codes, Value target) {
+    Value bytes = arith::TruncIOp::create(k.b, k.loc, k.lanes(k.b.getI8Type()), codes);
+    k.store(bytes, target);
+    return bytes;
+  }
+
+  // i32: a bit for each 4 bytes that are not all zero.
+  Value quadsOf(Value bytes) {
+    constexpr int64_t kQuads = kLanes / kActivationQuad;
+    auto words = VectorType::get(kQuads, k.b.getI32Type());
+    Value quads = LLVM::BitcastOp::create(k.b, k.loc, words, bytes);
+    Value isSet = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::ne, quads, k.integer(words, 0));
+    Value bits = LLVM::BitcastOp::create(k.b, k.loc, k.b.getIntegerType(kQuads), isSet);
+    return arith::ExtUIOp::create(k.b, k.loc, k.b.getI32Type(), bits);
+  }
+
+  void clearOutlierLine(Value target) {
+    Value zeros = k.integer(k.lanes(k.b.getI32Type()), 0);
+    k.store(zeros, k.at(target, kActivationOutlierCodes));
+  }
+
+  // Of the block, then of each half.
+  void storeSums(ArrayRef<Value> sums, ArrayRef<Value> outliers, Value scale, Value target) {
+    Value zero = k.integer(k.b.getI32Type(), 0), base = k.integer(k.b.getI32Type(), kActivationBase);
+    auto store = [&](int64_t number, Value sum, Value outlierSum) {
+      Value whole = k.add(sum, k.mul(outlierSum, base));
+      Value value = arith::SIToFPOp::create(k.b, k.loc, k.b.getF32Type(), whole);
+      k.store(k.mulf(scale, value), k.at(target, kActivationScaledSums + number * 4));
+      k.store(k.sub(zero, sum), k.at(target, kActivationMinusSums + number * 4));
+      k.store(k.sub(zero, outlierSum), k.at(target, kActivationMinusOutliers + number * 4));
+    };
+    store(0, k.add(sums[0], sums[1]), k.add(outliers[0], outliers[1]));
+    for (int64_t half = 0; half < kHalves; ++half)
+      store(1 + half, sums[half], outliers[half]);
   }
 
   KernelBuilder &k;
+  bool bothDigits;
 };
 
 bool hasUnitInnerStride(Value memref) {
@@ -104,7 +147,7 @@ LogicalResult lower(QuantizeRowsOp op) {
            << type << " and " << op.getInit().getType();
   OpBuilder b(op);
   KernelBuilder k(b, op.getLoc());
-  BlockQuantizer quantizer(k);
+  BlockQuantizer quantizer(k, op.getBothDigits());
   int64_t depth = type.getDimSize(1), full = depth / kActivationDepth;
   Value x = k.addressOf(op.getX()), out = k.addressOf(op.getInit());
   Value xStride = k.mul(k.strideOf(op.getX(), 0), 4), outStride = k.strideOf(op.getInit(), 0);

@@ -61,14 +61,13 @@ def ExpandMath : CpuIsaPass<"girih-cpu-expand-math"> {
 def LowerQuantizeRows : CpuKernelPass<"girih-cpu-lower-quantize-rows"> {
   let summary = "rows of f32 become blocks of 8-bit codes";
   let description = [{
-    `girih.quantize_rows` on memrefs becomes a loop over rows and blocks of 32 elements: for each 16 the largest absolute
-    value by integer maxima, codes rounded to nearest even, sums of codes by one fixed tree. 16 that hold a NaN get the
-    scale NaN.
+    `girih.quantize_rows` on memrefs becomes a loop over rows and blocks of 32 elements: the largest absolute value
+    by integer maxima, sums by one fixed tree, codes rounded to nearest even. A block that holds a NaN gets the scale NaN.
 
     Example:
     ```mlir
-    func.func @codes(%x: memref<?x576xf32>, %q: memref<?x1152xi8>) {
-      girih.quantize_rows ins(%x : memref<?x576xf32>) outs(%q : memref<?x1152xi8>)
+    func.func @codes(%x: memref<?x576xf32>, %q: memref<?x2304xi8>) {
+      girih.quantize_rows ins(%x : memref<?x576xf32>) outs(%q : memref<?x2304xi8>)
       return
     }
     // CHECK: math.roundeven
@@ -83,7 +82,7 @@ def LowerQMatmul : CpuIsaPass<"girih-cpu-lower-qmatmul"> {
     `girih.qmatmul` on memrefs becomes loops over tiles of `row_tile` rows x `column_tile`/16 panels: strategy "direct"
     dequantises in registers (few rows), "panel" dequantises `k_tile` x `column_tile` weights into the end of the
     thread's scratch (many rows). Each element stays one chain of fused multiply-adds over ascending k. Quantised activations (x of i8)
-    multiply with the codes themselves, in exact integer sums of 16 k; "panel" then takes the codes apart into scratch.
+    multiply with the codes themselves, in exact integer sums; "panel" then takes the codes apart into scratch.
     `girih.gather_rows` dequantises one column of a panel per row. Fails when a tile needs more registers than the ISA
     has, or more scratch than the module's `girih.scratch_bytes`.
 

@@ -8,10 +8,10 @@
 !halves = !girih.packed<64 x 75, "p16:f16,none,none,32">
 module attributes {girih.numerics = "invariant", girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1], units = [#fma, #dot]>} {
   // CHECK-LABEL: func.func @shares_codes_of_one_x
-  // CHECK: %[[Q:.*]] = girih.quantize_rows ins({{.*}} : tensor<?x75xf32>) outs({{.*}} : tensor<?x192xi8>)
+  // CHECK: %[[Q:.*]] = girih.quantize_rows ins({{.*}} : tensor<?x75xf32>) outs({{.*}} : tensor<?x384xi8>)
   // CHECK-NOT: girih.quantize_rows
-  // CHECK: girih.qmatmul ins(%[[Q]], {{.*}} : tensor<?x192xi8>
-  // CHECK: girih.qmatmul ins(%[[Q]], {{.*}} : tensor<?x192xi8>
+  // CHECK: girih.qmatmul ins(%[[Q]], {{.*}} : tensor<?x384xi8>
+  // CHECK: girih.qmatmul ins(%[[Q]], {{.*}} : tensor<?x384xi8>
   func.func @shares_codes_of_one_x(%x: tensor<?x75xf32>, %w: !codes, %init: tensor<?x64xf32>) -> (tensor<?x64xf32>, tensor<?x64xf32>) attributes {girih.max_tokens = 1 : i64} {
     %y = girih.qmatmul ins(%x, %w : tensor<?x75xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
     %z = girih.qmatmul ins(%x, %w : tensor<?x75xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
@@ -78,6 +78,7 @@ module attributes {girih.numerics = "fast", girih.machine = #machine.description
     return %o : tensor<?x4x16xf32>
   }
   // CHECK-LABEL: func.func @has_too_few_rows_for_it
+  // CHECK-NOT: both_digits
   // CHECK: girih.quantize_rows
   func.func @has_too_few_rows_for_it(%x: tensor<?x32xf32>, %w: !codes, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 8 : i64} {
     %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
@@ -94,6 +95,35 @@ module attributes {girih.numerics = "invariant", girih.machine = #machine.descri
   // CHECK-LABEL: func.func @matrix_units_are_for_fast_alone
   // CHECK-NOT: arith.truncf
   func.func @matrix_units_are_for_fast_alone(%x: tensor<?x32xf32>, %w: !codes, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 16 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y : tensor<?x64xf32>
+  }
+}
+
+// -----
+
+// Without a matrix unit, short prompts get 16 bits; few rows and many get 8, and so does everything in `invariant`.
+#l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">
+#dot = #machine.unit<name = "dot", element = "i8", lanes = 64, per_cycle = 2, latency_cycles = 5, registers = 32, source = "test">
+!codes = !girih.packed<64 x 32, "p16:u4,f16,f16,32">
+module attributes {girih.numerics = "fast", girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1], units = [#dot]>} {
+  // CHECK-LABEL: func.func @decodes_together
+  // CHECK: girih.quantize_rows
+  // CHECK-NOT: both_digits
+  func.func @decodes_together(%x: tensor<?x32xf32>, %w: !codes, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 16 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y : tensor<?x64xf32>
+  }
+  // CHECK-LABEL: func.func @is_a_short_prompt
+  // CHECK: girih.quantize_rows {{.*}} {both_digits}
+  func.func @is_a_short_prompt(%x: tensor<?x32xf32>, %w: !codes, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 64 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y : tensor<?x64xf32>
+  }
+  // CHECK-LABEL: func.func @is_a_long_prompt
+  // CHECK: girih.quantize_rows
+  // CHECK-NOT: both_digits
+  func.func @is_a_long_prompt(%x: tensor<?x32xf32>, %w: !codes, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 512 : i64} {
     %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
     return %y : tensor<?x64xf32>
   }

@@ -27,14 +27,14 @@ func.func @cached_attention(%q: tensor<?x9x64xf32>, %k: tensor<?x3x64xf32>, %v: 
   return %o : tensor<?x9x64xf32>
 }
 
-// Rows of 75 elements are three blocks of 64 bytes; a matmul reads them whole.
+// Rows of 75 elements are three blocks of 128 bytes; a matmul reads them whole.
 // CHECK-LABEL: @quantised_rows
 func.func @quantised_rows(%x: tensor<?x75xf32>, %w: !girih.packed<64 x 75, "p16:u4,f16,f16,32">,
-                          %codes: tensor<?x192xi8>, %init: tensor<?x64xf32>) -> tensor<?x64xf32> {
-  // CHECK: %[[Q:.*]] = girih.quantize_rows ins(%{{.*}} : tensor<?x75xf32>) outs(%{{.*}} : tensor<?x192xi8>) -> tensor<?x192xi8>
-  %q = girih.quantize_rows ins(%x : tensor<?x75xf32>) outs(%codes : tensor<?x192xi8>) -> tensor<?x192xi8>
-  // CHECK: girih.qmatmul ins(%[[Q]], %{{.*}} : tensor<?x192xi8>, !girih.packed<64 x 75, "p16:u4,f16,f16,32">)
-  %y = girih.qmatmul ins(%q, %w : tensor<?x192xi8>, !girih.packed<64 x 75, "p16:u4,f16,f16,32">)
+                          %codes: tensor<?x384xi8>, %init: tensor<?x64xf32>) -> tensor<?x64xf32> {
+  // CHECK: %[[Q:.*]] = girih.quantize_rows ins(%{{.*}} : tensor<?x75xf32>) outs(%{{.*}} : tensor<?x384xi8>) -> tensor<?x384xi8>
+  %q = girih.quantize_rows ins(%x : tensor<?x75xf32>) outs(%codes : tensor<?x384xi8>) -> tensor<?x384xi8>
+  // CHECK: girih.qmatmul ins(%[[Q]], %{{.*}} : tensor<?x384xi8>, !girih.packed<64 x 75, "p16:u4,f16,f16,32">)
+  %y = girih.qmatmul ins(%q, %w : tensor<?x384xi8>, !girih.packed<64 x 75, "p16:u4,f16,f16,32">)
       outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
   return %y : tensor<?x64xf32>
 }

@@ -9,6 +9,9 @@ using namespace girih::weights;
 
 namespace girih::cpu {
 
+static constexpr int64_t kLineBytes = 64;   // codes of 4 k for 16 columns
+static constexpr int64_t kSharedLines = 4;  // of a block of u4 codes
+
 // ---- Vectors ----
 Value ByteDot::call(StringRef intrinsic, Type result, ValueRange operands) {
   return LLVM::CallIntrinsicOp::create(k.b, k.loc, result, k.b.getStringAttr(intrinsic), operands).getResult(0);
@@ -69,24 +72,26 @@ int64_t ByteDot::excess() const {
   }
 }
 
-Value ByteDot::codesOf(Value block, int64_t step) {
-  int64_t depth = step * 4;
-  int64_t line = layout.codeOffsetBytes(0, depth);
-  Value word = k.load(k.lanes(k.b.getI32Type()), k.at(block, line));
+Value ByteDot::codesOf(Value block, Value step) {
+  // PackedLayout, by arithmetic on a step that need not be known: u4 codes share their lines in two halves of a block.
+  bool isShared = layout.codes == CodeType::U4;
+  Value line = isShared ? k.rem(step, k.index(kSharedLines)) : step;
+  Value word = k.load(k.lanes(k.b.getI32Type()), k.at(block, k.mul(line, kLineBytes)));
   auto every = [&](int64_t byte) { return k.integer(word.getType(), static_cast<int32_t>(byte * 0x01010101)); };
-  if (layout.codes == CodeType::U4) {
-    if (int shift = layout.codeShift(depth))
-      word = arith::ShRUIOp::create(k.b, k.loc, word, k.integer(word.getType(), shift));
+  if (isShared) {
+    Value shift = k.mul(k.div(step, kSharedLines), 4);
+    if (getConstantIntValue(shift) != 0)
+      word = arith::ShRUIOp::create(k.b, k.loc, word, k.splat(k.toInteger(shift, k.b.getI32Type())));
     return arith::AndIOp::create(k.b, k.loc, word, every(0x0f));
   }
   // Plus or minus 128 are the same byte.
   return excess() ? arith::XOrIOp::create(k.b, k.loc, word, every(0x80)).getResult() : word;
 }
 
-ByteDot::Lanes ByteDot::codes(Value block, int64_t step) {
+ByteDot::Lanes ByteDot::codes(Value block, Value step) {
   if (!isPaired)
     return {codesOf(block, step)};
-  Value first = codesOf(block, step), second = codesOf(block, step + 1);
+  Value first = codesOf(block, step), second = codesOf(block, k.add(step, 1));
   // 8 k of two columns a register: 4 k of both steps side by side, column after column.
   SmallVector<int64_t> low, high;
   for (int64_t column = 0; column < kLanes; ++column)

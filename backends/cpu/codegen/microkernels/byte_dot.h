@@ -10,7 +10,7 @@ namespace girih::cpu {
 
 // A step is 4 consecutive k. Every sum is the exact integer, so which instructions make it cannot be seen in a result:
 //   vpdpbusd: unsigned weight codes (signed ones plus 128), one instruction a step, i32 lanes;
-//   vpmaddubsw, of u4 codes alone: its i16 sums of 16 k stay below 15 * 127 * 16 / 2 = 15240;
+//   vpmaddubsw, of u4 codes alone: its i16 sums of 32 k stay below 15 * 127 * 32 / 2 = 30480;
 //   vpmaddwd, of u8 and s8 codes, whose even and odd bytes are widened, since vpmaddubsw would saturate;
 //   sdot, smmla: signed weight codes (u8 ones less 128);
 //   smull, addp, sadalp: the same, by i16 sums of two products, at most 2 * 128 * 127 = 32512.
@@ -29,9 +29,9 @@ public:
   int64_t rowsTogether() const { return isPaired ? 2 : 1; }
   int64_t stepsTogether() const { return isPaired ? 2 : 1; }
 
-  // vector<16xi32> a step: the codes of steps `step`, ... (0..7, stepsTogether of them) of a packed block, in the order
-  // that `operand` wants them.
-  Lanes codes(mlir::Value block, int64_t step);
+  // vector<16xi32> a step: the codes of steps `step`, ... (an index, 0..7; stepsTogether of them) of a packed block, in
+  // the order that `operand` wants them.
+  Lanes codes(mlir::Value block, mlir::Value step);
   // What each of those codes is too large by.
   int64_t codeOffset() const { return layout.codeOffset + excess(); }
 
@@ -51,7 +51,7 @@ private:
   int64_t excess() const;
   bool isNarrow() const { return layout.codes == weights::CodeType::U4; }
   int64_t numParts() const { return kLanes / isa.registerLanes; }
-  mlir::Value codesOf(mlir::Value block, int64_t step);
+  mlir::Value codesOf(mlir::Value block, mlir::Value step);
   mlir::Value call(llvm::StringRef intrinsic, mlir::Type result, mlir::ValueRange operands);
   mlir::VectorType integers(int64_t count, unsigned bits);
   mlir::Value as(mlir::Value vector, int64_t count, unsigned bits);

@@ -15,9 +15,7 @@ namespace girih::cpu {
 
 namespace {
 
-constexpr int64_t kStepsPerBlock = kBlockDepth / 4;
-constexpr int64_t kHalves = kBlockDepth / kActivationHalf;
-constexpr int64_t kStepsPerHalf = kStepsPerBlock / kHalves;
+constexpr int64_t kStepsPerBlock = kBlockDepth / kActivationQuad;
 constexpr int64_t kLineBytes = 64;
 // Rows up to which a panel kernel does not pay for taking the weights apart, and the tile that it then takes.
 constexpr int64_t kFewRows = 8;
@@ -33,71 +31,141 @@ int64_t dotBlockBytes(const PackedLayout &layout, int64_t panels) {
 Value DotGenerator::loadScale(ScaleType type, Value pointer) { return loadScales(k, type, pointer); }
 
 // ---- One block ----
+const DotGenerator::Digit DotGenerator::kCodes = {kActivationCodes, kActivationScale, kActivationMinusSums, true};
+const DotGenerator::Digit DotGenerator::kOutliers = {kActivationOutlierCodes, kActivationOutlierScale,
+                                                     kActivationMinusOutliers, false};
+
 // - offset * sum of the row's codes: what makes a sum over unsigned codes one over signed ones.
-Value DotGenerator::startOf(Value xBlock, int64_t half) {
+Value DotGenerator::startOf(Value xBlock, int64_t group, const Digit &digit) {
   int64_t offset = dot.codeOffset();
   if (offset == 0)
     return Value();
-  Value sum = k.splat(k.load(k.b.getI32Type(), k.at(xBlock, kActivationMinusHalves + half * 4)));
+  int64_t at = digit.minusSums + activationSum(layout.numGroups(), group);
+  Value sum = k.splat(k.load(k.b.getI32Type(), k.at(xBlock, at)));
   if (llvm::isPowerOf2_64(offset))
     return arith::ShLIOp::create(k.b, k.loc, sum, k.integer(sum.getType(), llvm::Log2_64(offset)));
   return k.mul(sum, k.integer(sum.getType(), offset));
 }
 
-void DotGenerator::addHalf(const Source &source, const Rows &rows, int64_t panel, int64_t half,
-                           ArrayRef<Value> products, int64_t panels, Accumulators &sums) {
-  int64_t halvesPerGroup = kHalves / layout.numGroups(), group = half / halvesPerGroup;
-  bool endsGroup = half % halvesPerGroup == halvesPerGroup - 1;
+void DotGenerator::addScaled(const Source &source, const Rows &rows, Panels panels, int64_t panel, int64_t group,
+                             const Digit &digit, ArrayRef<Value> products, Accumulators &sums) {
   Value scale = source.scale(panel, group);
-  Value min = layout.mins == ScaleType::None || !endsGroup ? Value() : source.min(panel, group);
-  int64_t sumAt = layout.numGroups() == 1 ? kActivationScaledSum : kActivationScaledHalves + group * 4;
+  Value min = digit.hasMins && layout.mins != ScaleType::None ? source.min(panel, group) : Value();
   for (int64_t row = 0; row < rows.count; ++row) {
-    Value x = k.at(rows.x, k.mul(rows.stride, row));
-    auto ofRow = [&](int64_t at) { return k.splat(k.load(k.b.getF32Type(), k.at(x, at))); };
-    Value &sum = sums[row * panels + panel];
+    auto ofRow = [&](int64_t at) { return k.splat(k.load(k.b.getF32Type(), k.at(rowOf(rows, row), at))); };
+    Value &sum = sums[row * panels.all + panel];
     Value value = arith::SIToFPOp::create(k.b, k.loc, k.lanesF32(), products[row]);
-    sum = k.fma(value, k.mulf(scale, ofRow(kActivationScales + half * 4)), sum);
+    sum = k.fma(value, k.mulf(scale, ofRow(digit.scale)), sum);
     if (min)
-      sum = k.fma(min, ofRow(sumAt), sum);
-    sum = dot.pin(sum);  // or its products stay in registers beside those of the next half
+      sum = k.fma(min, ofRow(kActivationScaledSums + activationSum(layout.numGroups(), group)), sum);
+    sum = dot.pin(sum);  // or its products stay in registers beside those of the next group
   }
 }
 
-void DotGenerator::multiplyBlock(const Source &source, const Rows &rows, int64_t firstPanel, int64_t numPanels,
-                                 int64_t panels, Accumulators &sums) {
-  // Rows by groups that are multiplied together; one that is left over is multiplied twice.
-  int64_t together = dot.rowsTogether(), numGroups = llvm::divideCeil(rows.count, together);
-  auto rowAt = [&](int64_t row) { return k.at(rows.x, k.mul(rows.stride, std::min(row, rows.count - 1))); };
-  for (int64_t half = 0; half < kHalves; ++half) {
-    k.phase();
-    SmallVector<Value> starts;
-    SmallVector<ByteDot::Registers> products;
-    for (int64_t group = 0; group < numGroups; ++group) {
-      for (int64_t row = group * together; row < (group + 1) * together; ++row)
-        starts.push_back(startOf(rowAt(row), half));
-      products.append(numPanels, dot.start(ArrayRef(starts).take_back(together)));
-    }
-    for (int64_t step = half * kStepsPerHalf; step < (half + 1) * kStepsPerHalf; step += dot.stepsTogether()) {
-      SmallVector<ByteDot::Registers> codes;
-      for (int64_t panel = 0; panel < numPanels; ++panel)
-        codes.push_back(dot.operand(source.codes(firstPanel + panel, step)));
-      for (int64_t group = 0; group < numGroups; ++group) {
-        SmallVector<Value> pointers;
-        for (int64_t row = group * together; row < (group + 1) * together; ++row)
-          pointers.push_back(k.at(rowAt(row), kActivationCodes + step * 4));
-        ByteDot::Registers activations = dot.activations(pointers);
-        for (int64_t panel = 0; panel < numPanels; ++panel)
-          dot.accumulate(products[group * numPanels + panel], codes[panel], activations);
-      }
-    }
-    k.phase();
-    for (int64_t panel = 0; panel < numPanels; ++panel) {
-      SmallVector<Value> totals;
-      for (int64_t group = 0; group < numGroups; ++group)
-        totals.append(dot.total(products[group * numPanels + panel], ArrayRef(starts).slice(group * together, together)));
-      addHalf(source, rows, firstPanel + panel, half, totals, panels, sums);
-    }
+void DotGenerator::addStep(const Source &source, const Rows &rows, Panels panels, const Digit &digit, Value step,
+                           MutableArrayRef<ByteDot::Registers> products) {
+  SmallVector<ByteDot::Registers> codes;
+  for (int64_t panel = 0; panel < panels.count; ++panel)
+    codes.push_back(dot.operand(source.codes(panels.first + panel, step)));
+  int64_t together = dot.rowsTogether();
+  for (int64_t first = 0, product = 0; first < rows.count; first += together) {
+    SmallVector<Value> pointers;
+    for (int64_t row = first; row < first + together; ++row)
+      pointers.push_back(k.at(k.at(rowOf(rows, row), digit.codes), k.mul(step, kActivationQuad)));
+    ByteDot::Registers activations = dot.activations(pointers);
+    for (int64_t panel = 0; panel < panels.count; ++panel)
+      dot.accumulate(products[product++], codes[panel], activations);
   }
+}
+
+void DotGenerator::addSteps(const Source &source, const Rows &rows, Panels panels, int64_t group, const Digit &digit,
+                            Value bits, MutableArrayRef<ByteDot::Registers> products) {
+  if (!bits) {
+    int64_t count = kStepsPerBlock / layout.numGroups();
+    for (int64_t step = group * count; step < (group + 1) * count; step += dot.stepsTogether())
+      addStep(source, rows, panels, digit, k.index(step), products);
+    return;
+  }
+  auto take = [&](ValueRange values) {
+    for (ByteDot::Registers &registers : products)
+      for (Value &value : registers) {
+        value = values.front();
+        values = values.drop_front();
+      }
+  };
+  auto flat = [&] {
+    SmallVector<Value> values;
+    for (const ByteDot::Registers &registers : products)
+      llvm::append_range(values, registers);
+    return values;
+  };
+  take(k.forBits(bits, flat(), [&](Value step, ValueRange carried) {
+    take(carried);
+    addStep(source, rows, panels, digit, step, products);
+    return flat();
+  }));
+}
+
+void DotGenerator::addGroup(const Source &source, const Rows &rows, Panels panels, int64_t group, const Digit &digit,
+                            Value bits, Accumulators &sums) {
+  k.phase();
+  SmallVector<Value> starts;
+  SmallVector<ByteDot::Registers> products;
+  int64_t together = dot.rowsTogether();
+  for (int64_t first = 0; first < rows.count; first += together) {
+    for (int64_t row = first; row < first + together; ++row)
+      starts.push_back(startOf(rowOf(rows, row), group, digit));
+    products.append(panels.count, dot.start(ArrayRef(starts).take_back(together)));
+  }
+  addSteps(source, rows, panels, group, digit, bits, products);
+  k.phase();
+  for (int64_t panel = 0; panel < panels.count; ++panel) {
+    SmallVector<Value> totals;
+    for (int64_t first = 0; first < rows.count; first += together) {
+      const ByteDot::Registers &ofRows = products[first / together * panels.count + panel];
+      totals.append(dot.total(ofRows, ArrayRef(starts).slice(first, together)));
+    }
+    addScaled(source, rows, panels, panels.first + panel, group, digit, totals, sums);
+  }
+}
+
+// Bits 2n and 2n + 1 as the bit 2n.
+static Value evenOf(KernelBuilder &k, Value bits) {
+  Value odd = arith::ShRUIOp::create(k.b, k.loc, bits, k.integer(bits.getType(), 1));
+  Value either = arith::OrIOp::create(k.b, k.loc, bits, odd);
+  return arith::AndIOp::create(k.b, k.loc, either, k.integer(bits.getType(), 0x55555555));
+}
+
+void DotGenerator::addOutliers(const Source &source, const Rows &rows, int64_t panels, int64_t together,
+                               Accumulators &sums) {
+  Value quads;
+  for (int64_t row = 0; row < rows.count; ++row) {
+    Value ofRow = k.load(k.b.getI32Type(), k.at(rowOf(rows, row), kActivationOutliers));
+    quads = quads ? arith::OrIOp::create(k.b, k.loc, quads, ofRow).getResult() : ofRow;
+  }
+  Type type = quads.getType();
+  if (dot.stepsTogether() == 2)  // the even ones stand for both
+    quads = evenOf(k, quads);
+  Value any = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::ne, quads, k.integer(type, 0));
+  sums = k.when(any, sums, [&] {
+    Accumulators inner = sums;
+    int64_t numGroups = layout.numGroups(), steps = kStepsPerBlock / numGroups;
+    for (int64_t group = 0; group < numGroups; ++group) {
+      Value ofGroup = k.integer(type, ((1 << steps) - 1) << group * steps);
+      Value bits = numGroups == 1 ? quads : arith::AndIOp::create(k.b, k.loc, quads, ofGroup).getResult();
+      for (int64_t first = 0; first < panels; first += together)
+        addGroup(source, rows, {first, together, panels}, group, kOutliers, bits, inner);
+    }
+    return inner;
+  });
+}
+
+void DotGenerator::multiplyBlock(const Source &source, const Rows &rows, int64_t panels, int64_t together,
+                                 Accumulators &sums) {
+  for (int64_t first = 0; first < panels; first += together)
+    for (int64_t group = 0; group < layout.numGroups(); ++group)
+      addGroup(source, rows, {first, together, panels}, group, kCodes, Value(), sums);
+  addOutliers(source, rows, panels, together, sums);
 }
 
 // ---- Direct ----
@@ -117,7 +185,7 @@ void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, 
     Accumulators inner(carried);
     prefetchAhead(weights, block, columns, tile.depth);
     Value packed = k.at(weights, k.mul(block, layout.blockBytes()));
-    auto codes = [&](int64_t panel, int64_t step) { return dot.codes(k.at(packed, panel * panelBytes), step); };
+    auto codes = [&](int64_t panel, Value step) { return dot.codes(k.at(packed, panel * panelBytes), step); };
     auto scale = [&](int64_t panel, int64_t group) {
       int64_t at = panel * panelBytes + layout.scaleOffsetBytes(0, group * layout.groupSize);
       return loadScale(layout.scales, k.at(packed, at));
@@ -127,9 +195,7 @@ void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, 
       return loadScale(layout.mins, k.at(packed, at));
     };
     Rows group{k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows};
-    // Panel by panel: only one panel's integer sums live at a time.
-    for (int64_t panel = 0; panel < columns.panels; ++panel)
-      multiplyBlock({codes, scale, min}, group, panel, 1, columns.panels, inner);
+    multiplyBlock({codes, scale, min}, group, columns.panels, 1, inner);
     return inner;
   });
   for (int64_t row = 0; row < rows; ++row)
@@ -176,20 +242,22 @@ void DotGenerator::unpackPanels(Value weights, int64_t panels, int64_t panelDept
   k.loop(k.index(0), k.index(numBlocks), 1, [&](Value block) {
     Value source = k.at(weights, k.mul(k.add(firstBlock, block), layout.blockBytes()));
     Value target = k.at(scratch, k.mul(block, dotBlockBytes(layout, panels)));
-    auto line = [&](int64_t number, int64_t panel) { return k.at(target, (number * panels + panel) * kLineBytes); };
+    auto line = [&](Value number, int64_t panel) {
+      return k.at(target, k.mul(k.add(k.mul(number, panels), panel), kLineBytes));
+    };
     for (int64_t panel = 0; panel < panels; ++panel) {
       Value packed = k.at(source, panel * layout.panelBytes(panelDepth));
       for (int64_t step = 0; step < kStepsPerBlock; step += dot.stepsTogether())
-        for (auto [number, codes] : llvm::enumerate(dot.codes(packed, step)))
-          k.store(codes, line(step + int64_t(number), panel), kLineBytes);
+        for (auto [number, codes] : llvm::enumerate(dot.codes(packed, k.index(step))))
+          k.store(codes, line(k.index(step + int64_t(number)), panel), kLineBytes);
       for (int64_t group = 0; group < layout.numGroups(); ++group) {
         int64_t at = group * layout.groupSize;
         Value scale = loadScale(layout.scales, k.at(packed, layout.scaleOffsetBytes(0, at)));
-        k.store(scale, line(kStepsPerBlock + group, panel), kLineBytes);
+        k.store(scale, line(k.index(kStepsPerBlock + group), panel), kLineBytes);
         if (layout.mins == ScaleType::None)
           continue;
         Value min = loadScale(layout.mins, k.at(packed, layout.minOffsetBytes(0, at)));
-        k.store(min, line(kStepsPerBlock + layout.numGroups() + group, panel), kLineBytes);
+        k.store(min, line(k.index(kStepsPerBlock + layout.numGroups() + group), panel), kLineBytes);
       }
     }
   });
@@ -206,21 +274,21 @@ void DotGenerator::panelTile(const TileOperands &tile, const Columns &columns, V
   sums = k.loop(k.index(0), k.index(numBlocks), 1, sums, [&](Value block, ValueRange carried) {
     Accumulators inner(carried);
     Value unpacked = k.at(scratch, k.mul(block, dotBlockBytes(layout, panels)));
-    auto line = [&](Type type, int64_t number, int64_t panel) {
-      return k.load(type, k.at(unpacked, (number * panels + panel) * kLineBytes), kLineBytes);
+    auto line = [&](Type type, Value number, int64_t panel) {
+      return k.load(type, k.at(unpacked, k.mul(k.add(k.mul(number, panels), panel), kLineBytes)), kLineBytes);
     };
-    auto codes = [&](int64_t panel, int64_t step) {
+    auto codes = [&](int64_t panel, Value step) {
       ByteDot::Lanes lanes;
       for (int64_t number = 0; number < dot.stepsTogether(); ++number)
-        lanes.push_back(line(k.lanes(k.b.getI32Type()), step + number, panel));
+        lanes.push_back(line(k.lanes(k.b.getI32Type()), k.add(step, number), panel));
       return lanes;
     };
-    auto scale = [&](int64_t panel, int64_t group) { return line(k.lanesF32(), kStepsPerBlock + group, panel); };
+    auto scale = [&](int64_t panel, int64_t group) { return line(k.lanesF32(), k.index(kStepsPerBlock + group), panel); };
     auto min = [&](int64_t panel, int64_t group) {
-      return line(k.lanesF32(), kStepsPerBlock + layout.numGroups() + group, panel);
+      return line(k.lanesF32(), k.index(kStepsPerBlock + layout.numGroups() + group), panel);
     };
-    multiplyBlock({codes, scale, min}, {k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows}, 0, panels,
-                  panels, inner);
+    multiplyBlock({codes, scale, min}, {k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows}, panels, panels,
+                  inner);
     return inner;
   });
   for (int64_t row = 0; row < rows; ++row)

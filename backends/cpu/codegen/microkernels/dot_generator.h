@@ -7,10 +7,12 @@
 
 namespace girih::cpu {
 
-// Per output element and 16 consecutive k, in ascending order, whichever strategy, shape and ISA:
+// Per output element and group of k with one weight scale, in ascending order, whichever strategy, shape and ISA:
 //   acc = fma(float(sum of (wcode - offset) * xcode), wscale * xscale, acc);
-// with mins after the last 16 k of each group with one weight scale: acc = fma(wmin, xsum, acc).
-// The integer sum is exact, the rest are the same roundings: same bits everywhere. `TileOperands::x` are blocks of
+//   acc = fma(wmin, xsum, acc), where there are mins;
+// after a block's groups, for each: acc = fma(float(sum of (wcode - offset) * outlier code), wscale * 255 xscale, acc).
+// That adds +0 for a row without outliers, so it may be left out when no row of a tile has one. The integer sums are
+// exact, the rest are the same roundings: same bits everywhere. `TileOperands::x` are blocks of
 // dialects/girih/activation_block.h.
 class DotGenerator : TileSpace {
 public:
@@ -26,7 +28,7 @@ public:
 private:
   // Where a block's weights come from: the packed panels, or the scratch that they were taken apart into.
   struct Source {
-    llvm::function_ref<ByteDot::Lanes(int64_t panel, int64_t step)> codes;  // from `step` on, stepsTogether
+    llvm::function_ref<ByteDot::Lanes(int64_t panel, mlir::Value step)> codes;  // from `step` on, stepsTogether
     llvm::function_ref<mlir::Value(int64_t panel, int64_t group)> scale, min;  // vector<16xf32>
   };
   struct Rows {
@@ -34,18 +36,38 @@ private:
     mlir::Value stride;  // bytes
     int64_t count;
   };
+  struct Panels {
+    int64_t first, count, all;  // those at work, and how many the sums are of
+  };
+  // One of the two digits of x: where its codes, their scale and their negative sums lie in a block.
+  struct Digit {
+    int64_t codes, scale, minusSums;
+    bool hasMins;
+  };
+  static const Digit kCodes, kOutliers;
 
   void directTile(const TileOperands &tile, const Columns &columns, mlir::Value firstRow, int64_t rows);
   void unpackPanels(mlir::Value weights, int64_t panels, int64_t panelDepth, mlir::Value firstBlock,
                     int64_t numBlocks, mlir::Value scratch);
   void panelTile(const TileOperands &tile, const Columns &columns, mlir::Value firstRow, int64_t rows,
                  mlir::Value firstBlock, int64_t numBlocks, mlir::Value scratch);
-  // One block of k: adds to the sums of panels firstPanel .. firstPanel + numPanels - 1 of `panels`.
-  void multiplyBlock(const Source &source, const Rows &rows, int64_t firstPanel, int64_t numPanels, int64_t panels,
-                     Accumulators &sums);
-  void addHalf(const Source &source, const Rows &rows, int64_t panel, int64_t half,
-               llvm::ArrayRef<mlir::Value> products, int64_t panels, Accumulators &sums);
-  mlir::Value startOf(mlir::Value xBlock, int64_t half);
+  // Rows go by groups that are multiplied together; the last one stands in for those that a group lacks.
+  mlir::Value rowOf(const Rows &rows, int64_t row) {
+    return k.at(rows.x, k.mul(rows.stride, std::min(row, rows.count - 1)));
+  }
+  // One block of k. `together` panels are multiplied at a time: their integer sums are live at once.
+  void multiplyBlock(const Source &source, const Rows &rows, int64_t panels, int64_t together, Accumulators &sums);
+  void addOutliers(const Source &source, const Rows &rows, int64_t panels, int64_t together, Accumulators &sums);
+  // One digit of one group of k. `bits`: the steps to do, as an i32; null for all.
+  void addGroup(const Source &source, const Rows &rows, Panels panels, int64_t group, const Digit &digit,
+                mlir::Value bits, Accumulators &sums);
+  void addSteps(const Source &source, const Rows &rows, Panels panels, int64_t group, const Digit &digit,
+                mlir::Value bits, llvm::MutableArrayRef<ByteDot::Registers> products);
+  void addStep(const Source &source, const Rows &rows, Panels panels, const Digit &digit, mlir::Value step,
+               llvm::MutableArrayRef<ByteDot::Registers> products);
+  void addScaled(const Source &source, const Rows &rows, Panels panels, int64_t panel, int64_t group,
+                 const Digit &digit, llvm::ArrayRef<mlir::Value> products, Accumulators &sums);
+  mlir::Value startOf(mlir::Value xBlock, int64_t group, const Digit &digit);
   mlir::Value loadScale(weights::ScaleType type, mlir::Value pointer);
 
   ByteDot dot;
@@ -54,7 +76,7 @@ private:
 // Registers of 16 lanes: f32 sums, integer sums (of one panel, or of all), codes, scales and what a step loads. Counted
 // so that what they allow compiles without spills: kernels_test reads the code.
 inline int64_t dotLanesDirect(const TileShape &shape) {
-  return shape.rows * shape.panels + shape.rows + 2 * shape.panels + 2;
+  return shape.rows * shape.panels + shape.rows + 5 * shape.panels - 1;
 }
 inline int64_t dotLanesPanel(const TileShape &shape) { return 2 * shape.rows * shape.panels + shape.panels + 3; }
 

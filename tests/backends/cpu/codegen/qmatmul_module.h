@@ -24,6 +24,7 @@ struct MatmulCase {
   int64_t unitColumns;  // columns of one forall unit
   int64_t numLayers = 1;  // the step does it with as many weights, one after the other
   bool isQuantized = false;  // x becomes 8-bit codes first
+  bool bothDigits = false;   // of two digits for all elements
 };
 
 inline MatmulCase quantized(MatmulCase c) {
@@ -33,7 +34,7 @@ inline MatmulCase quantized(MatmulCase c) {
 
 inline void PrintTo(const MatmulCase &c, std::ostream *out) {
   *out << c.layout << " T=" << c.rows << " N=" << c.columns << " K=" << c.depth << " " << c.strategy << " MR="
-       << c.rowTile << " NC=" << c.columnTile << " KC=" << c.kTile << " unit=" << c.unitColumns << (c.isQuantized ? " i8" : "");
+       << c.rowTile << " NC=" << c.columnTile << " KC=" << c.kTile << " unit=" << c.unitColumns << (c.isQuantized ? " i8" : "") << (c.bothDigits ? " both digits" : "");
 }
 
 inline uint16_t halfBits(float value) {
@@ -138,7 +139,7 @@ inline std::string replaced(std::string text, std::initializer_list<std::pair<st
 inline int64_t bytesOfX(const MatmulCase &c) { return (c.rows * c.depth * 4 + 63) / 64 * 64; }
 inline int64_t bytesOfY(const MatmulCase &c) { return (c.rows * c.columns * 4 + 63) / 64 * 64; }
 
-inline int64_t rowBytesOfCodes(const MatmulCase &c) { return (c.depth + 31) / 32 * 64; }
+inline int64_t rowBytesOfCodes(const MatmulCase &c) { return (c.depth + 31) / 32 * 128; }
 inline int64_t bytesOfCodes(const MatmulCase &c) { return c.isQuantized ? c.rows * rowBytesOfCodes(c) : 0; }
 // Where y is: x, codes, y. The rest is the scratch of up to 4 threads.
 inline int64_t placeOfY(const MatmulCase &c) { return bytesOfX(c) + bytesOfCodes(c); }
@@ -181,10 +182,11 @@ module attributes {girih.arena_bytes = $ARENA : i64, girih.scratch_bytes = $SCRA
       %codes = memref.subview %q[%i, 0] [1, $QBYTES] [1, 1]
           : memref<?x$QBYTESxi8> to memref<1x$QBYTESxi8, strided<[$QBYTES, 1], offset: ?>>
       girih.quantize_rows ins(%row : memref<1x$Kxf32, strided<[$K, 1], offset: ?>>)
-          outs(%codes : memref<1x$QBYTESxi8, strided<[$QBYTES, 1], offset: ?>>)
+          outs(%codes : memref<1x$QBYTESxi8, strided<[$QBYTES, 1], offset: ?>>) $DIGITS
     } {girih.dispatch = "quantize"})";
   return replaced(text, {{"$QUANTIZE", c.isQuantized ? quantize : ""}, {"$X", c.isQuantized ? "%q" : "%x"},
                          {"$TYPE", c.isQuantized ? "memref<?x$QBYTESxi8>" : "memref<?x$Kx$ELEMENT>"},
+                         {"$DIGITS", c.bothDigits ? "{both_digits}" : ""},
                          {"$ELEMENT", std::string(c.strategy) == "matrix" ? "bf16" : "f32"},
                          {"$QAT", number(bytesOfX(c))}, {"$QBYTES", number(rowBytesOfCodes(c))},
                          {"$ARENA", number(placeOfY(c) + bytesOfY(c))}, {"$SCRATCH", number(bytesOfScratch(c))},
