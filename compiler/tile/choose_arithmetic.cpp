@@ -15,7 +15,7 @@
 namespace girih::compiler {
 #define GEN_PASS_DEF_CHOOSEARITHMETIC
 #include "compiler/tile/passes.h.inc"
-}  // namespace girih::compiler
+} // namespace girih::compiler
 
 using namespace mlir;
 using namespace girih::dialect;
@@ -23,7 +23,7 @@ using girih::machine::DescriptionAttr;
 
 namespace {
 
-constexpr int64_t kMostDecodedTogether = 16, kShortPrompt = 64;  // rows; a step function for each
+constexpr int64_t kMostDecodedTogether = 16, kShortPrompt = 64; // rows; a step function for each
 
 enum class Arithmetic { F32, I8, BF16 };
 
@@ -61,7 +61,8 @@ Arithmetic choose(QMatmulOp op, const Facts &facts) {
 // together, above them long prompts: their rows are what such steps are paid for. The other numerics have one rule for
 // any number of rows.
 bool hasBothDigits(const Facts &facts) {
-  return facts.numerics == "fast" && facts.maxTokens > kMostDecodedTogether && facts.maxTokens <= kShortPrompt;
+  return facts.numerics == "fast" && facts.maxTokens > kMostDecodedTogether &&
+         facts.maxTokens <= kShortPrompt;
 }
 
 // The rows of `x`. Asked of what x is written to where possible: a question to x itself would be one more reader, and a
@@ -84,8 +85,7 @@ Value quantized(Value x, bool bothDigits, DenseMap<Value, Value> &made) {
   b.setInsertionPointAfterValue(x);
   Location loc = x.getLoc();
   auto type = cast<RankedTensorType>(x.getType());
-  SmallVector<OpFoldResult> extents{rowsOf(b, x),
-                                    b.getIndexAttr(activationRowBytes(type.getDimSize(1)))};
+  SmallVector<OpFoldResult> extents{rowsOf(b, x), b.getIndexAttr(activationRowBytes(type.getDimSize(1)))};
   Value init = tensor::EmptyOp::create(b, loc, extents, b.getI8Type());
   codes = QuantizeRowsOp::create(b, loc, init.getType(), x, init, bothDigits).getResult();
   return codes;
@@ -99,7 +99,8 @@ Value rounded(Value x, DenseMap<Value, Value> &made) {
   OpBuilder b(x.getContext());
   b.setInsertionPointAfterValue(x);
   Location loc = x.getLoc();
-  SmallVector<OpFoldResult> extents{rowsOf(b, x), b.getIndexAttr(cast<RankedTensorType>(x.getType()).getDimSize(1))};
+  SmallVector<OpFoldResult> extents{rowsOf(b, x),
+                                    b.getIndexAttr(cast<RankedTensorType>(x.getType()).getDimSize(1))};
   Value init = tensor::EmptyOp::create(b, loc, extents, b.getBF16Type());
   SmallVector<AffineMap> maps(2, b.getMultiDimIdentityMap(2));
   SmallVector<utils::IteratorType> parallel(2, utils::IteratorType::parallel);
@@ -116,7 +117,7 @@ struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<Choose
     auto numerics = getOperation()->getAttrOfType<StringAttr>("girih.numerics");
     auto machine = getOperation()->getAttrOfType<DescriptionAttr>("girih.machine");
     if (!numerics || !machine)
-      return;  // nothing may round, or no unit is known: f32 as written
+      return; // nothing may round, or no unit is known: f32 as written
     for (auto function : getOperation().getOps<func::FuncOp>()) {
       auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens");
       if (!maxTokens)
@@ -137,4 +138,4 @@ struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<Choose
   }
 };
 
-}  // namespace
+} // namespace

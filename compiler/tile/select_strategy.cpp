@@ -8,7 +8,7 @@
 namespace girih::compiler {
 #define GEN_PASS_DEF_SELECTSTRATEGY
 #include "compiler/tile/passes.h.inc"
-}  // namespace girih::compiler
+} // namespace girih::compiler
 
 using namespace mlir;
 using namespace girih::dialect;
@@ -16,15 +16,18 @@ using girih::machine::DescriptionAttr;
 
 namespace {
 
-constexpr int64_t kVirtualLanes = 16;  // columns of a panel: results do not depend on the real vector width
-constexpr int64_t kBlockDepth = 32;    // k values in one packed block
-constexpr int64_t kMaxDirectRows = 8;  // beyond, dequantising once into scratch beats doing it for each row group
+constexpr int64_t kVirtualLanes = 16; // columns of a panel: results do not depend on the real vector width
+constexpr int64_t kBlockDepth = 32;   // k values in one packed block
+constexpr int64_t kMaxDirectRows =
+    8; // beyond, dequantising once into scratch beats doing it for each row group
 constexpr int64_t kMaxPanelRows = 16;   // no register file holds more rows beside two panels
 constexpr int64_t kUnpackRegisters = 3; // the loaded line, its codes and the broadcast activation
 
-constexpr int64_t kAttentionUnitsOfCore = 3;  // units of the longest step: as late tokens see more, one core ends last
-constexpr int64_t kMaxDirectDotRows = 31;  // codes are taken apart faster than they are stored and loaded again
-constexpr int64_t kDotRowGroup = 8;        // rows that read a panel in one pass of the direct strategy
+constexpr int64_t kAttentionUnitsOfCore =
+    3; // units of the longest step: as late tokens see more, one core ends last
+constexpr int64_t kMaxDirectDotRows =
+    31;                             // codes are taken apart faster than they are stored and loaded again
+constexpr int64_t kDotRowGroup = 8; // rows that read a panel in one pass of the direct strategy
 
 struct RegisterTile {
   int64_t rows = 1, panels = 1;
@@ -32,12 +35,12 @@ struct RegisterTile {
 
 // Facts of the machine that tiling needs.
 struct Budget {
-  int64_t registersPerVector;  // machine registers that hold 16 f32
+  int64_t registersPerVector; // machine registers that hold 16 f32
   int64_t registers;
-  int64_t nearBytes;  // the first level: L1 or scratchpad
-  int64_t farBytes;   // the next one
+  int64_t nearBytes; // the first level: L1 or scratchpad
+  int64_t farBytes;  // the next one
   int64_t cores;
-  girih::machine::TileAttr matrix = {};  // of the matrix unit, where there is one
+  girih::machine::TileAttr matrix = {}; // of the matrix unit, where there is one
 };
 
 // How many multiply-adds a load feeds, the larger the better: a panel's weights take a load for each register, a
@@ -63,7 +66,8 @@ RegisterTile bestTile(int64_t maxRows, int64_t numPanels, const Budget &budget, 
       RegisterTile tile{rows, panels};
       if (registersOf(tile, budget, temporaries) > budget.registers)
         break;
-      bool isBetter = direct && tile.rows != best.rows ? tile.rows > best.rows : reuse(tile, budget) > reuse(best, budget);
+      bool isBetter = direct && tile.rows != best.rows ? tile.rows > best.rows
+                                                       : reuse(tile, budget) > reuse(best, budget);
       if (isBetter)
         best = tile;
     }
@@ -104,8 +108,9 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
     auto machine = getOperation()->getAttrOfType<DescriptionAttr>("girih.machine");
     auto unit = machine ? machine.unitFor("f32") : girih::machine::UnitAttr();
     if (!unit || machine.getLevels().empty()) {
-      getOperation().emitError("module has no `girih.machine` with an f32 unit and a memory level; tile sizes come "
-                               "from nowhere else");
+      getOperation().emitError(
+          "module has no `girih.machine` with an f32 unit and a memory level; tile sizes come "
+          "from nowhere else");
       return signalPassFailure();
     }
     auto levels = machine.getLevels();
@@ -143,7 +148,8 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
   void selectDot(QMatmulOp op, PackedType weight, int64_t maxTokens, const Budget &budget) {
     int64_t numPanels = llvm::divideCeil(weight.getColumns(), kVirtualLanes);
     bool direct = maxTokens <= kMaxDirectDotRows;
-    RegisterTile tile = bestDotTile(direct ? std::min(maxTokens, kDotRowGroup) : kMaxPanelRows, numPanels, budget, direct);
+    RegisterTile tile =
+        bestDotTile(direct ? std::min(maxTokens, kDotRowGroup) : kMaxPanelRows, numPanels, budget, direct);
     // The codes, a byte each, their scales and mins, f32, may fill half of the first level, whose other half is for rows;
     // passes over k are equally deep.
     int64_t numBlocks = llvm::divideCeil(weight.getDepth(), kBlockDepth);
@@ -198,9 +204,10 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
   static int64_t chunkOf(ModuleOp module) {
     auto model = module->getAttrOfType<DictionaryAttr>("girih.model");
     auto maxPositions = model ? model.getAs<IntegerAttr>("maxPositions") : IntegerAttr();
-    int64_t wanted = maxPositions ? int64_t(llvm::PowerOf2Ceil(llvm::divideCeil(maxPositions.getInt(), 64))) : 0;
+    int64_t wanted =
+        maxPositions ? int64_t(llvm::PowerOf2Ceil(llvm::divideCeil(maxPositions.getInt(), 64))) : 0;
     return std::clamp<int64_t>(wanted, 128, 512);
   }
 };
 
-}  // namespace
+} // namespace

@@ -12,20 +12,22 @@
 
 namespace girih::dialect {
 
-inline constexpr int64_t kActivationDepth = 32;   // k of one block, as many as of a packed weight's
-inline constexpr int64_t kActivationHalf = 16;    // k of the least group of weights with a scale of its own
-inline constexpr int64_t kActivationQuad = 4;     // k of one bit of the mask
-inline constexpr int64_t kActivationBytes = 128;  // of one block: a cache line, and one read for outliers alone
+inline constexpr int64_t kActivationDepth = 32; // k of one block, as many as of a packed weight's
+inline constexpr int64_t kActivationHalf = 16;  // k of the least group of weights with a scale of its own
+inline constexpr int64_t kActivationQuad = 4;   // k of one bit of the mask
+inline constexpr int64_t kActivationBytes =
+    128; // of one block: a cache line, and one read for outliers alone
 
 // Byte offsets within a block. Sums are of all 32 k, then of each half: what a group of weights takes as one.
-inline constexpr int64_t kActivationCodes = 0;           // 32 x s8
-inline constexpr int64_t kActivationScale = 32;          // f32
-inline constexpr int64_t kActivationScaledSums = 36;     // 3 x f32: scale * sum of (code + 255 * outlier code)
-inline constexpr int64_t kActivationMinusSums = 48;      // 3 x i32: - sum of codes
-inline constexpr int64_t kActivationOutliers = 60;       // i32: bit n for k 4n .. 4n + 3
-inline constexpr int64_t kActivationOutlierCodes = 64;   // 32 x s8
-inline constexpr int64_t kActivationOutlierScale = 96;   // f32: 255 * scale
-inline constexpr int64_t kActivationMinusOutliers = 100; // 3 x i32: - sum of outlier codes; 16 bytes after them are zero
+inline constexpr int64_t kActivationCodes = 0;         // 32 x s8
+inline constexpr int64_t kActivationScale = 32;        // f32
+inline constexpr int64_t kActivationScaledSums = 36;   // 3 x f32: scale * sum of (code + 255 * outlier code)
+inline constexpr int64_t kActivationMinusSums = 48;    // 3 x i32: - sum of codes
+inline constexpr int64_t kActivationOutliers = 60;     // i32: bit n for k 4n .. 4n + 3
+inline constexpr int64_t kActivationOutlierCodes = 64; // 32 x s8
+inline constexpr int64_t kActivationOutlierScale = 96; // f32: 255 * scale
+inline constexpr int64_t kActivationMinusOutliers =
+    100; // 3 x i32: - sum of outlier codes; 16 bytes after them are zero
 
 // Of the three sums, the one over group `group` of `numGroups` (1 or 2).
 constexpr int64_t activationSum(int64_t numGroups, int64_t group) { return (numGroups - 1 + group) * 4; }
@@ -34,7 +36,7 @@ constexpr int64_t activationSum(int64_t numGroups, int64_t group) { return (numG
 inline constexpr int64_t kActivationBase = 255;
 inline constexpr float kActivationReach = 5;
 // With both digits for all: the largest |x| is at 127 of each.
-inline constexpr float kActivationShare = 256;  // of the largest |x| that 127 codes reach: 1/256
+inline constexpr float kActivationShare = 256; // of the largest |x| that 127 codes reach: 1/256
 // Below this a block counts as zeros: 127 / scale must stay finite.
 inline constexpr float kActivationLeast = 0x1p-100f;
 
@@ -42,4 +44,4 @@ constexpr int64_t activationRowBytes(int64_t depth) {
   return (depth + kActivationDepth - 1) / kActivationDepth * kActivationBytes;
 }
 
-}  // namespace girih::dialect
+} // namespace girih::dialect

@@ -44,7 +44,8 @@ public:
     k.store(scale, k.at(target, kActivationScale));
     k.store(k.mulf(scale, k.constF32(kActivationBase)), k.at(target, kActivationOutlierScale));
     storeSums(sums, outlierSums, scale, target);
-    Value high = arith::ShLIOp::create(k.b, k.loc, quads[1], k.integer(quads[1].getType(), kLanes / kActivationQuad));
+    Value high =
+        arith::ShLIOp::create(k.b, k.loc, quads[1], k.integer(quads[1].getType(), kLanes / kActivationQuad));
     k.store(arith::OrIOp::create(k.b, k.loc, quads[0], high), k.at(target, kActivationOutliers));
   }
 
@@ -52,12 +53,15 @@ private:
   Value loadHalf(Value source, int64_t count) {
     if (count <= 0)
       return k.lanesOf(0);
-    return count >= kLanes ? k.load(k.lanesF32(), source) : k.loadMasked(k.lanesF32(), source, k.maskOf(k.index(count)));
+    return count >= kLanes ? k.load(k.lanesF32(), source)
+                           : k.loadMasked(k.lanesF32(), source, k.maskOf(k.index(count)));
   }
 
   Value divide(Value x, Value y) { return arith::DivFOp::create(k.b, k.loc, x, y); }
 
-  Value sumOf(Value codes) { return k.reduceTree(codes, [&](Value x, Value y) { return k.add(x, y); }); }
+  Value sumOf(Value codes) {
+    return k.reduceTree(codes, [&](Value x, Value y) { return k.add(x, y); });
+  }
 
   // Of absolute values bits and numbers have one order, in which NaN is the largest.
   std::pair<Value, Value> scaleOf(ArrayRef<Value> halves) {
@@ -68,9 +72,12 @@ private:
       sizes.push_back(arith::AndIOp::create(k.b, k.loc, size, k.integer(bits, 0x7fffffff)));
       numbers.push_back(LLVM::BitcastOp::create(k.b, k.loc, k.lanesF32(), sizes.back()));
     }
-    Value largest = k.reduceTree(k.maxOf(sizes[0], sizes[1]), [&](Value x, Value y) { return k.maxOf(x, y); });
+    Value largest =
+        k.reduceTree(k.maxOf(sizes[0], sizes[1]), [&](Value x, Value y) { return k.maxOf(x, y); });
     largest = LLVM::BitcastOp::create(k.b, k.loc, k.b.getF32Type(), largest);
-    auto total = [&] { return k.reduceTree(k.addf(numbers[0], numbers[1]), [&](Value x, Value y) { return k.addf(x, y); }); };
+    auto total = [&] {
+      return k.reduceTree(k.addf(numbers[0], numbers[1]), [&](Value x, Value y) { return k.addf(x, y); });
+    };
     Value reach = bothDigits ? k.mulf(largest, k.constF32(1 / kActivationShare))
                              : k.mulf(total(), k.constF32(kActivationReach / kActivationDepth));
     // Both comparisons fail for a NaN, so that its block's scale is NaN, and so is every product with it.
@@ -79,13 +86,16 @@ private:
     };
     Value limit = k.select(less(reach, largest), reach, largest);
     Value isZero = less(largest, k.constF32(kActivationLeast)), zero = k.constF32(0), most = k.constF32(127);
-    return {k.select(isZero, zero, divide(limit, most)), k.splat(k.select(isZero, zero, divide(most, limit)))};
+    return {k.select(isZero, zero, divide(limit, most)),
+            k.splat(k.select(isZero, zero, divide(most, limit)))};
   }
 
   // Codes and outlier codes, i32. A multiple of 1/255 is never halfway between two integers.
   std::pair<Value, Value> digitsOf(Value values, Value inverse) {
     auto rounded = [&](Value x) { return math::RoundEvenOp::create(k.b, k.loc, x); };
-    auto integers = [&](Value x) { return arith::FPToSIOp::create(k.b, k.loc, k.lanes(k.b.getI32Type()), x); };
+    auto integers = [&](Value x) {
+      return arith::FPToSIOp::create(k.b, k.loc, k.lanes(k.b.getI32Type()), x);
+    };
     Value both = rounded(k.mulf(values, inverse));
     Value outliers = rounded(k.mulf(both, k.lanesOf(1.0 / kActivationBase)));
     return {integers(k.fma(outliers, k.lanesOf(-kActivationBase), both)), integers(outliers)};
@@ -154,8 +164,8 @@ LogicalResult lower(QuantizeRowsOp op) {
   k.loop(k.index(0), k.extentOf(op.getX(), 0), 1, [&](Value row) {
     Value source = k.at(x, k.mul(row, xStride)), target = k.at(out, k.mul(row, outStride));
     auto block = [&](Value number, int64_t count) {
-      quantizer.emit(k.at(source, k.mul(number, kActivationDepth * 4)), k.at(target, k.mul(number, kActivationBytes)),
-                     count);
+      quantizer.emit(k.at(source, k.mul(number, kActivationDepth * 4)),
+                     k.at(target, k.mul(number, kActivationBytes)), count);
     };
     if (full > 0)
       k.loop(k.index(0), k.index(full), 1, [&](Value number) { block(number, kActivationDepth); });
@@ -176,6 +186,6 @@ struct LowerQuantizeRows : impl::LowerQuantizeRowsBase<LowerQuantizeRows> {
   }
 };
 
-}  // namespace
+} // namespace
 
-}  // namespace girih::cpu
+} // namespace girih::cpu

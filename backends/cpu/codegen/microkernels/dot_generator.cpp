@@ -21,7 +21,7 @@ constexpr int64_t kLineBytes = 64;
 constexpr int64_t kFewRows = 8;
 constexpr int64_t kFewRowTile = 4;
 
-}  // namespace
+} // namespace
 
 int64_t dotBlockBytes(const PackedLayout &layout, int64_t panels) {
   int64_t vectors = layout.numGroups() * (layout.mins == ScaleType::None ? 1 : 2);
@@ -31,7 +31,8 @@ int64_t dotBlockBytes(const PackedLayout &layout, int64_t panels) {
 Value DotGenerator::loadScale(ScaleType type, Value pointer) { return loadScales(k, type, pointer); }
 
 // ---- One block ----
-const DotGenerator::Digit DotGenerator::kCodes = {kActivationCodes, kActivationScale, kActivationMinusSums, true};
+const DotGenerator::Digit DotGenerator::kCodes = {kActivationCodes, kActivationScale, kActivationMinusSums,
+                                                  true};
 const DotGenerator::Digit DotGenerator::kOutliers = {kActivationOutlierCodes, kActivationOutlierScale,
                                                      kActivationMinusOutliers, false};
 
@@ -47,8 +48,9 @@ Value DotGenerator::startOf(Value xBlock, int64_t group, const Digit &digit) {
   return k.mul(sum, k.integer(sum.getType(), offset));
 }
 
-void DotGenerator::addScaled(const Source &source, const Rows &rows, Panels panels, int64_t panel, int64_t group,
-                             const Digit &digit, ArrayRef<Value> products, Accumulators &sums) {
+void DotGenerator::addScaled(const Source &source, const Rows &rows, Panels panels, int64_t panel,
+                             int64_t group, const Digit &digit, ArrayRef<Value> products,
+                             Accumulators &sums) {
   Value scale = source.scale(panel, group);
   Value min = digit.hasMins && layout.mins != ScaleType::None ? source.min(panel, group) : Value();
   for (int64_t row = 0; row < rows.count; ++row) {
@@ -58,12 +60,12 @@ void DotGenerator::addScaled(const Source &source, const Rows &rows, Panels pane
     sum = k.fma(value, k.mulf(scale, ofRow(digit.scale)), sum);
     if (min)
       sum = k.fma(min, ofRow(kActivationScaledSums + activationSum(layout.numGroups(), group)), sum);
-    sum = dot.pin(sum);  // or its products stay in registers beside those of the next group
+    sum = dot.pin(sum); // or its products stay in registers beside those of the next group
   }
 }
 
-void DotGenerator::addStep(const Source &source, const Rows &rows, Panels panels, const Digit &digit, Value step,
-                           MutableArrayRef<ByteDot::Registers> products) {
+void DotGenerator::addStep(const Source &source, const Rows &rows, Panels panels, const Digit &digit,
+                           Value step, MutableArrayRef<ByteDot::Registers> products) {
   SmallVector<ByteDot::Registers> codes;
   for (int64_t panel = 0; panel < panels.count; ++panel)
     codes.push_back(dot.operand(source.codes(panels.first + panel, step)));
@@ -78,8 +80,8 @@ void DotGenerator::addStep(const Source &source, const Rows &rows, Panels panels
   }
 }
 
-void DotGenerator::addSteps(const Source &source, const Rows &rows, Panels panels, int64_t group, const Digit &digit,
-                            Value bits, MutableArrayRef<ByteDot::Registers> products) {
+void DotGenerator::addSteps(const Source &source, const Rows &rows, Panels panels, int64_t group,
+                            const Digit &digit, Value bits, MutableArrayRef<ByteDot::Registers> products) {
   if (!bits) {
     int64_t count = kStepsPerBlock / layout.numGroups();
     for (int64_t step = group * count; step < (group + 1) * count; step += dot.stepsTogether())
@@ -106,8 +108,8 @@ void DotGenerator::addSteps(const Source &source, const Rows &rows, Panels panel
   }));
 }
 
-void DotGenerator::addGroup(const Source &source, const Rows &rows, Panels panels, int64_t group, const Digit &digit,
-                            Value bits, Accumulators &sums) {
+void DotGenerator::addGroup(const Source &source, const Rows &rows, Panels panels, int64_t group,
+                            const Digit &digit, Value bits, Accumulators &sums) {
   k.phase();
   SmallVector<Value> starts;
   SmallVector<ByteDot::Registers> products;
@@ -144,7 +146,7 @@ void DotGenerator::addOutliers(const Source &source, const Rows &rows, int64_t p
     quads = quads ? arith::OrIOp::create(k.b, k.loc, quads, ofRow).getResult() : ofRow;
   }
   Type type = quads.getType();
-  if (dot.stepsTogether() == 2)  // the even ones stand for both
+  if (dot.stepsTogether() == 2) // the even ones stand for both
     quads = evenOf(k, quads);
   Value any = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::ne, quads, k.integer(type, 0));
   sums = k.when(any, sums, [&] {
@@ -175,7 +177,8 @@ void DotGenerator::emitDirect(const TileOperands &tile) {
   });
 }
 
-void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, Value firstRow, int64_t rows) {
+void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, Value firstRow,
+                              int64_t rows) {
   Value x = k.at(tile.x, k.mul(firstRow, tile.xStride));
   Value weights = panelAddress(tile, columns);
   int64_t panelBytes = layout.panelBytes(tile.depth);
@@ -228,12 +231,15 @@ void DotGenerator::emitPanel(const TileOperands &tile, Value scratch) {
     });
     dot.pairRows(false);
   };
-  k.when(k.less(tile.numRows, k.index(kFewRows + 1)), [&] {
-    TileShape whole = shape;
-    shape.rows = std::min(shape.rows, kFewRowTile);
-    emitDirect(tile);
-    shape = whole;
-  }, many);
+  k.when(
+      k.less(tile.numRows, k.index(kFewRows + 1)),
+      [&] {
+        TileShape whole = shape;
+        shape.rows = std::min(shape.rows, kFewRowTile);
+        emitDirect(tile);
+        shape = whole;
+      },
+      many);
 }
 
 // scratch [block]: codes [step][panel], scales [group][panel], mins [group][panel], 64 bytes each.
@@ -283,12 +289,14 @@ void DotGenerator::panelTile(const TileOperands &tile, const Columns &columns, V
         lanes.push_back(line(k.lanes(k.b.getI32Type()), k.add(step, number), panel));
       return lanes;
     };
-    auto scale = [&](int64_t panel, int64_t group) { return line(k.lanesF32(), k.index(kStepsPerBlock + group), panel); };
+    auto scale = [&](int64_t panel, int64_t group) {
+      return line(k.lanesF32(), k.index(kStepsPerBlock + group), panel);
+    };
     auto min = [&](int64_t panel, int64_t group) {
       return line(k.lanesF32(), k.index(kStepsPerBlock + layout.numGroups() + group), panel);
     };
-    multiplyBlock({codes, scale, min}, {k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows}, panels, panels,
-                  inner);
+    multiplyBlock({codes, scale, min}, {k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows}, panels,
+                  panels, inner);
     return inner;
   });
   for (int64_t row = 0; row < rows; ++row)
@@ -296,4 +304,4 @@ void DotGenerator::panelTile(const TileOperands &tile, const Columns &columns, V
       storeOut(tile, columns, k.add(firstRow, row), panel, sums[row * panels + panel]);
 }
 
-}  // namespace girih::cpu
+} // namespace girih::cpu

@@ -28,16 +28,17 @@ public:
 private:
   // Where a block's weights come from: the packed panels, or the scratch that they were taken apart into.
   struct Source {
-    llvm::function_ref<ByteDot::Lanes(int64_t panel, mlir::Value step)> codes;  // from `step` on, stepsTogether
-    llvm::function_ref<mlir::Value(int64_t panel, int64_t group)> scale, min;  // vector<16xf32>
+    llvm::function_ref<ByteDot::Lanes(int64_t panel, mlir::Value step)>
+        codes;                                                                // from `step` on, stepsTogether
+    llvm::function_ref<mlir::Value(int64_t panel, int64_t group)> scale, min; // vector<16xf32>
   };
   struct Rows {
-    mlir::Value x;       // the block of the first row
-    mlir::Value stride;  // bytes
+    mlir::Value x;      // the block of the first row
+    mlir::Value stride; // bytes
     int64_t count;
   };
   struct Panels {
-    int64_t first, count, all;  // those at work, and how many the sums are of
+    int64_t first, count, all; // those at work, and how many the sums are of
   };
   // One of the two digits of x: where its codes, their scale and their negative sums lie in a block.
   struct Digit {
@@ -56,8 +57,10 @@ private:
     return k.at(rows.x, k.mul(rows.stride, std::min(row, rows.count - 1)));
   }
   // One block of k. `together` panels are multiplied at a time: their integer sums are live at once.
-  void multiplyBlock(const Source &source, const Rows &rows, int64_t panels, int64_t together, Accumulators &sums);
-  void addOutliers(const Source &source, const Rows &rows, int64_t panels, int64_t together, Accumulators &sums);
+  void multiplyBlock(const Source &source, const Rows &rows, int64_t panels, int64_t together,
+                     Accumulators &sums);
+  void addOutliers(const Source &source, const Rows &rows, int64_t panels, int64_t together,
+                   Accumulators &sums);
   // One digit of one group of k. `bits`: the steps to do, as an i32; null for all.
   void addGroup(const Source &source, const Rows &rows, Panels panels, int64_t group, const Digit &digit,
                 mlir::Value bits, Accumulators &sums);
@@ -78,7 +81,9 @@ private:
 inline int64_t dotLanesDirect(const TileShape &shape) {
   return shape.rows * shape.panels + shape.rows + 5 * shape.panels - 1;
 }
-inline int64_t dotLanesPanel(const TileShape &shape) { return 2 * shape.rows * shape.panels + shape.panels + 3; }
+inline int64_t dotLanesPanel(const TileShape &shape) {
+  return 2 * shape.rows * shape.panels + shape.panels + 3;
+}
 
 // Bytes of one block of `panels` panels taken apart: a byte a code, then scales and mins in f32.
 int64_t dotBlockBytes(const weights::PackedLayout &layout, int64_t panels);
@@ -86,4 +91,4 @@ inline int64_t dotScratchBytes(const weights::PackedLayout &layout, const TileSh
   return shape.depth / weights::kBlockDepth * dotBlockBytes(layout, shape.panels);
 }
 
-}  // namespace girih::cpu
+} // namespace girih::cpu
