@@ -346,6 +346,39 @@ TEST_P(AttentionTest, MatrixUnitIsNear) {
       }
 }
 
+// Scores that rise or fall by a nat a position, 200 nats from 0: references of a row move, and weights stay in range.
+TEST(MatrixAttentionTest, ReferencesFollowScores) {
+  if (!llvm::is_contained(runnableIsas(), "amx"))
+    GTEST_SKIP() << "this machine has no matrix unit";
+  Case c{4, 2, 32, 32, true, 0, 0};
+  for (float slope : {1.0f, -1.0f}) {
+    SCOPED_TRACE("slope " + std::to_string(slope));
+    Contents contents(c);
+    for (size_t i = 0; i < contents.q.size(); ++i)
+      contents.q[i] = i % c.keyDim == 0 ? 1 : 0;
+    for (size_t i = 0; i < contents.k.size(); ++i) {
+      auto position = static_cast<float>(i / (c.groups * c.keyDim) % kMaxPositions);
+      contents.k[i] = i % c.keyDim != 0 ? 0 : 8 * (slope * position - (slope < 0 ? 200 : 0));
+    }
+    std::string text = replaced(moduleOf(c, 16), {{"scale = 0.125 : f32", "operand_type = bf16, scale = 0.125 : f32"},
+                                                  {"scratch_bytes = 0", "scratch_bytes = " + std::to_string(kScratchBytes)}});
+    auto step = Step::compile(text, "amx");
+    ASSERT_TRUE(step.isOk()) << step.status().message();
+    StepData data = emptyCache(c);
+    runStep(**step, data, contents, {{1, 0, 120}}, 1);
+    std::vector<float> out = runStep(**step, data, contents, kMany, 2);
+    int64_t token = 0;
+    for (const Chunk &chunk : kMany)
+      for (int64_t i = 0; i < chunk.now; ++i, ++token)
+        for (int64_t h = 0; h < c.heads; ++h) {
+          std::vector<double> reference = contents.reference(chunk.sequence, chunk.past + i, h);
+          for (int64_t d = 0; d < c.valueDim; ++d)
+            ASSERT_NEAR(out[(token * c.heads + h) * c.valueDim + d], reference[d], 0.05)
+                << "token " << token << " head " << h << " d " << d;
+        }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
                          testing::Values(Case{9, 3, 64, 64, true, 0, 0}, Case{9, 3, 64, 64, false, 0, 0},
                                          Case{4, 4, 8, 8, false, 0, 0}, Case{8, 1, 40, 24, false, 0, 0},
