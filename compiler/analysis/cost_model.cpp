@@ -147,7 +147,8 @@ double countedSeconds(const CountedWork &work, machine::LevelAttr home, machine:
       break;
     }
   double near = double(machine.getLevels().front().getBytesPerCycle());
-  cycles = std::max({cycles, work.loadBytes / double(home.getBytesPerCycle()), 2 * work.storeBytes / near});
+  double moving = std::max(work.loadBytes / double(home.getBytesPerCycle()), 2 * work.storeBytes / near);
+  cycles = std::max(cycles, moving) + kNotHidden * std::min(cycles, moving);
   double cores = double(machine.getCores()), units = std::max(1.0, work.units);
   double rounds = std::ceil(units / cores);
   return cycles * rounds / units / (double(machine.getClockMhz()) * 1e6);

@@ -103,10 +103,10 @@ DescriptionAttr girih::cpu::describeMachine(mlir::MLIRContext *context, llvm::St
   Figure l3 = read(cacheBytes(3, kAssumedL3), kAssumedL3), clock = read(clockMhz(), kAssumedMhz);
   int64_t cores = isHere ? numCores() : kAssumedCores;
   // Bytes a cycle and core: two loads of a vector from L1; the others as measured on a Xeon of 3.5 GHz with two cores: L2 by
-  // tile loads of a whole step (roofline_bench: 24), L3 and memory as roofline_bench reads 98 and 200 MB (55 and 26 GB/s).
+  // tile loads of a whole step (roofline_bench: 24 to 25), L3 and memory as roofline_bench reads 98 and 200 MB (55 and 26 GB/s).
   LevelAttr levels[] = {
       LevelAttr::get(context, "L1", l1.value, 2 * lanes * 4, 5, 1, l1.source),
-      LevelAttr::get(context, "L2", l2.value, 28, 15, 1, l2.source),
+      LevelAttr::get(context, "L2", l2.value, 32, 15, 1, l2.source),
       LevelAttr::get(context, "L3", l3.value, 8, 70, cores, l3.source),
       LevelAttr::get(context, "memory", int64_t(1) << 40, 4, 300, cores, "assumed: 14 GB/s a core at 3.5 GHz"),
   };
