@@ -125,7 +125,7 @@ TEST_P(DotTest, EqualsPlainLoopsBitForBit) {
       }
       // Each x is off by at most half of 5/127 of its block's mean, or of 1/32512 of its largest: errors add like
       // random ones.
-      double near = c.bothDigits ? 4e-3 : 0.08;
+      double near = c.bothDigits ? 1e-3 : 0.08;
       ASSERT_NEAR(expected[t * c.columns + n], product, near * std::sqrt(size) + near / 80) << "row " << t << " column " << n;
     }
   }
