@@ -4,22 +4,49 @@
  * A backend is a library with one exported function, GIRIH_BACKEND_QUERY_SYMBOL. It answers with two tables, each
  * of which may be null: a cross compiler has no run table, prebuilt kernels need no compile table.
  *
- * Conventions:
- * - Every struct starts with struct_size = sizeof of the side that filled it, and only grows at its end. A field
- *   beyond the other side's size is treated as zero, a function beyond it as null.
- * - A query for another major version answers null. A minor version never refuses to load.
- * - Null optional entries have a fallback in the host. Required entries are marked so.
- * - Functions return a girih_code; 0 is success, the others are StatusCode's numbers. When they fail and `message`
- *   is not null, they write a zero-terminated text there: observed; rule; hint. Out-parameters stay untouched.
- * - Handles are opaque. Who creates destroys; a device is closed after everything made from it is gone.
- * - A device is used by one thread at a time, except where a function says otherwise. Distinct devices are
- *   independent. A backend starts threads only as girih_device_options declare, installs no signal handlers,
- *   throws nothing across this line, never ends the process, and reads no environment variables.
- * - Not frozen: major 0. */
+ * SIZES AND VERSIONS. Every struct starts with struct_size = sizeof of the side that filled it, and only grows at its
+ * end. A field beyond the other side's size counts as zero, a function beyond it as null: the host copies what it is
+ * given into structs of its own size, a backend reads and writes no more than the struct_size it is handed. A size is
+ * believed when it is no more than the host's for a backend of the same or an older minor version.
+ *   - Another minor version never refuses to load, in either direction.
+ *   - Another major version answers null. The first four fields of girih_host and girih_backend are the same in every
+ *     major version, so that a host can ask for the version that a library does speak, and name both.
+ *   - Null optional entries have a fallback in the host, stated beside each. Required entries are marked so.
+ *
+ * ERRORS. Functions return a girih_code; 0 is success, the others are those of message.h. When they fail and `message`
+ * is not null, they write a zero-terminated text there, no longer than its capacity: observed; rule; hint. Out-
+ * parameters stay untouched, and what was there before is still usable. GIRIH_UNIMPLEMENTED is for what the backend
+ * declares as not supported; GIRIH_UNAVAILABLE for a device that is lost: then every call but `close`, `free` and
+ * `unload` may answer it, and the host opens another device. Arguments that break a rule below are answered with
+ * GIRIH_INVALID_ARGUMENT or GIRIH_OUT_OF_RANGE where the rule can be checked; the host checks first.
+ *
+ * LIFETIMES. Handles are opaque. Who creates destroys: the host closes, frees, unloads and releases everything once.
+ * A device is closed after everything made from it is gone and every submission was waited for. `close`, `free`,
+ * `unload` and `release` take no null. Strings that a backend hands out live as long as it is loaded, except where
+ * stated; strings and arrays that the host hands in live until the call returns, except where stated. The tables live as
+ * long as the library, which the host never unloads.
+ *
+ * THREADS. A device, and all that was made from it, is used by one thread at a time, and not always the same one.
+ * Distinct devices are independent. The query, device_count, device_info and the whole compile table may be called by
+ * several threads at once. A backend calls the host back only through the functions it is handed, during the call.
+ *
+ * WHAT A BACKEND MUST NOT DO, beside what is declared here, because products are built around this library:
+ *   - end or fork the process, install or mask signals, or throw or jump across this line;
+ *   - read or write environment variables, standard streams or the current folder;
+ *   - start threads before `open`, or more than girih_device_options states, or leave any after `close`;
+ *     a driver's own threads count as the driver's;
+ *   - change the floating point mode, locale or affinity of the thread that calls it, once it has returned;
+ *   - touch the host's memory outside of what it is handed, or keep such a pointer longer than stated;
+ *   - export other symbols than the query, or depend on those of the host: it is loaded with local visibility;
+ *   - hang: every call but `submit` and `wait` returns within seconds, and those when the work is done. The host's
+ *     watchdog names the entry of a submission that does not.
+ * girih-conformance checks these, one case each.
+ *
+ * Not frozen: major 0. Each minor version's header is kept, and backends built against it still run. */
 #ifndef GIRIH_RUNTIME_ABI_BACKEND_H
 #define GIRIH_RUNTIME_ABI_BACKEND_H
 
-#include "runtime/abi/message.h"
+#include "message.h"
 
 #include <stdint.h>
 
@@ -39,6 +66,8 @@ typedef struct girih_executable girih_executable;
 
 /* Buffers lie in the host's memory: `map` and `import_host` are there and cost nothing. */
 #define GIRIH_DEVICE_HOST_MEMORY (UINT64_C(1) << 0)
+/* The same submission over the same bytes gives the same bytes, whatever the number of threads. */
+#define GIRIH_DEVICE_DETERMINISTIC (UINT64_C(1) << 1)
 
 typedef struct girih_device_info {
   uint64_t struct_size;      /* in: of the host; the backend fills no more than that */
@@ -48,6 +77,9 @@ typedef struct girih_device_info {
   uint64_t memory_bytes;     /* 0: unknown */
   uint64_t alignment_bytes;  /* of buffers; at least 64 */
   int64_t default_threads;   /* host threads that the device would use by itself; 0: none */
+  /* Since 0.2. */
+  uint64_t max_buffer_bytes; /* of one `alloc`; 0: memory_bytes */
+  const char *formats;       /* of images that `load` takes, separated by commas: "elf-x86-64"; null: unstated */
 } girih_device_info;
 
 typedef struct girih_device_options {
@@ -70,7 +102,8 @@ typedef struct girih_image {
   uint64_t num_entries;
 } girih_image;
 
-/* The bindings of a step, in this order; its `arguments` are a girih_step_args (step.h) of which the device fills
+/* The one kind of work that is submitted is a step (step.h): whole models, and in girih-conformance single operations.
+ * The bindings of a step, in this order; its `arguments` are a girih_step_args (step.h) of which the device fills
  * the fields `weights`, `kv_pool`, `arena`, `logits`, `barrier` and `team` itself. The small arrays that it points
  * to lie in host memory until the wait for this submission returned. */
 #define GIRIH_STEP_BINDING_WEIGHTS 0
@@ -108,22 +141,26 @@ typedef struct girih_run_table {
   girih_code (*open)(uint64_t index, const girih_device_options *options, girih_device **device,
                      girih_message *message);
   void (*close)(girih_device *device);
-  /* Memory, zeroed, aligned to the device's alignment_bytes. */
+  /* Memory, zeroed, aligned to the device's alignment_bytes. 0 bytes are a buffer too. Fails with
+   * GIRIH_RESOURCE_EXHAUSTED when there is no room; the host adds what was asked for and what is in use. */
   girih_code (*alloc)(girih_device *device, uint64_t size_bytes, girih_buffer **buffer, girih_message *message);
   void (*free)(girih_device *device, girih_buffer *buffer);
+  /* `write` and `read` are done when they return, after all that was submitted before. 0 bytes are nothing to do. */
   girih_code (*write)(girih_device *device, const girih_buffer_view *to, const void *from, girih_message *message);
   girih_code (*read)(girih_device *device, const girih_buffer_view *from, void *to, girih_message *message);
   /* Of equal size; may overlap only when they are the same. */
   girih_code (*copy)(girih_device *device, const girih_buffer_view *to, const girih_buffer_view *from,
                      girih_message *message);
-  /* Checks the whole image before any of it could run. */
+  /* Checks the whole image before any of it could run. entry_index counts in the order of image->entry_symbols. */
   girih_code (*load)(girih_device *device, const girih_image *image, girih_executable **executable,
                      girih_message *message);
   void (*unload)(girih_device *device, girih_executable *executable);
-  /* In order of submission. May run to the end before it returns. *ticket is what `wait` takes. */
+  /* In order of submission. May run to the end before it returns. *ticket is what `wait` takes: greater than every
+   * ticket before. What the submission points to may be reused when submit returns, but for `arguments` (above). */
   girih_code (*submit)(girih_device *device, const girih_submission *submission, uint64_t *ticket,
                        girih_message *message);
-  /* Returns when that submission and all before it are done; fails as they failed. */
+  /* Returns when that submission and all before it are done; fails as they failed. Any earlier ticket may be waited for
+   * again. */
   girih_code (*wait)(girih_device *device, uint64_t ticket, girih_message *message);
 
   /* Optional. */
@@ -144,15 +181,16 @@ typedef struct girih_run_table {
 typedef struct girih_artifact girih_artifact;
 
 /* The levels at which a backend may take kernels; compile says which it was given. */
-#define GIRIH_LEVEL_GRAPH 1   /* whole ops, as listed in girih_op */
+#define GIRIH_LEVEL_GRAPH 1   /* whole ops over the step's buffers, as text: graph.h */
 #define GIRIH_LEVEL_C99 2     /* source of tiled kernels that calls the machine's declared units as builtins */
 #define GIRIH_LEVEL_BITCODE 3 /* LLVM bitcode of tiled kernels */
 #define GIRIH_LEVEL_MLIR 4    /* upstream dialects as bytecode; unstable, bound to one LLVM version */
+#define GIRIH_LEVEL_BIT(level) (UINT64_C(1) << (level))
 
 typedef struct girih_op {
   uint64_t struct_size;
-  const char *name;      /* "girih.qmatmul" */
-  const char *signature; /* types and attributes as MLIR prints them */
+  const char *name;      /* "matmul": of graph.h */
+  const char *signature; /* its statement in graph.h's text, values replaced by their types: "f32[T,64] q8_0[32,64]" */
 } girih_op;
 
 typedef struct girih_verdict {
@@ -199,6 +237,11 @@ typedef struct girih_artifact_info {
   /* Optional; fallback: the shared cost model. Two rows a dispatch, in the module's order: without context and with some. */
   const girih_dispatch_work *work;
   uint64_t num_work;
+  /* Since 0.2: what the sums of products are kept in ("f32", "f16", "bf16", "i32") and what activations are rounded to
+   * before they are multiplied ("f32", "f16", "bf16", "i8"). girih-conformance holds results to the error bound of these
+   * types. Null: f32. */
+  const char *accumulate_type;
+  const char *activation_type;
 } girih_artifact_info;
 
 typedef struct girih_compile_table {
@@ -225,6 +268,9 @@ typedef struct girih_compile_table {
                               uint64_t packed_bytes, girih_message *message);
   /* Whether an older artifact still fits; fallback: it does when its required features are granted. */
   girih_code (*validate)(const char *target, const uint8_t *bytes, uint64_t size_bytes, girih_message *message);
+  /* Since 0.2. The variants that a target without one stands for, best last, separated by commas: "cpu" under numerics
+   * "fast" is "avx2,avx512,amx". Fallback: one variant without a name. */
+  girih_code (*variants)(const char *target, const char *numerics, const char **names, girih_message *message);
 } girih_compile_table;
 
 /* ---- the query -------------------------------------------------------------------------------------------- */
@@ -243,9 +289,11 @@ typedef struct girih_backend {
   const char *sanitizer; /* the sanitizers it was built with, "" for none: mixing kinds crashes in odd ways */
   const girih_run_table *run;
   const girih_compile_table *compile;
+  /* Since 0.2: GIRIH_LEVEL_BIT of each level that `compile` takes; 0: unstated, compile refuses what it does not take. */
+  uint64_t levels;
 } girih_backend;
 
-/* Answers null when the host's major version is another. The tables live as long as the library. */
+/* Answers null when the host's major version is another. Any number of calls give the same answer. */
 typedef const girih_backend *(*girih_backend_query_fn)(const girih_host *host);
 
 #ifdef __cplusplus

@@ -16,7 +16,7 @@
 #ifndef GIRIH_RUNTIME_ABI_GIRIH_H
 #define GIRIH_RUNTIME_ABI_GIRIH_H
 
-#include "runtime/abi/message.h"
+#include "message.h"
 
 #include <stdint.h>
 

@@ -136,7 +136,8 @@ Expected<BenchResult> bench(std::shared_ptr<const program::Program> program, con
     return resourceExhausted(std::to_string(bench.numSequences) + " sequences take " +
                              std::to_string(numBlocks) + " KV blocks; lower --sequences or --context");
   program::ExecutorOptions executorOptions;
-  executorOptions.numThreads = options.numThreads;
+  executorOptions.backend = options.backend;
+  executorOptions.device = {options.numThreads, options.watchdogSeconds, options.onHang};
   executorOptions.isa = options.isa;
   executorOptions.numKvBlocks = static_cast<uint32_t>(numBlocks);
   GIRIH_ASSIGN(auto executor, program::Executor::create(program, executorOptions));

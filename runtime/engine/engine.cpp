@@ -604,7 +604,8 @@ Expected<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const program::
                                                  const EngineOptions &options) {
   GIRIH_ASSIGN(Bounds bounds, resolveOptions(program->model(), options));
   program::ExecutorOptions executorOptions;
-  executorOptions.numThreads = options.numThreads;
+  executorOptions.backend = options.backend;
+  executorOptions.device = {options.numThreads, options.watchdogSeconds, options.onHang};
   executorOptions.isa = options.isa;
   executorOptions.numKvBlocks = bounds.numKvBlocks;
   GIRIH_ASSIGN(auto executor, program::Executor::create(std::move(program), executorOptions));

@@ -2,6 +2,7 @@
 // Engine: generates tokens for many sequences at once; they share steps and what the cache has of their prompts.
 #pragma once
 
+#include "runtime/abi/backend.h"
 #include "runtime/base/expected.h"
 #include "runtime/engine/answer_rules.h"
 #include "runtime/engine/latency_histogram.h"
@@ -11,6 +12,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -21,7 +23,10 @@ namespace girih::engine {
 
 struct EngineOptions {
   int32_t numThreads = 0;     // 0: as many as the affinity mask and the cgroup quota grant
+  const girih_backend *backend = nullptr; // null: the built-in one that the file has code for
   std::string isa;            // "": the best variant of the file that this machine grants; else only this one
+  double watchdogSeconds = 0; // a step that takes longer is reported to onHang, on a thread of its own; 0: none is
+  std::function<void(const std::string &entry, double seconds)> onHang;
   uint32_t maxSequences = 64; // sequences that may share a step
   uint32_t maxTokensPerStep = 0; // 0: the program's own bound; a smaller one gives shorter steps
   uint32_t maxContextTokens = 0; // 0: the program's own bound (most positions of one sequence)

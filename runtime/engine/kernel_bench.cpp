@@ -182,7 +182,8 @@ Expected<KernelBenchResult> benchKernels(std::shared_ptr<const program::Program>
     for (const program::Entry &entry : executable.entries)
       numBlocks = std::max(numBlocks, EntryBench::blocksFor(entry, bench.contextTokens));
   program::ExecutorOptions executorOptions;
-  executorOptions.numThreads = options.numThreads;
+  executorOptions.backend = options.backend;
+  executorOptions.device = {options.numThreads, options.watchdogSeconds, options.onHang};
   executorOptions.isa = options.isa;
   executorOptions.numKvBlocks = numBlocks;
   GIRIH_ASSIGN(auto executor, program::Executor::create(program, executorOptions));

@@ -2,33 +2,13 @@
 // Thin calls through the run table; a code and a message become a Status.
 #include "runtime/hal/device.h"
 
-#include <cstddef>
+#include "runtime/hal/call.h"
+
+#include <bit>
 #include <utility>
 
 namespace girih::hal {
 namespace {
-
-// Room for a backend's message, and the Status made of it.
-class Call {
-public:
-  girih_message *message() { return &buffer; }
-  Status status(girih_code code) const {
-    if (code == 0)
-      return {};
-    bool isKnown = code > 0 && code <= static_cast<int>(StatusCode::Internal);
-    return {isKnown ? static_cast<StatusCode>(code) : StatusCode::Internal,
-            text[0] ? std::string(text)
-                    : "the backend failed with code " + std::to_string(code) + " and no message"};
-  }
-
-private:
-  char text[1024] = {};
-  girih_message buffer = {text, sizeof text};
-};
-
-// Whether a table that was filled by an older side reaches so far.
-#define GIRIH_HAS(table, member)                                                                             \
-  ((table).struct_size >= offsetof(girih_run_table, member) + sizeof((table).member) && (table).member)
 
 std::vector<std::string> splitAtCommas(const char *text) {
   std::vector<std::string> parts;
@@ -47,6 +27,28 @@ std::vector<std::string> splitAtCommas(const char *text) {
 
 } // namespace
 
+namespace {
+
+// Facts that the host would rely on. The backend is told, not corrected.
+Status checkFacts(const girih_device_info &info) {
+  if (info.alignment_bytes < 64 || !std::has_single_bit(info.alignment_bytes))
+    return dataLoss("device_info states buffers aligned to " + std::to_string(info.alignment_bytes) +
+                    " bytes; a power of two from 64 on is required");
+  if (info.default_threads < 0)
+    return dataLoss("device_info states " + std::to_string(info.default_threads) + " threads; 0 means none");
+  return {};
+}
+
+// The backend's own words, with the numbers that it may lack.
+Status outOfMemory(Status status, const DeviceFacts &facts, uint64_t askedBytes, uint64_t allocatedBytes) {
+  std::string size = facts.memoryBytes ? " of its " + std::to_string(facts.memoryBytes) : "";
+  return std::move(status).withContext("device \"" + facts.name + "\" has no room for " + std::to_string(askedBytes) +
+                                       " bytes: " + std::to_string(allocatedBytes) + size +
+                                       " bytes are in use by this program");
+}
+
+} // namespace
+
 Expected<DeviceFacts> describeDevice(const girih_backend &backend, uint64_t index) {
   if (!backend.run)
     return unimplemented("backend \"" + std::string(backend.name) + "\" only compiles; it has no run table");
@@ -59,46 +61,72 @@ Expected<DeviceFacts> describeDevice(const girih_backend &backend, uint64_t inde
   girih_device_info info = {};
   info.struct_size = sizeof info;
   GIRIH_TRY(call.status(backend.run->device_info(index, &info, call.message())));
-  return DeviceFacts{info.name ? info.name : "", splitAtCommas(info.features),
-                     (info.flags & GIRIH_DEVICE_HOST_MEMORY) != 0, info.memory_bytes, info.default_threads};
+  GIRIH_TRY(checkFacts(info));
+  DeviceFacts facts;
+  facts.name = info.name ? info.name : "";
+  facts.features = splitAtCommas(info.features);
+  facts.hasHostMemory = (info.flags & GIRIH_DEVICE_HOST_MEMORY) != 0;
+  facts.isDeterministic = (info.flags & GIRIH_DEVICE_DETERMINISTIC) != 0;
+  facts.memoryBytes = info.memory_bytes;
+  facts.maxBufferBytes = info.max_buffer_bytes ? info.max_buffer_bytes : info.memory_bytes;
+  facts.alignmentBytes = info.alignment_bytes;
+  facts.defaultThreads = info.default_threads;
+  facts.formats = splitAtCommas(info.formats);
+  return facts;
 }
 
 Expected<std::shared_ptr<Device>> Device::open(const girih_backend &backend, uint64_t index,
-                                               int64_t numThreads) {
-  GIRIH_ASSIGN(DeviceFacts facts, describeDevice(backend, index));
+                                               const DeviceOptions &options) {
   std::shared_ptr<Device> result(new Device);
+  GIRIH_ASSIGN(result->facts, describeDevice(backend, index));
   result->run = backend.run;
-  result->defaultThreads = facts.defaultThreads;
-  girih_device_options options = {sizeof options, numThreads};
+  girih_device_options abiOptions = {sizeof abiOptions, options.numThreads};
   Call call;
-  GIRIH_TRY(call.status(backend.run->open(index, &options, &result->device, call.message())));
+  GIRIH_TRY(call.status(backend.run->open(index, &abiOptions, &result->device, call.message())));
+  if (options.watchdogSeconds > 0)
+    result->watchdog = std::make_unique<Watchdog>(options.watchdogSeconds, options.onHang);
   return result;
 }
 
 Device::~Device() {
+  watchdog.reset();
   if (device)
     run->close(device);
 }
 
 int64_t Device::numThreads() const {
-  return GIRIH_HAS(*run, num_threads) ? run->num_threads(device) : defaultThreads;
+  return run->num_threads ? run->num_threads(device) : facts.defaultThreads;
 }
 
-Status Device::submitAndWait(const girih_submission &submission) {
+Status Device::submitAndWait(const girih_submission &submission, const char *entryName) {
   Call call;
   uint64_t ticket = 0;
-  GIRIH_TRY(call.status(run->submit(device, &submission, &ticket, call.message())));
-  return call.status(run->wait(device, ticket, call.message()));
+  if (watchdog)
+    watchdog->begin(entryName);
+  girih_code code = run->submit(device, &submission, &ticket, call.message());
+  if (code == GIRIH_OK)
+    code = run->wait(device, ticket, call.message());
+  if (watchdog)
+    watchdog->end();
+  return call.status(code);
 }
 
 Expected<Buffer> Buffer::allocate(std::shared_ptr<Device> device, uint64_t sizeBytes) {
   const girih_run_table &run = device->table();
+  const DeviceFacts &facts = device->facts;
+  if (facts.maxBufferBytes && sizeBytes > facts.maxBufferBytes)
+    return outOfMemory(resourceExhausted("a buffer has at most " + std::to_string(facts.maxBufferBytes) + " bytes"),
+                       facts, sizeBytes, device->allocatedBytes);
   Buffer result;
   Call call;
-  GIRIH_TRY(call.status(run.alloc(device->handle(), sizeBytes, &result.buffer, call.message())));
-  result.numBytes = sizeBytes;
+  Status status = call.status(run.alloc(device->handle(), sizeBytes, &result.buffer, call.message()));
+  if (status.code() == StatusCode::ResourceExhausted)
+    return outOfMemory(std::move(status), facts, sizeBytes, device->allocatedBytes);
+  GIRIH_TRY(std::move(status));
+  result.numBytes = result.countedBytes = sizeBytes;
+  device->allocatedBytes += sizeBytes;
   result.device = std::move(device);
-  if (GIRIH_HAS(run, map))
+  if (run.map)
     GIRIH_TRY(
         call.status(run.map(result.device->handle(), result.buffer, &result.hostAddress, call.message())));
   return result;
@@ -106,7 +134,7 @@ Expected<Buffer> Buffer::allocate(std::shared_ptr<Device> device, uint64_t sizeB
 
 Expected<Buffer> Buffer::import(std::shared_ptr<Device> device, std::span<const uint8_t> bytes) {
   const girih_run_table &run = device->table();
-  if (!GIRIH_HAS(run, import_host)) {
+  if (!run.import_host) {
     GIRIH_ASSIGN(Buffer copied, allocate(std::move(device), bytes.size()));
     GIRIH_TRY(copied.write(0, bytes));
     return copied;
@@ -125,12 +153,15 @@ Buffer &Buffer::operator=(Buffer &&other) noexcept {
   std::swap(device, other.device);
   std::swap(buffer, other.buffer);
   std::swap(numBytes, other.numBytes);
+  std::swap(countedBytes, other.countedBytes);
   std::swap(hostAddress, other.hostAddress);
   return *this;
 }
 Buffer::~Buffer() {
-  if (buffer)
-    device->table().free(device->handle(), buffer);
+  if (!buffer)
+    return;
+  device->table().free(device->handle(), buffer);
+  device->allocatedBytes -= countedBytes;
 }
 
 Status Buffer::place(const Device &device, std::span<const girih_buffer_view> parts) {
@@ -165,13 +196,21 @@ Expected<Executable> Executable::load(std::shared_ptr<Device> device, const std:
   GIRIH_TRY(
       call.status(device->table().load(device->handle(), &described, &result.executable, call.message())));
   result.device = std::move(device);
+  result.entries = entrySymbols;
   return result;
+}
+
+Status Executable::run(girih_submission &submission) {
+  GIRIH_CHECK(submission.entry_index < entries.size());
+  submission.executable = executable;
+  return device->submitAndWait(submission, entries[submission.entry_index].c_str());
 }
 
 Executable::Executable(Executable &&other) noexcept { *this = std::move(other); }
 Executable &Executable::operator=(Executable &&other) noexcept {
   std::swap(device, other.device);
   std::swap(executable, other.executable);
+  std::swap(entries, other.entries);
   return *this;
 }
 Executable::~Executable() {

@@ -5,6 +5,7 @@
 
 #include "runtime/abi/backend.h"
 #include "runtime/base/expected.h"
+#include "runtime/hal/watchdog.h"
 
 #include <cstdint>
 #include <memory>
@@ -19,20 +20,31 @@ struct DeviceFacts {
   std::string name;
   std::vector<std::string> features;
   bool hasHostMemory = false;
-  uint64_t memoryBytes = 0;
+  bool isDeterministic = false;
+  uint64_t memoryBytes = 0;    // 0: unknown
+  uint64_t maxBufferBytes = 0; // 0: memoryBytes
+  uint64_t alignmentBytes = 64;
   int64_t defaultThreads = 0;
+  std::vector<std::string> formats; // of images; empty: unstated
 };
+// Requires: `backend` was adopted. Fails: Unavailable when there is no such device, DataLoss (facts that cannot be).
 Expected<DeviceFacts> describeDevice(const girih_backend &backend, uint64_t index);
 
 class Buffer;
 class Executable;
+
+struct DeviceOptions {
+  int64_t numThreads = 0;     // 0: what the device would use by itself
+  double watchdogSeconds = 0; // a submission that takes longer is reported; 0: none is
+  Watchdog::Report onHang = {}; // on a thread of the watchdog's
+};
 
 // An open device. Thread-compatible: one thread at a time, as the ABI demands. Buffers and executables keep
 // it open.
 class Device {
 public:
   static Expected<std::shared_ptr<Device>> open(const girih_backend &backend, uint64_t index,
-                                                int64_t numThreads);
+                                                const DeviceOptions &options = {});
   ~Device();
   Device(const Device &) = delete;
   Device &operator=(const Device &) = delete;
@@ -41,21 +53,24 @@ public:
   const girih_run_table &table() const { return *run; }
   girih_device *handle() const { return device; }
 
-  // Runs one entry to its end.
-  Status submitAndWait(const girih_submission &submission);
+  // Runs one entry to its end; `entryName` is what a watchdog calls it.
+  Status submitAndWait(const girih_submission &submission, const char *entryName);
 
 private:
+  friend class Buffer;
   Device() = default;
   const girih_run_table *run = nullptr;
   girih_device *device = nullptr;
-  int64_t defaultThreads = 0;
+  DeviceFacts facts;
+  uint64_t allocatedBytes = 0; // by buffers that live
+  std::unique_ptr<Watchdog> watchdog;
 };
 
 // Device memory. Movable; frees itself.
 class Buffer {
 public:
   Buffer() = default;
-  // Zeroed. Fails: ResourceExhausted.
+  // Zeroed. Fails: ResourceExhausted, with what is asked for, what there is and what is in use.
   static Expected<Buffer> allocate(std::shared_ptr<Device> device, uint64_t sizeBytes);
   // The bytes as a buffer: in place where the device can read the host's memory, else copied.
   // Requires: `bytes` outlive the buffer.
@@ -78,6 +93,7 @@ private:
   std::shared_ptr<Device> device;
   girih_buffer *buffer = nullptr;
   uint64_t numBytes = 0;
+  uint64_t countedBytes = 0; // of the device's allocatedBytes
   void *hostAddress = nullptr;
 };
 
@@ -93,9 +109,12 @@ public:
   Executable &operator=(Executable &&other) noexcept;
   ~Executable();
   girih_executable *handle() const { return executable; }
+  // Runs an entry to its end; fills the submission's executable.
+  Status run(girih_submission &submission);
 
 private:
   std::shared_ptr<Device> device;
+  std::vector<std::string> entries;
   girih_executable *executable = nullptr;
 };
 

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// The backends that this process can use: those built in, and those loaded from a library.
+// The backends that are built in, by name.
 #pragma once
 
 #include "runtime/abi/backend.h"
 #include "runtime/base/expected.h"
 
 #include <string>
+#include <vector>
 
 namespace girih::hal {
 
 // The built-in backend of that name. Fails: NotFound, listing those there are.
 Expected<const girih_backend *> findBackend(const std::string &name);
 
-// Opens a vendor's library; it stays loaded. Fails: NotFound, FailedPrecondition (no query symbol),
-// Unimplemented (another major version of the ABI, or a table that lacks a required function).
-Expected<const girih_backend *> loadBackend(const std::string &libraryPath);
+// All of them, in the order of GIRIH_BACKENDS; one that is not sound is left out.
+std::vector<const girih_backend *> builtInBackends();
 
 } // namespace girih::hal

@@ -11,7 +11,25 @@
 namespace girih::program {
 namespace {
 
-constexpr const char *kBackend = "cpu";
+// The built-in backend that the file has code for and that has a device here; the first of them where there are several.
+Expected<const girih_backend *> chooseBackend(const Tables &tables) {
+  std::string reasons;
+  for (const girih_backend *backend : hal::builtInBackends()) {
+    bool isInFile = std::any_of(tables.executables.begin(), tables.executables.end(),
+                                [&](const Executable &executable) { return executable.backend == backend->name; });
+    auto facts = hal::describeDevice(*backend, 0);
+    if (isInFile && facts.isOk())
+      return backend;
+    reasons += std::string("; ") + backend->name + ": " +
+               (isInFile ? std::string(facts.status().message()) : "the file has no code for it");
+  }
+  std::string targets;
+  for (const Executable &executable : tables.executables)
+    targets += (targets.empty() ? "" : ", ") + executable.backend + ":" + executable.isa;
+  return unavailable("the file has code for " + (targets.empty() ? "no backend" : targets) +
+                     ", of which none is built in and has a device here" + reasons +
+                     "; name another with --backend, or compile it again");
+}
 
 uint64_t roundUp(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -75,14 +93,17 @@ Expected<std::unique_ptr<Executor>> Executor::create(std::shared_ptr<const Progr
                                                      const ExecutorOptions &options) {
   std::unique_ptr<Executor> executor(new Executor);
   const Model &model = program->model();
-  GIRIH_ASSIGN(const girih_backend *backend, hal::findBackend(kBackend));
+  const girih_backend *backend = options.backend;
+  if (!backend) {
+    GIRIH_ASSIGN(backend, chooseBackend(program->tables()));
+  }
   GIRIH_ASSIGN(hal::DeviceFacts facts, hal::describeDevice(*backend, 0));
   Expected<const Executable *> chosen =
-      selectVariant(program->tables(), kBackend, facts.features, options.isa);
+      selectVariant(program->tables(), backend->name, facts.features, options.isa);
   if (!chosen.isOk())
     return std::move(chosen).status().withContext("\"" + program->path() + "\"");
   executor->variant = *chosen;
-  GIRIH_ASSIGN(executor->device, hal::Device::open(*backend, 0, options.numThreads));
+  GIRIH_ASSIGN(executor->device, hal::Device::open(*backend, 0, options.device));
 
   std::vector<std::string> symbols;
   for (const Entry &entry : executor->variant->entries)
@@ -189,15 +210,15 @@ Status Executor::run(const StepBatch &batch, StepTimes *times) {
   bindings[GIRIH_STEP_BINDING_KV_POOL] = kvPool.view();
   bindings[GIRIH_STEP_BINDING_ARENA] = arena.view();
   bindings[GIRIH_STEP_BINDING_LOGITS] = logitRows.view();
-  girih_submission submission = {sizeof submission, code.handle(), entryFor(batch.numTokens()), &args,
-                                 sizeof args,       bindings,      GIRIH_STEP_NUM_BINDINGS,   nullptr};
+  girih_submission submission = {sizeof submission, nullptr,  entryFor(batch.numTokens()), &args,
+                                 sizeof args,       bindings, GIRIH_STEP_NUM_BINDINGS,     nullptr};
   girih_step_times meetings = {sizeof meetings, nullptr, 0, 0};
   if (times) {
     meetings.nanoseconds = times->endNanoseconds.data();
     meetings.capacity = times->endNanoseconds.size();
     submission.times = &meetings;
   }
-  GIRIH_TRY(device->submitAndWait(submission));
+  GIRIH_TRY(code.run(submission));
   if (times)
     times->numDispatches = meetings.num_meetings;
   if (!readBack.empty()) {

@@ -53,8 +53,9 @@ struct StepTimes {
 };
 
 struct ExecutorOptions {
-  int64_t numThreads = 0; // 0: as many as the machine grants
-  std::string isa;        // "": the best granted variant
+  const girih_backend *backend = nullptr; // null: the built-in one that the file has code for
+  hal::DeviceOptions device;
+  std::string isa; // "": the best granted variant
   uint32_t numKvBlocks = 0;
 };
 

@@ -19,10 +19,10 @@ struct Entry {
 
 // Code for one instruction set.
 struct Executable {
-  std::string backend = "cpu";
-  std::string isa;                           // what --isa names: "avx2", "avx512"
-  std::vector<std::string> requiredFeatures; // all must be granted by processor and kernel: "avx2", "fma"
-  std::string format = "elf-x86-64";
+  std::string backend;                       // that runs it, by its name
+  std::string isa;                           // its variant: what --isa names
+  std::vector<std::string> requiredFeatures; // all must be granted by the device
+  std::string format;                        // of the image, as the device calls it
   std::span<const uint8_t> image; // reader: bytes of the mapped file; writer: borrowed until finish()
   std::vector<Entry> entries;
   uint64_t arenaBytes = 0;

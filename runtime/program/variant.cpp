@@ -7,7 +7,7 @@
 namespace girih::program {
 namespace {
 
-// "amx-int8, amx-tile", empty when everything is granted.
+// Separated by commas; empty when everything is granted.
 std::string missingFeatures(const Executable &executable, std::span<const std::string> granted) {
   std::string missing;
   for (const std::string &feature : executable.requiredFeatures)
@@ -16,7 +16,7 @@ std::string missingFeatures(const Executable &executable, std::span<const std::s
   return missing;
 }
 
-// One clause a variant: `avx512 (missing avx512vnni); avx2 (granted)`.
+// One clause a variant: `wide (missing wide_dot); narrow (granted)`.
 std::string describeVariants(const Tables &tables, const std::string &backend,
                              std::span<const std::string> granted) {
   std::string text;
@@ -50,7 +50,7 @@ Expected<const Executable *> selectVariant(const Tables &tables, const std::stri
     return invalidArgument("the file has no variant \"" + isa + "\"; it has " + variants);
   if (isa.empty())
     return unavailable("processor and kernel grant no variant of the file: " + variants +
-                       "; compile it again with --target cpu:native");
+                       "; compile it again with --target " + backend + ":native");
   return unavailable("processor and kernel do not grant the variant \"" + isa + "\": the file has " +
                      variants);
 }

@@ -81,7 +81,8 @@ void printTable(const BenchFlags &flags, const engine::BenchResult &result, cons
 
 Expected<int> benchTheKernels(const LoadedModel &model, const BenchFlags &flags) {
   engine::KernelBenchOptions options{static_cast<uint32_t>(flags.contextTokens), static_cast<uint32_t>(flags.repetitions)};
-  GIRIH_ASSIGN(auto result, engine::benchKernels(model.program, flags.execution.engineOptions(), options));
+  GIRIH_ASSIGN(auto execution, flags.execution.engineOptions());
+  GIRIH_ASSIGN(auto result, engine::benchKernels(model.program, execution, options));
   std::cout << (flags.format == "json" ? kernelTableJson(result) + "\n" : kernelTableText(result)) << std::flush;
   return 0;
 }
@@ -105,7 +106,8 @@ Expected<int> benchCommand(const Arguments &arguments) {
   options.numSequences = static_cast<uint32_t>(flags.numSequences);
   options.contextTokens = static_cast<uint32_t>(flags.contextTokens);
   options.repetitions = static_cast<uint32_t>(flags.repetitions);
-  GIRIH_ASSIGN(auto result, engine::bench(model.program, flags.execution.engineOptions(), options));
+  GIRIH_ASSIGN(auto execution, flags.execution.engineOptions());
+  GIRIH_ASSIGN(auto result, engine::bench(model.program, execution, options));
   // Decode is measured from `context` on, so its middle stands for all of it.
   uint32_t middleContext = options.contextTokens + options.generateTokens / 2;
   MemoryRoofline roofline = measureMemoryRoofline(*model.program, result.numThreads, options.numSequences, middleContext);

@@ -113,7 +113,8 @@ Expected<int> chatCommand(const Arguments &arguments) {
   if (!model.hasChatTemplate())
     return failedPrecondition(model.program->path() + " has no chat template, so it cannot hold a conversation; `girih run FILE --prompt TEXT` continues a text");
   GIRIH_ASSIGN(ChatTemplate chatTemplate, model.chatTemplate());
-  GIRIH_ASSIGN(auto engine, engine::Engine::create(model.program, flags.execution.engineOptions()));
+  GIRIH_ASSIGN(auto options, flags.execution.engineOptions());
+  GIRIH_ASSIGN(auto engine, engine::Engine::create(model.program, options));
   converse(model, chatTemplate, *engine, flags);
   return 0;
 }

@@ -2,10 +2,13 @@
 // LoadedModel: opening, and turning what a user gave into token ids.
 #include "runtime/tools/loaded_model.h"
 
+#include "runtime/tools/backend_choice.h"
 #include "runtime/tools/model_cache.h"
 
 #include <cctype>
 #include <charconv>
+#include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -15,10 +18,25 @@ namespace girih::tools {
 void ExecutionFlags::declare(CommandLine &line) {
   line.integer("--threads", numThreads, 0, 1024, "Threads that compute; 0: as many cores as this process is granted");
   line.text("--isa", "NAME", isa, "Hold to one of the file's variants (avx2, avx512, ...; `girih inspect` lists them)");
+  line.text("--backend", "LIB", backend, "Run on this backend: a name, or a vendor's library (path/lib.so); the default is the built-in one that the file has code for");
+  line.integer("--watchdog", watchdogSeconds, 0, 1 << 20, "Seconds after which a step that has not ended is reported, by its entry's name, and given up; 0: never");
 }
 
-engine::EngineOptions ExecutionFlags::engineOptions() const {
+// The thread that hangs holds the device: nothing can be closed in order.
+static void giveUp(const std::string &entry, double seconds) {
+  std::fprintf(stderr, "girih: the device hangs: entry `%s` has not ended after %.0f s; giving up (--watchdog sets the time)\n",
+               entry.c_str(), seconds);
+  std::fflush(nullptr);
+  std::_Exit(kExitFailure);
+}
+
+Expected<engine::EngineOptions> ExecutionFlags::engineOptions() const {
   engine::EngineOptions options;
+  if (!backend.empty()) {
+    GIRIH_ASSIGN(options.backend, openBackend(backend));
+  }
+  options.watchdogSeconds = static_cast<double>(watchdogSeconds);
+  options.onHang = giveUp;
   options.numThreads = static_cast<int32_t>(numThreads);
   options.isa = isa;
   return options;

@@ -18,9 +18,12 @@ namespace girih::tools {
 struct ExecutionFlags {
   int64_t numThreads = 0;
   std::string isa;
+  std::string backend;
+  int64_t watchdogSeconds = 300;  // a step of the most tokens on a slow device takes seconds
 
   void declare(CommandLine &line);
-  engine::EngineOptions engineOptions() const;
+  // Opens the backend that was named. A step that hangs is told on stderr and ends the process.
+  Expected<engine::EngineOptions> engineOptions() const;
 };
 
 struct LoadedModel {

@@ -171,7 +171,8 @@ Expected<int> runCommand(const Arguments &arguments) {
   bool hasTokens = line.wasGiven("--tokens");
   GIRIH_ASSIGN(LoadedModel model, loadModel(program, /*needsText=*/!hasTokens));
   GIRIH_ASSIGN(auto prompt, promptTokens(model, flags, hasTokens));
-  GIRIH_ASSIGN(auto engine, engine::Engine::create(model.program, flags.execution.engineOptions()));
+  GIRIH_ASSIGN(auto options, flags.execution.engineOptions());
+  GIRIH_ASSIGN(auto engine, engine::Engine::create(model.program, options));
   std::chrono::duration<double> loadTime = std::chrono::steady_clock::now() - start;
   return answerPrompt(flags, model, *engine, prompt, loadTime.count());
 }

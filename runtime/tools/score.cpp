@@ -69,7 +69,8 @@ Expected<int> scoreCommand(const Arguments &arguments) {
   auto tokens = parseTokenIds(text, model.program->model().vocabSize);
   if (!tokens.isOk())
     return std::move(tokens).status().withContext(flags.tokensFile);
-  GIRIH_ASSIGN(auto engine, engine::Engine::create(model.program, flags.execution.engineOptions()));
+  GIRIH_ASSIGN(auto options, flags.execution.engineOptions());
+  GIRIH_ASSIGN(auto engine, engine::Engine::create(model.program, options));
   GIRIH_ASSIGN(auto logprobs, engine::score(*engine, *tokens));
   double numScored = static_cast<double>(std::max<size_t>(logprobs.size() - 1, 1));
   double perplexity = std::exp(-sumOf(logprobs) / numScored);

@@ -96,7 +96,7 @@ Expected<server::ServedModel> prepareModel(LoadedModel &model, const ServeFlags 
   served.tokenizer = model.tokenizer;
   served.stopTokens = model.stopTokens();
   served.generation = model.tables().generation;
-  engine::EngineOptions options = flags.execution.engineOptions();
+  GIRIH_ASSIGN(auto options, flags.execution.engineOptions());
   options.maxSequences = static_cast<uint32_t>(flags.maxSequences);
   options.maxQueued = static_cast<uint32_t>(flags.maxQueued);
   options.maxQueuedTokens = static_cast<uint64_t>(flags.maxQueuedTokens);

@@ -24,7 +24,12 @@ public:
       GIRIH_TRY(check(golden, model.program->model()));
       mostTokens = std::max(mostTokens, golden.promptTokens.size() + golden.outputTokens.size());
     }
-    program::ExecutorOptions options{flags.engineOptions().numThreads, isa, kv::numBlocksFor(uint32_t(mostTokens))};
+    GIRIH_ASSIGN(auto execution, flags.engineOptions());
+    program::ExecutorOptions options;
+    options.backend = execution.backend;
+    options.device = {execution.numThreads, execution.watchdogSeconds, execution.onHang};
+    options.isa = isa;
+    options.numKvBlocks = kv::numBlocksFor(uint32_t(mostTokens));
     GIRIH_ASSIGN(auto executor, program::Executor::create(model.program, options));
     return Sequence(std::move(executor));
   }
@@ -119,7 +124,6 @@ Expected<int> countDifferences(const LoadedModel &model, Sequence &sequence) {
 
 Expected<int> verifyVariants(const LoadedModel &model, const ExecutionFlags &flags) {
   int numDifferent = 0, numRun = 0;
-  Status lastRefusal;
   for (const program::Executable &executable : model.tables().executables) {
     if (!flags.isa.empty() && flags.isa != executable.isa)
       continue;

@@ -87,6 +87,7 @@ girih_code deviceInfo(uint64_t index, girih_device_info *info, girih_message *me
       static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   filled.alignment_bytes = kAlignmentBytes;
   filled.default_threads = defaultThreads();
+  filled.formats = "elf-x86-64";
   std::memcpy(info, &filled, filled.struct_size);
   return 0;
 }
@@ -330,7 +331,7 @@ constexpr girih_run_table kRunTable = {
 };
 
 constexpr girih_backend kBackend = {
-    sizeof(girih_backend), GIRIH_BACKEND_ABI_MAJOR, GIRIH_BACKEND_ABI_MINOR, "cpu", "", &kRunTable, nullptr,
+    sizeof(girih_backend), GIRIH_BACKEND_ABI_MAJOR, GIRIH_BACKEND_ABI_MINOR, "cpu", "", &kRunTable, nullptr, 0,
 };
 
 } // namespace

@@ -17,7 +17,7 @@ using ::testing::ElementsAreArray;
 
 std::unique_ptr<Executor> makeExecutor(uint32_t numKvBlocks = 4, const girih::testing::ToyOptions &toy = {}) {
   ExecutorOptions options;
-  options.numThreads = 2;
+  options.device.numThreads = 2;
   options.numKvBlocks = numKvBlocks;
   auto executor = Executor::create(openToyProgram(toy), options);
   GIRIH_CHECK(executor.isOk());

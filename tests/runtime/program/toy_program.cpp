@@ -59,6 +59,8 @@ program::Tables toyTables(const ToyOptions &options, const std::vector<uint8_t> 
   model.kvBlockBytes = options.recompute ? 0 : 64;
   model.recompute = options.recompute;
   program::Executable executable;
+  executable.backend = "cpu";
+  executable.format = "elf-x86-64";
   executable.isa = "baseline";
   executable.image = image;
   executable.entries = {{"girih_step_toy", options.maxTokensPerStep, true},

@@ -13,6 +13,7 @@ using ::testing::HasSubstr;
 Tables twoVariants() {
   Tables tables;
   Executable plain, wide;
+  plain.backend = wide.backend = "cpu";
   plain.isa = "avx2";
   plain.requiredFeatures = {"avx2", "fma"};
   plain.preference = 1;
