@@ -3,6 +3,7 @@
 #include "compiler/backend.h"
 
 #include "dialects/machine/json.h"
+#include "runtime/hal/call.h"
 
 #include "mlir/Bytecode/BytecodeWriter.h"
 #include "llvm/ADT/StringRef.h"
@@ -12,16 +13,16 @@
 namespace girih::compiler {
 namespace {
 
-constexpr size_t kMessageBytes = 4096;  // a diagnostic with its location and notes
+// Levels that are not written yet join here, the most portable first.
+constexpr uint64_t kLevelsHandedOver = GIRIH_LEVEL_BIT(GIRIH_LEVEL_MLIR);
 
-struct Message {
-  char text[kMessageBytes] = {};
-  girih_message abi{text, sizeof text};
-};
-
-Status failure(girih_code code, const std::string &what) {
-  bool isKnown = code > 0 && code <= girih_code(StatusCode::Internal);
-  return Status(isKnown ? StatusCode(code) : StatusCode::Internal, what);
+std::string levelNames(uint64_t levels) {
+  constexpr const char *kNames[] = {"", "graphs", "C99 source", "LLVM bitcode", "MLIR bytecode"};
+  std::string names;
+  for (uint64_t level = GIRIH_LEVEL_GRAPH; level <= GIRIH_LEVEL_MLIR; ++level)
+    if (levels & GIRIH_LEVEL_BIT(level))
+      names += (names.empty() ? "" : ", ") + std::string(kNames[level]);
+  return names.empty() ? "nothing that is known" : names;
 }
 
 void collectErrors(void *context, int32_t severity, const char *text) {
@@ -32,30 +33,38 @@ void collectErrors(void *context, int32_t severity, const char *text) {
 
 }  // namespace
 
-Expected<CompilingBackend> CompilingBackend::create(girih_backend_query_fn query) {
-  girih_host host{sizeof(girih_host), GIRIH_BACKEND_ABI_MAJOR, GIRIH_BACKEND_ABI_MINOR};
-  const girih_backend *backend = query ? query(&host) : nullptr;
-  if (!backend)
-    return unavailable("the backend refuses ABI " + std::to_string(GIRIH_BACKEND_ABI_MAJOR) + "." +
-                       std::to_string(GIRIH_BACKEND_ABI_MINOR) + " of this compiler; build it against this SDK");
-  const girih_compile_table *table = backend->compile;
-  if (!table || !table->describe || !table->supports || !table->compile || !table->release)
-    return failedPrecondition("backend \"" + std::string(backend->name) +
-                              "\" has no complete compile table; describe, supports, compile and release are required");
-  return CompilingBackend(backend);
+Expected<CompilingBackend> CompilingBackend::create(const girih_backend &backend) {
+  std::string name = backend.name;
+  if (!backend.compile)
+    return failedPrecondition("backend \"" + name + "\" only runs; it has no compile table");
+  if (backend.levels && !(backend.levels & kLevelsHandedOver))
+    return unimplemented("backend \"" + name + "\" takes kernels as " + levelNames(backend.levels) +
+                         "; this compiler hands over " + levelNames(kLevelsHandedOver));
+  return CompilingBackend(&backend);
 }
 
 Expected<machine::DescriptionAttr> CompilingBackend::describe(mlir::MLIRContext *context,
                                                               const std::string &target) const {
-  Message message;
+  hal::Call call;
   const char *json = nullptr;
-  if (girih_code code = backend->compile->describe(target.c_str(), &json, &message.abi))
-    return failure(code, message.text);
+  GIRIH_TRY(call.status(backend->compile->describe(target.c_str(), &json, call.message())));
   std::string error;
-  machine::DescriptionAttr description = machine::parseJson(context, json, error);
+  machine::DescriptionAttr description = machine::parseJson(context, json ? json : "", error);
   if (!description)
     return dataLoss("backend \"" + name() + "\" describes " + target + " wrongly: " + error);
   return description;
+}
+
+Expected<std::vector<std::string>> CompilingBackend::variants(const std::string &target,
+                                                              const std::string &numerics) const {
+  if (!backend->compile->variants)
+    return std::vector<std::string>{llvm::StringRef(target).split(':').second.str()};
+  hal::Call call;
+  const char *names = nullptr;
+  GIRIH_TRY(call.status(backend->compile->variants(target.c_str(), numerics.c_str(), &names, call.message())));
+  llvm::SmallVector<llvm::StringRef> parts;
+  llvm::StringRef(names ? names : "").split(parts, ',');
+  return std::vector<std::string>(parts.begin(), parts.end());
 }
 
 Expected<CompiledStep> CompilingBackend::compile(mlir::ModuleOp module, const std::string &target) const {
@@ -72,12 +81,17 @@ Expected<CompiledStep> CompilingBackend::compile(mlir::ModuleOp module, const st
   compilation.size_bytes = bytecode.size();
   compilation.diagnose = collectErrors;
   compilation.diagnose_context = &errors;
-  Message message;
+  hal::Call call;
   girih_artifact *artifact = nullptr;
   girih_artifact_info info{};
   info.struct_size = sizeof info;
-  if (girih_code code = backend->compile->compile(&compilation, &artifact, &info, &message.abi))
-    return failure(code, message.text + (errors.empty() ? "" : ": " + errors));
+  Status status = call.status(backend->compile->compile(&compilation, &artifact, &info, call.message()));
+  if (!status.isOk())
+    return errors.empty() ? std::move(status) : Status(status.code(), std::string(status.message()) + ": " + errors);
+  if (!info.bytes || !info.format || !info.entry_symbols || info.num_entries == 0) {
+    backend->compile->release(artifact);
+    return dataLoss("backend \"" + name() + "\" gives an artifact without bytes, format or entries for " + target);
+  }
   CompiledStep step;
   step.image.assign(info.bytes, info.bytes + info.size_bytes);
   step.format = info.format;

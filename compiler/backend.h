@@ -35,12 +35,16 @@ struct CompiledStep {
 // Wraps a table that outlives it. Thread-safe as the table is.
 class CompilingBackend {
 public:
-  // Fails: Unavailable (another ABI major), FailedPrecondition (no compile table, a required function is null).
-  static Expected<CompilingBackend> create(girih_backend_query_fn query);
+  // Requires: `backend` was adopted (runtime/hal/backend_library.h). Fails: FailedPrecondition (no compile table),
+  // Unimplemented (it takes none of the levels that this compiler hands over).
+  static Expected<CompilingBackend> create(const girih_backend &backend);
 
   std::string name() const { return backend->name; }
-  // The machine that `target` ("cpu:avx2") means, as an attribute. Fails as the backend does, DataLoss (its JSON).
+  std::string targetOf(const std::string &variant) const { return variant.empty() ? name() : name() + ":" + variant; }
+  // The machine that `target` means, as an attribute. Fails as the backend does, DataLoss (its JSON).
   Expected<machine::DescriptionAttr> describe(mlir::MLIRContext *context, const std::string &target) const;
+  // The variants that `target` stands for, best last; without a name where the backend has none. Fails: InvalidArgument.
+  Expected<std::vector<std::string>> variants(const std::string &target, const std::string &numerics) const;
   // Hands over the module as MLIR bytecode. Fails as the backend does; the message holds its diagnostics.
   Expected<CompiledStep> compile(mlir::ModuleOp module, const std::string &target) const;
 

@@ -69,8 +69,8 @@ private:
 
 // One target's way through the ladder.
 struct CompiledTarget {
-  std::string target;  // "cpu:avx2"
-  std::string isa;     // "avx2"
+  std::string target;  // backend:variant
+  std::string isa;     // the variant
   OwningOpRef<ModuleOp> module;  // scheduled step
   CompiledStep step;
 };
@@ -92,7 +92,7 @@ public:
     GIRIH_ASSIGN(auto opened, weights::WeightStore::open(options.inputPath));
     store = std::make_unique<weights::WeightStore>(std::move(opened));
     GIRIH_ASSIGN(model, openGraph(&context, options.graphPath, *store));
-    GIRIH_ASSIGN(auto loaded, CompilingBackend::create(options.backend));
+    GIRIH_ASSIGN(auto loaded, CompilingBackend::create(*options.backend));
     if (options.judgesPasses)
       GIRIH_TRY(judgePasses(loaded));
     if (options.hasGolden) {
@@ -140,7 +140,7 @@ private:
       return invalidArgument("numerics exact keeps the KV cache in f32, not in " + kvType + "; leave --kv out, or use "
                              "--numerics fast");
     if (options.isas.empty())
-      return invalidArgument("no instruction set to compile for; avx2, avx512 and amx are known");
+      return invalidArgument("no variant to compile for; a target stands for one at least");
     return checkSkippedPasses();
   }
 
@@ -151,7 +151,7 @@ private:
     PassManager machineFree(&context), forMachine(&context);
     buildMachineFreeLadder(machineFree, {.kvElement = kvType, .maxTokens = rowCounts()});
     GIRIH_TRY(judge.run(machineFree));
-    GIRIH_ASSIGN(auto machine, machineFor(backend, backend.name() + ":" + options.isas.front()));
+    GIRIH_ASSIGN(auto machine, machineFor(backend, backend.targetOf(options.isas.front())));
     judge.module()->setAttr("girih.machine", machine);
     judge.module()->setAttr("girih.numerics", StringAttr::get(&context, options.numerics));
     buildMachineLadder(forMachine);
@@ -206,7 +206,7 @@ private:
   Status schedule(const CompilingBackend &backend, const std::string &isa) {
     step("scheduling for " + isa, 0.1 + 0.1 * double(compiled.size()) / double(options.isas.size()));
     CompiledTarget result;
-    result.target = backend.name() + ":" + isa;
+    result.target = backend.targetOf(isa);
     result.isa = isa;
     GIRIH_ASSIGN(auto machine, machineFor(backend, result.target));
     result.module = model.module->clone();

@@ -16,8 +16,8 @@ struct CompileOptions {
   std::string inputPath;   // a .gguf file or a Hugging Face folder
   std::string outputPath;  // the .girih file
   std::string graphPath;   // MLIR: a graph of the checkpoint's weights; empty: the one that its config describes
-  girih_backend_query_fn backend = nullptr;  // whose compile table makes the executables
-  std::vector<std::string> isas = {"avx2", "avx512", "amx"};
+  const girih_backend *backend = nullptr;  // adopted; its compile table makes the executables
+  std::vector<std::string> isas;  // the backend's variants; "": one without a name
   std::string numerics = "fast";  // "exact", "fast"
   std::string kvType;             // "f32", "f16", "int8"; empty: f32 in exact, f16 else
   std::string machineJson;        // a machine to compile for instead of this one; empty: this one

@@ -3,9 +3,10 @@
 #include "compiler/compile.h"
 
 #include "backends/cpu/codegen/compile_table.h"
-#include "backends/cpu/codegen/microkernels/isa_table.h"
 #include "compiler/backend.h"
 #include "dialects/machine/json.h"
+#include "runtime/hal/backend_library.h"
+#include "runtime/hal/probe_backend.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/CommandLine.h"
@@ -53,23 +54,31 @@ int usageError(const std::string &message) {
   return kUsage;
 }
 
-// "cpu", "cpu:avx2", "cpu:x86,cpu:arm64" -> instruction sets, each once. The message of a usage error, or nothing.
-// Tiles round in their own way: only `fast` uses them, elsewhere their variant would be the one before it again.
-std::string parseTargets(llvm::StringRef targets, llvm::StringRef numerics, std::vector<std::string> &isas) {
-  isas.clear();
-  for (llvm::StringRef target : llvm::split(targets, ',')) {
-    auto [backend, name] = target.split(':');
-    if (backend != "cpu")
-      return "--target is \"" + target.str() + "\"; cpu is built today, cuda and vulkan are planned";
-    std::vector<std::string> variants = girih::cpu::variantsOf(name, numerics == "fast");
-    if (variants.empty())
-      return "--target names \"" + name.str() + "\"; after `cpu:` come " + girih::cpu::isaNames() + ", native, or all of " +
-             girih::cpu::architectureNames();
-    for (const std::string &isa : variants)
-      if (!llvm::is_contained(isas, isa))
-        isas.push_back(isa);
+// The built-in backend, or a vendor's library, which is probed in a process of its own before this one opens it.
+girih::Expected<const girih_backend *> openBackend(const std::string &library) {
+  if (library.empty())
+    return girih::hal::adoptBackend(girih_cpu_compile_query, "cpu");
+  std::string path = llvm::StringRef(library).contains('/') ? library : "./" + library;
+  GIRIH_TRY(girih::hal::probeBackend(path));
+  return girih::hal::loadBackend(path);
+}
+
+// "cpu", "cpu:avx2", "cpu:x86,cpu:arm64" -> variants, each once; "" is the backend's own name.
+girih::Expected<std::vector<std::string>> parseTargets(const std::string &targets, const std::string &numerics,
+                                                       const girih_backend &backend) {
+  GIRIH_ASSIGN(auto compiling, girih::compiler::CompilingBackend::create(backend));
+  const std::string named = targets.empty() ? compiling.name() : targets;
+  std::vector<std::string> variants;
+  for (llvm::StringRef target : llvm::split(named, ',')) {
+    if (target.split(':').first != compiling.name())
+      return girih::invalidArgument("--target is \"" + target.str() + "\", the backend is \"" + compiling.name() +
+                                    "\"; --backend path/lib.so opens another");
+    GIRIH_ASSIGN(auto names, compiling.variants(target.str(), numerics));
+    for (std::string &name : names)
+      if (!llvm::is_contained(variants, name))
+        variants.push_back(std::move(name));
   }
-  return "";
+  return variants;
 }
 
 }  // namespace
@@ -83,10 +92,12 @@ int main(int argc, char **argv) {
                              cl::cat(category));
   cl::opt<std::string> output("o", cl::desc("the program file to write (default: the input's name with .girih)"),
                               cl::value_desc("file"), cl::cat(category));
-  cl::opt<std::string> target("target", cl::init("cpu"),
-                              cl::desc("separated by commas: cpu (this machine's kind), cpu:x86 (avx2, avx512 and amx), cpu:arm64 "
+  cl::opt<std::string> target("target",
+                              cl::desc("separated by commas: cpu (this machine's kind, the default), cpu:x86 (avx2, avx512 and amx), cpu:arm64 "
                                        "(neon, dotprod and i8mm), one of those by its name, or cpu:native"),
                               cl::value_desc("targets"), cl::cat(category));
+  cl::opt<std::string> library("backend", cl::desc("compile for this vendor's library instead of cpu"),
+                               cl::value_desc("path/lib.so"), cl::cat(category));
   cl::opt<std::string> numerics("numerics", cl::init("fast"),
                                 cl::desc("exact: f32 throughout, the reference's own tokens; invariant: 8-bit activations, "
                                          "the same bits in any company; fast: the machine's best arithmetic"),
@@ -129,13 +140,20 @@ int main(int argc, char **argv) {
                                    "  girih compile model.gguf --numerics exact --target cpu:native\n",
                                    &errorStream))
     return usageError(errors);
+  auto fail = [](const girih::Status &status) {
+    llvm::errs() << "girih compile: " << status.message() << "\n";
+    return kFailure;
+  };
+  auto opened = openBackend(library);  // before any thread is started: it may fork
+  if (!opened.isOk())
+    return fail(opened.status());
   if (!printMachine.empty()) {
     mlir::MLIRContext context;
     context.loadDialect<girih::machine::MachineDialect>();
-    auto backend = girih::compiler::CompilingBackend::create(girih_cpu_compile_query);
+    auto backend = girih::compiler::CompilingBackend::create(**opened);
     if (!backend.isOk())
-      return usageError(std::string(backend.status().message()));
-    auto described = backend->describe(&context, "cpu:" + printMachine);
+      return fail(backend.status());
+    auto described = backend->describe(&context, backend->targetOf(printMachine));
     if (!described.isOk())
       return usageError(std::string(described.status().message()));
     llvm::outs() << girih::machine::printJson(*described) << "\n";
@@ -152,11 +170,14 @@ int main(int argc, char **argv) {
                                       : std::string(output);
   if (output.empty() && !llvm::StringRef(input).contains('/'))
     options.outputPath = llvm::StringRef(input).rsplit('.').first.str() + ".girih";
-  if (std::string error = parseTargets(target.getValue(), numerics.getValue(), options.isas); !error.empty())
-    return usageError(error);
+  auto variants = parseTargets(target, numerics, **opened);
+  if (!variants.isOk())
+    return variants.status().code() == girih::StatusCode::InvalidArgument ? usageError(std::string(variants.status().message()))
+                                                                          : fail(variants.status());
+  options.isas = *variants;
   options.graphPath = graph;
   options.skippedPasses.assign(without.begin(), without.end());
-  options.backend = girih_cpu_compile_query;
+  options.backend = *opened;
   options.numerics = numerics;
   options.kvType = kv;
   options.reportPath = report;

@@ -268,8 +268,8 @@ typedef struct girih_compile_table {
                               uint64_t packed_bytes, girih_message *message);
   /* Whether an older artifact still fits; fallback: it does when its required features are granted. */
   girih_code (*validate)(const char *target, const uint8_t *bytes, uint64_t size_bytes, girih_message *message);
-  /* Since 0.2. The variants that a target without one stands for, best last, separated by commas: "cpu" under numerics
-   * "fast" is "avx2,avx512,amx". Fallback: one variant without a name. */
+  /* Since 0.2. The variants that a target stands for, best last, separated by commas, living until the next call on this
+   * thread: "cpu" under numerics "fast" may be "avx2,avx512,amx". Fallback: what follows the target's colon. */
   girih_code (*variants)(const char *target, const char *numerics, const char **names, girih_message *message);
 } girih_compile_table;
 
@@ -292,6 +292,13 @@ typedef struct girih_backend {
   /* Since 0.2: GIRIH_LEVEL_BIT of each level that `compile` takes; 0: unstated, compile refuses what it does not take. */
   uint64_t levels;
 } girih_backend;
+
+/* In front of a backend's definition of the query; everything else of it is best built with hidden visibility. */
+#ifdef __cplusplus
+#define GIRIH_BACKEND_EXPORT extern "C" __attribute__((visibility("default")))
+#else
+#define GIRIH_BACKEND_EXPORT __attribute__((visibility("default")))
+#endif
 
 /* Answers null when the host's major version is another. Any number of calls give the same answer. */
 typedef const girih_backend *(*girih_backend_query_fn)(const girih_host *host);

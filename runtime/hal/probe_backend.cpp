@@ -77,6 +77,9 @@ template <typename Next> Status askEverything(const std::string &libraryPath, co
 }
 
 [[noreturn]] void runChild(const std::string &libraryPath, int pipe) {
+  // A crash is the parent's to tell: not by handlers that this process inherited.
+  for (int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP})
+    ::signal(number, SIG_DFL);
   std::string stage;
   Status status = askEverything(libraryPath, [&](const char *next) { send(pipe, kStage, stage = next); });
   if (status.isOk())

@@ -4,12 +4,14 @@
 
 #include "backends/cpu/codegen/backend.h"
 #include "backends/cpu/codegen/describe.h"
+#include "backends/cpu/codegen/microkernels/isa_table.h"
 #include "dialects/machine/json.h"
 #include "dialects/register.h"
 
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Parser/Parser.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/MathExtras.h"
 
 #include <cstdio>
@@ -56,6 +58,20 @@ girih_code supports(const char *, const girih_op *, uint64_t numOps, girih_verdi
     verdicts[op].code = 0;
     verdicts[op].reason = "";
   }
+  return 0;
+}
+
+// Tiles round in their own way: only `fast` uses them, elsewhere their variant would be the one before it again.
+girih_code variants(const char *target, const char *numerics, const char **names, girih_message *message) {
+  StringRef name = StringRef(target).split(':').second;
+  std::vector<std::string> found = girih::cpu::variantsOf(name, StringRef(numerics) == "fast");
+  if (found.empty())
+    return fail(girih::invalidArgument("--target names \"" + name.str() + "\"; after `cpu:` come " + girih::cpu::isaNames() +
+                                       ", native, or all of " + girih::cpu::architectureNames()),
+                message);
+  thread_local std::string joined;
+  joined = llvm::join(found, ",");
+  *names = joined.c_str();
   return 0;
 }
 
@@ -140,6 +156,7 @@ extern "C" const girih_backend *girih_cpu_compile_query(const girih_host *host) 
     t.supports = supports;
     t.compile = compile;
     t.release = release;
+    t.variants = variants;
     return t;
   }();
   static const girih_backend backend = [] {
@@ -150,6 +167,7 @@ extern "C" const girih_backend *girih_cpu_compile_query(const girih_host *host) 
     b.name = "cpu";
     b.sanitizer = "";
     b.compile = &table;
+    b.levels = GIRIH_LEVEL_BIT(GIRIH_LEVEL_MLIR);
     return b;
   }();
   return host->abi_major == GIRIH_BACKEND_ABI_MAJOR ? &backend : nullptr;

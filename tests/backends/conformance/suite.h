@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// The suite's words: a case, what it finds, and what it may ask of the backend under test.
+#pragma once
+
+#include "runtime/abi/backend.h"
+#include "runtime/base/expected.h"
+#include "runtime/hal/device.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace girih::conformance {
+
+// How a case ended. The runner adds crash and hang, which a case cannot say of itself.
+enum class Outcome { Pass, Fail, Unsupported, Crash, Hang };
+
+struct Finding {
+  Outcome outcome = Outcome::Pass;
+  std::string text; // observed; rule
+};
+Finding pass();
+Finding fail(std::string text);
+// The backend declares that it does not do this: not a failure, and counted.
+Finding unsupported(std::string text);
+// Pass when OK; unsupported when Unimplemented; else fail.
+Finding findingOf(const Status &status);
+// Ends a case when the Status is not OK.
+#define GIRIH_TRY_FINDING(expr)                                              \
+  do {                                                                         \
+    if (::girih::Status girihStatus = (expr); !girihStatus.isOk())             \
+      return ::girih::conformance::findingOf(girihStatus);                     \
+  } while (false)
+
+// The backend under test, loaded in the process of one case.
+struct Subject {
+  std::string path;                 // of its library, or a built-in name
+  girih_backend_query_fn query;     // null for built-in ones
+  const girih_backend *backend;     // adopted
+  const girih_run_table &run() const { return *backend->run; }
+};
+
+struct Case {
+  const char *level; // "abi", "memory", "execution"
+  const char *name;
+  Finding (*check)(const Subject &subject);
+};
+const std::vector<Case> &abiCases();
+const std::vector<Case> &memoryCases();
+const std::vector<Case> &executionCases();
+
+// Text of graph.h as an executable: compiled by the backend's own compile table. Fails: Unimplemented when it takes no
+// graphs or not these operations.
+Expected<hal::Executable> compileGraph(const Subject &subject, std::shared_ptr<hal::Device> device,
+                                       const std::string &text, const std::vector<std::string> &entries);
+
+} // namespace girih::conformance
