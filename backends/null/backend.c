@@ -373,7 +373,7 @@ static girih_code compile(const girih_compilation *compilation, girih_artifact *
 
 static const girih_run_table run = {
     sizeof(girih_run_table), device_count, device_info, open_device, close_device, alloc_buffer, free_buffer,
-    write_buffer, read_buffer, copy_buffer, load, unload, submit, wait_for, 0, 0, 0,
+    write_buffer, read_buffer, copy_buffer, load, unload, submit, wait_for, 0, 0, 0, 0,
 };
 static const girih_compile_table compiling = {
     sizeof(girih_compile_table), describe, supports, compile, release, 0, 0, 0, 0, 0,

@@ -55,7 +55,7 @@ extern "C" {
 #endif
 
 #define GIRIH_BACKEND_ABI_MAJOR 0
-#define GIRIH_BACKEND_ABI_MINOR 2
+#define GIRIH_BACKEND_ABI_MINOR 3
 #define GIRIH_BACKEND_QUERY_SYMBOL "girih_backend_query"
 
 /* ---- the run table ---------------------------------------------------------------------------------------- */
@@ -77,7 +77,7 @@ typedef struct girih_device_info {
   uint64_t memory_bytes;     /* 0: unknown */
   uint64_t alignment_bytes;  /* of buffers; at least 64 */
   int64_t default_threads;   /* host threads that the device would use by itself; 0: none */
-  /* Since 0.2. */
+  /* Since 0.3. */
   uint64_t max_buffer_bytes; /* of one `alloc`; 0: memory_bytes */
   const char *formats;       /* of images that `load` takes, separated by commas: "elf-x86-64"; null: unstated */
 } girih_device_info;
@@ -237,7 +237,7 @@ typedef struct girih_artifact_info {
   /* Optional; fallback: the shared cost model. Two rows a dispatch, in the module's order: without context and with some. */
   const girih_dispatch_work *work;
   uint64_t num_work;
-  /* Since 0.2: what the sums of products are kept in ("f32", "f16", "bf16", "i32") and what activations are rounded to
+  /* Since 0.3: what the sums of products are kept in ("f32", "f16", "bf16", "i32") and what activations are rounded to
    * before they are multiplied ("f32", "f16", "bf16", "i8"). girih-conformance holds results to the error bound of these
    * types. Null: f32. */
   const char *accumulate_type;
@@ -268,7 +268,7 @@ typedef struct girih_compile_table {
                               uint64_t packed_bytes, girih_message *message);
   /* Whether an older artifact still fits; fallback: it does when its required features are granted. */
   girih_code (*validate)(const char *target, const uint8_t *bytes, uint64_t size_bytes, girih_message *message);
-  /* Since 0.2. The variants that a target stands for, best last, separated by commas, living until the next call on this
+  /* Since 0.3. The variants that a target stands for, best last, separated by commas, living until the next call on this
    * thread: "cpu" under numerics "fast" may be "avx2,avx512,amx". Fallback: what follows the target's colon. */
   girih_code (*variants)(const char *target, const char *numerics, const char **names, girih_message *message);
 } girih_compile_table;
@@ -289,7 +289,7 @@ typedef struct girih_backend {
   const char *sanitizer; /* the sanitizers it was built with, "" for none: mixing kinds crashes in odd ways */
   const girih_run_table *run;
   const girih_compile_table *compile;
-  /* Since 0.2: GIRIH_LEVEL_BIT of each level that `compile` takes; 0: unstated, compile refuses what it does not take. */
+  /* Since 0.3: GIRIH_LEVEL_BIT of each level that `compile` takes; 0: unstated, compile refuses what it does not take. */
   uint64_t levels;
 } girih_backend;
 

@@ -167,7 +167,7 @@ Buffer::~Buffer() {
 Status Buffer::place(const Device &device, std::span<const girih_buffer_view> parts) {
   const girih_run_table &run = device.table();
   Call call;
-  return GIRIH_HAS(run, place) ? call.status(run.place(device.handle(), parts.data(), parts.size(), call.message()))
+  return run.place ? call.status(run.place(device.handle(), parts.data(), parts.size(), call.message()))
                                : Status();
 }
 
