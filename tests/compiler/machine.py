@@ -32,14 +32,19 @@ def base_machine():
     return machine
 
 
-def halved(machine, what):
+def scaled(machine, what, factor):
     copy = json.loads(json.dumps(machine))
     if what == "lanes":
         for unit in copy["units"]:
-            unit["lanes"] //= 2
+            unit["lanes"] = int(unit["lanes"] * factor)
     else:
-        next(level for level in copy["levels"] if level["name"] == what)["size_bytes"] //= 2
+        level = next(level for level in copy["levels"] if level["name"] == what)
+        level["size_bytes"] = int(level["size_bytes"] * factor)
     return copy
+
+
+def halved(machine, what):
+    return scaled(machine, what, 0.5)
 
 
 def image_of(program):
@@ -95,6 +100,16 @@ def main():
             report(f"{what} halved: every footprint fits its level", not half["misfits"])
             report(f"{what} halved: the same bits",
                    np.array_equal(half["logits"].view(np.uint32), whole["logits"].view(np.uint32)))
+        # Vectors twice as wide as the target's, in registers of as many bytes: the code generator splits them.
+        wider = scaled(machine, "lanes", 2)
+        for unit in wider["units"]:
+            unit["registers"] //= 2
+        wide = compile_for(wider, graph, weights, folder, "wide")
+        report("lanes doubled: other tiles", wide["tiles"] != whole["tiles"])
+        report(f"lanes doubled: {whole['seconds'] * 1e6:.1f} us predicted, then {wide['seconds'] * 1e6:.1f}",
+               wide["seconds"] < whole["seconds"])
+        report("lanes doubled: the same bits",
+               np.array_equal(wide["logits"].view(np.uint32), whole["logits"].view(np.uint32)))
         tiny = halved(machine, "L2")
         tiny["levels"][0]["size_bytes"] = tiny["levels"][1]["size_bytes"] = 512
         try:

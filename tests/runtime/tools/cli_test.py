@@ -58,6 +58,28 @@ class ExitStatuses(unittest.TestCase):
             self.assertEqual(done.returncode, 1)
             self.assertIn("./quickstart", done.stderr)
 
+    def test_machine_lists_devices(self):
+        listed = girih("machine", "--list")
+        self.assertEqual(listed.returncode, 0, listed.stderr)
+        self.assertRegex(listed.stdout, r"cpu +0  .*GiB of the host's, \d+ threads; runs elf-")
+        absent = girih("machine", "--backend", "/no/such/lib.so")
+        self.assertEqual(absent.returncode, 1)
+        self.assertIn("cannot load the backend", absent.stderr)
+
+    def test_machine_fits_the_schema(self):
+        schema = json.loads((pathlib.Path(__file__).resolve().parents[3] / "dialects/machine/machine.schema.json").read_text())
+        machine = json.loads(girih("machine", "--json").stdout)
+        figures = [value for key, value in machine.items() if schema["properties"].get(key) == {"$ref": "#/$defs/figure"}]
+        self.assertEqual(set(schema["required"]) - set(machine), set())
+        for kind in ("levels", "units"):
+            shape = schema["properties"][kind]["items"]
+            for entry in machine[kind]:
+                self.assertEqual(set(shape["required"]) - set(entry), set())
+                self.assertEqual(set(entry) - set(shape["properties"]), set())
+                self.assertTrue(entry["source"])
+                figures += [value for key, value in entry.items() if "$ref" in shape["properties"][key]]
+        self.assertTrue(all(isinstance(value, int) and 1 <= value <= 2**48 for value in figures), figures)
+
     def test_machine_is_json(self):
         machine = json.loads(girih("machine").stdout)
         self.assertTrue(machine["levels"] and machine["units"] and machine["features"])

@@ -19,6 +19,7 @@ import numpy as np
 
 BIN = pathlib.Path(os.environ["GIRIH_BUILD"]) / "bin"
 VOCAB = 257
+BACKENDS = BIN.parent / "tests/runtime/hal/backends"
 
 
 def girih(*arguments, **options):
@@ -38,6 +39,39 @@ class Toy(unittest.TestCase):
         done = girih(*arguments, "--format", "json")
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(done.stdout)
+
+
+@unittest.skipUnless((BACKENDS / "backend_small.so").exists(), "the small backends are not built")
+class VendorsLibrary(Toy):
+    """--backend: a library from outside runs a program, and what is wrong with one is named."""
+
+    def program(self):
+        path = self.folder / "small.girih"
+        subprocess.run([str(BIN / "girih-write-toy"), str(path), "small"], check=True)
+        return path
+
+    def test_runs_a_program(self):
+        answer = self.answer("run", self.program(), "--tokens", "1,2", "--max-tokens", 3, "--backend", BACKENDS / "backend_small.so")
+        self.assertEqual(answer["output_tokens"], [0, 0, 0])  # every logit is the same
+
+    def test_without_it_the_file_has_no_code_for_here(self):
+        refused = girih("run", self.program(), "--tokens", "1,2")
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("small:baseline", refused.stderr)
+        self.assertIn("--backend", refused.stderr)
+
+    def test_faults_are_named(self):
+        for name, seen in (("crash_info", "crashes in device_info"), ("other_major", "speaks version 7.3"),
+                           ("long_size", "its run table says that it has"), ("error_load", "moon"),
+                           ("error_submit", "moon"), ("error_wait", "moon"), ("absent", "cannot load")):
+            refused = girih("run", self.program(), "--tokens", "1,2", "--backend", BACKENDS / f"backend_{name}.so")
+            self.assertEqual(refused.returncode, 1, name)
+            self.assertIn(seen, refused.stderr, name)
+
+    def test_a_hang_in_submit_is_told_with_the_entry(self):
+        refused = girih("run", self.program(), "--tokens", "1,2", "--watchdog", 1, "--backend", BACKENDS / "backend_hang_submit.so")
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("entry `girih_step_toy", refused.stderr)
 
 
 class Run(Toy):
