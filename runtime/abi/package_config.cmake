@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # find_package(Girih): Girih::backend to build a backend with, Girih::runtime to embed, and the conformance suite.
 get_filename_component(GIRIH_PREFIX "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 set(Girih_MACHINE_SCHEMA "${GIRIH_PREFIX}/share/girih/machine.schema.json")
