@@ -63,7 +63,7 @@ def compile_for(machine, graph, weights, folder, name):
     sizes = {level["name"]: level["size_bytes"] for level in machine["levels"]}
     misfits = [d["name"] for d in dispatches if d["footprint_bytes"] > sizes[d["level"]]]
     _, logits = girih_cli.run_tokens(program, PROMPT, 6, folder, isa="avx2")
-    return {"tiles": [d["tiles"] for d in dispatches], "seconds": sum(d["predicted_seconds"] for d in dispatches),
+    return {"each": dispatches, "tiles": [d["tiles"] for d in dispatches], "seconds": sum(d["predicted_seconds"] for d in dispatches),
             "image": image_of(program), "logits": logits, "misfits": misfits}
 
 
@@ -100,14 +100,17 @@ def main():
             report(f"{what} halved: every footprint fits its level", not half["misfits"])
             report(f"{what} halved: the same bits",
                    np.array_equal(half["logits"].view(np.uint32), whole["logits"].view(np.uint32)))
-        # Vectors twice as wide as the target's, in registers of as many bytes: the code generator splits them.
+        # Vectors twice as wide as the target's, in registers of as many bytes: the code generator splits them. Half as
+        # many registers make some tiles smaller, and those may take longer.
         wider = scaled(machine, "lanes", 2)
         for unit in wider["units"]:
             unit["registers"] //= 2
         wide = compile_for(wider, graph, weights, folder, "wide")
         report("lanes doubled: other tiles", wide["tiles"] != whole["tiles"])
-        report(f"lanes doubled: {whole['seconds'] * 1e6:.1f} us predicted, then {wide['seconds'] * 1e6:.1f}",
-               wide["seconds"] < whole["seconds"])
+        alike = [pair for pair in zip(whole["each"], wide["each"]) if pair[0]["tiles"] == pair[1]["tiles"]]
+        before, after = (sum(pair[side]["predicted_seconds"] for pair in alike) for side in (0, 1))
+        report(f"lanes doubled: {before * 1e6:.1f} us predicted where tiles are the same, then {after * 1e6:.1f}",
+               after < 0.95 * before)
         report("lanes doubled: the same bits",
                np.array_equal(wide["logits"].view(np.uint32), whole["logits"].view(np.uint32)))
         tiny = halved(machine, "L2")

@@ -120,7 +120,7 @@ class Checkpoints(unittest.TestCase):
         """In a file system of 64 kB, for the output and for temporary files; a limit on file sizes where there can be none."""
         compiling = f"{girih_cli.GIRIH} compile {self.scratch}/model.gguf --target cpu:avx2 -o"
         (self.folder / "full").mkdir()
-        for where, command in (("output", f"{compiling} full/out.girih"), ("temporary files", f"TMPDIR=$PWD/full {compiling} out.girih"),
+        for where, command in (("output", f"{compiling} full/out.girih"), ("temporary files", f"TMPDIR=$PWD/full {compiling} out.girih --code-cache="),
                                ("cache", f"GIRIH_CACHE=$PWD/full {girih_cli.GIRIH} run {self.scratch}/model.gguf --tokens 1")):
             with self.subTest(where=where):
                 script = f"{command}; echo $?; find . -type f ! -name '*.lock'"

@@ -149,8 +149,10 @@ class Cache(unittest.TestCase):
 
     def test_compile_passes_everything_on(self):
         self.write_compiler('echo "$@"; exit 7')
-        done = girih("compile", "--help", "-o", "x y", binary=self.binary)
-        self.assertEqual((done.returncode, done.stdout), (7, "--help -o x y\n"))
+        done = girih("compile", "--help", "-o", "x y", "--code-cache=", binary=self.binary)
+        self.assertEqual((done.returncode, done.stdout), (7, "--help -o x y --code-cache=\n"))
+        done = girih("compile", "x", binary=self.binary, env={**os.environ, "GIRIH_CACHE": "/some/where"})
+        self.assertEqual(done.stdout, "x --code-cache=/some/where/code\n")
 
 
 if __name__ == "__main__":
