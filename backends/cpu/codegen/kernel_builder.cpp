@@ -132,6 +132,22 @@ Value KernelBuilder::pin(Value vector, StringRef constraint) {
       .getRes();
 }
 
+Value KernelBuilder::slice(Value vector, int64_t first, int64_t count) {
+  if (cast<VectorType>(vector.getType()).getNumElements() == count)
+    return vector;
+  auto lanes = llvm::to_vector(llvm::seq<int64_t>(first, first + count));
+  return vector::ShuffleOp::create(b, loc, vector, vector, lanes);
+}
+
+Value KernelBuilder::joined(ArrayRef<Value> vectors) {
+  if (vectors.size() == 1)
+    return vectors[0];
+  size_t half = vectors.size() / 2;
+  Value first = joined(vectors.take_front(half)), second = joined(vectors.drop_front(half));
+  int64_t count = 2 * cast<VectorType>(first.getType()).getNumElements();
+  return vector::ShuffleOp::create(b, loc, first, second, llvm::to_vector(llvm::seq<int64_t>(0, count)));
+}
+
 Value KernelBuilder::maskOf(Value count) {
   Value limit = splat(toInteger(minOf(count, index(kLanes)), b.getI32Type()));
   return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt, laneNumbers(), limit);

@@ -66,6 +66,9 @@ public:
   // The same vector, computed here and not later: LLVM would put arithmetic next to its use and keep its operands in
   // registers until then. Requires: the vector fits one register, whose kind inline assembly calls `constraint`.
   mlir::Value pin(mlir::Value vector, llvm::StringRef constraint);
+  // Lanes first .. first + count - 1 of a vector; vectors one after the other, as many as a power of 2.
+  mlir::Value slice(mlir::Value vector, int64_t first, int64_t count);
+  mlir::Value joined(llvm::ArrayRef<mlir::Value> vectors);
   // Lanes 0 .. count-1, count an index; lanes at and after it are off.
   mlir::Value maskOf(mlir::Value count);
 

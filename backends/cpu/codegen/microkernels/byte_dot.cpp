@@ -27,28 +27,6 @@ Value ByteDot::shuffled(Value first, Value second, ArrayRef<int64_t> lanes) {
   return vector::ShuffleOp::create(k.b, k.loc, first, second, lanes);
 }
 
-Value ByteDot::part(Value lanes, int64_t number) {
-  if (numParts() == 1)
-    return lanes;
-  auto wanted = llvm::seq<int64_t>(number * isa.registerLanes, (number + 1) * isa.registerLanes);
-  return shuffled(lanes, lanes, llvm::to_vector(wanted));
-}
-
-Value ByteDot::joined(ArrayRef<Value> parts) {
-  if (parts.size() == 1)
-    return parts[0];
-  Value first = joined(parts.take_front(parts.size() / 2)), second = joined(parts.drop_front(parts.size() / 2));
-  int64_t count = 2 * cast<VectorType>(first.getType()).getNumElements();
-  return shuffled(first, second, llvm::to_vector(llvm::seq<int64_t>(0, count)));
-}
-
-Value ByteDot::pin(Value lanes) {
-  Registers parts;
-  for (int64_t number = 0; number < numParts(); ++number)
-    parts.push_back(pinPart(part(lanes, number)));
-  return joined(parts);
-}
-
 Value ByteDot::widened(Value words, int64_t odd, bool isSigned) {
   Type type = words.getType();
   Value eight = k.integer(type, 8);
@@ -104,7 +82,7 @@ ByteDot::Registers ByteDot::operand(const Lanes &codes) {
   Registers registers;
   for (Value lanes : codes)
     for (int64_t number = 0; number < numParts(); ++number) {
-      Value bits = part(lanes, number);
+      Value bits = k.slice(lanes, number * isa.registerLanes, isa.registerLanes);
       if (!widens) {
         registers.push_back(as(bits, isa.registerLanes * 4, 8));
         continue;
@@ -152,9 +130,8 @@ void ByteDot::multiplyAdd(Registers &sums, int64_t number, const Registers &weig
 Value ByteDot::addWidened(Value sum, Value weights, Value activations) {
   SmallVector<Value> products;
   for (int64_t number : {0, 1}) {
-    auto half = llvm::to_vector(llvm::seq<int64_t>(number * 8, number * 8 + 8));
     products.push_back(call("llvm.aarch64.neon.smull.v8i16", integers(8, 16),
-                            {shuffled(weights, weights, half), shuffled(activations, activations, half)}));
+                            {k.slice(weights, number * 8, 8), k.slice(activations, number * 8, 8)}));
   }
   Value pairs = call("llvm.aarch64.neon.addp.v8i16", integers(8, 16), products);
   return k.add(sum, call("llvm.aarch64.neon.saddlp.v4i32.v8i16", integers(4, 32), {pairs}));
@@ -190,7 +167,7 @@ ByteDot::Lanes ByteDot::total(const Registers &sums, ArrayRef<Value> initial) {
     // A pair's register holds (row 0 | row 1) of two columns each.
     for (int64_t number = 0; isPaired && number < numParts(); ++number)
       parts[number] = shuffled(sums[2 * number], sums[2 * number + 1], {2 * row, 2 * row + 1, 2 * row + 4, 2 * row + 5});
-    Value whole = joined(ArrayRef(parts).take_front(numParts()));
+    Value whole = k.joined(ArrayRef(parts).take_front(numParts()));
     totals.push_back(initial[row] ? k.add(whole, initial[row]) : whole);
   }
   return totals;

@@ -43,8 +43,6 @@ public:
   Registers start(llvm::ArrayRef<mlir::Value> initial);
   void accumulate(Registers &sums, const Registers &weights, const Registers &activations);
   Lanes total(const Registers &sums, llvm::ArrayRef<mlir::Value> initial);
-  // The same vector of 16 lanes, computed here and not later (KernelBuilder::pin), in as many registers as it takes.
-  mlir::Value pin(mlir::Value lanes);
 
 private:
   // What the ISA's rule of signs adds to every code.
@@ -56,9 +54,6 @@ private:
   mlir::VectorType integers(int64_t count, unsigned bits);
   mlir::Value as(mlir::Value vector, int64_t count, unsigned bits);
   mlir::Value shuffled(mlir::Value first, mlir::Value second, llvm::ArrayRef<int64_t> lanes);
-  // A register's lanes of 16, and 16 lanes of as many registers as it takes.
-  mlir::Value part(mlir::Value lanes, int64_t number);
-  mlir::Value joined(llvm::ArrayRef<mlir::Value> parts);
   mlir::Value pinPart(mlir::Value part) { return k.pin(part, isa.architecture->vectorConstraint); }
   // Even (0) or odd (1) bytes of each 16-bit lane, widened.
   mlir::Value widened(mlir::Value words, int64_t odd, bool isSigned);

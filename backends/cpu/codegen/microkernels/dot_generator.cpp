@@ -60,7 +60,7 @@ void DotGenerator::addScaled(const Source &source, const Rows &rows, Panels pane
     sum = k.fma(value, k.mulf(scale, ofRow(digit.scale)), sum);
     if (min)
       sum = k.fma(min, ofRow(kActivationScaledSums + activationSum(layout.numGroups(), group)), sum);
-    sum = dot.pin(sum); // or its products stay in registers beside those of the next group
+    sum = pinned(k, sum, isa); // or its products stay in registers beside those of the next group
   }
 }
 

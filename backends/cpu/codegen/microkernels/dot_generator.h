@@ -17,7 +17,7 @@ namespace girih::cpu {
 class DotGenerator : TileSpace {
 public:
   DotGenerator(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, TileShape shape)
-      : TileSpace(k, layout, shape), dot(k, layout, isa) {}
+      : TileSpace(k, layout, shape), isa(isa), dot(k, layout, isa) {}
 
   // Takes codes apart in registers right before use; for few rows.
   void emitDirect(const TileOperands &tile);
@@ -73,6 +73,7 @@ private:
   mlir::Value startOf(mlir::Value xBlock, int64_t group, const Digit &digit);
   mlir::Value loadScale(weights::ScaleType type, mlir::Value pointer);
 
+  const IsaTraits &isa;
   ByteDot dot;
 };
 

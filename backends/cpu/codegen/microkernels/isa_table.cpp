@@ -34,8 +34,8 @@ static constexpr IsaTraits kIsas[] = {
      "+avx2,+fma,+f16c,+bmi,+bmi2,+popcnt,+avx512f,+avx512bw,+avx512vl,+avx512dq,+avx512cd,+avx512vnni,+avx512vbmi,"
      "+avx512bf16,+amx-tile,+amx-bf16,+amx-int8,-lzcnt,-movbe,-prefer-256-bit",
      32, 16, ByteDots::Unsigned4, true, true},
-    {&kArm64, "neon", "cortex-a57", "+neon", 32, 4, ByteDots::Widening, false, false},
-    {&kArm64, "dotprod", "neoverse-n1", "+neon,+dotprod", 32, 4, ByteDots::Signed4, false, false},
+    {&kArm64, "neon", "neoverse-v1", "+neon", 32, 4, ByteDots::Widening, false, false},
+    {&kArm64, "dotprod", "neoverse-v1", "+neon,+dotprod", 32, 4, ByteDots::Signed4, false, false},
     {&kArm64, "i8mm", "neoverse-v1", "+neon,+dotprod,+i8mm", 32, 4, ByteDots::Signed8, false, false},
 };
 

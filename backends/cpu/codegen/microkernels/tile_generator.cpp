@@ -14,6 +14,8 @@ namespace {
 constexpr int64_t kLineBytes = 64;
 // k steps in one iteration of the panel strategy's inner loop.
 constexpr int64_t kUnroll = 4;
+// With no more registers than this, LLVM must not load and widen ahead of the multiply-adds.
+constexpr int64_t kFewVectors = 8;
 
 }  // namespace
 
@@ -50,6 +52,11 @@ void TileGenerator::directTile(const TileOperands &tile, const Columns &columns,
           Value &sum = sums[row * columns.panels + panel];
           sum = k.fma(value, weightVectors[panel], sum);
         }
+      }
+      if (isa.laneVectors() <= kFewVectors && step % kUnroll == kUnroll - 1) {
+        for (Value &sum : sums)
+          sum = pinned(k, sum, isa);
+        k.phase();
       }
     }
   };

@@ -29,6 +29,13 @@ int64_t smallerGroup(int64_t rows) {
 
 }  // namespace
 
+Value pinned(KernelBuilder &k, Value lanes, const IsaTraits &isa) {
+  SmallVector<Value> parts;
+  for (int64_t first = 0; first < kLanes; first += isa.registerLanes)
+    parts.push_back(k.pin(k.slice(lanes, first, isa.registerLanes), isa.architecture->vectorConstraint));
+  return k.joined(parts);
+}
+
 // ---- Loops ----
 void TileSpace::forColumns(const TileOperands &tile, llvm::function_ref<void(const Columns &)> body) {
   int64_t width = shape.panels * kPanelColumns;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backends/cpu/codegen/kernel_builder.h"
+#include "backends/cpu/codegen/microkernels/isa_table.h"
 #include "runtime/weights/packed_layout.h"
 
 namespace girih::cpu {
@@ -23,6 +24,9 @@ struct TileShape {
   int64_t panels;  // NV: panels of 16 columns side by side
   int64_t depth;   // KC: k per pass, for the panel strategy
 };
+
+// The same 16 lanes, computed here and not later (KernelBuilder::pin), in as many registers as they take.
+mlir::Value pinned(KernelBuilder &k, mlir::Value lanes, const IsaTraits &isa);
 
 // What every generator of matmuls shares. Not thread-safe; emits through `k`.
 class TileSpace {
