@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import subprocess
+import tempfile
 
 import numpy as np
 
@@ -25,9 +26,13 @@ def girih(*arguments, timeout=600):
     return done.stdout
 
 
+def flags_of(options):
+    """threads=1, no_golden=True -> --threads 1 --no-golden"""
+    return [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value) if part is not True]
+
+
 def compile_model(checkpoint, program, numerics="exact", **options):
-    extra = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)]
-    girih("compile", checkpoint, "-o", program, "--numerics", numerics, *extra)
+    girih("compile", checkpoint, "-o", program, "--numerics", numerics, *flags_of(options))
     return program
 
 
@@ -35,13 +40,25 @@ def run_tokens(program, tokens, max_tokens, folder, **options):
     """(output token ids, logits [positions, V] f32) of a greedy run; options become flags, e.g. threads=1, isa="avx2"."""
     dump = pathlib.Path(folder) / "logits.npy"
     dump.unlink(missing_ok=True)
-    extra = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)]
     text = girih("run", program, "--tokens", ",".join(map(str, tokens)), "--max-tokens", max_tokens, "--temperature", 0,
-                 "--no-template", "--format", "json", "--dump-logits", dump, *extra)
+                 "--no-template", "--format", "json", "--dump-logits", dump, *flags_of(options))
     answer = json.loads(text)
     if list(answer["prompt_tokens"]) != list(map(int, tokens)):
         raise Failure(f"prompt_tokens is {answer['prompt_tokens'][:8]}...; --tokens must be taken as they are")
     return list(answer["output_tokens"]), np.load(dump)
+
+
+def granted_isas(program):
+    """Those of AVX2 and AVX-512 that this machine can run, found by asking for each."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for isa in ("avx2", "avx512"):
+            try:
+                run_tokens(program, [1], 1, folder, isa=isa)
+                found.append(isa)
+            except Failure as failure:
+                print(f"     variant {isa} is not run here: {str(failure)[-160:]}")
+    return found
 
 
 def default_model():

@@ -21,19 +21,6 @@ def same_bits(a, b):
     return a.shape == b.shape and np.array_equal(a.view(np.uint32), b.view(np.uint32))
 
 
-def available_isas(program):
-    """Those of the file's variants that this machine can run, found by asking for each."""
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for isa in ("avx2", "avx512"):
-            try:
-                girih_cli.run_tokens(program, [1], 1, folder, isa=isa)
-                found.append(isa)
-            except girih_cli.Failure as failure:
-                print(f"     variant {isa} is not run here: {str(failure)[-160:]}")
-    return found
-
-
 def check_program(name, program, prompt, folder, report):
     """`prompt` must be long enough to be cut in three."""
     output, logits = girih_cli.run_tokens(program, prompt, DECODED, folder)
@@ -50,7 +37,7 @@ def check_program(name, program, prompt, folder, report):
     _, at_once = girih_cli.run_tokens(program, list(prompt[:1]) + decoded[:-1], 1, folder)
     count = len(decoded)
     report(f"{name}: {count} single decodes = one prefill", same_bits(at_once[:count], one_by_one[:count]))
-    isas = available_isas(program)
+    isas = girih_cli.granted_isas(program)
     wanted = ["avx2", "avx512"] if "avx512vnni" in pathlib.Path("/proc/cpuinfo").read_text().replace("_", "") else ["avx2"]
     report(f"{name}: variants that run here: {isas}", isas == wanted)
     variants = [dict(threads=1), dict(threads=2)] + [dict(isa=isa) for isa in isas]

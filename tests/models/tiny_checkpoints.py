@@ -194,8 +194,8 @@ def gguf_string(text):
     return struct.pack("<Q", len(text.encode())) + text.encode()
 
 
-def write_gguf(path, pairs, tensors, alignment=32):
-    """GGUF version 3. Kinds of values and of tensors as numbered by the format."""
+def gguf_bytes(pairs, tensors, alignment=32):
+    """GGUF version 3, of (name, number of its type, shape, stored bytes). Kinds of values as numbered by the format."""
     pack = {
         "u32": lambda v: struct.pack("<II", 4, v),
         "f32": lambda v: struct.pack("<If", 6, v),
@@ -205,13 +205,20 @@ def write_gguf(path, pairs, tensors, alignment=32):
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs))
     head += b"".join(gguf_string(key) + pack[kind](value) for key, kind, value in pairs)
     payload = b""
-    for name, dtype, values in tensors:
-        head += gguf_string(name) + struct.pack("<I", values.ndim)
-        head += struct.pack(f"<{values.ndim}Q", *reversed(values.shape))
-        head += struct.pack("<IQ", {"F32": 0, "F16": 1, "BF16": 30}[dtype], len(payload))
-        payload += to_storage(values, dtype).tobytes()
+    for name, number, shape, stored in tensors:
+        head += gguf_string(name) + struct.pack("<I", len(shape))
+        head += struct.pack(f"<{len(shape)}Q", *reversed(shape))
+        head += struct.pack("<IQ", number, len(payload))
+        payload += stored
         payload += b"\0" * (-len(payload) % alignment)
-    path.write_bytes(head + b"\0" * (-len(head) % alignment) + payload)
+    return head + b"\0" * (-len(head) % alignment) + payload
+
+
+def write_gguf(path, pairs, tensors):
+    """`tensors`: (name, "F32", "F16" or "BF16", f32 values)."""
+    numbers = {"F32": 0, "F16": 1, "BF16": 30}
+    stored = [(n, numbers[d], v.shape, to_storage(v, d).tobytes()) for n, d, v in tensors]
+    path.write_bytes(gguf_bytes(pairs, stored))
 
 
 def load_description(name):

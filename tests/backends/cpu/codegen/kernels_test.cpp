@@ -89,6 +89,8 @@ struct Loop {
   int numMultiplyAdds = 0, numSpills = 0;  // multiply-adds of f32 and of bytes
 };
 
+constexpr const char *kMultiplyAdds[] = {"vfmadd", "vpdpbusd", "vpmaddubsw", "vpmaddwd",
+                                         "\tfmla", "\tsdot",    "\tsmmla",    "\tsmull"};
 constexpr int kHot = 15;  // 8 rows by one panel have 9 products a row; one row by two panels, the least taken, has 20
 
 // Loops of at least kHot multiply-adds without such a loop inside.
@@ -101,11 +103,14 @@ std::vector<Loop> hotLoops(const std::string &assembly) {
   for (std::string line; std::getline(lines, line); ++number) {
     if (line.rfind(".LBB", 0) == 0)
       labels[line.substr(0, line.find(':'))] = {number, seen};
-    bool isVector = line.find("%zmm") != std::string::npos || line.find("%ymm") != std::string::npos;
-    for (const char *instruction : {"vfmadd", "vpdpbusd", "vpmaddubsw", "vpmaddwd"})
-      seen.numMultiplyAdds += line.find(instruction) != std::string::npos;
-    seen.numSpills += isVector && line.find("(%rsp)") != std::string::npos;
-    size_t jump = line.find("\tj"), target = line.find(".LBB", jump == std::string::npos ? line.size() : jump);
+    auto holds = [&](const char *text) { return line.find(text) != std::string::npos; };
+    for (const char *instruction : kMultiplyAdds)
+      seen.numMultiplyAdds += holds(instruction);
+    bool isX86Spill = (holds("%zmm") || holds("%ymm")) && holds("(%rsp)");
+    bool isArmSpill = (holds("\tq") || holds(" q")) && holds("[sp");
+    seen.numSpills += isX86Spill || isArmSpill;
+    bool isJump = holds("\tj") || holds("\tb") || holds("\tcbz") || holds("\tcbnz");
+    size_t target = line.find(".LBB", isJump ? 0 : line.size());
     if (target == std::string::npos)
       continue;
     auto label = labels.find(line.substr(target, line.find_first_of(" \t#", target) - target));
@@ -125,6 +130,11 @@ struct Kernel {
   const char *isa;
   MatmulCase shape;
 };
+
+void PrintTo(const Kernel &kernel, std::ostream *out) {
+  *out << kernel.isa << " ";
+  PrintTo(kernel.shape, out);
+}
 
 class SpillTest : public testing::TestWithParam<Kernel> {};
 
@@ -196,6 +206,7 @@ TEST(TileLoopTest, HoldsFourLoadsAndFourProducts) {
 
 constexpr const char *kQ80 = "p16:s8,f16,none,32";
 constexpr const char *kQ6K = "p16:s8,f32,none,16";
+constexpr const char *kF16 = "p16:f16,none,none,32";
 constexpr const char *kQ51 = "p16:u8,f16,f16,32";
 
 INSTANTIATE_TEST_SUITE_P(
@@ -216,6 +227,42 @@ INSTANTIATE_TEST_SUITE_P(
                     Kernel{"avx2", quantized({kQ6K, 8, 96, 576, "direct", 2, 16, 32, 96})},
                     Kernel{"avx2", quantized({kQ41, 512, 96, 576, "panel", 2, 16, 576, 96})},
                     Kernel{"avx2", quantized({kQ80, 512, 96, 576, "panel", 2, 16, 576, 96})}));
+
+INSTANTIATE_TEST_SUITE_P(Arm64Kernels, SpillTest, testing::ValuesIn([] {
+  std::vector<Kernel> kernels;
+  for (const char *isa : {"neon", "dotprod", "i8mm"}) {
+    kernels.push_back({isa, {kF16, 1, 96, 576, "direct", 1, 32, 32, 96}});
+    kernels.push_back({isa, {kF16, 8, 96, 576, "direct", 4, 16, 32, 96}});
+    for (const char *layout : {kQ41, kF16}) {
+      kernels.push_back({isa, {layout, 8, 96, 576, "direct", 2, 16, 32, 96}});
+      kernels.push_back({isa, {layout, 512, 96, 576, "panel", 6, 16, 576, 96}});
+    }
+    for (const char *layout : {kQ41, kQ80, kQ6K, kQ51}) {
+      kernels.push_back({isa, quantized({layout, 1, 96, 576, "direct", 1, 16, 32, 96})});
+      kernels.push_back({isa, quantized({layout, 8, 96, 576, "direct", 2, 16, 32, 96})});
+      kernels.push_back({isa, quantized({layout, 512, 96, 576, "panel", 2, 16, 576, 96})});
+    }
+  }
+  return kernels;
+}()));
+
+// Each row of the table uses the instruction that it is named for, and no row one that it does not require.
+TEST(Arm64Test, UsesTheRowsOwnDots) {
+  auto count = [](const char *isa, const char *strategy, const char *instruction) {
+    std::string text = assemblyOf(moduleOf(quantized({kQ41, 512, 96, 576, strategy, 2, 16, 576, 96})), isa);
+    int64_t number = 0;
+    for (size_t at = text.find(instruction); at != std::string::npos; at = text.find(instruction, at + 1))
+      ++number;
+    return number;
+  };
+  EXPECT_GT(count("neon", "panel", "\tsadalp"), 0);
+  EXPECT_EQ(count("neon", "panel", "\tsdot") + count("neon", "panel", "\tsmmla"), 0);
+  EXPECT_GT(count("dotprod", "panel", "\tsdot"), 0);
+  EXPECT_EQ(count("dotprod", "panel", "\tsmmla"), 0);
+  EXPECT_GT(count("i8mm", "panel", "\tsmmla"), 0) << "many rows are multiplied by twos";
+  EXPECT_GT(count("i8mm", "direct", "\tsdot"), 0);
+  EXPECT_EQ(count("i8mm", "direct", "\tsmmla"), 0) << "few rows do not pay for putting codes in pairs";
+}
 
 // ---- Compilations side by side ----
 TEST(ReentrancyTest, CompilesInSeveralThreadsAtOnce) {

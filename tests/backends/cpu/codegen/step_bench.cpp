@@ -62,7 +62,7 @@ int main(int argc, char **argv) {
   data.blockTableStride = (position + each) / 16 + 1;
   data.kvPool.assign(numSequences * data.blockTableStride * attribute(text, "girih.kv_block_bytes"), 0);
   data.logits.assign(16 * 262144, 0);
-  data.controlWord = 0x9fc0;
+  data.flushesSubnormals = true;
   data.numTokens = numTokens;
   data.numSequences = numSequences;
   data.sequenceStarts.push_back(0);

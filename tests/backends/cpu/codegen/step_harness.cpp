@@ -3,40 +3,29 @@
 #include "tests/backends/cpu/codegen/step_harness.h"
 
 #include "backends/cpu/codegen/backend.h"
+#include "backends/cpu/codegen/microkernels/isa_table.h"
 #include "backends/cpu/codegen/passes.h"
 #include "backends/cpu/device/features.h"
 #include "dialects/register.h"
 
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Parser/Parser.h"
+#include "llvm/Support/Program.h"
 
-#include <atomic>
+#include <cstdlib>
 #include <dlfcn.h>
-#include <immintrin.h>
+#include <fstream>
 #include <sys/mman.h>
-#include <thread>
 #include <unistd.h>
 
 namespace girih::cpu::test {
 
 namespace {
 
-// Every thread waits until all have come; a test's team may be slower than the runtime's.
-struct Team {
-  int numThreads = 1;
-  std::atomic<int64_t> arrived{0};
-
-  static void barrier(void *team, int64_t) {
-    auto *self = static_cast<Team *>(team);
-    int64_t ticket = self->arrived.fetch_add(1);
-    int64_t target = (ticket / self->numThreads + 1) * self->numThreads;
-    for (int spins = 0; self->arrived.load() < target; ++spins) {
-      _mm_pause();
-      if (spins >= 4096)
-        std::this_thread::yield();
-    }
-  }
-};
+// Cores that the emulator imitates: each grants what its row requires, and not what the next one does.
+const char *emulatedCore(llvm::StringRef isa) {
+  return isa == "neon" ? "cortex-a57" : isa == "dotprod" ? "neoverse-n1" : "max";
+}
 
 }  // namespace
 
@@ -53,6 +42,10 @@ Expected<std::unique_ptr<Step>> Step::compile(const std::string &text, const std
   GIRIH_ASSIGN(StepImage image, compileStepModule(*module, target));
   auto step = std::make_unique<Step>();
   step->bytes = std::move(image.bytes);
+  if (!isHostArchitecture(*findIsa(target.isa)->architecture)) {
+    step->emulated = target.isa;
+    return step;
+  }
   int file = memfd_create("step", 0);
   if (file < 0 || write(file, step->bytes.data(), step->bytes.size()) != static_cast<ssize_t>(step->bytes.size()))
     return internalError("memfd");
@@ -69,51 +62,46 @@ Step::~Step() {
 }
 
 void Step::run(StepData &data, int numThreads, const std::string &entry) const {
+  if (!emulated.empty())
+    return emulate(data, numThreads, entry);
   auto function = reinterpret_cast<girih_step_fn>(dlsym(library, entry.c_str()));
   GIRIH_CHECK(function != nullptr);
-  Team team;
-  team.numThreads = numThreads;
-  girih_step_args args = {};
-  args.struct_size = sizeof(args);
-  args.num_tokens = data.numTokens;
-  args.num_sequences = data.numSequences;
-  args.num_logit_rows = static_cast<int64_t>(data.logitRows.size());
-  args.tokens = data.tokens.data();
-  args.positions = data.positions.data();
-  args.token_sequences = data.tokenSequences.data();
-  args.kv_slots = data.kvSlots.data();
-  args.sequence_starts = data.sequenceStarts.data();
-  args.context_lengths = data.contextLengths.data();
-  args.block_tables = data.blockTables.data();
-  args.block_table_stride = data.blockTableStride;
-  args.logit_rows = data.logitRows.data();
-  args.logits = data.logits.data();
-  args.weights = data.weights.data();
-  args.kv_pool = data.kvPool.data();
-  args.arena = data.arena.data();
-  args.barrier = &Team::barrier;
-  args.team = &team;
-  std::vector<std::thread> threads;
-  for (int thread = 1; thread < numThreads; ++thread)
-    threads.emplace_back([&, thread] {
-      _mm_setcsr(data.controlWord);
-      function(&args, thread, numThreads);
-    });
-  unsigned saved = _mm_getcsr();
-  _mm_setcsr(data.controlWord);
-  function(&args, 0, numThreads);
-  _mm_setcsr(saved);
-  for (std::thread &thread : threads)
-    thread.join();
+  runStep(function, data, numThreads);
+}
+
+void Step::emulate(StepData &data, int numThreads, const std::string &entry) const {
+  auto emulator = llvm::sys::findProgramByName("qemu-aarch64");
+  const char *runner = std::getenv("GIRIH_ARM64_STEP_RUNNER");
+  GIRIH_CHECK(emulator && runner);  // or this ISA is not among the runnable ones
+  char folder[] = "/tmp/girih_step_XXXXXX";
+  GIRIH_CHECK(mkdtemp(folder) != nullptr);
+  std::string image = std::string(folder) + "/image", memory = std::string(folder) + "/memory";
+  std::ofstream(image, std::ios::binary).write(reinterpret_cast<const char *>(bytes.data()), std::streamsize(bytes.size()));
+  GIRIH_CHECK(writeStepData(data, memory));
+  std::string threads = std::to_string(numThreads);
+  llvm::StringRef arguments[] = {*emulator, "-cpu", emulatedCore(emulated), runner, image, memory, entry, threads};
+  int status = llvm::sys::ExecuteAndWait(*emulator, arguments);
+  GIRIH_CHECK(status == 0 && readStepData(data, memory));
+  unlink(image.c_str());
+  unlink(memory.c_str());
+  rmdir(folder);
 }
 
 std::vector<std::string> runnableIsas() {
+  if (const char *named = std::getenv("GIRIH_TEST_ISAS")) {
+    std::vector<std::string> isas;
+    for (llvm::StringRef isa : llvm::split(named, ','))
+      isas.push_back(isa.str());
+    return isas;
+  }
   std::vector<std::string> granted = grantedFeatures(), isas;
-  for (const char *isa : {"avx2", "avx512", "amx"})
+  for (const std::string &isa : variantsOf("", /*withTiles=*/true))
     if (llvm::all_of(cpuTarget(isa).value().required,
                      [&](const std::string &feature) { return llvm::is_contained(granted, feature); }))
       isas.push_back(isa);
   return isas;
 }
+
+int64_t laneVectorsOf(const std::string &isa) { return findIsa(isa)->laneVectors(); }
 
 }  // namespace girih::cpu::test
