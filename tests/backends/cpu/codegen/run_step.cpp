@@ -31,16 +31,18 @@ struct Team {
 // How this thread rounds and what it does with subnormals, put back at the end.
 class FloatControl {
 public:
-  explicit FloatControl(bool flushesSubnormals) : saved(get()) { set(flushesSubnormals ? kFlushing : kDefault); }
+  explicit FloatControl(bool flushesSubnormals) : saved(get()) {
+    set(flushesSubnormals ? kFlushing : kDefault);
+  }
   ~FloatControl() { set(saved); }
 
 private:
 #if defined(__x86_64__)
-  static constexpr uint64_t kDefault = 0x1f80, kFlushing = 0x9fc0;  // MXCSR
+  static constexpr uint64_t kDefault = 0x1f80, kFlushing = 0x9fc0; // MXCSR
   static uint64_t get() { return _mm_getcsr(); }
   static void set(uint64_t value) { _mm_setcsr(static_cast<unsigned>(value)); }
 #else
-  static constexpr uint64_t kDefault = 0, kFlushing = uint64_t{1} << 24;  // FPCR
+  static constexpr uint64_t kDefault = 0, kFlushing = uint64_t{1} << 24; // FPCR
   static uint64_t get() {
     uint64_t value;
     __asm__ volatile("mrs %0, fpcr" : "=r"(value));
@@ -81,7 +83,7 @@ template <typename Visit> void forEachVector(StepData &data, Visit visit) {
   visit(data.blockTables), visit(data.logitRows), visit(data.logits);
 }
 
-}  // namespace
+} // namespace
 
 void runStep(girih_step_fn entry, StepData &data, int numThreads) {
   Team team;
@@ -106,7 +108,8 @@ bool writeStepData(StepData &data, const std::string &path) {
   forEachVector(data, [&](auto &vector) {
     uint64_t count = vector.size();
     file.write(reinterpret_cast<const char *>(&count), sizeof(count));
-    file.write(reinterpret_cast<const char *>(vector.data()), static_cast<std::streamsize>(count * sizeof(vector[0])));
+    file.write(reinterpret_cast<const char *>(vector.data()),
+               static_cast<std::streamsize>(count * sizeof(vector[0])));
   });
   return file.flush().good();
 }
@@ -121,9 +124,10 @@ bool readStepData(StepData &data, const std::string &path) {
     uint64_t count = 0;
     file.read(reinterpret_cast<char *>(&count), sizeof(count));
     vector.resize(file ? count : 0);
-    file.read(reinterpret_cast<char *>(vector.data()), static_cast<std::streamsize>(vector.size() * sizeof(vector[0])));
+    file.read(reinterpret_cast<char *>(vector.data()),
+              static_cast<std::streamsize>(vector.size() * sizeof(vector[0])));
   });
   return file.good();
 }
 
-}  // namespace girih::cpu::test
+} // namespace girih::cpu::test

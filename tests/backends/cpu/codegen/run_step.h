@@ -14,7 +14,9 @@ namespace girih::cpu::test {
 // The step's buffers are 64-byte aligned, as its ABI promises.
 template <typename T> struct LineAllocator {
   using value_type = T;
-  T *allocate(size_t count) { return static_cast<T *>(::operator new(count * sizeof(T), std::align_val_t(64))); }
+  T *allocate(size_t count) {
+    return static_cast<T *>(::operator new(count * sizeof(T), std::align_val_t(64)));
+  }
   void deallocate(T *pointer, size_t) { ::operator delete(pointer, std::align_val_t(64)); }
   bool operator==(const LineAllocator &) const { return true; }
 };
@@ -24,10 +26,10 @@ using Bytes = std::vector<uint8_t, LineAllocator<uint8_t>>;
 // kernel that reads what nobody wrote is seen.
 struct StepData {
   Bytes weights, arena, kvPool;
-  std::vector<int32_t> tokens, positions, tokenSequences, kvSlots, sequenceStarts, contextLengths, blockTables,
-      logitRows;
+  std::vector<int32_t> tokens, positions, tokenSequences, kvSlots, sequenceStarts, contextLengths,
+      blockTables, logitRows;
   std::vector<float> logits;
-  bool flushesSubnormals = false;  // as the runtime's team does
+  bool flushesSubnormals = false; // as the runtime's team does
   int64_t numTokens = 1, numSequences = 1, blockTableStride = 1;
 
   // f32 values of the arena or the weights, from a byte offset on.
@@ -41,4 +43,4 @@ void runStep(girih_step_fn entry, StepData &data, int numThreads);
 bool writeStepData(StepData &data, const std::string &path);
 bool readStepData(StepData &data, const std::string &path);
 
-}  // namespace girih::cpu::test
+} // namespace girih::cpu::test

@@ -14,6 +14,7 @@
 
 #include <cstdlib>
 #include <dlfcn.h>
+#include <filesystem>
 #include <fstream>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -73,9 +74,9 @@ void Step::emulate(StepData &data, int numThreads, const std::string &entry) con
   auto emulator = llvm::sys::findProgramByName("qemu-aarch64");
   const char *runner = std::getenv("GIRIH_ARM64_STEP_RUNNER");
   GIRIH_CHECK(emulator && runner);  // or this ISA is not among the runnable ones
-  char folder[] = "/tmp/girih_step_XXXXXX";
-  GIRIH_CHECK(mkdtemp(folder) != nullptr);
-  std::string image = std::string(folder) + "/image", memory = std::string(folder) + "/memory";
+  std::string folder = std::filesystem::temp_directory_path() / "girih_step_XXXXXX";
+  GIRIH_CHECK(mkdtemp(folder.data()) != nullptr);
+  std::string image = folder + "/image", memory = folder + "/memory";
   std::ofstream(image, std::ios::binary).write(reinterpret_cast<const char *>(bytes.data()), std::streamsize(bytes.size()));
   GIRIH_CHECK(writeStepData(data, memory));
   std::string threads = std::to_string(numThreads);
@@ -84,7 +85,7 @@ void Step::emulate(StepData &data, int numThreads, const std::string &entry) con
   GIRIH_CHECK(status == 0 && readStepData(data, memory));
   unlink(image.c_str());
   unlink(memory.c_str());
-  rmdir(folder);
+  rmdir(folder.c_str());
 }
 
 std::vector<std::string> runnableIsas() {
