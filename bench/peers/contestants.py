@@ -64,7 +64,8 @@ class Girih:
         self.roofline = None  # of the last measurement
 
     def compile_seconds(self, target):
-        command = [self.binary, "compile", self.gguf, "-o", self.program, "--target", target, "--no-golden", "--quiet"]
+        command = [self.binary, "compile", self.gguf, "-o", self.program, "--target", target, "--no-golden", "--quiet",
+                   "--code-cache="]  # the whole work, each time
         return measured(len(os.sched_getaffinity(0)), command)[1]
 
     def bench(self, threads, **flags):
