@@ -28,6 +28,20 @@ constexpr HttpMeaning kHttpMeanings[] = {
     {StatusCode::Internal, 500, "server_error", "internal_error"},
 };
 
+// What Anthropic calls the errors of a status.
+std::string_view anthropicErrorType(int status) {
+  switch (status) {
+  case 401: return "authentication_error";
+  case 403: return "permission_error";
+  case 404: return "not_found_error";
+  case 408: return "timeout_error";
+  case 413: return "request_too_large";
+  case 429: return "rate_limit_error";
+  case 503: return "overloaded_error";
+  default: return status >= 500 ? "api_error" : "invalid_request_error";
+  }
+}
+
 void textOrNull(JsonWriter &writer, std::string_view name, const std::string &text) {
   writer.key(name);
   if (text.empty())
@@ -59,10 +73,27 @@ std::string errorBody(const ApiError &error) {
   return writer.take();
 }
 
-HttpResponse errorResponse(const ApiError &error) {
+std::string anthropicErrorBody(const ApiError &error, const std::string &requestId) {
+  JsonWriter writer;
+  writer.beginObject().member("type", "error").key("error").beginObject();
+  writer.member("type", anthropicErrorType(error.status)).member("message", error.message).endObject();
+  textOrNull(writer, "request_id", requestId);
+  return writer.endObject().take();
+}
+
+bool isAnthropicPath(std::string_view path) { return path == "/v1/messages" || path.starts_with("/v1/messages/"); }
+
+HttpHeaders ignoredHeaders(const std::vector<std::string> &ignoredNames) {
+  std::string joined;
+  for (const std::string &name : ignoredNames)
+    joined += (joined.empty() ? "" : ",") + name;
+  return joined.empty() ? HttpHeaders() : HttpHeaders{{"x-girih-ignored", joined}};
+}
+
+HttpResponse errorResponse(const ApiError &error, const HttpRequest &request) {
   HttpResponse response;
   response.status = error.status;
-  response.body = errorBody(error);
+  response.body = isAnthropicPath(request.path) ? anthropicErrorBody(error, request.requestId) : errorBody(error);
   if (error.status == 429 || error.status == 503)
     response.headers = {{"retry-after", std::to_string(error.retryAfterSeconds)}};
   else if (error.status >= 500 || error.status == 408)

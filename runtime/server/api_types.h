@@ -44,8 +44,14 @@ ApiError invalidField(std::string param, std::string message, std::string code =
 // The one table from Status codes to HTTP. `requestId` is named where the failure is our own.
 ApiError apiErrorOf(const Status &status);
 std::string errorBody(const ApiError &error);
-// With Retry-After where a retry can succeed, and x-should-retry: false where it cannot.
-HttpResponse errorResponse(const ApiError &error);
+// The same in Anthropic's shape.
+std::string anthropicErrorBody(const ApiError &error, const std::string &requestId);
+// The body that clients of the request's path read. With Retry-After where a retry can succeed, and x-should-retry: false where it cannot.
+HttpResponse errorResponse(const ApiError &error, const HttpRequest &request);
+// True for the paths of Anthropic's API.
+bool isAnthropicPath(std::string_view path);
+// x-girih-ignored, where a request had fields that nothing here knows.
+HttpHeaders ignoredHeaders(const std::vector<std::string> &ignoredNames);
 
 template <typename T>
 using ApiResult = std::variant<T, ApiError>;
@@ -71,11 +77,18 @@ struct GenerationParameters {
   std::vector<std::string> ignoredNames;  // fields that nothing here knows: x-girih-ignored
 };
 
+// A conversation as the chat template takes it.
+struct ChatInput {
+  std::string messagesJson; // roles system, user, assistant, tool, function
+  std::string extraJson;    // further template variables; empty: none
+  bool addGenerationPrompt = true;
+  std::string answerBegin; // what the answer goes on from, behind what the template wrote
+};
+
+// Of /v1/chat/completions and of Anthropic's /v1/messages.
 struct ChatCompletionRequest {
   GenerationParameters generation;
-  std::string messagesJson;  // as the template wants them; a "developer" is a "system"
-  std::string extraJson;     // chat_template_kwargs; empty: none
-  bool addGenerationPrompt = true;
+  ChatInput chat;
 };
 
 struct CompletionRequest {
@@ -91,5 +104,25 @@ struct CompletionRequest {
 // `defaults`: the model's own sampling, used for what the request leaves out. Every failure names its field.
 ApiResult<ChatCompletionRequest> parseChatCompletion(std::string_view body, const program::GenerationDefaults &defaults);
 ApiResult<CompletionRequest> parseCompletion(std::string_view body, const program::GenerationDefaults &defaults);
+// Anthropic's body. `mustGenerate`: max_tokens is required, as the API has it; else it may be missing.
+ApiResult<ChatCompletionRequest> parseMessages(std::string_view body, const program::GenerationDefaults &defaults, bool mustGenerate);
+
+// /tokenize and /apply-template: a text, or messages.
+struct TokenizeRequest {
+  std::string model;
+  std::optional<std::string> prompt;
+  ChatInput chat;                // where there is no prompt
+  bool addSpecial = true;        // around a prompt
+  bool wantTokenTexts = false;
+  std::vector<std::string> ignoredNames;
+};
+ApiResult<TokenizeRequest> parseTokenize(std::string_view body);
+
+struct DetokenizeRequest {
+  std::string model;
+  std::vector<int32_t> tokens;
+  std::vector<std::string> ignoredNames;
+};
+ApiResult<DetokenizeRequest> parseDetokenize(std::string_view body);
 
 }  // namespace girih::server

@@ -85,9 +85,11 @@ void ConnectionExchange::beginEvents(HttpHeaders headers) {
   wakeWriter();
 }
 
-void ConnectionExchange::sendEvent(std::string_view payload) {
+void ConnectionExchange::sendEvent(std::string_view payload, std::string_view name) {
   std::string event;
-  event.reserve(payload.size() + 8);
+  event.reserve(payload.size() + name.size() + 16);
+  if (!name.empty())
+    event.append("event: ").append(name).append("\n");
   event.append("data: ").append(payload).append("\n\n");
   appendEventBytes(event);
 }

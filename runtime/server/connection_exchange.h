@@ -26,7 +26,7 @@ public:
   const HttpRequest &request() const override { return httpRequest; }
   void respond(HttpResponse response) override;
   void beginEvents(HttpHeaders headers) override;
-  void sendEvent(std::string_view payload) override;
+  void sendEvent(std::string_view payload, std::string_view name) override;
   void endEvents() override;
   bool isClientGone() const override;
   void onClientGone(std::function<void()> callback) override;

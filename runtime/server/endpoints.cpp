@@ -20,6 +20,12 @@ struct Route {
 constexpr Route kRoutes[] = {
     {"POST", "/v1/chat/completions", true, true, answerChatCompletions},
     {"POST", "/v1/completions", true, true, answerCompletions},
+    {"POST", "/v1/messages", true, true, answerMessages},
+    {"POST", "/v1/messages/count_tokens", true, false, answerCountTokens},
+    {"POST", "/tokenize", true, false, answerTokenize},
+    {"POST", "/detokenize", true, false, answerDetokenize},
+    {"POST", "/apply-template", true, false, answerApplyTemplate},
+    {"GET", "/tokenizer_info", true, false, answerTokenizerInfo},
     {"GET", "/v1/models", true, false, answerModels},
     {"GET", "/v1/models/{model}", true, false, answerModels},
     {"GET", "/health", false, false, answerHealth},
@@ -121,7 +127,7 @@ std::optional<ApiError> findRefusal(const Service &service, const HttpRequest &r
 
 HttpResponse refusalOf(int status, std::string_view message) {
   const char *code = status == 413 ? "request_too_large" : status == 431 ? "headers_too_large" : status == 503 ? "overloaded" : "invalid_http";
-  return errorResponse({status, status == 503 ? "unavailable_error" : "invalid_request_error", code, std::string(message), "", 1});
+  return errorResponse({status, status == 503 ? "unavailable_error" : "invalid_request_error", code, std::string(message), "", 1}, {});
 }
 
 }  // namespace
@@ -140,7 +146,7 @@ HttpHandlers makeHandlers(Service &service) {
     if (!refusal)
       return std::nullopt;
     service.countAnswer(request, refusal->status);
-    return errorResponse(*refusal);
+    return errorResponse(*refusal, request);
   };
   handlers.handle = [&service](std::shared_ptr<Exchange> exchange) {
     const Route *route = findRoute(exchange->request().path);  // screen() let it pass

@@ -9,6 +9,12 @@ namespace girih::server {
 // Answer now, or keep the exchange and answer later. Called on the sockets' thread.
 void answerChatCompletions(Service &service, std::shared_ptr<Exchange> exchange);
 void answerCompletions(Service &service, std::shared_ptr<Exchange> exchange);
+void answerMessages(Service &service, std::shared_ptr<Exchange> exchange);
+void answerCountTokens(Service &service, std::shared_ptr<Exchange> exchange);
+void answerTokenize(Service &service, std::shared_ptr<Exchange> exchange);
+void answerDetokenize(Service &service, std::shared_ptr<Exchange> exchange);
+void answerApplyTemplate(Service &service, std::shared_ptr<Exchange> exchange);
+void answerTokenizerInfo(Service &service, std::shared_ptr<Exchange> exchange);
 void answerModels(Service &service, std::shared_ptr<Exchange> exchange);
 void answerHealth(Service &service, std::shared_ptr<Exchange> exchange);
 void answerMetrics(Service &service, std::shared_ptr<Exchange> exchange);

@@ -10,9 +10,14 @@ void writeUsage(JsonWriter &writer, const TokenCounts &counts) {
   writer.key("usage").beginObject().member("prompt_tokens", counts.numPromptTokens);
   writer.member("completion_tokens", counts.numOutputTokens);
   writer.member("total_tokens", counts.numPromptTokens + counts.numOutputTokens);
-  writer.key("prompt_tokens_details").beginObject().member("cached_tokens", counts.numCachedTokens).endObject();
+  writer.key("prompt_tokens_details")
+      .beginObject()
+      .member("cached_tokens", counts.numCachedTokens)
+      .endObject();
   writer.endObject();
 }
+
+void AnswerFormat::fail(Exchange &stream, const ApiError &error) { stream.sendEvent(errorBody(error)); }
 
 // Queues what the engine says of one choice.
 class Generation::ChoiceListener final : public engine::Listener {
@@ -32,14 +37,16 @@ public:
   void onFinish(engine::RequestId, engine::FinishReason reason, const engine::Usage &usage,
                 const Status &status) override {
     std::lock_guard lock(generation->mutex);
-    choice.ending = Ending{reason, usage, std::nullopt};
+    choice.engineEnding = EngineEnding{reason, usage, std::nullopt};
     if (reason == engine::FinishReason::Failed)
-      choice.ending->error = apiErrorOf(status);
+      choice.engineEnding->error = apiErrorOf(status);
     else if (reason == engine::FinishReason::Cancelled)
-      choice.ending->error = ApiError{503, "unavailable_error", "cancelled", "the server is shutting down", ""};
+      choice.engineEnding->error =
+          ApiError{503, "unavailable_error", "cancelled", "the server is shutting down", ""};
     else if (reason == engine::FinishReason::Expired)
-      choice.ending->error = ApiError{408, "timeout", "request_timeout",
-                                      "the time that this request may take is over; ask for fewer tokens, or retry later", ""};
+      choice.engineEnding->error =
+          ApiError{408, "timeout", "request_timeout",
+                   "the time that this request may take is over; ask for fewer tokens, or retry later", ""};
     generation->scheduleSpeaking();
   }
 
@@ -72,13 +79,14 @@ void Generation::start(Service &service, std::shared_ptr<Exchange> exchange, Gen
   const std::string &field = request.promptField;
   for (const std::vector<int32_t> &prompt : request.prompts) {
     if (prompt.empty())
-      return service.answerError(*exchange, invalidField(field, "`" + field + "` gives no tokens; at least one is needed"));
+      return service.answerError(
+          *exchange, invalidField(field, "`" + field + "` gives no tokens; at least one is needed"));
     bool wantsAnswer = request.parameters.maxTokens != 0u;
     if (prompt.size() + wantsAnswer > contextTokens)
       return service.answerError(
           *exchange, invalidField(field,
-                                  "this model's context is " + std::to_string(contextTokens) + " tokens; `" + field +
-                                      "` has " + std::to_string(prompt.size()) +
+                                  "this model's context is " + std::to_string(contextTokens) + " tokens; `" +
+                                      field + "` has " + std::to_string(prompt.size()) +
                                       " and must leave room for an answer: shorten it",
                                   "context_length_exceeded"));
   }
@@ -123,7 +131,8 @@ engine::Request Generation::makeRequest(const std::vector<int32_t> &prompt, uint
   request.sampling.seed += choice; // each answer to a prompt has noise of its own
   request.rules = parameters.rules;
   request.stopTokens = service.model().stopTokens;
-  request.stopTokens.insert(request.stopTokens.end(), parameters.stopTokens.begin(), parameters.stopTokens.end());
+  request.stopTokens.insert(request.stopTokens.end(), parameters.stopTokens.begin(),
+                            parameters.stopTokens.end());
   request.ignoreStop = parameters.ignoreStop;
   request.wantLogprobs = parameters.wantLogprobs;
   request.wantPromptLogprobs = parameters.echo && parameters.wantLogprobs;
@@ -150,7 +159,8 @@ Status Generation::submitAll(std::vector<std::vector<int32_t>> prompts) {
         choice.promptTokens = prompt;
       ++numOpen;
       auto listener = std::make_shared<ChoiceListener>(shared_from_this(), choice);
-      GIRIH_ASSIGN(choice.requestId, service.engine().submit(makeRequest(prompt, number), std::move(listener)));
+      GIRIH_ASSIGN(choice.requestId,
+                   service.engine().submit(makeRequest(prompt, number), std::move(listener)));
     }
   return {};
 }
@@ -169,19 +179,10 @@ void Generation::scheduleSpeaking() {
   service.speaker().post([self = shared_from_this()] { self->speak(); });
 }
 
-HttpHeaders Generation::answerHeaders() const {
-  std::string joined;
-  for (const std::string &name : parameters.ignoredNames)
-    joined += (joined.empty() ? "" : ",") + name;
-  return joined.empty() ? HttpHeaders() : HttpHeaders{{"x-girih-ignored", joined}};
-}
-
 void Generation::beginStream() {
   service.countAnswer(exchange->request(), 200);
-  exchange->beginEvents(answerHeaders());
-  for (uint32_t number = 0; number < choices.size(); ++number)
-    if (std::string chunk = format->openingChunk(number); !chunk.empty())
-      exchange->sendEvent(chunk);
+  exchange->beginEvents(ignoredHeaders(parameters.ignoredNames));
+  format->open(*exchange, static_cast<uint32_t>(choices.size()), counts());
 }
 
 void Generation::speak() {
@@ -196,11 +197,11 @@ void Generation::speak() {
 void Generation::speakChoice(uint32_t number) {
   Choice &choice = choices[number];
   std::vector<SpokenToken> promptTokens, tokens;
-  std::optional<Ending> end;
+  std::optional<EngineEnding> end;
   {
     std::lock_guard lock(mutex);
     tokens.swap(choice.inbox);
-    end = std::exchange(choice.ending, std::nullopt);
+    end = std::exchange(choice.engineEnding, std::nullopt);
     if (!tokens.empty() || end)
       promptTokens.swap(choice.promptInbox);
   }
@@ -240,7 +241,8 @@ void Generation::sayTokens(uint32_t number, std::vector<SpokenToken> tokens) {
   Choice &choice = choices[number];
   for (SpokenToken &token : tokens) {
     ++choice.numSpoken;
-    std::string text = choice.decoder ? choice.stopMatcher.push(choice.decoder->push(token.token)) : std::string();
+    std::string text =
+        choice.decoder ? choice.stopMatcher.push(choice.decoder->push(token.token)) : std::string();
     if (parameters.wantLogprobs)
       choice.unsaidTokens.push_back(std::move(token));
     sayText(number, std::move(text));
@@ -262,19 +264,19 @@ void Generation::sayText(uint32_t number, std::string text) {
   // A model without a tokenizer still streams: its chunks carry log-probabilities only.
   if (text.empty() && (choice.decoder || choice.unsaidTokens.empty()))
     return;
-  exchange->sendEvent(format->deltaChunk(number, text, choice.unsaidTokens));
+  format->say(*exchange, number, text, choice.unsaidTokens);
   choice.unsaidTokens.clear();
 }
 
 void Generation::finishChoice(uint32_t number, std::string_view finishReason) {
   Choice &choice = choices[number];
   choice.hasEnded = true;
-  choice.finishReason = finishReason;
+  choice.ending = {finishReason, choice.stopMatcher.matchedString()};
   --numOpen;
   if (parameters.stream) {
     if (!choice.unsaidTokens.empty())
-      exchange->sendEvent(format->deltaChunk(number, "", choice.unsaidTokens));
-    exchange->sendEvent(format->closingChunk(number, finishReason));
+      format->say(*exchange, number, "", choice.unsaidTokens);
+    format->close(*exchange, number, choice.ending);
   }
   if (numOpen == 0)
     finish();
@@ -296,19 +298,17 @@ TokenCounts Generation::counts() const {
 void Generation::finish() {
   hasEnded = true;
   TokenCounts all = counts();
-  log(200, choices.front().finishReason);
+  log(200, choices.front().ending.reason);
   if (!parameters.stream) {
     std::vector<FinishedChoice> finished;
     for (const Choice &choice : choices)
-      finished.push_back({choice.wholeText, choice.finishReason, choice.unsaidTokens});
+      finished.push_back({choice.wholeText, choice.ending, choice.unsaidTokens});
     HttpResponse response;
     response.body = format->wholeAnswer(finished, all);
-    response.headers = answerHeaders();
+    response.headers = ignoredHeaders(parameters.ignoredNames);
     return service.answer(*exchange, std::move(response));
   }
-  if (parameters.includeUsage)
-    exchange->sendEvent(format->usageChunk(all));
-  exchange->sendEvent("[DONE]");
+  format->end(*exchange, all);
   exchange->endEvents();
 }
 
@@ -319,7 +319,7 @@ void Generation::endWithError(const ApiError &error) {
   log(error.status, error.code);
   if (!parameters.stream)
     return service.answerError(*exchange, error);
-  exchange->sendEvent(errorBody(error));
+  format->fail(*exchange, error);
   exchange->endEvents();
 }
 

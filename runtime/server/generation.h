@@ -27,28 +27,39 @@ struct TokenCounts {
 // The `usage` member of an answer.
 void writeUsage(JsonWriter &writer, const TokenCounts &counts);
 
+// Why an answer ended.
+struct ChoiceEnding {
+  std::string_view reason;     // "stop", or "length"
+  std::string_view stopString; // of the request, where one was met
+};
+
 struct FinishedChoice {
   std::string_view text;
-  std::string_view finishReason;
+  ChoiceEnding ending;
   std::span<const SpokenToken> tokens;
 };
 
-// How one endpoint writes its answers; every function returns a whole JSON text. Used by one thread at a time.
+// How one endpoint writes its answers: events into a stream, or one JSON text. Used by one thread at a time.
 class AnswerFormat {
 public:
   virtual ~AnswerFormat() = default;
-  // The chunk before any text; empty: none.
-  virtual std::string openingChunk(uint32_t choice) = 0;
-  virtual std::string deltaChunk(uint32_t choice, std::string_view text, std::span<const SpokenToken> tokens) = 0;
-  virtual std::string closingChunk(uint32_t choice, std::string_view finishReason) = 0;
-  virtual std::string usageChunk(const TokenCounts &counts) = 0;
+  // Before any text. Of `counts` only the prompts' tokens are known yet.
+  virtual void open(Exchange &stream, uint32_t numChoices, const TokenCounts &counts) = 0;
+  virtual void say(Exchange &stream, uint32_t choice, std::string_view text,
+                   std::span<const SpokenToken> tokens) = 0;
+  virtual void close(Exchange &stream, uint32_t choice, const ChoiceEnding &ending) = 0;
+  // After every choice was closed.
+  virtual void end(Exchange &stream, const TokenCounts &counts) = 0;
+  // The last event of a stream that cannot go on.
+  virtual void fail(Exchange &stream, const ApiError &error);
   virtual std::string wholeAnswer(std::span<const FinishedChoice> choices, const TokenCounts &counts) = 0;
 };
 
 // What an endpoint hands over.
 struct GenerationRequest {
   GenerationParameters parameters;
-  std::vector<std::vector<int32_t>> prompts; // at least one; each gets parameters.numChoices answers, in order
+  std::vector<std::vector<int32_t>>
+      prompts; // at least one; each gets parameters.numChoices answers, in order
   std::unique_ptr<AnswerFormat> format;
   std::string promptField; // what refusals of a prompt name
 };
@@ -63,7 +74,7 @@ public:
 
 private:
   class ChoiceListener;
-  struct Ending {
+  struct EngineEnding {
     engine::FinishReason reason;
     engine::Usage usage;
     std::optional<ApiError> error;
@@ -74,7 +85,7 @@ private:
 
     // Guarded by the generation's mutex: written by the engine, emptied by the speaker.
     std::vector<SpokenToken> promptInbox, inbox;
-    std::optional<Ending> ending;
+    std::optional<EngineEnding> engineEnding;
 
     // The speaker's own, besides what start() set before its first visit.
     std::vector<int32_t> promptTokens; // only where they are echoed
@@ -87,7 +98,7 @@ private:
     bool hasEchoed = false;
     bool isCut = false; // a stop string was met; what the engine still says of it is not spoken
     bool hasEnded = false;
-    std::string_view finishReason;
+    ChoiceEnding ending;
     engine::Usage usage;
   };
 
@@ -97,7 +108,6 @@ private:
   void cancelAll();
   void scheduleSpeaking();
   void beginStream();
-  HttpHeaders answerHeaders() const;
   void speak();
   void speakChoice(uint32_t number);
   void echo(uint32_t number, std::vector<SpokenToken> promptTokens);

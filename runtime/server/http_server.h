@@ -51,7 +51,8 @@ public:
   virtual const HttpRequest &request() const = 0;
   virtual void respond(HttpResponse response) = 0;
   virtual void beginEvents(HttpHeaders headers) = 0;
-  virtual void sendEvent(std::string_view payload) = 0;
+  // `name`: of the event, for formats whose events have one.
+  virtual void sendEvent(std::string_view payload, std::string_view name = {}) = 0;
   virtual void endEvents() = 0;
   // True once the client closed its connection, or reads too slowly for the bounded buffer of its stream.
   virtual bool isClientGone() const = 0;

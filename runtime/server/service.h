@@ -24,6 +24,8 @@ struct ServedModel {
   int64_t createdSeconds = 0;      // Unix time
   std::optional<Tokenizer> tokenizer;        // absent: only prompts of token ids, and answers without text
   std::optional<ChatTemplate> chatTemplate;  // absent: no chat completions
+  std::string templateText;  // its source, for clients that render themselves
+  std::string bosText, eosText;
   std::vector<int32_t> stopTokens;
   program::GenerationDefaults generation;
   std::unique_ptr<engine::Engine> engine;
@@ -77,7 +79,7 @@ public:
 
   // Answers and counts the answer.
   void answer(Exchange &exchange, HttpResponse response);
-  void answerError(Exchange &exchange, const ApiError &error) { answer(exchange, errorResponse(error)); }
+  void answerError(Exchange &exchange, const ApiError &error) { answer(exchange, errorResponse(error, exchange.request())); }
   void countAnswer(const HttpRequest &request, int status);
   std::map<std::pair<std::string, int>, uint64_t> answerCounts() const;
 

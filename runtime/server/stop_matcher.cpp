@@ -14,7 +14,10 @@ std::string StopMatcher::push(std::string_view text) {
   // Only what was held back before can begin a match that ends in the new text, so `held` stays short.
   size_t stopAt = std::string::npos;
   for (const std::string &stop : stopStrings)
-    stopAt = std::min(stopAt, held.find(stop));
+    if (size_t place = held.find(stop); place < stopAt) {
+      stopAt = place;
+      matchedText = stop;
+    }
   matched = stopAt != std::string::npos;
   size_t numShown = matched ? stopAt : held.size() - heldBytes();
   std::string shown = held.substr(0, numShown);

@@ -19,6 +19,8 @@ public:
   // What was held back and turned out to begin no stop string after all.
   std::string finish();
   bool hasMatched() const { return matched; }
+  // Empty: none was met.
+  const std::string &matchedString() const { return matchedText; }
 
 private:
   // Bytes at the end of `held` that some stop string begins with.
@@ -26,6 +28,7 @@ private:
 
   std::vector<std::string> stopStrings;
   std::string held;
+  std::string matchedText;
   bool matched = false;
 };
 

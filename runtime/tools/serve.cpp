@@ -64,7 +64,8 @@ void declare(CommandLine &line, ServeFlags &flags) {
   line.examples("Examples:\n"
                 "  girih serve smollm2\n"
                 "  girih serve model.girih --host 0.0.0.0 --port 9000 --api-key \"$KEY\"\n\n"
-                "Routes: /v1/chat/completions, /v1/completions, /v1/models, /health, /live, /ready, /metrics.\n"
+                "Routes: /v1/chat/completions, /v1/completions, /v1/models; /v1/messages[/count_tokens] as Anthropic's clients\n"
+                "ask; /tokenize, /detokenize, /apply-template, /tokenizer_info; /health, /live, /ready, /metrics.\n"
                 "SIGTERM or Ctrl-C takes no more requests and ends when those in hand are answered; a second one ends at once.");
 }
 
@@ -92,8 +93,11 @@ Expected<server::ServedModel> prepareModel(LoadedModel &model, const ServeFlags 
   served.createdSeconds = time(nullptr);
   if (model.hasChatTemplate()) {
     GIRIH_ASSIGN(served.chatTemplate, model.chatTemplate());
+    served.templateText = model.tables().chatTemplate;
   }
   served.tokenizer = model.tokenizer;
+  served.bosText = model.tables().bosText;
+  served.eosText = model.tables().eosText;
   served.stopTokens = model.stopTokens();
   served.generation = model.tables().generation;
   GIRIH_ASSIGN(auto options, flags.execution.engineOptions());
@@ -176,7 +180,7 @@ void greet(const LoadedModel &model, server::Service &service, const ServeFlags 
 
 Expected<int> serveCommand(const Arguments &arguments) {
   ServeFlags flags;
-  CommandLine line("serve", "Answers OpenAI clients over HTTP; concurrent requests share the model's steps.");
+  CommandLine line("serve", "Answers OpenAI and Anthropic clients over HTTP; concurrent requests share the model's steps.");
   declare(line, flags);
   if (auto exitStatus = line.parse(arguments))
     return *exitStatus;

@@ -37,8 +37,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t numBytes) {
   if (auto *request = std::get_if<ChatCompletionRequest>(&chat)) {
     checkGeneration(request->generation);
     // What the template is given must be JSON, also where it was written again.
-    require(JsonDocument::parse(request->messagesJson).isOk());
-    require(request->extraJson.empty() || JsonDocument::parse(request->extraJson).isOk());
+    require(JsonDocument::parse(request->chat.messagesJson).isOk());
+    require(request->chat.extraJson.empty() || JsonDocument::parse(request->chat.extraJson).isOk());
   } else {
     checkError(std::get<ApiError>(chat));
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // POST /v1/chat/completions: messages through the chat template, answers as chat.completion objects or chunks.
 #include "runtime/base/json.h"
+#include "runtime/server/chat_prompt.h"
 #include "runtime/server/endpoints.h"
 #include "runtime/server/generation.h"
 
@@ -22,20 +23,24 @@ public:
         id("chatcmpl-" + request.requestId), created(time(nullptr)), includeUsage(parameters.includeUsage),
         wantLogprobs(parameters.wantLogprobs) {}
 
-  std::string openingChunk(uint32_t choice) override {
-    return chunk(choice, [](JsonWriter &writer) { writer.member("role", "assistant").member("content", ""); }, {}, {});
+  void open(Exchange &stream, uint32_t numChoices, const TokenCounts &) override {
+    for (uint32_t choice = 0; choice < numChoices; ++choice)
+      stream.sendEvent(chunk(choice, [](JsonWriter &writer) { writer.member("role", "assistant").member("content", ""); }, {}, {}));
   }
-  std::string deltaChunk(uint32_t choice, std::string_view text, std::span<const SpokenToken> tokens) override {
-    return chunk(choice, [&](JsonWriter &writer) { writer.member("content", text); }, tokens, {});
+  void say(Exchange &stream, uint32_t choice, std::string_view text, std::span<const SpokenToken> tokens) override {
+    stream.sendEvent(chunk(choice, [&](JsonWriter &writer) { writer.member("content", text); }, tokens, {}));
   }
-  std::string closingChunk(uint32_t choice, std::string_view finishReason) override {
-    return chunk(choice, [](JsonWriter &) {}, {}, finishReason);
+  void close(Exchange &stream, uint32_t choice, const ChoiceEnding &ending) override {
+    stream.sendEvent(chunk(choice, [](JsonWriter &) {}, {}, ending.reason));
   }
-  std::string usageChunk(const TokenCounts &counts) override {
-    JsonWriter writer = beginAnswer("chat.completion.chunk");
-    writer.key("choices").beginArray().endArray();
-    writeUsage(writer, counts);
-    return writer.endObject().take();
+  void end(Exchange &stream, const TokenCounts &counts) override {
+    if (includeUsage) {
+      JsonWriter writer = beginAnswer("chat.completion.chunk");
+      writer.key("choices").beginArray().endArray();
+      writeUsage(writer, counts);
+      stream.sendEvent(writer.endObject().take());
+    }
+    stream.sendEvent("[DONE]");
   }
   std::string wholeAnswer(std::span<const FinishedChoice> choices, const TokenCounts &counts) override {
     JsonWriter writer = beginAnswer("chat.completion");
@@ -44,7 +49,7 @@ public:
       writer.beginObject().member("index", index).key("message").beginObject().member("role", "assistant");
       writer.member("content", choices[index].text).key("refusal").null().endObject();
       writeLogprobs(writer, choices[index].tokens);
-      writer.member("finish_reason", choices[index].finishReason).endObject();
+      writer.member("finish_reason", choices[index].ending.reason).endObject();
     }
     writer.endArray();
     writeUsage(writer, counts);
@@ -113,28 +118,11 @@ void startChat(Service &service, const std::shared_ptr<Exchange> &exchange) {
   auto &request = std::get<ChatCompletionRequest>(parsed);
   if (auto error = service.checkModelName(request.generation.model))
     return service.answerError(*exchange, *error);
-  if (!service.model().tokenizer || !service.model().chatTemplate)
-    return service.answerError(*exchange, invalidField("messages", "this model's file has no chat template; use /v1/completions, or compile from a checkpoint that has one", "unsupported"));
-
-  ChatRequest chat;
-  chat.messagesJson = request.messagesJson;
-  chat.extraJson = request.extraJson;
-  chat.addGenerationPrompt = request.addGenerationPrompt;
-  auto prompt = service.model().chatTemplate->render(chat);
-  if (!prompt.isOk()) {
-    ApiError error = apiErrorOf(prompt.status());
-    error.param = "messages";
-    return service.answerError(*exchange, error);
-  }
-  // The template writes what surrounds the text itself.
-  EncodeOptions encoding;
-  encoding.addSpecial = false;
-  encoding.barriers = prompt->barriers;
-  auto tokens = service.model().tokenizer->encode(prompt->text, encoding);
-  if (!tokens.isOk())
-    return service.answerError(*exchange, apiErrorOf(tokens.status()));
+  auto prompt = encodeChat(service, request.chat, "messages");
+  if (auto *error = std::get_if<ApiError>(&prompt))
+    return service.answerError(*exchange, *error);
   GenerationRequest generation;
-  generation.prompts.push_back(std::move(tokens).value());
+  generation.prompts.push_back(std::move(std::get<ChatTokens>(prompt).tokens));
   generation.format = std::make_unique<ChatFormat>(service, exchange->request(), request.generation);
   generation.parameters = std::move(request.generation);
   generation.promptField = "messages";

@@ -14,16 +14,21 @@ public:
         created(time(nullptr)), includeUsage(parameters.includeUsage),
         wantLogprobs(parameters.wantLogprobs), textOffsets(numChoices) {}
 
-  std::string openingChunk(uint32_t) override { return {}; }
-  std::string deltaChunk(uint32_t choice, std::string_view text, std::span<const SpokenToken> tokens) override {
-    return chunk(choice, {text, {}, tokens});
+  void open(Exchange &, uint32_t, const TokenCounts &) override {}
+  void say(Exchange &stream, uint32_t choice, std::string_view text, std::span<const SpokenToken> tokens) override {
+    stream.sendEvent(chunk(choice, {text, {}, tokens}));
   }
-  std::string closingChunk(uint32_t choice, std::string_view finishReason) override { return chunk(choice, {{}, finishReason, {}}); }
-  std::string usageChunk(const TokenCounts &counts) override {
-    JsonWriter writer = beginAnswer();
-    writer.key("choices").beginArray().endArray();
-    writeUsage(writer, counts);
-    return writer.endObject().take();
+  void close(Exchange &stream, uint32_t choice, const ChoiceEnding &ending) override {
+    stream.sendEvent(chunk(choice, {{}, ending, {}}));
+  }
+  void end(Exchange &stream, const TokenCounts &counts) override {
+    if (includeUsage) {
+      JsonWriter writer = beginAnswer();
+      writer.key("choices").beginArray().endArray();
+      writeUsage(writer, counts);
+      stream.sendEvent(writer.endObject().take());
+    }
+    stream.sendEvent("[DONE]");
   }
   std::string wholeAnswer(std::span<const FinishedChoice> choices, const TokenCounts &counts) override {
     JsonWriter writer = beginAnswer();
@@ -56,10 +61,10 @@ private:
     writer.beginObject().member("index", index).member("text", choice.text);
     writeLogprobs(writer, index, choice.tokens);
     writer.key("finish_reason");
-    if (choice.finishReason.empty())
+    if (choice.ending.reason.empty())
       writer.null();
     else
-      writer.value(choice.finishReason);
+      writer.value(choice.ending.reason);
     writer.endObject();
   }
 

@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The endpoints over a FakeEngine, without a socket: answers, streams, refusals, and what a client that goes leaves behind.
-#include "runtime/server/endpoints.h"
-#include "runtime/base/json_reader.h"
-#include "tests/runtime/server/fake_engine.h"
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
+#include "tests/runtime/server/endpoints_fixture.h"
 
 namespace girih::server {
 namespace {
@@ -13,111 +8,6 @@ namespace {
 using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-// Keeps what is said to it, and can go away.
-class FakeExchange final : public Exchange {
-public:
-  explicit FakeExchange(HttpRequest request) : httpRequest(std::move(request)) {}
-  const HttpRequest &request() const override { return httpRequest; }
-  void respond(HttpResponse answer) override {
-    std::lock_guard lock(mutex);
-    response = std::move(answer);
-    hasEnded = true;
-    changed.notify_all();
-  }
-  void beginEvents(HttpHeaders headers) override {
-    std::lock_guard lock(mutex);
-    eventHeaders = std::move(headers);
-  }
-  void sendEvent(std::string_view payload) override {
-    std::lock_guard lock(mutex);
-    events.emplace_back(payload);
-    changed.notify_all();
-  }
-  void endEvents() override {
-    std::lock_guard lock(mutex);
-    hasEnded = true;
-    changed.notify_all();
-  }
-  bool isClientGone() const override { return false; }
-  void onClientGone(std::function<void()> callback) override { goneCallback = std::move(callback); }
-
-  bool waitForEnd() {
-    std::unique_lock lock(mutex);
-    return changed.wait_for(lock, std::chrono::seconds(10), [this] { return hasEnded; });
-  }
-  void waitForEvents(size_t numEvents) {
-    std::unique_lock lock(mutex);
-    EXPECT_TRUE(changed.wait_for(lock, std::chrono::seconds(10), [&] { return events.size() >= numEvents; }));
-  }
-
-  HttpRequest httpRequest;
-  HttpResponse response;
-  HttpHeaders eventHeaders;
-  std::vector<std::string> events;
-  std::function<void()> goneCallback;
-
-private:
-  std::mutex mutex;
-  std::condition_variable changed;
-  bool hasEnded = false;
-};
-
-class EndpointsTest : public ::testing::Test {
-protected:
-  void SetUp() override { start({}, {}); }
-
-  void start(FakeEngineOptions engineOptions, ServiceOptions serviceOptions) {
-    service.reset();
-    service = std::make_unique<Service>(fakeModel(engineOptions), serviceOptions);
-    handlers = makeHandlers(*service);
-  }
-  // As HttpServer does it: screened first, then handled.
-  std::shared_ptr<FakeExchange> send(std::string method, std::string path, std::string body = "", std::string key = "") {
-    HttpRequest request;
-    request.method = method;
-    request.path = path;
-    request.body = body;
-    request.requestId = "req_1";
-    if (!key.empty())
-      request.authorization = "Bearer " + key;
-    auto exchange = std::make_shared<FakeExchange>(request);
-    if (auto refusal = handlers.screen(request))
-      exchange->respond(std::move(*refusal));
-    else
-      handlers.handle(exchange);
-    return exchange;
-  }
-  HttpResponse answer(std::string method, std::string path, std::string body = "", std::string key = "") {
-    auto exchange = send(method, path, body, key);
-    EXPECT_TRUE(exchange->waitForEnd());
-    return exchange->response;
-  }
-  std::string chatBody(std::string fields) { return R"({"model":"fake","messages":[{"role":"user","content":"hi"}])" + (fields.empty() ? "" : "," + fields) + "}"; }
-
-  std::unique_ptr<Service> service;
-  HttpHandlers handlers;
-};
-
-// The value at a path such as "choices.0.message.content", as JSON text.
-std::string at(const std::string &json, std::string path) {
-  auto document = JsonDocument::parse(json);
-  EXPECT_TRUE(document.isOk()) << json;
-  if (!document.isOk())
-    return "";
-  std::optional<JsonValue> value = document->root();
-  for (path += '.'; value && !path.empty(); path.erase(0, path.find('.') + 1)) {
-    std::string key = path.substr(0, path.find('.'));
-    if (!value->isArray()) {
-      value = value->find(key);
-      continue;
-    }
-    auto elements = value->elements();
-    size_t index = std::stoul(key);
-    value = index < elements.size() ? std::optional(elements[index]) : std::nullopt;
-  }
-  return value ? value->print() : "absent";
-}
 
 TEST_F(EndpointsTest, AnswersAChat) {
   HttpResponse response = answer("POST", "/v1/chat/completions", chatBody(""));

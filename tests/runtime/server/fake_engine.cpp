@@ -170,7 +170,9 @@ ServedModel fakeModel(FakeEngineOptions options) {
   ServedModel model;
   model.names = {"fake", "also-fake"};
   model.tokenizer = std::move(tokenizer).value();
-  auto chatTemplate = ChatTemplate::parse("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "", "<|end|>", model.tokenizer->specialTexts());
+  model.eosText = "<|end|>";
+  model.templateText = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
+  auto chatTemplate = ChatTemplate::parse(model.templateText, "", model.eosText, model.tokenizer->specialTexts());
   if (!chatTemplate.isOk())
     std::fprintf(stderr, "%s\n", std::string(chatTemplate.status().message()).c_str());
   model.chatTemplate = std::move(chatTemplate).value();

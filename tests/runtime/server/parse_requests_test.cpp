@@ -51,7 +51,7 @@ TEST(ParseChatCompletion, CallsADeveloperSystemAndKeepsTheRest) {
   auto parsed = parseChatCompletion(R"({"messages":[{"role":"developer","content":"be brief"},
     {"role":"assistant","content":null,"name":"x"},{"role":"user","content":[{"type":"text","text":"hi"}]}]})", {});
   ASSERT_TRUE(std::holds_alternative<ChatCompletionRequest>(parsed)) << std::get<ApiError>(parsed).message;
-  EXPECT_EQ(std::get<ChatCompletionRequest>(parsed).messagesJson,
+  EXPECT_EQ(std::get<ChatCompletionRequest>(parsed).chat.messagesJson,
             R"([{"role":"system","content":"be brief"},{"role":"assistant","content":null,"name":"x"},)"
             R"({"role":"user","content":[{"type":"text","text":"hi"}]}])");
 }
@@ -202,8 +202,8 @@ TEST(ErrorBody, HasAllFourKeys) {
 }
 
 TEST(ErrorResponse, SaysWhetherToRetry) {
-  EXPECT_THAT(errorResponse(apiErrorOf(resourceExhausted("full"))).headers, ElementsAre(std::pair<std::string, std::string>("retry-after", "1")));
-  EXPECT_THAT(errorResponse(apiErrorOf(internalError("bug"))).headers, ElementsAre(std::pair<std::string, std::string>("x-should-retry", "false")));
+  EXPECT_THAT(errorResponse(apiErrorOf(resourceExhausted("full")), {}).headers, ElementsAre(std::pair<std::string, std::string>("retry-after", "1")));
+  EXPECT_THAT(errorResponse(apiErrorOf(internalError("bug")), {}).headers, ElementsAre(std::pair<std::string, std::string>("x-should-retry", "false")));
   EXPECT_EQ(apiErrorOf(outOfRange("long")).code, "context_length_exceeded");
 }
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs an official OpenAI client's script against the fake server, and against the real one where a model is at hand.
+"""Runs the scripts of the official OpenAI and Anthropic clients against the fake server, and against the real one where a model is at hand.
 
     run_clients.py python|npm
 
-The client is installed once, pinned, into the cache folder. Exits with 77 where the client cannot be had (no npm, or no
+The clients are installed once, pinned, into the cache folder. Exits with 77 where they cannot be had (no npm, or no
 network on the first run) or the servers are not built.
 """
 import os
@@ -19,6 +19,7 @@ BUILD = pathlib.Path(os.environ.get("GIRIH_BUILD", HERE.parents[3] / "build"))
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "girih" / "clients"
 KEY = "sesame"
 SKIP = 77
+SCRIPTS = {"python": ["python_client.py", "python_messages.py"], "npm": ["npm_client.mjs", "npm_messages.mjs"]}
 
 
 def skip(reason):
@@ -42,21 +43,22 @@ def install(folder, manifests, command):
     stamp.write_text(wanted)
 
 
-def client_command(kind):
+def client_commands(kind):
     folder = CACHE / kind
     if kind == "python":
         pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-q", "--target", "site",
                "-r", "requirements.txt"]
         install(folder, ["requirements.txt"], pip)
-        return [sys.executable, str(HERE / "python_client.py")], {"PYTHONPATH": str(folder / "site")}
+        return [[sys.executable, str(HERE / script)] for script in SCRIPTS[kind]], {"PYTHONPATH": str(folder / "site")}
     if not shutil.which("npm"):
         skip("npm is not installed; apt-get install npm")
     # `ci` takes what the lock file says and checks its integrity. The client asks for Node 22, of which npm warns only;
     # Debian's Node 18 has all that is tested here.
     install(folder, ["package.json", "package-lock.json"], ["npm", "ci", "--no-fund", "--no-audit"])
-    # Node finds packages beside the script, so the script stands beside them.
-    shutil.copy(HERE / "npm_client.mjs", folder)
-    return ["node", str(folder / "npm_client.mjs")], {}
+    # Node finds packages beside a script, so the scripts stand beside them.
+    for script in SCRIPTS[kind]:
+        shutil.copy(HERE / script, folder)
+    return [["node", str(folder / script)] for script in SCRIPTS[kind]], {}
 
 
 class Server:
@@ -85,22 +87,23 @@ class Server:
             sys.exit(f"the server ended with status {status}")
 
 
-def run(command, environment, server_command, model):
+def run(commands, environment, server_command, model):
     with Server(server_command) as server:
         print(f"== {pathlib.Path(server_command[0]).name}, model {model}", flush=True)
         settings = {"GIRIH_URL": server.url, "GIRIH_KEY": KEY, "GIRIH_MODEL": model,
                     "GIRIH_SERVER_PID": str(server.process.pid)}
-        done = subprocess.run(command, env={**os.environ, **environment, **settings})
-        if done.returncode:
-            sys.exit(f"the client's script failed against {server_command[0]}")
+        for command in commands:
+            done = subprocess.run(command, env={**os.environ, **environment, **settings})
+            if done.returncode:
+                sys.exit(f"{pathlib.Path(command[-1]).name} failed against {server_command[0]}")
 
 
 def main():
     fake = BUILD / "bin" / "girih-fake-server"
     if not fake.exists():
         skip(f"{fake} is not built")
-    command, environment = client_command(sys.argv[1])
-    run(command, environment, [str(fake), KEY], "fake")
+    commands, environment = client_commands(sys.argv[1])
+    run(commands, environment, [str(fake), KEY], "fake")
 
     girih, checkpoint = BUILD / "bin" / "girih", os.environ.get("GIRIH_SMOLLM2_GGUF", "")
     if not girih.exists() or not (BUILD / "bin" / "girih-compile").exists() or not os.path.exists(checkpoint):
@@ -109,7 +112,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         program = pathlib.Path(folder) / "smollm2.girih"
         subprocess.run([girih, "compile", checkpoint, "-o", program], check=True)
-        run(command, environment, [str(girih), "serve", str(program), "--port", "0", "--api-key", KEY], "smollm2")
+        run(commands, environment, [str(girih), "serve", str(program), "--port", "0", "--api-key", KEY], "smollm2")
 
 
 main()

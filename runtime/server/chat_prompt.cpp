@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// ChatPrompt: render, then encode with the template's barriers.
+#include "runtime/server/chat_prompt.h"
+
+namespace girih::server {
+
+ApiResult<ChatTokens> encodeChat(const Service &service, const ChatInput &chat, const std::string &field) {
+  const ServedModel &model = service.model();
+  if (!model.tokenizer || !model.chatTemplate)
+    return invalidField(field,
+                        "this model's file has no chat template; use /v1/completions, or compile from a "
+                        "checkpoint that has one",
+                        "unsupported");
+  auto fault = [&](const Status &status) {
+    ApiError error = apiErrorOf(status);
+    error.param = field;
+    return error;
+  };
+  ChatRequest request;
+  request.messagesJson = chat.messagesJson;
+  request.extraJson = chat.extraJson;
+  request.addGenerationPrompt = chat.addGenerationPrompt;
+  auto prompt = model.chatTemplate->render(request);
+  if (!prompt.isOk())
+    return fault(prompt.status());
+  // The template writes what surrounds the text itself.
+  EncodeOptions encoding;
+  encoding.addSpecial = false;
+  encoding.barriers = prompt->barriers;
+  auto tokens = model.tokenizer->encode(prompt->text, encoding);
+  if (!tokens.isOk())
+    return fault(tokens.status());
+  ChatTokens answer{std::move(tokens).value(), std::move(prompt->text)};
+  if (!chat.answerBegin.empty()) {
+    // Behind the template's own text: nothing of it may become a special token.
+    encoding.barriers = {};
+    encoding.parseSpecial = false;
+    auto begin = model.tokenizer->encode(chat.answerBegin, encoding);
+    if (!begin.isOk())
+      return fault(begin.status());
+    answer.tokens.insert(answer.tokens.end(), begin->begin(), begin->end());
+    answer.text += chat.answerBegin;
+  }
+  return answer;
+}
+
+} // namespace girih::server
