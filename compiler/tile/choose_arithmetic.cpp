@@ -23,7 +23,9 @@ using girih::machine::DescriptionAttr;
 
 namespace {
 
-constexpr int64_t kMostDecodedTogether = 16, kShortPrompt = 64; // rows; a step function for each
+// Rows of a step; what `fast` means by a short prompt. These are no machine's figures: an answer must not depend on where
+// it was made more than its arithmetic does.
+constexpr int64_t kMostDecodedTogether = 16, kShortPrompt = 64;
 
 enum class Arithmetic { F32, I8, BF16 };
 
@@ -56,10 +58,9 @@ Arithmetic choose(QMatmulOp op, const Facts &facts) {
   return Arithmetic::F32;
 }
 
-// `fast` gives x 16 bits where they cost little: to a single row, whose step is over when the weights have been read, and
-// to short prompts, where one near tie decides what the whole answer is. Between them lie steps of sequences that decode
-// together, above them long prompts: their rows are what such steps are paid for. The other numerics have one rule for
-// any number of rows.
+// `fast` gives x 16 bits in short prompts, where one near tie decides what the whole answer is and twice the products
+// are soon done. Steps of fewer rows decode, long prompts have many: both would take nearly twice their time. The other
+// numerics have one rule for any number of rows.
 bool hasBothDigits(const Facts &facts) {
   return facts.numerics == "fast" && facts.maxTokens > kMostDecodedTogether &&
          facts.maxTokens <= kShortPrompt;

@@ -103,7 +103,7 @@ def Girih_QuantizeRowsOp : Girih_StructuredOp<"quantize_rows", [
   let description = [{
     Each 32 consecutive elements of a row become one block of 128 bytes (`dialects/girih/activation_block.h`): 32 signed
     codes, their scale, and sums of codes that products with unsigned weight codes need. The scale is 1/127 of the
-    block's largest |x|, or of 5 times its mean |x| where that is less; elements beyond have a second code of 255 times
+    block's largest |x|, or of 6.5 times its mean |x| where that is less; elements beyond have a second code of 255 times
     the scale, and the 4 k around one a bit in a mask. With `both_digits` the scale is 1/32512 of the largest |x|, so that
     nearly all elements have both: 16 bits instead of 8. A row's rest of less than 32 is filled with zeros. Tiled by rows and by multiples of 32 elements; a block
     depends on nothing outside of it, so no tile changes a bit.
