@@ -68,6 +68,8 @@ typedef struct girih_executable girih_executable;
 #define GIRIH_DEVICE_HOST_MEMORY (UINT64_C(1) << 0)
 /* The same submission over the same bytes gives the same bytes, whatever the number of threads. */
 #define GIRIH_DEVICE_DETERMINISTIC (UINT64_C(1) << 1)
+/* A driver outside of this library runs the device, and may have threads of its own while the device is open. */
+#define GIRIH_DEVICE_DRIVER_THREADS (UINT64_C(1) << 2)
 
 typedef struct girih_device_info {
   uint64_t struct_size;      /* in: of the host; the backend fills no more than that */

@@ -67,6 +67,7 @@ Expected<DeviceFacts> describeDevice(const girih_backend &backend, uint64_t inde
   facts.features = splitAtCommas(info.features);
   facts.hasHostMemory = (info.flags & GIRIH_DEVICE_HOST_MEMORY) != 0;
   facts.isDeterministic = (info.flags & GIRIH_DEVICE_DETERMINISTIC) != 0;
+  facts.hasDriverThreads = (info.flags & GIRIH_DEVICE_DRIVER_THREADS) != 0;
   facts.memoryBytes = info.memory_bytes;
   facts.maxBufferBytes = info.max_buffer_bytes ? info.max_buffer_bytes : info.memory_bytes;
   facts.alignmentBytes = info.alignment_bytes;

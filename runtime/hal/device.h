@@ -21,6 +21,7 @@ struct DeviceFacts {
   std::vector<std::string> features;
   bool hasHostMemory = false;
   bool isDeterministic = false;
+  bool hasDriverThreads = false; // that the backend does not start
   uint64_t memoryBytes = 0;    // 0: unknown
   uint64_t maxBufferBytes = 0; // 0: memoryBytes
   uint64_t alignmentBytes = 64;

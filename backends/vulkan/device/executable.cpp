@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes pipelines of shaders, records an entry's dispatches once, and hands a step its arguments in one buffer.
+#include "backends/vulkan/device/executable.h"
+
+#include "runtime/abi/step.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace girih::vulkan {
+namespace {
+
+constexpr uint64_t kMaxGroups = 65535;  // in each direction: what every device takes
+
+// One barrier for everything: dispatches read what any earlier one wrote.
+void orderDispatches(const DeviceFunctions &vk, VkCommandBuffer list) {
+  VkMemoryBarrier barrier = {VK_STRUCTURE_TYPE_MEMORY_BARRIER, nullptr, VK_ACCESS_SHADER_WRITE_BIT,
+                             VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT};
+  vk.CmdPipelineBarrier(list, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1, &barrier, 0,
+                        nullptr, 0, nullptr);
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<LoadedImage>> LoadedImage::load(Context &context, Image image) {
+  std::unique_ptr<LoadedImage> loaded(new LoadedImage(context, std::move(image)));
+  GIRIH_TRY(loaded->createLayouts());
+  GIRIH_TRY(loaded->createPipelines());
+  GIRIH_ASSIGN(loaded->absent, context.allocate(64));
+  return loaded;
+}
+
+LoadedImage::~LoadedImage() {
+  const DeviceFunctions &vk = context.vk();
+  (void)context.waitForAll().isOk();
+  for (auto &[number, recording] : recordings)
+    vk.FreeCommandBuffers(context.device(), context.commandPool(), 1, &recording);
+  for (VkPipeline pipeline : pipelines)
+    vk.DestroyPipeline(context.device(), pipeline, nullptr);
+  vk.DestroyDescriptorPool(context.device(), descriptors, nullptr);
+  vk.DestroyPipelineLayout(context.device(), pipelineLayout, nullptr);
+  vk.DestroyDescriptorSetLayout(context.device(), setLayout, nullptr);
+  context.free(step);
+  context.free(absent);
+}
+
+int64_t LoadedImage::find(const std::string &name) const {
+  for (size_t index = 0; index < image.entries.size(); ++index)
+    if (image.entries[index].name == name)
+      return static_cast<int64_t>(index);
+  return -1;
+}
+
+// ---- Once ----
+Status LoadedImage::createLayouts() {
+  const DeviceFunctions &vk = context.vk();
+  VkDescriptorSetLayoutBinding bindings[kNumBindings] = {};
+  for (uint32_t binding = 0; binding < kNumBindings; ++binding)
+    bindings[binding] = {binding,
+                         binding < kWeightBinding ? VK_DESCRIPTOR_TYPE_STORAGE_BUFFER
+                                                  : VK_DESCRIPTOR_TYPE_STORAGE_BUFFER_DYNAMIC,
+                         1, VK_SHADER_STAGE_COMPUTE_BIT, nullptr};
+  VkDescriptorSetLayoutCreateInfo setInfo = {};
+  setInfo.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO;
+  setInfo.bindingCount = kNumBindings;
+  setInfo.pBindings = bindings;
+  GIRIH_TRY(statusOf(vk.CreateDescriptorSetLayout(context.device(), &setInfo, nullptr, &setLayout), "a set layout"));
+  VkPushConstantRange range = {VK_SHADER_STAGE_COMPUTE_BIT, 0, kMaxPushWords * 4};
+  VkPipelineLayoutCreateInfo layoutInfo = {};
+  layoutInfo.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO;
+  layoutInfo.setLayoutCount = 1;
+  layoutInfo.pSetLayouts = &setLayout;
+  layoutInfo.pushConstantRangeCount = 1;
+  layoutInfo.pPushConstantRanges = &range;
+  GIRIH_TRY(statusOf(vk.CreatePipelineLayout(context.device(), &layoutInfo, nullptr, &pipelineLayout), "a layout"));
+  VkDescriptorPoolSize sizes[] = {{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, kWeightBinding},
+                                  {VK_DESCRIPTOR_TYPE_STORAGE_BUFFER_DYNAMIC, kMaxWeights}};
+  VkDescriptorPoolCreateInfo poolInfo = {};
+  poolInfo.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO;
+  poolInfo.maxSets = 1;
+  poolInfo.poolSizeCount = 2;
+  poolInfo.pPoolSizes = sizes;
+  GIRIH_TRY(statusOf(vk.CreateDescriptorPool(context.device(), &poolInfo, nullptr, &descriptors), "a descriptor pool"));
+  VkDescriptorSetAllocateInfo allocateInfo = {};
+  allocateInfo.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO;
+  allocateInfo.descriptorPool = descriptors;
+  allocateInfo.descriptorSetCount = 1;
+  allocateInfo.pSetLayouts = &setLayout;
+  return statusOf(vk.AllocateDescriptorSets(context.device(), &allocateInfo, &set), "a descriptor set");
+}
+
+Status LoadedImage::createPipelines() {
+  const DeviceFunctions &vk = context.vk();
+  for (const ImageKernel &kernel : image.kernels) {
+    VkShaderModuleCreateInfo moduleInfo = {};
+    moduleInfo.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO;
+    moduleInfo.codeSize = kernel.spirv.size() * 4;
+    moduleInfo.pCode = kernel.spirv.data();
+    VkShaderModule module = VK_NULL_HANDLE;
+    GIRIH_TRY(statusOf(vk.CreateShaderModule(context.device(), &moduleInfo, nullptr, &module), "shader " + kernel.name));
+    VkComputePipelineCreateInfo info = {};
+    info.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO;
+    info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
+    info.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
+    info.stage.module = module;
+    info.stage.pName = "main";
+    info.layout = pipelineLayout;
+    info.basePipelineIndex = -1;
+    VkPipeline pipeline = VK_NULL_HANDLE;
+    VkResult result = vk.CreateComputePipelines(context.device(), VK_NULL_HANDLE, 1, &info, nullptr, &pipeline);
+    vk.DestroyShaderModule(context.device(), module, nullptr);
+    GIRIH_TRY(statusOf(result, "compiling shader " + kernel.name));
+    pipelines.push_back(pipeline);
+  }
+  return {};
+}
+
+// ---- A step's arguments ----
+Status LoadedImage::growStep(uint64_t numWords) {
+  if (step.buffer && step.sizeBytes >= numWords * 4)
+    return {};
+  GIRIH_TRY(context.waitForAll());
+  context.free(step);
+  step = {};
+  describedStep = VK_NULL_HANDLE;  // the next one may have the same handle
+  GIRIH_ASSIGN(step, context.allocate(std::max<uint64_t>(numWords * 4 * 2, 1 << 16)));
+  words.resize(step.mapped ? 0 : step.sizeBytes / 4);
+  return {};
+}
+
+Status LoadedImage::fillStep(const ImageEntry &entry, const girih_step_args &args) {
+  const StepLayout layout = entry.layout();
+  int64_t most = entry.maxTokens;
+  if (args.num_tokens < 1 || args.num_tokens > most || args.num_sequences < 0 || args.num_sequences > args.num_tokens ||
+      args.num_logit_rows < 0 || args.num_logit_rows > most || args.block_table_stride < 0)
+    return invalidArgument("a step of " + std::to_string(args.num_tokens) + " tokens, " + std::to_string(args.num_sequences) +
+                           " sequences and " + std::to_string(args.num_logit_rows) + " rows of logits is beyond entry \"" +
+                           entry.name + "\", which takes " + std::to_string(most));
+  uint64_t tableWords = static_cast<uint64_t>(args.num_sequences) * static_cast<uint64_t>(args.block_table_stride);
+  uint64_t numWords = layout.blockTables() + tableWords;
+  GIRIH_TRY(growStep(numWords));
+  GIRIH_TRY(context.waitForAll());  // the step before still reads its arguments
+  uint32_t *to = step.mapped ? reinterpret_cast<uint32_t *>(step.mapped) : words.data();
+  int64_t extents[kNumExtents] = {args.num_tokens, args.num_logit_rows, 0, args.block_table_stride};
+  for (int64_t sequence = 0; sequence < args.num_sequences && args.context_lengths; ++sequence)
+    extents[kLongestContext] = std::max<int64_t>(extents[kLongestContext], args.context_lengths[sequence]);
+  for (uint32_t extent = 0; extent < kNumExtents; ++extent)
+    to[extent] = static_cast<uint32_t>(extents[extent]);
+  uint32_t *groups = to + layout.grids();
+  for (const auto &grid : entry.grids)
+    for (const GridExpression &expression : grid) {
+      int64_t number = evaluate(expression, extents);
+      if (number < 0 || number > static_cast<int64_t>(kMaxGroups))
+        return outOfRange("a dispatch of \"" + entry.name + "\" would have " + std::to_string(number) +
+                          " workgroups; " + std::to_string(kMaxGroups) + " is the most: compile for fewer tokens a step");
+      *groups++ = static_cast<uint32_t>(number);
+    }
+  auto put = [&](uint32_t at, const int32_t *from, int64_t count) {
+    if (from && count > 0)
+      std::memcpy(to + at, from, static_cast<size_t>(count) * 4);
+  };
+  put(layout.tokens(), args.tokens, args.num_tokens);
+  put(layout.positions(), args.positions, args.num_tokens);
+  put(layout.tokenSequences(), args.token_sequences, args.num_tokens);
+  put(layout.kvSlots(), args.kv_slots, args.num_tokens);
+  put(layout.sequenceStarts(), args.sequence_starts, args.num_sequences + 1);
+  put(layout.contextLengths(), args.context_lengths, args.num_sequences);
+  put(layout.logitRows(), args.logit_rows, args.num_logit_rows);
+  put(layout.blockTables(), args.block_tables, static_cast<int64_t>(tableWords));
+  return step.mapped ? Status() : context.write(step, 0, words.data(), numWords * 4);
+}
+
+// ---- Commands ----
+uint64_t LoadedImage::weightWindow(const StepBuffers &buffers) const {
+  return std::min(buffers.weights.sizeBytes, context.properties().maxBufferBytes);
+}
+
+void LoadedImage::describe(const StepBuffers &buffers) {
+  if (described == buffers && describedStep == step.buffer)
+    return;
+  VkDescriptorBufferInfo infos[kNumBindings];
+  VkWriteDescriptorSet writes[kNumBindings] = {};
+  StepBuffers::Part whole = {&step, 0, step.sizeBytes}, window = buffers.weights;
+  window.sizeBytes = weightWindow(buffers);
+  const StepBuffers::Part parts[kNumBindings] = {buffers.kvPool, buffers.arena, buffers.logits, whole,
+                                                 window,         window,        window,         window};
+  for (uint32_t binding = 0; binding < kNumBindings; ++binding) {
+    const StepBuffers::Part &part = parts[binding];
+    bool isThere = part.buffer && part.sizeBytes > 0;
+    infos[binding] = isThere ? VkDescriptorBufferInfo{part.buffer->buffer, part.offsetBytes, part.sizeBytes}
+                             : VkDescriptorBufferInfo{absent.buffer, 0, absent.sizeBytes};
+    writes[binding].sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET;
+    writes[binding].dstSet = set;
+    writes[binding].dstBinding = binding;
+    writes[binding].descriptorCount = 1;
+    writes[binding].descriptorType =
+        binding < kWeightBinding ? VK_DESCRIPTOR_TYPE_STORAGE_BUFFER : VK_DESCRIPTOR_TYPE_STORAGE_BUFFER_DYNAMIC;
+    writes[binding].pBufferInfo = &infos[binding];
+  }
+  // Lists that were recorded with the set's old contents may not run again.
+  for (auto &[number, recording] : recordings)
+    context.vk().FreeCommandBuffers(context.device(), context.commandPool(), 1, &recording);
+  recordings.clear();
+  context.vk().UpdateDescriptorSets(context.device(), kNumBindings, writes, 0, nullptr);
+  described = buffers;
+  describedStep = step.buffer;
+}
+
+Status LoadedImage::recordDispatch(VkCommandBuffer list, const ImageEntry &entry, const ImageDispatch &dispatch,
+                                   const StepBuffers &buffers) {
+  const DeviceFunctions &vk = context.vk();
+  uint64_t window = weightWindow(buffers), alignment = context.properties().offsetAlignment;
+  uint32_t offsets[kMaxWeights] = {}, constants[kMaxPushWords] = {};
+  uint32_t numConstants = 0;
+  for (const WeightRange &weight : dispatch.weights) {
+    if (weight.numBytes > buffers.weights.sizeBytes || weight.offsetBytes > buffers.weights.sizeBytes - weight.numBytes)
+      return outOfRange("a dispatch of \"" + entry.name + "\" reads weights at byte " + std::to_string(weight.offsetBytes) +
+                        "; there are " + std::to_string(buffers.weights.sizeBytes));
+    // Everything at once where that can be bound; else from the weight on, but never beyond the end.
+    uint64_t base = window == buffers.weights.sizeBytes
+                        ? 0
+                        : std::min(weight.offsetBytes, buffers.weights.sizeBytes - window) / alignment * alignment;
+    if (weight.offsetBytes + weight.numBytes > base + window)
+      return unimplemented("a weight of " + std::to_string(weight.numBytes) + " bytes is larger than the " +
+                           std::to_string(window) + " that " + context.properties().name + " binds at once");
+    offsets[numConstants] = static_cast<uint32_t>(base);
+    constants[numConstants++] = static_cast<uint32_t>((weight.offsetBytes - base) / 4);
+  }
+  for (uint32_t word : dispatch.pushWords)
+    constants[numConstants++] = word;
+  vk.CmdBindPipeline(list, VK_PIPELINE_BIND_POINT_COMPUTE, pipelines[dispatch.kernel]);
+  vk.CmdBindDescriptorSets(list, VK_PIPELINE_BIND_POINT_COMPUTE, pipelineLayout, 0, 1, &set, kMaxWeights, offsets);
+  if (numConstants > 0)
+    vk.CmdPushConstants(list, pipelineLayout, VK_SHADER_STAGE_COMPUTE_BIT, 0, numConstants * 4, constants);
+  vk.CmdDispatchIndirect(list, step.buffer, (entry.layout().grids() + 3 * uint64_t{dispatch.grid}) * 4);
+  return {};
+}
+
+Expected<VkCommandBuffer> LoadedImage::record(const ImageEntry &entry, const StepBuffers &buffers, VkQueryPool queries) {
+  const DeviceFunctions &vk = context.vk();
+  GIRIH_ASSIGN(VkCommandBuffer list, context.begin());
+  uint32_t number = 0;
+  Status status;
+  if (queries) {
+    vk.CmdResetQueryPool(list, queries, 0, static_cast<uint32_t>(entry.dispatches.size()) + 1);
+    vk.CmdWriteTimestamp(list, VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT, queries, number++);
+  }
+  for (const ImageDispatch &dispatch : entry.dispatches) {
+    if (status.isOk())
+      status = recordDispatch(list, entry, dispatch, buffers);
+    orderDispatches(vk, list);
+    if (queries)
+      vk.CmdWriteTimestamp(list, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, queries, number++);
+  }
+  Status ended = context.end(list);
+  if (status.isOk())
+    status = std::move(ended);
+  if (!status.isOk()) {
+    vk.FreeCommandBuffers(context.device(), context.commandPool(), 1, &list);
+    return status;
+  }
+  return list;
+}
+
+Status LoadedImage::runTimed(const ImageEntry &entry, const StepBuffers &buffers, DispatchTimes &times) {
+  const DeviceFunctions &vk = context.vk();
+  uint32_t count = static_cast<uint32_t>(entry.dispatches.size()) + 1;
+  VkQueryPoolCreateInfo info = {};
+  info.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO;
+  info.queryType = VK_QUERY_TYPE_TIMESTAMP;
+  info.queryCount = count;
+  VkQueryPool queries = VK_NULL_HANDLE;
+  GIRIH_TRY(statusOf(vk.CreateQueryPool(context.device(), &info, nullptr, &queries), "a query pool"));
+  auto list = record(entry, buffers, queries);
+  Status status = list.isOk() ? context.submit(*list) : Status(list.status().code(), std::string(list.status().message()));
+  if (status.isOk())
+    status = context.waitForAll();
+  std::vector<uint64_t> ticks(count);
+  if (status.isOk())
+    status = statusOf(vk.GetQueryPoolResults(context.device(), queries, 0, count, count * 8, ticks.data(), 8,
+                                             VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT),
+                      "reading times");
+  if (list.isOk())
+    vk.FreeCommandBuffers(context.device(), context.commandPool(), 1, &*list);
+  vk.DestroyQueryPool(context.device(), queries, nullptr);
+  GIRIH_TRY(std::move(status));
+  times.numDispatches = count - 1;
+  for (uint64_t index = 0; index + 1 < count && index < times.capacity; ++index)
+    times.nanoseconds[index] =
+        static_cast<int64_t>(double(ticks[index + 1] - ticks[0]) * context.properties().nanosecondsPerTick);
+  return {};
+}
+
+Status LoadedImage::start(uint64_t number, const girih_step_args &args, const StepBuffers &buffers, DispatchTimes *times) {
+  const ImageEntry &entry = image.entries[number];
+  if (image.arenaBytes > buffers.arena.sizeBytes)
+    return invalidArgument("the arena has " + std::to_string(buffers.arena.sizeBytes) + " bytes; the image needs " +
+                           std::to_string(image.arenaBytes));
+  GIRIH_TRY(fillStep(entry, args));
+  describe(buffers);
+  if (times && context.properties().nanosecondsPerTick > 0)
+    return runTimed(entry, buffers, *times);
+  VkCommandBuffer &recording = recordings[number];
+  if (!recording) {
+    auto list = record(entry, buffers, VK_NULL_HANDLE);
+    if (!list.isOk()) {
+      recordings.erase(number);
+      return std::move(list).status();
+    }
+    recording = *list;
+  }
+  return context.submit(recording);
+}
+
+}  // namespace girih::vulkan

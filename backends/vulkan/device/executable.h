@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// LoadedImage: an image's pipelines, and its entries as recorded command lists.
+#pragma once
+
+#include "backends/vulkan/device/context.h"
+#include "backends/vulkan/device/image_reader.h"
+#include "runtime/abi/step.h"
+
+#include <array>
+#include <map>
+
+namespace girih::vulkan {
+
+// The four buffers of a step; a null one is absent.
+struct StepBuffers {
+  struct Part {
+    const DeviceBuffer *buffer;
+    uint64_t offsetBytes, sizeBytes;
+    bool operator==(const Part &) const = default;
+  };
+  Part weights, kvPool, arena, logits;
+  bool operator==(const StepBuffers &) const = default;
+};
+
+// When each dispatch of a step ended, in nanoseconds since it began.
+struct DispatchTimes {
+  int64_t *nanoseconds;
+  uint64_t capacity, numDispatches;
+};
+
+// Thread-compatible, as its context, which outlives it. A step's commands are recorded when it first runs with its
+// buffers; from then on a step costs a copy of its arguments and a submission.
+class LoadedImage {
+public:
+  static Expected<std::unique_ptr<LoadedImage>> load(Context &context, Image image);
+  ~LoadedImage();
+  LoadedImage(const LoadedImage &) = delete;
+  LoadedImage &operator=(const LoadedImage &) = delete;
+
+  // The number of the entry with this name, or -1.
+  int64_t find(const std::string &name) const;
+  // Starts a step; with `times`, runs it to its end. Fails: InvalidArgument, OutOfRange, or as the device does.
+  Status start(uint64_t entry, const girih_step_args &args, const StepBuffers &buffers, DispatchTimes *times);
+
+private:
+  LoadedImage(Context &context, Image image) : context(context), image(std::move(image)) {}
+  Status createLayouts();
+  Status createPipelines();
+  Status fillStep(const ImageEntry &entry, const girih_step_args &args);
+  Status growStep(uint64_t numWords);
+  void describe(const StepBuffers &buffers);
+  Expected<VkCommandBuffer> record(const ImageEntry &entry, const StepBuffers &buffers, VkQueryPool queries);
+  Status recordDispatch(VkCommandBuffer list, const ImageEntry &entry, const ImageDispatch &dispatch,
+                        const StepBuffers &buffers);
+  Status runTimed(const ImageEntry &entry, const StepBuffers &buffers, DispatchTimes &times);
+  uint64_t weightWindow(const StepBuffers &buffers) const;
+
+  Context &context;
+  const Image image;
+  VkDescriptorSetLayout setLayout = VK_NULL_HANDLE;
+  VkPipelineLayout pipelineLayout = VK_NULL_HANDLE;
+  VkDescriptorPool descriptors = VK_NULL_HANDLE;
+  VkDescriptorSet set = VK_NULL_HANDLE;
+  std::vector<VkPipeline> pipelines;
+  DeviceBuffer step, absent;
+  std::vector<uint32_t> words;  // of a step buffer that the host cannot see
+  StepBuffers described = {};
+  VkBuffer describedStep = VK_NULL_HANDLE;
+  std::map<uint64_t, VkCommandBuffer> recordings;  // by entry, with the described buffers
+};
+
+}  // namespace girih::vulkan
