@@ -209,7 +209,7 @@ Value KernelBuilder::addf(Value x, Value y) { return arith::AddFOp::create(b, lo
 Value KernelBuilder::subf(Value x, Value y) { return arith::SubFOp::create(b, loc, x, y); }
 Value KernelBuilder::mulf(Value x, Value y) { return arith::MulFOp::create(b, loc, x, y); }
 Value KernelBuilder::select(Value condition, Value x, Value y) {
-  return arith::SelectOp::create(b, loc, condition, x, y);
+  return b.createOrFold<arith::SelectOp>(loc, condition, x, y);
 }
 
 Value KernelBuilder::maxf(Value x, Value y) {

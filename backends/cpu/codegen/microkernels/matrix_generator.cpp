@@ -51,6 +51,7 @@ PanelJob MatrixGenerator::jobAt(const TileOperands &tile, Value firstPanel, Valu
   Value toNextPanels = k.sub(k.index(shape.panels * panelBytes), k.mul(pass, fullBytes));
   bool isOnly = last == 0, isEven = lastBlocks * kBlockDepth == shape.depth;
   return {k.at(tile.weights, k.add(k.mul(firstPanel, panelBytes), k.mul(pass, fullBytes))), panelBytes,
+          shape.panels,
           k.minOf(k.sub(tile.panelsLeft, firstPanel), k.index(shape.panels)),
           isOnly || isEven ? k.index(lastBlocks)
                            : k.select(isLast, k.index(lastBlocks), k.index(shape.depth / kBlockDepth)),
@@ -109,7 +110,7 @@ void MatrixGenerator::emitPass(const TileOperands &tile, const Group &group, Val
   Value isEnd = arith::AndIOp::create(k.b, k.loc, isLast, k.less(k.sub(numPanels, k.index(1)), nextPanel));
   Pass pass{
       k.mul(number, shape.depth), depth, passes == 1 ? Value() : k.less(number, k.index(1)), isEnd, group,
-      weightsOf(passNumber)};
+      weightsOf(passNumber), {}, {}, {}, {}};
   pass.next = passes == 1 ? jobAt(tile, nextPanel, k.index(0))
                           : jobAt(tile, k.select(isLast, nextPanel, group.first),
                                   k.select(isLast, k.index(0), k.add(number, 1)));
@@ -222,14 +223,17 @@ void MatrixGenerator::emitSums(const TileOperands &tile, const Pass &pass, const
   bool feeds = rows.tiles == 2 && panels == 2;
   Value row = k.div(rows.first, 2 * kTileRows), pairs = k.div(pass.group.count, 2);
   Value firstStep = k.mul(k.add(k.mul(row, pairs), k.div(panel, 2)), full);
-  k.loop(k.index(0), k.index(full), 1, [&](Value block) {
+  Value firstSlice = k.minOf(k.mul(firstStep, pass.slicesPerStep), pass.numSlices);
+  k.loop(k.index(0), k.index(full), 1, firstSlice, [&](Value block, ValueRange slices) {
+    Value nextSlice = slices[0];
     multiply(k.at(x, k.mul(block, kBlockDepth * 2)), tile.xStride, k.at(weights, k.mul(block, kTileBytes)),
              panelBytes, rows.tiles, panels, [&] {
                if (feeds)
-                 emitSlices(pass, k.add(firstStep, block));
+                 nextSlice = emitSlices(pass, slices[0]);
                if (feeds && followsBetweenProducts(tile, pass))
                  followBehind(pass, rows.first, block, full);
              });
+    return SmallVector<Value>{nextSlice};
   });
   if (full != numBlocks)
     multiply(spare, k.index(kRegisterBytes), k.at(weights, full * kTileBytes), panelBytes, rows.tiles, panels,
@@ -239,11 +243,11 @@ void MatrixGenerator::emitSums(const TileOperands &tile, const Pass &pass, const
   });
 }
 
-void MatrixGenerator::emitSlices(const Pass &pass, Value step) {
+Value MatrixGenerator::emitSlices(const Pass &pass, Value first) {
   PanelFeed feed(k, layout, isa);
-  Value first = k.minOf(k.mul(step, pass.slicesPerStep), pass.numSlices);
   Value end = k.minOf(k.add(first, pass.slicesPerStep), pass.numSlices);
   k.loop(first, end, 1, [&](Value slice) { feed.emitSlice(pass.next, slice, pass.nextWeights); });
+  return end;
 }
 
 // A step's share of the 32 rows before `rowsFirst`, if there are any.

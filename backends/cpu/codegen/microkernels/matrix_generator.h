@@ -73,7 +73,7 @@ private:
   void emitPanels(const TileOperands &tile, const Pass &pass, const Rows &rows);
   void emitSums(const TileOperands &tile, const Pass &pass, const Rows &rows, mlir::Value panel,
                 int64_t panels);
-  void emitSlices(const Pass &pass, mlir::Value step);
+  mlir::Value emitSlices(const Pass &pass, mlir::Value first);
   bool followsBetweenProducts(const TileOperands &tile, const Pass &pass);
   void followBehind(const Pass &pass, mlir::Value rowsFirst, mlir::Value block, int64_t numBlocks);
   void multiply(mlir::Value x, mlir::Value xStride, mlir::Value weights, int64_t panelBytes, int64_t rowTiles,

@@ -65,9 +65,11 @@ Value PanelFeed::numSlices(const PanelJob &job) {
 void PanelFeed::emitSlice(const PanelJob &job, Value number, Value target) {
   SliceShape shape = shapeOf(layout);
   Value block = k.div(number, kSlicesPerBlock), slice = k.rem(number, k.index(kSlicesPerBlock));
-  Value panel = k.div(block, job.blocks);
-  Value offset =
-      k.add(k.mul(panel, job.panelBytes), k.mul(k.sub(block, k.mul(panel, job.blocks)), layout.blockBytes()));
+  // From the last block that is wanted of a panel to the next panel's first one there may be others: none, mostly.
+  Value toNextPanel = k.sub(k.index(job.panelBytes), k.mul(job.blocks, layout.blockBytes()));
+  Value offset = k.mul(block, layout.blockBytes());
+  for (int64_t panel = 1; panel < job.mostPanels; ++panel)
+    offset = k.add(offset, k.select(k.less(block, k.mul(job.blocks, panel)), k.index(0), toNextPanel));
   Value group = k.div(slice, shape.slicesPerGroup);
   Value source = k.at(job.source, offset), codes = k.at(source, k.mul(slice, shape.codeBytes));
   Value scales = k.at(source, k.mul(group, shape.scaleBytes)),

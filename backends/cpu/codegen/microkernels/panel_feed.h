@@ -12,7 +12,8 @@ namespace girih::cpu {
 struct PanelJob {
   mlir::Value source;      // first block of the first panel
   int64_t panelBytes;      // from a panel to the next
-  mlir::Value panels;      // none where it is not positive
+  int64_t mostPanels;
+  mlir::Value panels;      // of them; none where it is not positive
   mlir::Value blocks;      // blocks of 32 k of each panel
   mlir::Value bytesToNext; // from source to that of the job that follows: fetched ahead
 };
