@@ -181,23 +181,6 @@ std::vector<RowRun> interleaveRows(std::span<const RowMatrix> inputs, int64_t ru
   return runs;
 }
 
-std::vector<RowRun> permuteRows(std::span<const RowRun> runs, std::span<const int64_t> order) {
-  std::vector<RowRun> singleRows, permuted;
-  for (const RowRun &run : runs)
-    for (int64_t row = 0; row < run.numRows; ++row)
-      singleRows.push_back({run.input, run.firstRow + row, 1});
-  for (int64_t column : order) {
-    GIRIH_CHECK(column >= 0 && static_cast<size_t>(column) < singleRows.size());
-    const RowRun &next = singleRows[static_cast<size_t>(column)];
-    if (!permuted.empty() && permuted.back().input == next.input &&
-        permuted.back().firstRow + permuted.back().numRows == next.firstRow)
-      ++permuted.back().numRows;
-    else
-      permuted.push_back(next);
-  }
-  return permuted;
-}
-
 bool holdsWithoutLoss(const PackedLayout &layout, StorageFormat format) {
   return layout.isDense || layout == formatRow(format).packed || layout == formatRow(StorageFormat::F32).packed;
 }

@@ -36,8 +36,6 @@ std::vector<RowRun> concatenateRows(std::span<const RowMatrix> inputs);
 // `runRows` rows of the first input, then as many of the second, and so on (gate/up: 16, one panel each).
 // Requires: both have equally many rows, a multiple of runRows.
 std::vector<RowRun> interleaveRows(std::span<const RowMatrix> inputs, int64_t runRows);
-// Output column i is column order[i] of `runs`. Requires: every order[i] names a column of `runs`.
-std::vector<RowRun> permuteRows(std::span<const RowRun> runs, std::span<const int64_t> order);
 
 // Whether every weight of the format stands in the layout bit for bit: the format's own packed layout, f32 codes or
 // dense for any format (dequantized).

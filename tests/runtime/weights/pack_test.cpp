@@ -157,21 +157,16 @@ TEST(PackPlan, PermutesRows) {
   // Pairs (2i, 2i+1) of each head of 8 become halves (i, i+4): the two conventions of rotary embeddings.
   Weight weight(StorageFormat::Q8_0, 32, 64, 17);
   std::vector<int64_t> order;
-  for (int64_t column = 0; column < 32; ++column)
+  std::vector<RowRun> runs;
+  for (int64_t column = 0; column < 32; ++column) {
     order.push_back(column / 8 * 8 + column % 4 * 2 + column % 8 / 4);
+    runs.push_back({0, order.back(), 1});
+  }
   std::vector<RowMatrix> inputs = {weight.matrix};
-  std::vector<RowRun> runs = permuteRows(concatenateRows(inputs), order);
   auto plan = PackPlan::create(formatRow(StorageFormat::Q8_0).packed, inputs, runs);
   ASSERT_TRUE(plan.isOk());
   auto rowOf = [&](int64_t column) { return std::pair(&weight, order[static_cast<size_t>(column)]); };
   EXPECT_EQ(countDifferences(*plan, rowOf), 0);
-}
-
-TEST(PackPlan, JoinsPermutedRowsThatFollowEachOther) {
-  std::vector<RowRun> runs = {{0, 0, 4}, {1, 0, 4}};
-  std::vector<int64_t> order(8);
-  std::iota(order.begin(), order.end(), 0);
-  EXPECT_EQ(permuteRows(runs, order).size(), 2u);
 }
 
 TEST(PackPlan, HoldsMixedFormatsAsF32Codes) {
