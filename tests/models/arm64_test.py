@@ -77,13 +77,7 @@ def main(arguments):
     if not arm64.is_available():
         print("needs qemu-user, libstdc++-12-dev-arm64-cross and libc6-dev-arm64-cross when the build is configured")
         return girih_cli.SKIPPED
-    failed, isWhole = [], arguments == ["--full"]
-
-    def report(what, passed):
-        print(f"{'ok  ' if passed else 'FAIL'} {what}", flush=True)
-        if not passed:
-            failed.append(what)
-
+    report, isWhole = girih_cli.Reporter(), arguments == ["--full"]
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         for name in ("llama_4", "gemma2_4") if isWhole else ("gemma2_4",):
@@ -95,8 +89,8 @@ def main(arguments):
         check_refusals(folder / "q4_1.gguf", folder, report)
         if isWhole:
             check_default_model(folder, report)
-    print(f"{len(failed)} failures")
-    return 1 if failed else 0
+    print(f"{len(report.failed)} failures")
+    return 1 if report.failed else 0
 
 
 if __name__ == "__main__":

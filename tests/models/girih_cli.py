@@ -14,6 +14,18 @@ GIRIH = BUILD / "bin" / "girih"
 SKIPPED = 77  # the exit status by which ctest knows a skipped test (SKIP_RETURN_CODE)
 
 
+class Reporter:
+    """Prints each check as it is made and keeps those that failed: report(what, passed)."""
+
+    def __init__(self):
+        self.failed = []
+
+    def __call__(self, what, passed):
+        print(f"{'ok  ' if passed else 'FAIL'} {what}", flush=True)
+        if not passed:
+            self.failed.append(what)
+
+
 class Failure(Exception):
     """A girih command that did not do what the test needs, with the command and its last words."""
 

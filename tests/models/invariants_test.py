@@ -75,13 +75,7 @@ def check_model(name, checkpoint, prompt, folder, report, chunked, numerics="exa
 
 
 def main():
-    failed = []
-
-    def report(what, passed):
-        print(f"{'ok  ' if passed else 'FAIL'} {what}", flush=True)
-        if not passed:
-            failed.append(what)
-
+    report = girih_cli.Reporter()
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         for name in ("llama_4", "mistral_3", "qwen3_3", "gemma2_4"):
@@ -95,8 +89,8 @@ def main():
             prompt = np.load(tiny.GOLDEN.parent / "smollm2.npz")["17_prompt"].tolist()
             check_model("smollm2", model, prompt, folder, report, chunked=True)
             check_model("smollm2_invariant", model, prompt, folder, report, chunked=False, numerics="invariant")
-    print(f"{len(failed)} invariants broken")
-    return 1 if failed else 0
+    print(f"{len(report.failed)} invariants broken")
+    return 1 if report.failed else 0
 
 
 if __name__ == "__main__":

@@ -47,6 +47,8 @@ struct Bench {
   std::shared_ptr<Device> device;
   std::vector<Buffer> bindings;
   hal::Executable executable;
+  girih_step_args args = {};
+  girih_buffer_view views[GIRIH_STEP_NUM_BINDINGS] = {};
 
   static Expected<Bench> create(const Subject &subject, const std::string &body, const std::vector<std::string> &entries,
                                 int64_t numThreads = 1) {
@@ -61,16 +63,20 @@ struct Bench {
     return bench;
   }
 
-  Status run(uint64_t entry, int64_t numTokens = 1) {
-    girih_step_args args = {};
+  // Points into this Bench; good until the next call.
+  girih_submission submission(uint64_t entry, int64_t numTokens = 1) {
+    args = {};
     args.struct_size = sizeof args;
     args.num_tokens = numTokens;
-    girih_buffer_view views[GIRIH_STEP_NUM_BINDINGS];
     for (int index = 0; index < GIRIH_STEP_NUM_BINDINGS; ++index)
       views[index] = bindings[index].view();
-    girih_submission submission = {sizeof submission, nullptr, entry, &args, sizeof args, views,
-                                   GIRIH_STEP_NUM_BINDINGS, nullptr};
-    return executable.run(submission);
+    return {sizeof(girih_submission), executable.handle(), entry, &args, sizeof args, views, GIRIH_STEP_NUM_BINDINGS,
+            nullptr};
+  }
+
+  Status run(uint64_t entry, int64_t numTokens = 1) {
+    girih_submission step = submission(entry, numTokens);
+    return executable.run(step);
   }
 
   Expected<std::vector<uint8_t>> bytesOf(int binding) {
@@ -214,14 +220,7 @@ Finding dynamicRowsAreFollowed(const Subject &subject) {
 
 Finding ticketsGrowAndWait(const Subject &subject) {
   BENCH(bench, copyEntry("e", "i8", "64", "weights", 0, "arena", 0), {"e"});
-  girih_step_args args = {};
-  args.struct_size = sizeof args;
-  args.num_tokens = 1;
-  girih_buffer_view views[GIRIH_STEP_NUM_BINDINGS];
-  for (int index = 0; index < GIRIH_STEP_NUM_BINDINGS; ++index)
-    views[index] = bench.bindings[index].view();
-  girih_submission submission = {sizeof submission, bench.executable.handle(), 0, &args, sizeof args, views,
-                                 GIRIH_STEP_NUM_BINDINGS, nullptr};
+  girih_submission submission = bench.submission(0);
   uint64_t tickets[5] = {};
   Call call;
   for (uint64_t &ticket : tickets)

@@ -83,26 +83,25 @@ TEST(MemoryNodes, HoldTheProcessorsThatThisProcessMayUse) {
   EXPECT_EQ(nodes[0].id, 1);
 }
 
+void expectOnly(const std::vector<MemoryNode> &nodes, int32_t id, const Numbers &processors) {
+  ASSERT_EQ(nodes.size(), 1u);
+  EXPECT_EQ(nodes[0].id, id);
+  EXPECT_EQ(nodes[0].processors, processors);
+}
+
 TEST(MemoryNodes, LeaveOutWhatTheCpusetWithholdsOrHasNoMemory) {
   Machine machine;
   machine.put("/proc/self/status", "Name:\tx\nMems_allowed_list:\t1\n");
-  auto nodes = machine.nodes(upTo(16));
-  ASSERT_EQ(nodes.size(), 1u);
-  EXPECT_EQ(nodes[0].id, 1);
-  EXPECT_EQ(nodes[0].processors, upTo(16));  // node 0's have to go somewhere
+  expectOnly(machine.nodes(upTo(16)), 1, upTo(16));  // node 0's have to go somewhere
   machine.put("/proc/self/status", "Mems_allowed_list:\t0-1\n");
   machine.put("/sys/devices/system/node/has_memory", "0\n");
-  nodes = machine.nodes(upTo(16));
-  ASSERT_EQ(nodes.size(), 1u);
-  EXPECT_EQ(nodes[0].id, 0);
+  expectOnly(machine.nodes(upTo(16)), 0, upTo(16));
 }
 
 TEST(MemoryNodes, AreOneWhereTheSystemTellsOfNone) {
   Machine machine;
   machine.put("/sys/devices/system/node/has_memory", "what\n");
-  auto nodes = machine.nodes(upTo(4));
-  ASSERT_EQ(nodes.size(), 1u);
-  EXPECT_EQ(nodes[0].processors, upTo(4));
+  expectOnly(machine.nodes(upTo(4)), 0, upTo(4));
   auto real = memoryNodes(allowedProcessors());
   size_t numProcessors = 0;
   for (const MemoryNode &node : real)
