@@ -17,7 +17,7 @@
  * is not null, they write a zero-terminated text there, no longer than its capacity: observed; rule; hint. Out-
  * parameters stay untouched, and what was there before is still usable. GIRIH_UNIMPLEMENTED is for what the backend
  * declares as not supported; GIRIH_UNAVAILABLE for a device that is lost: then every call but `close`, `free` and
- * `unload` may answer it, and the host opens another device. Arguments that break a rule below are answered with
+ * `unload` may answer it, for good. Arguments that break a rule below are answered with
  * GIRIH_INVALID_ARGUMENT or GIRIH_OUT_OF_RANGE where the rule can be checked; the host checks first.
  *
  * LIFETIMES. Handles are opaque. Who creates destroys: the host closes, frees, unloads and releases everything once.
@@ -40,7 +40,8 @@
  *   - export other symbols than the query, or depend on those of the host: it is loaded with local visibility;
  *   - hang: every call but `submit` and `wait` returns within seconds, and those when the work is done. The host's
  *     watchdog names the entry of a submission that does not.
- * girih-conformance checks these, one case each.
+ * girih-conformance sees a process that ends, signal handlers, threads too many or left over, bytes written beside a
+ * range, and hangs; the other rules have no case yet.
  *
  * Not frozen: major 0. Each minor version's header is kept, and backends built against it still run. */
 #ifndef GIRIH_RUNTIME_ABI_BACKEND_H
@@ -55,7 +56,7 @@ extern "C" {
 #endif
 
 #define GIRIH_BACKEND_ABI_MAJOR 0
-#define GIRIH_BACKEND_ABI_MINOR 3
+#define GIRIH_BACKEND_ABI_MINOR 4
 #define GIRIH_BACKEND_QUERY_SYMBOL "girih_backend_query"
 
 /* ---- the run table ---------------------------------------------------------------------------------------- */
@@ -82,6 +83,8 @@ typedef struct girih_device_info {
   /* Since 0.3. */
   uint64_t max_buffer_bytes; /* of one `alloc`; 0: memory_bytes */
   const char *formats;       /* of images that `load` takes, separated by commas: "elf-x86-64"; null: unstated */
+  /* Since 0.4. */
+  const char *notes;         /* a sentence that a user of the device should read: what is missing; null or "": none */
 } girih_device_info;
 
 typedef struct girih_device_options {
@@ -257,7 +260,7 @@ typedef struct girih_compile_table {
                         girih_message *message);
   void (*release)(girih_artifact *artifact);
 
-  /* Optional. */
+  /* Optional. The hosts up to 0.4 call `variants` alone: in place of the four before it they take the fallback, always. */
   /* Predicted seconds and bytes moved of an op; fallback: the shared cost model over describe's facts. */
   girih_code (*estimate)(const char *target, const girih_op *op, double *seconds, double *bytes,
                          girih_message *message);

@@ -137,7 +137,7 @@ Expected<BenchResult> bench(std::shared_ptr<const program::Program> program, con
                              std::to_string(numBlocks) + " KV blocks; lower --sequences or --context");
   program::ExecutorOptions executorOptions;
   executorOptions.backend = options.backend;
-  executorOptions.device = {options.numThreads, options.watchdogSeconds, options.onHang};
+  executorOptions.device = options.deviceOptions();
   executorOptions.isa = options.isa;
   executorOptions.numKvBlocks = static_cast<uint32_t>(numBlocks);
   GIRIH_ASSIGN(auto executor, program::Executor::create(program, executorOptions));

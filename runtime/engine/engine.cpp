@@ -605,7 +605,7 @@ Expected<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const program::
   GIRIH_ASSIGN(Bounds bounds, resolveOptions(program->model(), options));
   program::ExecutorOptions executorOptions;
   executorOptions.backend = options.backend;
-  executorOptions.device = {options.numThreads, options.watchdogSeconds, options.onHang};
+  executorOptions.device = options.deviceOptions();
   executorOptions.isa = options.isa;
   executorOptions.numKvBlocks = bounds.numKvBlocks;
   GIRIH_ASSIGN(auto executor, program::Executor::create(std::move(program), executorOptions));

@@ -7,6 +7,7 @@
 #include "runtime/engine/answer_rules.h"
 #include "runtime/engine/latency_histogram.h"
 #include "runtime/engine/sampler.h"
+#include "runtime/hal/device.h"
 #include "runtime/program/program.h"
 
 #include <array>
@@ -27,6 +28,7 @@ struct EngineOptions {
   std::string isa;            // "": the best variant of the file that this machine grants; else only this one
   double watchdogSeconds = 0; // a step that takes longer is reported to onHang, on a thread of its own; 0: none is
   std::function<void(const std::string &entry, double seconds)> onHang;
+  std::function<void(const std::string &)> onNote; // what the device tells its user when it is opened
   uint32_t maxSequences = 64; // sequences that may share a step
   uint32_t maxTokensPerStep = 0; // 0: the program's own bound; a smaller one gives shorter steps
   uint32_t maxContextTokens = 0; // 0: the program's own bound (most positions of one sequence)
@@ -40,6 +42,8 @@ struct EngineOptions {
   // Engine::diskStatus and fails nothing.
   std::string cacheFolder;
   uint64_t cacheFolderBytes = uint64_t{4} << 30;
+
+  hal::DeviceOptions deviceOptions() const { return {numThreads, watchdogSeconds, onHang, onNote}; }
 };
 
 // What the tier below the pool did.

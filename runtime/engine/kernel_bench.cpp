@@ -183,7 +183,7 @@ Expected<KernelBenchResult> benchKernels(std::shared_ptr<const program::Program>
       numBlocks = std::max(numBlocks, EntryBench::blocksFor(entry, bench.contextTokens));
   program::ExecutorOptions executorOptions;
   executorOptions.backend = options.backend;
-  executorOptions.device = {options.numThreads, options.watchdogSeconds, options.onHang};
+  executorOptions.device = options.deviceOptions();
   executorOptions.isa = options.isa;
   executorOptions.numKvBlocks = numBlocks;
   GIRIH_ASSIGN(auto executor, program::Executor::create(program, executorOptions));

@@ -25,10 +25,6 @@ std::vector<std::string> splitAtCommas(const char *text) {
   return parts;
 }
 
-} // namespace
-
-namespace {
-
 // Facts that the host would rely on. The backend is told, not corrected.
 Status checkFacts(const girih_device_info &info) {
   if (info.alignment_bytes < 64 || !std::has_single_bit(info.alignment_bytes))
@@ -73,6 +69,7 @@ Expected<DeviceFacts> describeDevice(const girih_backend &backend, uint64_t inde
   facts.alignmentBytes = info.alignment_bytes;
   facts.defaultThreads = info.default_threads;
   facts.formats = splitAtCommas(info.formats);
+  facts.notes = info.notes ? info.notes : "";
   return facts;
 }
 
@@ -84,6 +81,8 @@ Expected<std::shared_ptr<Device>> Device::open(const girih_backend &backend, uin
   girih_device_options abiOptions = {sizeof abiOptions, options.numThreads};
   Call call;
   GIRIH_TRY(call.status(backend.run->open(index, &abiOptions, &result->device, call.message())));
+  if (options.onNote && !result->facts.notes.empty())
+    options.onNote(result->facts.notes);
   if (options.watchdogSeconds > 0)
     result->watchdog = std::make_unique<Watchdog>(options.watchdogSeconds, options.onHang);
   return result;
@@ -168,8 +167,7 @@ Buffer::~Buffer() {
 Status Buffer::place(const Device &device, std::span<const girih_buffer_view> parts) {
   const girih_run_table &run = device.table();
   Call call;
-  return run.place ? call.status(run.place(device.handle(), parts.data(), parts.size(), call.message()))
-                               : Status();
+  return run.place ? call.status(run.place(device.handle(), parts.data(), parts.size(), call.message())) : Status();
 }
 
 Status Buffer::write(uint64_t offsetBytes, std::span<const uint8_t> from) {

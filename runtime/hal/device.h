@@ -8,6 +8,7 @@
 #include "runtime/hal/watchdog.h"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -27,6 +28,7 @@ struct DeviceFacts {
   uint64_t alignmentBytes = 64;
   int64_t defaultThreads = 0;
   std::vector<std::string> formats; // of images; empty: unstated
+  std::string notes;                // a sentence for who uses it; may be empty
 };
 // Requires: `backend` was adopted. Fails: Unavailable when there is no such device, DataLoss (facts that cannot be).
 Expected<DeviceFacts> describeDevice(const girih_backend &backend, uint64_t index);
@@ -38,6 +40,7 @@ struct DeviceOptions {
   int64_t numThreads = 0;     // 0: what the device would use by itself
   double watchdogSeconds = 0; // a submission that takes longer is reported; 0: none is
   Watchdog::Report onHang = {}; // on a thread of the watchdog's
+  std::function<void(const std::string &)> onNote = {}; // the device's notes, when it is opened; empty: they are dropped
 };
 
 // An open device. Thread-compatible: one thread at a time, as the ABI demands. Buffers and executables keep

@@ -37,6 +37,7 @@ Expected<engine::EngineOptions> ExecutionFlags::engineOptions() const {
   }
   options.watchdogSeconds = static_cast<double>(watchdogSeconds);
   options.onHang = giveUp;
+  options.onNote = [](const std::string &note) { std::fprintf(stderr, "girih: %s\n", note.c_str()); };
   options.numThreads = static_cast<int32_t>(numThreads);
   options.isa = isa;
   return options;

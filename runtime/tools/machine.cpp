@@ -32,6 +32,8 @@ void listDevices(const girih_backend &backend) {
                 facts->name.c_str(), static_cast<double>(facts->memoryBytes) / (1 << 30),
                 facts->hasHostMemory ? " of the host's" : "", static_cast<long long>(facts->defaultThreads),
                 formats.empty() ? "what it does not say" : formats.c_str());
+    if (!facts->notes.empty())
+      std::printf("%-13s %s\n", "", facts->notes.c_str());
   }
 }
 

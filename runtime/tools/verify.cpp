@@ -27,7 +27,7 @@ public:
     GIRIH_ASSIGN(auto execution, flags.engineOptions());
     program::ExecutorOptions options;
     options.backend = execution.backend;
-    options.device = {execution.numThreads, execution.watchdogSeconds, execution.onHang};
+    options.device = execution.deviceOptions();
     options.isa = isa;
     options.numKvBlocks = kv::numBlocksFor(uint32_t(mostTokens));
     GIRIH_ASSIGN(auto executor, program::Executor::create(model.program, options));

@@ -78,6 +78,7 @@ girih_code deviceInfo(uint64_t index, girih_device_info *info, girih_message *me
       joined += (joined.empty() ? "" : ",") + feature;
     return joined;
   }();
+  static const std::string notes = tileRefusal();
   girih_device_info filled = {};
   filled.struct_size = std::min<uint64_t>(info->struct_size, sizeof filled);
   filled.name = name.c_str();
@@ -87,7 +88,8 @@ girih_code deviceInfo(uint64_t index, girih_device_info *info, girih_message *me
       static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   filled.alignment_bytes = kAlignmentBytes;
   filled.default_threads = defaultThreads();
-  filled.formats = "elf-x86-64";
+  filled.formats = LoadedImage::format();
+  filled.notes = notes.c_str();
   std::memcpy(info, &filled, filled.struct_size);
   return 0;
 }

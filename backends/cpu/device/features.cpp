@@ -3,9 +3,9 @@
 // kernel hands each process (Documentation/arch/arm64/elf_hwcaps.rst).
 #include "backends/cpu/device/features.h"
 
+#include <array>
 #include <cerrno>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <fstream>
 #if defined(__x86_64__)
@@ -78,16 +78,6 @@ uint64_t savedState() {
   return (uint64_t{high} << 32) | low;
 }
 
-// Said because the difference in speed is large, and once because every part of a process may ask.
-void sayOnce(int refusal) {
-  static const bool isSaid = [&] {
-    std::fprintf(stderr, "girih: the kernel refuses AMX tiles to this process (%s); variants without them are used\n",
-                 std::strerror(refusal));
-    return true;
-  }();
-  (void)isSaid;
-}
-
 } // namespace
 
 int requestTiles() {
@@ -103,10 +93,8 @@ int requestTiles() {
 std::vector<std::string> grantedFeatures(int (*askForTiles)()) {
   uint64_t state = savedState();
   bool hasTiles = (state & kTileState) == kTileState;
-  if (int refusal = hasTiles ? askForTiles() : 0) {
+  if (hasTiles && askForTiles() != 0)
     state &= ~kTileState;
-    sayOnce(refusal);
-  }
   std::vector<std::string> granted;
   for (const Feature &feature : kFeatures) {
     unsigned registers[4] = {};
@@ -120,11 +108,11 @@ std::vector<std::string> grantedFeatures(int (*askForTiles)()) {
   return granted;
 }
 
-std::vector<std::string> knownFeatures() {
-  std::vector<std::string> known;
-  for (const Feature &feature : kFeatures)
-    known.push_back(feature.name);
-  return known;
+std::string tileRefusal(int (*askForTiles)()) {
+  int refusal = (savedState() & kTileState) == kTileState ? askForTiles() : 0;
+  return refusal == 0 ? ""
+                      : "the kernel refuses AMX tiles to this process (" + std::string(std::strerror(refusal)) +
+                            "); variants without them are used";
 }
 
 std::string processorName() {
@@ -167,12 +155,7 @@ std::vector<std::string> grantedFeatures(int (*)()) {
   return granted;
 }
 
-std::vector<std::string> knownFeatures() {
-  std::vector<std::string> known;
-  for (const Feature &feature : kFeatures)
-    known.push_back(feature.name);
-  return known;
-}
+std::string tileRefusal(int (*)()) { return {}; }
 
 // The kernel has numbers, no names: implementer and part of the first core.
 std::string processorName() {
@@ -184,10 +167,24 @@ std::string processorName() {
   return name;
 }
 #else
+namespace {
+struct Feature {
+  const char *name;
+};
+constexpr std::array<Feature, 0> kFeatures;
+} // namespace
+
 int requestTiles() { return ENOTSUP; }
 std::vector<std::string> grantedFeatures(int (*)()) { return {}; }
-std::vector<std::string> knownFeatures() { return {}; }
+std::string tileRefusal(int (*)()) { return {}; }
 std::string processorName() { return "unknown processor"; }
 #endif
+
+std::vector<std::string> knownFeatures() {
+  std::vector<std::string> known;
+  for (const Feature &feature : kFeatures)
+    known.push_back(feature.name);
+  return known;
+}
 
 } // namespace girih::cpu

@@ -75,13 +75,13 @@ TEST(ProbeBackend, RefusesWhatIsNoLibrary) {
 }
 
 TEST(ProbeBackend, PassesSoundOnes) {
-  for (const char *name : {"small", "frozen_0_1", "frozen_0_2", "later_minor", "without_compile"})
+  for (const char *name : {"small", "frozen_0_1", "frozen_0_2", "frozen_0_3", "later_minor", "without_compile"})
     EXPECT_TRUE(probeBackend(library(name)).isOk()) << name << ": " << probeBackend(library(name)).message();
 }
 
 // An older backend is shorter than the host, a later one longer: both run.
 TEST(LoadBackend, MinorVersionsMeet) {
-  for (const char *name : {"small", "frozen_0_1", "frozen_0_2", "later_minor"}) {
+  for (const char *name : {"small", "frozen_0_1", "frozen_0_2", "frozen_0_3", "later_minor"}) {
     auto backend = loadBackend(library(name));
     ASSERT_TRUE(backend.isOk()) << backend.status().message();
     EXPECT_EQ((*backend)->struct_size, sizeof(girih_backend));
@@ -101,6 +101,16 @@ TEST(LoadBackend, MinorVersionsMeet) {
     uint8_t bytes[16] = {};
     ASSERT_TRUE(logits->read(0, bytes).isOk());
     EXPECT_EQ(bytes[15], 0x3f) << name;
+  }
+}
+
+TEST(LoadBackend, NotesReachTheUser) {
+  for (const auto &[name, expected] : {std::pair<const char *, const char *>{"small", "small has no units"}, {"frozen_0_3", ""}}) {
+    std::string told;
+    DeviceOptions options;
+    options.onNote = [&](const std::string &note) { told += note; };
+    ASSERT_TRUE(Device::open(*loadBackend(library(name)).value(), 0, options).isOk());
+    EXPECT_EQ(told, expected) << name;
   }
 }
 
