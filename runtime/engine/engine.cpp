@@ -95,7 +95,9 @@ public:
         scheduler({bounds.maxSequences, executor->program().model().recompute}, bounds.numKvBlocks),
         batch(bounds.maxTokensPerStep, bounds.maxSequences, executor->program().model().maxLogitRows,
               kv::numBlocksFor(bounds.contextTokens)),
-        sampler(executor->program().model().vocabSize), pacer(options.maxSlowdown, bounds.maxTokensPerStep) {
+        sampler(executor->program().model().vocabSize),
+        maskWords((executor->program().model().vocabSize + 31) / 32),
+        pacer(options.maxSlowdown, bounds.maxTokensPerStep) {
     counters.numKvBlocks = bounds.numKvBlocks;
     openDisk(options);
     thread = std::thread([this] { loop(); });

@@ -8,6 +8,7 @@
 #include "runtime/engine/sampler.h"
 #include "runtime/program/tables.h"
 #include "runtime/server/http_server.h"
+#include "runtime/text/grammar.h"
 
 #include <cstdint>
 #include <optional>
@@ -56,7 +57,14 @@ HttpHeaders ignoredHeaders(const std::vector<std::string> &ignoredNames);
 template <typename T>
 using ApiResult = std::variant<T, ApiError>;
 
-// What both generating endpoints share.
+// What an answer must look like, for a grammar to hold it to.
+struct AnswerShape {
+  GrammarKind kind;
+  std::string source;
+  std::string field;  // of the request, for what is wrong with it
+};
+
+// What all generating endpoints share.
 struct GenerationParameters {
   std::string model;                  // empty: the served one
   std::optional<uint32_t> maxTokens;  // absent: the endpoint's default
@@ -70,7 +78,8 @@ struct GenerationParameters {
   bool includeUsage = false;             // stream_options.include_usage
   uint32_t numChoices = 1;               // n
   bool echo = false;                     // the prompt is the beginning of the answer
-  engine::AnswerRules rules;
+  engine::AnswerRules rules;             // without a mask: each answer gets its own, of the shape
+  std::optional<AnswerShape> shape;
   std::string cacheSalt;                 // cache_salt: an end user's, within the client's own
   uint32_t keepSeconds = 0;              // how long the prompt and answer should stay in the cache
   bool isPatient = false;                // service_tier "flex": behind the client's other requests

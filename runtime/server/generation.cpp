@@ -19,6 +19,26 @@ void writeUsage(JsonWriter &writer, const TokenCounts &counts) {
 
 void AnswerFormat::fail(Exchange &stream, const ApiError &error) { stream.sendEvent(errorBody(error)); }
 
+void startGeneration(Service &service, std::shared_ptr<Exchange> exchange, GenerationRequest request) {
+  if (!request.parameters.shape)
+    return Generation::start(service, std::move(exchange), std::move(request));
+  auto waiting = std::make_shared<GenerationRequest>(std::move(request));
+  auto go = [&service, exchange, waiting](Expected<Grammar> grammar) {
+    if (!grammar.isOk()) {
+      ApiError error = apiErrorOf(grammar.status());
+      error.param = waiting->parameters.shape->field;
+      error.message = "`" + error.param + "`: " + error.message;
+      return service.answerError(*exchange, error);
+    }
+    waiting->grammar = std::move(grammar).value();
+    Generation::start(service, exchange, std::move(*waiting));
+  };
+  if (auto known = service.grammars().find(*waiting->parameters.shape))
+    return go(std::move(*known));
+  if (!service.compileLater([&service, waiting, go] { go(service.grammars().compile(*waiting->parameters.shape)); }))
+    service.answerError(*exchange, service.overloaded("as many answers' shapes wait to be compiled as may wait"));
+}
+
 // Queues what the engine says of one choice.
 class Generation::ChoiceListener final : public engine::Listener {
 public:
@@ -68,7 +88,7 @@ Generation::Choice::Choice(const GenerationParameters &parameters, const std::op
 Generation::Generation(Service &service, std::shared_ptr<Exchange> exchange, GenerationRequest request)
     : service(service), exchange(std::move(exchange)), client(service.clientOf(this->exchange->request())),
       parameters(std::move(request.parameters)), format(std::move(request.format)),
-      promptField(std::move(request.promptField)) {
+      promptField(std::move(request.promptField)), grammar(std::move(request.grammar)) {
   ++service.numActive;
 }
 
@@ -123,13 +143,17 @@ void Generation::start(Service &service, std::shared_ptr<Exchange> exchange, Gen
   });
 }
 
-engine::Request Generation::makeRequest(const std::vector<int32_t> &prompt, uint32_t choice) const {
+Expected<engine::Request> Generation::makeRequest(const std::vector<int32_t> &prompt, uint32_t choice) const {
   engine::Request request;
   request.promptTokens = prompt;
   request.maxTokens = parameters.maxTokens.value_or(engine::kUntilContextEnds);
   request.sampling = parameters.sampling;
   request.sampling.seed += choice; // each answer to a prompt has noise of its own
   request.rules = parameters.rules;
+  if (grammar) {
+    GIRIH_ASSIGN(Grammar own, grammar->copy());
+    request.rules.mask = std::make_shared<GrammarMask>(std::move(own));
+  }
   request.stopTokens = service.model().stopTokens;
   request.stopTokens.insert(request.stopTokens.end(), parameters.stopTokens.begin(),
                             parameters.stopTokens.end());
@@ -159,8 +183,8 @@ Status Generation::submitAll(std::vector<std::vector<int32_t>> prompts) {
         choice.promptTokens = prompt;
       ++numOpen;
       auto listener = std::make_shared<ChoiceListener>(shared_from_this(), choice);
-      GIRIH_ASSIGN(choice.requestId,
-                   service.engine().submit(makeRequest(prompt, number), std::move(listener)));
+      GIRIH_ASSIGN(engine::Request request, makeRequest(prompt, number));
+      GIRIH_ASSIGN(choice.requestId, service.engine().submit(std::move(request), std::move(listener)));
     }
   return {};
 }

@@ -62,7 +62,11 @@ struct GenerationRequest {
       prompts; // at least one; each gets parameters.numChoices answers, in order
   std::unique_ptr<AnswerFormat> format;
   std::string promptField; // what refusals of a prompt name
+  std::optional<Grammar> grammar; // of parameters.shape, at its beginning
 };
+
+// Compiles the shape that is asked for, off this thread unless it is known, and starts the generation.
+void startGeneration(Service &service, std::shared_ptr<Exchange> exchange, GenerationRequest request);
 
 // Kept alive by the engine (through the listeners of its choices) until the last onFinish, and by tasks of the speaker.
 // Threads: the engine's calls only queue; the speaker's thread does the rest; `client gone` comes from the sockets' one.
@@ -104,7 +108,7 @@ private:
 
   Generation(Service &service, std::shared_ptr<Exchange> exchange, GenerationRequest request);
   Status submitAll(std::vector<std::vector<int32_t>> prompts);
-  engine::Request makeRequest(const std::vector<int32_t> &prompt, uint32_t choice) const;
+  Expected<engine::Request> makeRequest(const std::vector<int32_t> &prompt, uint32_t choice) const;
   void cancelAll();
   void scheduleSpeaking();
   void beginStream();
@@ -125,6 +129,7 @@ private:
   const GenerationParameters parameters;
   const std::unique_ptr<AnswerFormat> format;
   const std::string promptField;
+  const std::optional<Grammar> grammar;
   std::vector<uint32_t> promptSizes;
   const engine::Clock::time_point received = engine::Clock::now();
 

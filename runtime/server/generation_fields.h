@@ -25,6 +25,11 @@ void takeCaching(RequestFields &fields, GenerationParameters &parameters);
 // stream and stream_options.
 void takeStreaming(RequestFields &fields, GenerationParameters &parameters);
 
+// response_format and structured_outputs: what the answer must look like.
+void takeShape(RequestFields &fields, std::optional<AnswerShape> &shape);
+// The same as the member `format` of the field `name`: Anthropic's output_config, and `text` of OpenAI's responses.
+void takeFormat(RequestFields &fields, std::string_view name, std::optional<AnswerShape> &shape);
+
 // False when an element is no token id; the engine checks the vocabulary's size. Requires: `array` is an array.
 bool readTokens(JsonValue array, std::vector<int32_t> &tokens);
 // "90s", "30m", "24h", "7d"; false when it is none of these, or longer than the engine keeps anything.

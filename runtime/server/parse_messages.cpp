@@ -213,7 +213,7 @@ private:
 };
 
 // Fields that say nothing about the answer's text.
-constexpr std::string_view kWithoutEffect[] = {"metadata", "container", "betas", "output_config"};
+constexpr std::string_view kWithoutEffect[] = {"metadata", "container", "betas"};
 
 void takeThinking(RequestFields &fields) {
   auto thinking = fields.take("thinking");
@@ -250,6 +250,7 @@ parseMessages(std::string_view body, const program::GenerationDefaults &defaults
   takeStopStrings(fields, "stop_sequences", parameters);
   fields.takeBoolean("stream", parameters.stream);
   takeCaching(fields, parameters);
+  takeFormat(fields, "output_config", parameters.shape);
   takeThinking(fields);
   takeCacheControl(fields, "request", std::get<JsonDocument>(document).root(), parameters);
   for (std::string_view name : {"tools", "tool_choice", "cache_control"})

@@ -21,11 +21,6 @@ void refuseUnoffered(RequestFields &fields) {
     fields.refuseUnless(tools->isArray() && tools->elements().empty(), "tools", "are not offered by this server; describe them in a message");
   if (auto choice = fields.take("tool_choice"); choice && choice->isString())
     fields.refuseUnless(*choice->asString() != "required", "tool_choice", "is \"required\", but tools are not offered by this server");
-  if (auto format = fields.take("response_format")) {
-    auto kind = format->find("type");
-    bool isText = kind && kind->isString() && *kind->asString() == "text";
-    fields.refuseUnless(isText, "response_format", "must be {\"type\": \"text\"}: structured output is not offered by this server");
-  }
 }
 
 void takeChoices(RequestFields &fields, GenerationParameters &parameters) {
@@ -47,6 +42,7 @@ void takeShared(RequestFields &fields, const program::GenerationDefaults &defaul
   takeChoices(fields, parameters);
   takeRules(fields, parameters);
   takeCaching(fields, parameters);
+  takeShape(fields, parameters.shape);
   refuseUnoffered(fields);
   // The later name wins where a client sends both, as OpenAI deprecates max_tokens.
   for (std::string_view name : {"max_tokens", "max_completion_tokens"}) {

@@ -12,11 +12,12 @@ namespace girih::server {
 namespace {
 
 constexpr double kMostRetrySeconds = 60;
+constexpr uint32_t kMaxCompiling = 64;  // a hostile shape takes half a second
 constexpr double kStuckSeconds = 60;  // no step takes that long
 
 }  // namespace
 
-Service::Service(ServedModel model, ServiceOptions options) : served(std::move(model)), serviceOptions(std::move(options)), requestLog(serviceOptions.logFile) {
+Service::Service(ServedModel model, ServiceOptions options) : served(std::move(model)), serviceOptions(std::move(options)), requestLog(serviceOptions.logFile), grammarStore(served.tokenizer, served.stopTokens) {
   GIRIH_CHECK(!served.names.empty() && served.engine);
 }
 
@@ -88,6 +89,18 @@ std::map<std::pair<std::string, int>, uint64_t> Service::answerCounts() const {
   return counts;
 }
 
+bool Service::compileLater(std::function<void()> task) {
+  if (++numCompiling > kMaxCompiling) {
+    --numCompiling;
+    return false;
+  }
+  compilingWorker.post([this, task = std::move(task)] {
+    task();
+    --numCompiling;
+  });
+  return true;
+}
+
 void Service::cancel(engine::RequestId id) {
   std::shared_lock lock(engineMutex);
   if (served.engine)
@@ -98,6 +111,7 @@ void Service::shutDown() {
   // Requests still being prepared are submitted (or refused) first; the engine then cancels all, and what it says
   // last is spoken before the speaker ends.
   preparingWorker.stop();
+  compilingWorker.stop();
   std::unique_ptr<engine::Engine> endingEngine;
   {
     std::unique_lock lock(engineMutex);

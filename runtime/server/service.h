@@ -5,6 +5,7 @@
 #include "runtime/engine/engine.h"
 #include "runtime/server/api_keys.h"
 #include "runtime/server/api_types.h"
+#include "runtime/server/grammar_store.h"
 #include "runtime/server/request_log.h"
 #include "runtime/server/serial_worker.h"
 #include "runtime/text/chat_template.h"
@@ -60,6 +61,9 @@ public:
   SerialWorker &speaker() { return speakingWorker; }
   // Parses and tokenizes large requests.
   SerialWorker &preparer() { return preparingWorker; }
+  GrammarStore &grammars() { return grammarStore; }
+  // Runs the task on the thread that compiles grammars; false: too many wait for it.
+  bool compileLater(std::function<void()> task);
 
   // Null when `name` is served (an empty name is), else the 404 that lists what is.
   std::optional<ApiError> checkModelName(const std::string &name) const;
@@ -101,6 +105,9 @@ private:
   RequestLog requestLog;
   SerialWorker speakingWorker;
   SerialWorker preparingWorker;
+  GrammarStore grammarStore;
+  std::atomic<uint32_t> numCompiling = 0;
+  SerialWorker compilingWorker;
 };
 
 }  // namespace girih::server

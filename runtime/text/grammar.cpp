@@ -40,12 +40,23 @@ Expected<GrammarVocabulary> GrammarVocabulary::create(const Tokenizer &tokenizer
 
 Expected<Grammar> Grammar::create(const GrammarVocabulary &vocabulary, GrammarKind kind,
                                   std::string_view source) {
+  if (source.size() > kMaxGrammarBytes)
+    return invalidArgument("the grammar has " + std::to_string(source.size()) + " bytes; at most " +
+                           std::to_string(kMaxGrammarBytes) + " are read");
   GirihGrammar *raw = nullptr;
   FfiBuffer error;
   if (girih_grammar_create(vocabulary.handle->raw, static_cast<int32_t>(kind), ffiSlice(source), &raw,
                            error.out()))
     return invalidArgument("compiling the grammar: " + error.text());
   return Grammar(std::make_shared<Handle>(raw, vocabulary));
+}
+
+Expected<Grammar> Grammar::copy() const {
+  GirihGrammar *raw = nullptr;
+  FfiBuffer error;
+  if (girih_grammar_copy(handle->raw, &raw, error.out()))
+    return invalidArgument("copying the grammar: " + error.text());
+  return Grammar(std::make_shared<Handle>(raw, handle->vocabulary));
 }
 
 Status Grammar::fillMask(std::span<uint32_t> mask) {

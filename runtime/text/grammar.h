@@ -14,6 +14,8 @@ namespace girih {
 
 enum class GrammarKind : int32_t { JsonSchema = 0, Lark = 1, Regex = 2 };
 
+inline constexpr size_t kMaxGrammarBytes = 256 * 1024;
+
 // A vocabulary prepared for masks, once per model. Thread-safe; copies share it.
 class GrammarVocabulary {
 public:
@@ -26,13 +28,16 @@ private:
   std::shared_ptr<const Handle> handle;
 };
 
-// The state of one sequence. One thread at a time.
+// The state of one sequence. One thread at a time. C++ copies share the state; copy() does not.
 class Grammar {
 public:
-  // InvalidArgument: the source does not parse or asks for what is not supported; the message says which
-  // part.
+  // Sources may come from strangers: compiling takes well below a second and tens of megabytes, or fails.
+  // InvalidArgument: the source does not parse, asks for what is not supported, or for too much; the message
+  // says which part.
   static Expected<Grammar> create(const GrammarVocabulary &vocabulary, GrammarKind kind,
                                   std::string_view source);
+  // Another state, where this one is: for the next sequence of the same grammar.
+  Expected<Grammar> copy() const;
   // Bit i of the words: token i may follow. Only the end-of-text token may, where the text is complete.
   Status fillMask(std::span<uint32_t> mask);
   // InvalidArgument: the token was not allowed.

@@ -126,7 +126,7 @@ void startChat(Service &service, const std::shared_ptr<Exchange> &exchange) {
   generation.format = std::make_unique<ChatFormat>(service, exchange->request(), request.generation);
   generation.parameters = std::move(request.generation);
   generation.promptField = "messages";
-  Generation::start(service, exchange, std::move(generation));
+  startGeneration(service, exchange, std::move(generation));
 }
 
 }  // namespace

@@ -137,7 +137,7 @@ void startCompletion(Service &service, const std::shared_ptr<Exchange> &exchange
   generation.format = std::make_unique<CompletionFormat>(service, exchange->request(), request.generation, numChoices);
   generation.parameters = std::move(request.generation);
   generation.promptField = "prompt";
-  Generation::start(service, exchange, std::move(generation));
+  startGeneration(service, exchange, std::move(generation));
 }
 
 }  // namespace

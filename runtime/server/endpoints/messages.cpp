@@ -135,7 +135,7 @@ void startMessages(Service &service, const std::shared_ptr<Exchange> &exchange) 
   generation.format = std::make_unique<MessageFormat>(service, exchange->request());
   generation.parameters = std::move(prepared->request.generation);
   generation.promptField = "messages";
-  Generation::start(service, exchange, std::move(generation));
+  startGeneration(service, exchange, std::move(generation));
 }
 
 void countTokens(Service &service, const std::shared_ptr<Exchange> &exchange) {

@@ -64,10 +64,12 @@ int32_t girih_template_render(const GirihTemplate *chat_template, GirihTextSlice
 int32_t girih_grammar_vocabulary_create(const GirihTextSlice *tokens, size_t count, int32_t eos,
                                         GirihGrammarVocabulary **out, GirihTextBuffer *error);
 void girih_grammar_vocabulary_destroy(GirihGrammarVocabulary *vocabulary);
-/* kind: 0 JSON schema, 1 Lark, 2 regular expression. */
+/* kind: 0 JSON schema, 1 Lark, 2 regular expression. Bounded in time and memory, whatever the source. */
 int32_t girih_grammar_create(const GirihGrammarVocabulary *vocabulary, int32_t kind, GirihTextSlice source,
                              GirihGrammar **out, GirihTextBuffer *error);
 void girih_grammar_destroy(GirihGrammar *grammar);
+/* Another state of the same grammar, where this one is. */
+int32_t girih_grammar_copy(const GirihGrammar *grammar, GirihGrammar **out, GirihTextBuffer *error);
 /* Sets bit i of `mask` (uint32_t words, `words` of them) where token i may follow. */
 int32_t girih_grammar_mask(GirihGrammar *grammar, uint32_t *mask, size_t words, GirihTextBuffer *error);
 int32_t girih_grammar_accept(GirihGrammar *grammar, int32_t token, GirihTextBuffer *error);

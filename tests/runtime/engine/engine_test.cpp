@@ -595,6 +595,37 @@ TEST(Engine, LogprobsAreTheModelsOwnWhateverThePenalty) {
     EXPECT_NEAR(completion->logprobs[index], toyLogprob(tokens, 20 + index), 1e-5);
 }
 
+// Allows one token at a time: 3, 5, 7, ...
+class Dictated final : public TokenMask {
+public:
+  Status fill(std::span<uint32_t> words) override {
+    EXPECT_GE(words.size() * 32, static_cast<size_t>(next) + 1) << "a bit for every token";
+    std::fill(words.begin(), words.end(), 0);
+    words[static_cast<size_t>(next) / 32] |= uint32_t{1} << (next % 32);
+    return {};
+  }
+  Status accept(int32_t token) override {
+    EXPECT_EQ(token, next);
+    next += 2;
+    return next > 13 ? failedPrecondition("enough") : Status();
+  }
+  int32_t next = 3;
+};
+
+TEST(Engine, MasksDecideTokenByTokenAndEndOnlyTheirOwnSequence) {
+  auto engine = makeEngine();
+  Request request = greedy(somePrompt(20, 6), 4);
+  request.rules.mask = std::make_shared<Dictated>();
+  auto masked = generate(*engine, request);
+  ASSERT_TRUE(masked.isOk());
+  EXPECT_EQ(masked->tokens, (std::vector<int32_t>{3, 5, 7, 9}));
+  request.rules.mask = std::make_shared<Dictated>();
+  request.maxTokens = 30;
+  auto failed = generate(*engine, request);
+  EXPECT_EQ(failed.status().code(), StatusCode::FailedPrecondition);
+  EXPECT_TRUE(generate(*engine, greedy(somePrompt(20, 6), 4)).isOk());
+}
+
 TEST(Engine, SampledTokensDoNotDependOnCompany) {
   Request request = greedy(somePrompt(20, 1), 30);
   request.sampling = {0.9f, 20, 0.95f, 0.01f, 1.1f, 77};

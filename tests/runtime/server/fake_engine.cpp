@@ -63,6 +63,23 @@ engine::EngineLoad FakeEngine::load() const {
   return load;
 }
 
+namespace {
+
+// The token that is wanted where it is allowed, else the allowed one of the lowest id.
+Expected<int32_t> maskedToken(engine::TokenMask &mask, int32_t wanted) {
+  std::vector<uint32_t> words((FakeEngine::kVocabSize + 31) / 32);
+  GIRIH_TRY(mask.fill(words));
+  auto isAllowed = [&](int32_t token) { return words[static_cast<size_t>(token) / 32] >> (token % 32) & 1; };
+  int32_t token = wanted;
+  for (int32_t other = 0; !isAllowed(token); ++other)
+    token = other;
+  if (token != FakeEngine::kEndToken)
+    GIRIH_TRY(mask.accept(token));
+  return token;
+}
+
+} // namespace
+
 std::optional<engine::FinishReason> FakeEngine::step(engine::RequestId id, Sequence &sequence, bool isCancelled) {
   const engine::Request &request = sequence.request;
   auto end = [&](engine::FinishReason reason, Status status) {
@@ -90,10 +107,17 @@ std::optional<engine::FinishReason> FakeEngine::step(engine::RequestId id, Seque
     return end(engine::FinishReason::Expired, unavailable("too late"));
   size_t shift = request.sampling.temperature > 0 ? request.sampling.seed % options.says.size() : 0;
   size_t at = shift + sequence.numGenerated;
-  if (at >= options.says.size() && !request.ignoreStop)
-    return end(engine::FinishReason::Stop, {});
   engine::TokenResult result;
-  result.token = static_cast<unsigned char>(options.says[at % options.says.size()]);
+  bool saidAll = at >= options.says.size() && !request.ignoreStop;
+  result.token = saidAll ? kEndToken : static_cast<unsigned char>(options.says[at % options.says.size()]);
+  if (request.rules.mask) {
+    auto masked = maskedToken(*request.rules.mask, result.token);
+    if (!masked.isOk())
+      return end(engine::FinishReason::Failed, std::move(masked).status());
+    result.token = *masked;
+  }
+  if (result.token == kEndToken)
+    return end(engine::FinishReason::Stop, {});
   result.logprob = -0.5f;
   std::vector<engine::TopToken> top(request.numTopLogprobs, {result.token, -0.5f});
   result.top = top;

@@ -80,7 +80,7 @@ TEST(ParseChatCompletion, NamesTheFieldOfEveryRefusal) {
       {R"("top_logprobs":2)", "top_logprobs", "needs `logprobs`"},
       {R"("logprobs":true,"top_logprobs":21)", "top_logprobs", "is 21"},
       {R"("tools":[{"type":"function"}])", "tools", "not offered"},
-      {R"("response_format":{"type":"json_object"})", "response_format", "not offered"},
+      {R"("response_format":{"type":"yaml"})", "response_format", "json_schema"},
       {R"("logit_bias":{"5":101})", "logit_bias", "from -100 to 100"},
       {R"("logit_bias":{"x":1})", "logit_bias", "token ids"},
       {R"("logit_bias":{"-1":1})", "logit_bias", "token ids"},

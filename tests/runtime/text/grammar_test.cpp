@@ -47,7 +47,7 @@ TEST_F(GrammarTest, JsonSchemaIsFollowedToItsEnd) {
                       R"({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"],
                                      "additionalProperties": false})");
   ASSERT_TRUE(grammar.isOk()) << grammar.status().message();
-  for (char c : std::string(R"({"a":true})")) {
+  for (char c : std::string(R"({"a": true})")) {
     EXPECT_TRUE(allows(*grammar, c)) << c;
     EXPECT_TRUE(grammar->accept(c).isOk()) << c;
   }

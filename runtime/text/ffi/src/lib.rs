@@ -64,7 +64,7 @@ pub fn guard(error: *mut Buffer, body: impl FnOnce() -> Result<(), String>) -> i
     1
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }

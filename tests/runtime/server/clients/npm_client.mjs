@@ -82,6 +82,11 @@ const tests = {
     assert.equal(answer.choices[0].finish_reason, 'stop');
     assert.equal((await collect(await create({ stop: ['@@never@@', stop], stream: true }))).text, expected);
   },
+  async structuredOutput() {
+    const schema = { type: 'object', properties: { verdict: { enum: ['yes', 'no'] } }, required: ['verdict'], additionalProperties: false };
+    const answer = await create({ max_tokens: 64, response_format: { type: 'json_schema', json_schema: { name: 'v', strict: true, schema } } });
+    assert(['yes', 'no'].includes(JSON.parse(answer.choices[0].message.content).verdict));
+  },
   async oneChoiceOnly() {
     assert.equal((await create({ n: 1 })).choices.length, 1);
     assert.equal((await create({ n: 2 })).choices.length, 2);

@@ -5,9 +5,11 @@ import os
 import pathlib
 import re
 import time
+import typing
 import urllib.request
 
 import openai
+import pydantic
 
 URL, KEY, MODEL = os.environ["GIRIH_URL"], os.environ["GIRIH_KEY"], os.environ["GIRIH_MODEL"]
 PID = os.environ["GIRIH_SERVER_PID"]
@@ -114,6 +116,26 @@ def test_logprobs():
     entries = answer.choices[0].logprobs.content
     assert len(entries) >= answer.usage.completion_tokens - 1
     assert all(entry.logprob <= 0 and len(entry.top_logprobs) == 2 for entry in entries)
+
+
+class Verdict(pydantic.BaseModel):
+    verdict: typing.Literal["yes", "no", "unknown"]
+    sure: bool
+
+
+def test_structured_output():
+    limits = {**PLAIN, "max_tokens": 64}
+    parsed = client.chat.completions.parse(**limits, response_format=Verdict)
+    assert isinstance(parsed.choices[0].message.parsed, Verdict), parsed
+    with client.chat.completions.stream(**limits, response_format=Verdict) as stream:
+        assert stream.get_final_completion().choices[0].message.parsed == parsed.choices[0].message.parsed
+    number = client.chat.completions.create(**limits, extra_body={"structured_outputs": {"regex": "[1-9][0-9]{2}"}})
+    assert re.fullmatch("[1-9][0-9]{2}", number.choices[0].message.content) and number.choices[0].finish_reason == "stop"
+    choice = client.chat.completions.create(**limits, extra_body={"structured_outputs": {"choice": ["Rome", "Paris"]}})
+    assert choice.choices[0].message.content in ("Rome", "Paris")
+    unknown = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "robot"}}}
+    error = refused(openai.BadRequestError, "invalid_value", lambda: client.chat.completions.create(**limits, response_format=unknown))
+    assert error.param == "response_format"
 
 
 def test_completions():

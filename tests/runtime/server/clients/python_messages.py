@@ -58,6 +58,12 @@ def test_stop_sequences():
     assert answer.content[0].text == text[:text.index(stop)]
 
 
+def test_structured_output():
+    schema = {"type": "object", "properties": {"sure": {"type": "boolean"}}, "required": ["sure"], "additionalProperties": False}
+    answer = client.messages.create(**PLAIN, output_config={"format": {"type": "json_schema", "schema": schema}})
+    assert answer.stop_reason == "end_turn" and set(json.loads(answer.content[0].text)) == {"sure"}
+
+
 def test_count_tokens():
     counted = client.messages.count_tokens(model=MODEL, messages=MESSAGES, system="Be brief.").input_tokens
     usage = client.messages.create(**PLAIN, system="Be brief.").usage
