@@ -90,7 +90,8 @@ private:
     addOperations(2 * rows * columns * depth, nameOf(element));
     double xBytes = element.getIntOrFloatBitWidth() / 8;
     double columnTile = double(matmul.getColumnTile().value_or(16)), depthTile = double(matmul.getKTile().value_or(0));
-    bool isDirect = matmul.getStrategy().value_or("direct") == "direct";
+    StringRef strategy = matmul.getStrategy().value_or("direct");
+    bool isDirect = strategy == "direct" || strategy == "codes"; // weights are met once, as they are stored
     cost.footprintBytes += (isDirect ? 0 : xBytes * depthTile * columnTile) +
                            double(matmul.getRowTile().value_or(1)) * (xBytes * depth + 4 * columnTile);
     // Passes over k put their sums down and take them up again.

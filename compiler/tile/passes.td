@@ -44,7 +44,8 @@ def SelectStrategy : Pass<"girih-select-strategy", "::mlir::ModuleOp"> {
     it is the same in every function and file). Register
     tiles maximise multiply-adds per load within the vector registers; a panel's depth keeps the dequantised panel
     within half of the level that follows L1. With x of bf16 the strategy is "matrix", its tile that of the machine's
-    matrix unit twice in both directions. Fails when the machine has no f32 unit or no level.
+    matrix unit twice in both directions; a step of no more rows than such a tile has meets integer codes as they are
+    stored, "codes". Fails when the machine has no f32 unit or no level.
 
     Example:
     ```mlir

@@ -4,6 +4,7 @@
 
 #include "dialects/girih/dialect.h"
 #include "dialects/machine/dialect.h"
+#include "runtime/weights/packed_layout.h"
 
 namespace girih::compiler {
 #define GEN_PASS_DEF_SELECTSTRATEGY
@@ -133,7 +134,8 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
     if (!weight)
       return;
     if (getElementTypeOrSelf(op.getX()).isBF16() && budget.matrix)
-      return selectMatrix(op, weight, budget);
+      return takesCodes(weight, maxTokens, budget) ? selectCodes(op, weight, maxTokens)
+                                                   : selectMatrix(op, weight, budget);
     if (getElementTypeOrSelf(op.getX()).isInteger(8))
       return selectDot(op, weight, maxTokens, budget);
     int64_t numPanels = llvm::divideCeil(weight.getColumns(), kVirtualLanes);
@@ -165,6 +167,17 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
     op.setRowTileAttr(b.getI64IntegerAttr(tile.rows));
     op.setColumnTileAttr(b.getI64IntegerAttr(tile.panels * kVirtualLanes));
     op.setKTileAttr(b.getI64IntegerAttr(depth));
+  }
+
+  // As few rows as a tile has: what each row costs, scaling its sums, is less than rounding the weights would.
+  static bool takesCodes(PackedType weight, int64_t maxTokens, const Budget &budget) {
+    auto layout = girih::weights::PackedLayout::parse(std::string_view(weight.getLayout()));
+    return layout.isOk() && !layout->hasFloatCodes() && maxTokens <= budget.matrix.getRows();
+  }
+
+  // Panels one behind the other, two a unit: every thread keeps the rows, and k is never cut.
+  void selectCodes(QMatmulOp op, PackedType weight, int64_t maxTokens) {
+    set(op, "codes", {maxTokens, 2}, llvm::alignTo(weight.getDepth(), kBlockDepth));
   }
 
   // Two tiles of rows by two of columns share what they load. The weights of a pass stay in three quarters of the

@@ -3,6 +3,7 @@
 #include "backends/cpu/codegen/lower_qmatmul.h"
 
 #include "backends/cpu/codegen/microkernels/dot_generator.h"
+#include "backends/cpu/codegen/microkernels/code_matrix_generator.h"
 #include "backends/cpu/codegen/microkernels/matrix_generator.h"
 #include "backends/cpu/codegen/microkernels/shared_kernels.h"
 #include "backends/cpu/codegen/microkernels/tile_generator.h"
@@ -51,6 +52,9 @@ FailureOr<PackedLayout> layoutOf(Operation *op, PackedType type) {
 bool isQuantized(QMatmulOp op) { return getElementTypeOrSelf(op.getX().getType()).isInteger(8); }
 
 bool isForTiles(QMatmulOp op) { return getElementTypeOrSelf(op.getX().getType()).isBF16(); }
+
+// On tiles: the codes of the weights themselves, not the weights rounded to bf16.
+bool takesCodes(QMatmulOp op) { return isForTiles(op) && op.getStrategy() == StringRef("codes"); }
 
 int64_t lanesOf(QMatmulOp op, const TileShape &shape) {
   if (isForTiles(op))
@@ -131,11 +135,31 @@ Operation *dispatchOf(Operation *op) {
   return dispatch;
 }
 
+// The memref that a view, or a view of a view, is of.
+Value rootOf(Value memref) {
+  while (auto view = memref.getDefiningOp<ViewLikeOpInterface>())
+    memref = view.getViewSource();
+  return memref;
+}
+
+// Whether x is made in the units that read it.
+bool isMadeByUnits(QMatmulOp op) {
+  Value root = rootOf(op.getX());
+  Operation *dispatch = dispatchOf(op);
+  if (root.getDefiningOp() && dispatch->isProperAncestor(root.getDefiningOp()))
+    return true;
+  WalkResult writers = dispatch->walk([&](DestinationStyleOpInterface writer) {
+    bool writes = llvm::any_of(writer.getDpsInits(), [&](Value init) { return rootOf(init) == root; });
+    return writes ? WalkResult::interrupt() : WalkResult::advance();
+  });
+  return writers.wasInterrupted();
+}
+
 // The strategy and the ISA that bf16 takes, and the frame in scratch; null after an error.
 Value frameFor(KernelBuilder &k, QMatmulOp op, const IsaTraits &isa, const TileShape &shape, int64_t frame) {
-  if (isa.hasTiles && op.getStrategy() == StringRef("matrix"))
+  if (isa.hasTiles && (takesCodes(op) || op.getStrategy() == StringRef("matrix")))
     return scratchFor(k, op, shape, frame);
-  op.emitOpError("x is bf16: that takes strategy \"matrix\" and an ISA with tiles, not \"")
+  op.emitOpError("x is bf16: that takes strategy \"matrix\" or \"codes\" and an ISA with tiles, not \"")
       << op.getStrategy().value_or("direct") << "\" for " << isa.name;
   return {};
 }
@@ -145,7 +169,13 @@ LogicalResult emitOnTiles(KernelBuilder &k, QMatmulOp op, const PackedLayout &la
   Value memory = frameFor(k, op, isa, shape, frame);
   if (!memory)
     return failure();
-  MatrixGenerator(k, layout, isa, shape).emit(tile, memory);
+  if (takesCodes(op) && layout.hasFloatCodes())
+    return op.emitOpError("strategy \"codes\" is for integer codes, those of \"")
+           << layout.print() << "\" are floats; \"matrix\" takes them";
+  if (takesCodes(op))
+    CodeMatrixGenerator(k, layout, shape).emit(tile, memory);
+  else
+    MatrixGenerator(k, layout, isa, shape).emit(tile, memory);
   return success();
 }
 
@@ -168,9 +198,15 @@ LogicalResult emitWithFollowers(KernelBuilder &k, QMatmulOp op, const PackedLayo
 
 // Nothing is prepared when a dispatch begins: what a frame holds is of another weight, or another kernel's.
 void resetFrame(QMatmulOp op, int64_t frame) {
-  OpBuilder b(dispatchOf(op));
-  KernelBuilder k(b, op.getLoc());
-  MatrixGenerator::emitReset(k, k.at(threadScratch(k, op), scratchBytesOf(op) - frame));
+  auto reset = takesCodes(op) ? CodeMatrixGenerator::emitReset : MatrixGenerator::emitReset;
+  auto emitBefore = [&](Operation *place) {
+    OpBuilder b(place);
+    KernelBuilder k(b, op.getLoc());
+    reset(k, k.at(threadScratch(k, op), scratchBytesOf(op) - frame));
+  };
+  emitBefore(dispatchOf(op));
+  if (takesCodes(op) && isMadeByUnits(op))
+    emitBefore(op);
 }
 
 LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa, SharedKernels &kernels, int64_t frame) {
@@ -197,7 +233,7 @@ LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa, SharedKernels &ker
   if (isForTiles(op)) {
     resetFrame(op, frame);
     RowFollowers followers(op);
-    if (!followers.empty()) {
+    if (!followers.empty() && !takesCodes(op)) {
       OpBuilder behind(op->getBlock()->getTerminator());  // buffers of followers are named by then
       KernelBuilder k(behind, op.getLoc());
       return emitWithFollowers(k, op, *layout, isa, *shape, frame, followers);
@@ -324,12 +360,24 @@ struct LowerQMatmul : impl::LowerQMatmulBase<LowerQMatmul> {
 TileFrames tileFramesOf(Operation *module) {
   TileFrames frames;
   DenseMap<Operation *, int64_t> ends;
+  // Those that take the codes keep nothing but their rows: one frame for all that read the same rows in the same way.
+  DenseMap<std::tuple<Operation *, Value, int64_t>, int64_t> shared;
   module->walk([&](QMatmulOp op) {
     if (!isForTiles(op))
       return;
     int64_t columns = op.getColumnTile().value_or(kDefaultShape.panels * kPanelColumns);
     TileShape shape{1, columns / kPanelColumns, int64_t(op.getKTile().value_or(kDefaultShape.depth))};
-    frames[op] = ends[dispatchOf(op)] += llvm::alignTo(matrixFrameBytes(shape), 64);
+    auto place = [&](int64_t bytes) { return ends[dispatchOf(op)] += llvm::alignTo(bytes, 64); };
+    auto weight = dyn_cast<PackedType>(op.getW().getType());
+    auto layout = PackedLayout::parse(weight ? std::string_view(weight.getLayout()) : std::string_view());
+    if (!takesCodes(op) || !layout.isOk()) {
+      frames[op] = place(matrixFrameBytes(shape));
+      return;
+    }
+    shape.rows = op.getRowTile().value_or(kDefaultShape.rows);
+    int64_t bytes = CodeMatrixGenerator::frameBytes(*layout, shape, weight.getDepth());
+    int64_t &frame = shared[{dispatchOf(op), op.getX(), bytes}];
+    frames[op] = frame = frame ? frame : place(bytes);
   });
   return frames;
 }

@@ -204,6 +204,26 @@ TEST(TileLoopTest, HoldsFourLoadsAndFourProducts) {
   EXPECT_EQ(numLoops, 1);
 }
 
+// Two blocks are taken apart, two multiplied and two scaled in an iteration, and 16 rows of sums stay in registers.
+TEST(CodeLoopTest, KeepsItsSumsInRegisters) {
+  int numLoops = 0;
+  for (auto &body : loopsOf(assemblyOf(moduleOf({kQ41, 16, 96, 576, "codes", 16, 32, 576, 96}), "amx"))) {
+    auto count = [&](const char *word, const char *other = "") {
+      return std::count_if(body.begin(), body.end(), [&](auto &line) {
+        return line.find(word) != std::string::npos && line.find(other) != std::string::npos;
+      });
+    };
+    if (count("tdpbf16ps") != 2 || count("vfmadd") != 64)
+      continue;
+    ++numLoops;
+    EXPECT_EQ(count("tileload"), 4);
+    EXPECT_EQ(count("tilestore"), 2);
+    EXPECT_EQ(count("vpermw"), 32) << "lookups";
+    EXPECT_EQ(count("zmm", "(%rsp)"), 0);
+  }
+  EXPECT_EQ(numLoops, 1);
+}
+
 constexpr const char *kQ80 = "p16:s8,f16,none,32";
 constexpr const char *kQ6K = "p16:s8,f32,none,16";
 constexpr const char *kF16 = "p16:f16,none,none,32";

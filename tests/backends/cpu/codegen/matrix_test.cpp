@@ -48,7 +48,7 @@ std::vector<float> run(const Step &step, const MatmulCase &c, const PackedWeight
   StepData data;
   data.numTokens = c.rows;
   data.weights = weight.bytes;
-  data.arena.assign(bytesOfX(c) + bytesOfY(c) + 4 * (c.kTile * c.columnTile * 4 + 128), 0xFF);
+  data.arena.assign(bytesOfX(c) + bytesOfY(c) + 4 * (bytesOfScratch(c) + 64), 0xFF);
   std::memcpy(data.arena.data(), x.data(), x.size() * 2);
   step.run(data, threads);
   const float *y = data.arenaAt(bytesOfX(c));
@@ -70,9 +70,13 @@ TEST_P(MatrixTest, AgreesWithSumsInF64) {
     for (int64_t n = 0; n < c.columns; ++n) {
       double sum = 0, magnitude = 0;
       for (int64_t k = 0; k < c.depth; ++k) {
-        double product = bfloatValue(x[t * c.depth + k]) * bfloatValue(bfloatBits(weight.at(n, k)));
-        sum += product;
-        magnitude += std::abs(product);
+        double value = bfloatValue(x[t * c.depth + k]), w = weight.at(n, k), min = 0;
+        if (takesCodes(c)) // exact, and added apart from the mins
+          min = weight.minAt(n, k);
+        else
+          w = bfloatValue(bfloatBits(weight.at(n, k)));
+        sum += value * w;
+        magnitude += std::abs(value) * (std::abs(w - min) + std::abs(min));
       }
       // Sums of K products in f32: 2^-24 of the magnitude a step, random in sign.
       ASSERT_NEAR(y[t * c.columns + n], sum, 1e-6 * magnitude) << "row " << t << " column " << n;
@@ -100,6 +104,28 @@ INSTANTIATE_TEST_SUITE_P(Extents, MatrixTest, testing::ValuesIn([] {
                              for (int64_t columns : {1, 31, 80})
                                for (int64_t depth : {33, 95})
                                  cases.push_back({kQ41, rows, columns, depth, "matrix", 32, 32, 64, columns});
+                           return cases;
+                         }()));
+
+// Codes as they are stored; 16 rows stay in tiles, more come in turns.
+INSTANTIATE_TEST_SUITE_P(CodeLayouts, MatrixTest, testing::ValuesIn([] {
+                           std::vector<MatmulCase> cases;
+                           for (const char *layout :
+                                {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32",
+                                 "p16:u4,f32,f32,32", "p16:u8,f16,f16,32", "p16:u8,f32,f32,32",
+                                 "p16:s8,f32,none,16", "p16:u8,f32,f32,16", "p16:s8,f32,none,32",
+                                 "p16:u4,f32,none,16,3", "p16:u8,f16,none,32,16"})
+                             for (int64_t depth : {96, 608})
+                               cases.push_back({layout, 5, 64, depth, "codes", 16, 32, 608, 32});
+                           return cases;
+                         }()));
+
+INSTANTIATE_TEST_SUITE_P(CodeExtents, MatrixTest, testing::ValuesIn([] {
+                           std::vector<MatmulCase> cases;
+                           for (int64_t rows : {1, 8, 16, 17, 33})
+                             for (int64_t columns : {1, 31, 80})
+                               for (int64_t depth : {31, 95, 130})
+                                 cases.push_back({kQ41, rows, columns, depth, "codes", rows == 17 ? 8 : 16, 32, 160, columns});
                            return cases;
                          }()));
 
@@ -199,6 +225,12 @@ TEST(MatrixErrors, TilesAreNotMadeForOtherSets) {
   auto step = Step::compile(moduleOf({kQ41, 5, 64, 96, "matrix", 32, 32, 96, 64}), "avx512");
   ASSERT_FALSE(step.isOk());
   EXPECT_THAT(std::string(step.status().message()), testing::HasSubstr("an ISA with tiles"));
+}
+
+TEST(MatrixErrors, FloatsAreNoCodes) {
+  auto step = Step::compile(moduleOf({"p16:f16,none,none,32", 5, 64, 96, "codes", 16, 32, 96, 64}), "amx");
+  ASSERT_FALSE(step.isOk());
+  EXPECT_THAT(std::string(step.status().message()), testing::HasSubstr("\"matrix\" takes them"));
 }
 
 } // namespace

@@ -53,7 +53,7 @@ void measure(const MatmulCase &c, const std::string &isa, int numThreads) {
   std::normal_distribution<float> normal;
   for (int64_t i = 0; i < c.rows * c.depth; ++i) {
     float value = normal(random);
-    if (std::string(c.strategy) == "matrix")
+    if (takesBf16(c))
       std::memcpy(data.arena.data() + 2 * i, reinterpret_cast<const char *>(&value) + 2, 2);  // bf16
     else
       data.arenaAt(0)[i] = value;
@@ -118,6 +118,13 @@ int main(int argc, char **argv) {
       }
     cases.push_back({kQ80, 16, 49152, 576, "matrix", 32, 32, 576, 64, 1});
   }
+  if (filter == "codes")
+    for (int64_t rows : {8, 16})
+      for (int64_t unit : {32, 64, 192}) {
+        cases.push_back({kQ41, rows, 3072, 576, "codes", rows, 32, 576, unit, 30});
+        cases.push_back({kQ41, rows, 576, 1536, "codes", rows, 32, 1536, unit, 30});
+        cases.push_back({kQ80, rows, 49152, 576, "codes", rows, 32, 576, unit, 1});
+      }
   using girih::cpu::test::quantized;
   if (filter == "dot") {  // 8-bit activations, few rows
     for (const char *layout : {kQ41, kQ80})

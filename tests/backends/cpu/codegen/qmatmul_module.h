@@ -123,9 +123,13 @@ struct PackedWeight {
       value = (value >> layout.codeShift(k % 32)) & 15;
     float scale = readScale(bytes, block + layout.scaleOffsetBytes(n % 16, k % 32), layout.scales);
     float product = scale * static_cast<float>(value - layout.codeOffset);
+    return layout.mins == ScaleType::None ? product : product + minAt(n, k);
+  }
+
+  float minAt(int64_t n, int64_t k) const {
     if (layout.mins == ScaleType::None)
-      return product;
-    return product + readScale(bytes, block + layout.minOffsetBytes(n % 16, k % 32), layout.mins);
+      return 0;
+    return readScale(bytes, blockAt(n, k) + layout.minOffsetBytes(n % 16, k % 32), layout.mins);
   }
 };
 
@@ -143,7 +147,14 @@ inline int64_t rowBytesOfCodes(const MatmulCase &c) { return (c.depth + 31) / 32
 inline int64_t bytesOfCodes(const MatmulCase &c) { return c.isQuantized ? c.rows * rowBytesOfCodes(c) : 0; }
 // Where y is: x, codes, y. The rest is the scratch of up to 4 threads.
 inline int64_t placeOfY(const MatmulCase &c) { return bytesOfX(c) + bytesOfCodes(c); }
-inline int64_t bytesOfScratch(const MatmulCase &c) { return (c.kTile * c.columnTile * 4 + 63) / 64 * 64 + 64; }
+inline bool takesCodes(const MatmulCase &c) { return std::string(c.strategy) == "codes"; }
+inline bool takesBf16(const MatmulCase &c) { return takesCodes(c) || std::string(c.strategy) == "matrix"; }
+// By codes: the rows of x, the sums of their groups, and tiles of weights and sums.
+inline int64_t bytesOfScratch(const MatmulCase &c) {
+  if (takesCodes(c))
+    return (c.depth + 31) / 32 * c.rowTile * (64 + 8) + 32 * 1024;
+  return (c.kTile * c.columnTile * 4 + 63) / 64 * 64 + 64;
+}
 inline int64_t bytesOfArena(const MatmulCase &c) { return placeOfY(c) + bytesOfY(c) + 4 * bytesOfScratch(c); }
 
 inline std::string moduleOf(const MatmulCase &c) {
@@ -187,7 +198,7 @@ module attributes {girih.arena_bytes = $ARENA : i64, girih.scratch_bytes = $SCRA
   return replaced(text, {{"$QUANTIZE", c.isQuantized ? quantize : ""}, {"$X", c.isQuantized ? "%q" : "%x"},
                          {"$TYPE", c.isQuantized ? "memref<?x$QBYTESxi8>" : "memref<?x$Kx$ELEMENT>"},
                          {"$DIGITS", c.bothDigits ? "{both_digits}" : ""},
-                         {"$ELEMENT", std::string(c.strategy) == "matrix" ? "bf16" : "f32"},
+                         {"$ELEMENT", takesBf16(c) ? "bf16" : "f32"},
                          {"$QAT", number(bytesOfX(c))}, {"$QBYTES", number(rowBytesOfCodes(c))},
                          {"$ARENA", number(placeOfY(c) + bytesOfY(c))}, {"$SCRATCH", number(bytesOfScratch(c))},
                          {"$YAT", number(placeOfY(c))}, {"$UNITS", number(c.columns / c.unitColumns)},
