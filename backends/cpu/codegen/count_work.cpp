@@ -287,9 +287,9 @@ private:
     return sum;
   }
 
-  // The dearer branch where it is not known which.
+  // The dearer branch where it is not known which, and none says that it is seldom taken.
   Work ofBranch(scf::IfOp branch) {
-    double condition = values.number(branch.getCondition());
+    double condition = branch->hasAttr("girih.seldom") ? 0 : values.number(branch.getCondition());
     Work otherwise = branch.getElseRegion().empty() || condition == 1 ? Work() : ofBlock(branch.getElseRegion().front());
     if (condition == 0)
       return otherwise;

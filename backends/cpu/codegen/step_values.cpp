@@ -144,6 +144,7 @@ double StepValues::arithmetic(Operation *op) {
         return std::isnan(condition) ? kUnknown : condition != 0 ? at(1) : at(2);
       })
       .Case([&](arith::AndIOp) { return op->getResult(0).getType().isInteger(1) ? at(0) * at(1) : kUnknown; })
+      .Case([&](arith::XOrIOp) { return op->getResult(0).getType().isInteger(1) ? std::fabs(at(0) - at(1)) : kUnknown; })
       .Case([&](arith::OrIOp) { return op->getResult(0).getType().isInteger(1) ? most(at(0), at(1)) : kUnknown; })
       .Case([&](affine::AffineApplyOp apply) { return affine(apply.getAffineMap(), least); })
       .Case([&](affine::AffineMinOp minimum) { return affine(minimum.getAffineMap(), least); })
