@@ -5,6 +5,7 @@
 #include "dialects/girih/activation_block.h"
 #include "dialects/girih/dialect.h"
 #include "dialects/machine/dialect.h"
+#include "runtime/abi/step.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/SCF/Transforms/TileUsingInterface.h"
@@ -27,6 +28,8 @@ constexpr int64_t kRowsOfCore = ShapedType::kDynamic;
 constexpr int64_t kRowGroup = 32;
 // A share of fewer rows is not worth dequantising the weights once more.
 constexpr int64_t kLeastRowsOfCore = 128;
+// Fewer tokens of a step may each be another sequence's.
+constexpr int64_t kLeastTokensInBlocks = 64;
 
 bool isCompute(Operation &op) {
   return isa<linalg::LinalgOp, QMatmulOp, QuantizeRowsOp, GatherRowsOp, AttentionOp, AttentionPartsOp, JoinPartsOp,
@@ -150,7 +153,8 @@ std::string dispatchName(Operation *root) {
 
 class DispatchTiler {
 public:
-  DispatchTiler(func::FuncOp function, int64_t numCores) : rewriter(function.getContext()), numCores(numCores) {}
+  DispatchTiler(func::FuncOp function, int64_t numCores, int64_t maxTokens)
+      : rewriter(function.getContext()), numCores(numCores), maxTokens(maxTokens) {}
 
   // Tiles every compute op that stands directly in `block`, last first, so that a root is met before what it reads.
   LogicalResult tileBlock(Block &block) {
@@ -229,19 +233,28 @@ private:
     return create.operator()<arith::MulIOp>(groups, constant(kRowGroup));
   }
 
-  // The append has no tensor result: a loop over tokens around its slices. What follows reads the same cache.
+  // The append has no tensor result: a loop over tokens around its slices. What follows reads the same cache. In a long
+  // step as many tokens go together as share a block of the cache; in a short one each, like the rows beside it.
   LogicalResult tileAppend(KvAppendOp append) {
     rewriter.setInsertionPoint(append);
     Location loc = append.getLoc();
-    OpFoldResult tokens = tensor::getMixedSize(rewriter, loc, append.getKey(), 0);
-    auto loop = scf::ForallOp::create(rewriter, loc, tokens, ValueRange(), std::nullopt);
+    OpFoldResult tokens = tensor::getMixedSize(rewriter, loc, append.getKey(), 0), zero = rewriter.getIndexAttr(0);
+    int64_t together = maxTokens >= kLeastTokensInBlocks ? GIRIH_KV_BLOCK_TOKENS : 1;
+    auto loop = scf::ForallOp::create(rewriter, loc, zero, tokens, OpFoldResult(rewriter.getIndexAttr(together)),
+                                      ValueRange(), std::nullopt);
     loop->setAttr("girih.dispatch", rewriter.getStringAttr(dispatchName(append)));
     rewriter.setInsertionPointToStart(loop.getBody());
     Value token = loop.getInductionVar(0);
+    OpFoldResult count = rewriter.getIndexAttr(1);
+    if (together > 1) {
+      AffineExpr first = rewriter.getAffineDimExpr(0), end = rewriter.getAffineDimExpr(1);
+      AffineMap left = AffineMap::get(2, 0, {rewriter.getAffineConstantExpr(together), end - first}, rewriter.getContext());
+      count = affine::makeComposedFoldedAffineMin(rewriter, loc, left, {token, tokens});
+    }
     auto row = [&](Value heads) -> Value {
       auto type = cast<RankedTensorType>(heads.getType());
       SmallVector<OpFoldResult> offsets{token, rewriter.getIndexAttr(0), rewriter.getIndexAttr(0)};
-      SmallVector<OpFoldResult> sizes{rewriter.getIndexAttr(1), rewriter.getIndexAttr(type.getDimSize(1)),
+      SmallVector<OpFoldResult> sizes{count, rewriter.getIndexAttr(type.getDimSize(1)),
                                       rewriter.getIndexAttr(type.getDimSize(2))};
       SmallVector<OpFoldResult> strides(3, rewriter.getIndexAttr(1));
       return tensor::ExtractSliceOp::create(rewriter, loc, heads, offsets, sizes, strides);
@@ -253,7 +266,7 @@ private:
   }
 
   IRRewriter rewriter;
-  int64_t numCores;
+  int64_t numCores, maxTokens;
 };
 
 // A filled tensor costs nothing to make again: each reader gets its own, inside its tile.
@@ -281,11 +294,12 @@ struct TileDispatchesPass : girih::compiler::impl::TileDispatchesBase<TileDispat
     auto machine = getOperation()->getAttrOfType<girih::machine::DescriptionAttr>("girih.machine");
     int64_t numCores = machine ? machine.getCores() : 1;
     for (auto function : getOperation().getOps<func::FuncOp>()) {
-      if (!function->hasAttr("girih.max_tokens"))
+      auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens");
+      if (!maxTokens)
         continue;
       separateFills(function);
       askDestinations(function);
-      if (failed(DispatchTiler(function, numCores).tileBlock(function.getBody().front())))
+      if (failed(DispatchTiler(function, numCores, maxTokens.getInt()).tileBlock(function.getBody().front())))
         return signalPassFailure();
     }
   }

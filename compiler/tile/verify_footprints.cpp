@@ -36,7 +36,7 @@ struct VerifyFootprintsPass : girih::compiler::impl::VerifyFootprintsBase<Verify
     LevelAttr near = machine.getLevels().front(), far = machine.getLevels()[machine.getLevels().size() > 1 ? 1 : 0];
     bool allFit = true;
     getOperation().walk([&](QMatmulOp op) { allFit &= succeeded(verifyMatmul(op, near, far)); });
-    getOperation().walk([&](AttentionOp op) { allFit &= succeeded(verifyAttention(op, near)); });
+    getOperation().walk([&](AttentionOp op) { allFit &= succeeded(verifyAttention(op, near, far)); });
     if (!allFit)
       signalPassFailure();
     markAllAnalysesPreserved();
@@ -52,13 +52,16 @@ struct VerifyFootprintsPass : girih::compiler::impl::VerifyFootprintsBase<Verify
     return success();  // streams its weights once: sums are in registers
   }
 
-  // Queries and sums of the rows that share a chunk of keys.
-  LogicalResult verifyAttention(AttentionOp op, LevelAttr near) {
+  // Queries and sums of the rows that share a chunk of keys; those of a matrix unit go by it pass after pass, and are to
+  // stay in the second level.
+  LogicalResult verifyAttention(AttentionOp op, LevelAttr near, LevelAttr far) {
     auto q = cast<ShapedType>(op.getQ().getType()), out = cast<ShapedType>(op.getInit().getType());
-    if (!op.getKv() || op.getOperandType())
-      return success();  // one row at a time; or cut for a matrix unit, whose operands are in registers
+    if (!op.getKv())
+      return success();  // one row at a time
     int64_t heads = q.isDynamicDim(1) ? 1 : q.getDimSize(1);
     int64_t rows = op.getQueryTile().value_or(1) * heads;
+    if (op.getOperandType())
+      return fits(op, rows * (kBf16Bytes * q.getDimSize(2) + kF32Bytes * out.getDimSize(2)), far);
     return fits(op, kF32Bytes * rows * (q.getDimSize(2) + out.getDimSize(2)), near);
   }
 };

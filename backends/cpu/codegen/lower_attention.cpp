@@ -377,6 +377,59 @@ void storeRow(KernelBuilder &k, Value source, Value target, int64_t extent, int6
   }
 }
 
+// Column j of 16 rows becomes row j: at each step rows that are `distance` apart exchange the halves of each 2 * distance.
+SmallVector<Value> transposed(KernelBuilder &k, SmallVector<Value> rows) {
+  for (int64_t distance = kLanes / 2; distance > 0; distance /= 2)
+    for (int64_t row = 0; row < kLanes; ++row) {
+      if (row & distance)
+        continue;
+      SmallVector<int64_t> upper, lower;
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        upper.push_back(lane & distance ? kLanes + lane - distance : lane);
+        lower.push_back(lane & distance ? kLanes + lane : lane + distance);
+      }
+      Value x = rows[row], y = rows[row + distance];
+      rows[row] = vector::ShuffleOp::create(k.b, k.loc, x, y, upper);
+      rows[row + distance] = vector::ShuffleOp::create(k.b, k.loc, x, y, lower);
+    }
+  return rows;
+}
+
+// The keys of 16 tokens `stride` bytes apart that fill a block: a line of it holds one element of each.
+void storeKeys(KernelBuilder &k, Value source, Value stride, Value target, int64_t extent, Type element) {
+  int64_t bytes = element.getIntOrFloatBitWidth() / 8;
+  for (int64_t first = 0; first < extent; first += kLanes) {
+    int64_t count = std::min(kLanes, extent - first);
+    SmallVector<Value> rows;
+    for (int64_t token = 0; token < kLanes; ++token) {
+      Value address = k.at(k.at(source, k.mul(stride, token)), first * 4);
+      Value row = count == kLanes ? k.load(k.lanesF32(), address)
+                                  : k.loadMasked(k.lanesF32(), address, k.maskOf(k.index(count)));
+      rows.push_back(narrow(k, row, element));
+    }
+    rows = transposed(k, rows);
+    for (int64_t line = 0; line < count; ++line)
+      k.store(rows[line], k.at(target, (first + line) * kLanes * bytes));
+  }
+}
+
+// Whether the tile's tokens fill one block from its first slot on.
+Value fillsBlock(KernelBuilder &k, Value numTokens, Value slots) {
+  Type bit = k.b.getI1Type();
+  Value isMany = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, numTokens, k.index(kLanes));
+  return k.when(isMany, k.integer(bit, 0), [&] {
+    VectorType lanes = k.lanes(k.b.getI32Type());
+    Value found = k.load(lanes, slots), first = k.load(k.b.getI32Type(), slots);
+    Value wanted = arith::AddIOp::create(k.b, k.loc, k.splat(first), k.laneNumbers());
+    Value others = LLVM::BitcastOp::create(
+        k.b, k.loc, k.b.getI16Type(), arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::ne, found, wanted));
+    Value isInOrder = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, others, k.integer(k.b.getI16Type(), 0));
+    Value within = arith::AndIOp::create(k.b, k.loc, first, k.integer(k.b.getI32Type(), kLanes - 1));
+    Value isAtStart = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, within, k.integer(k.b.getI32Type(), 0));
+    return SmallVector<Value>{arith::AndIOp::create(k.b, k.loc, isInOrder, isAtStart)};
+  })[0];
+}
+
 LogicalResult lowerAppend(KvAppendOp op) {
   if (!hasUnitInnerStride(op.getKey()) || !hasUnitInnerStride(op.getValue()))
     return op.emitOpError("key and value need buffers with an innermost stride of 1, have ")
@@ -393,14 +446,18 @@ LogicalResult lowerAppend(KvAppendOp op) {
     Value offset = k.add(k.mul(token, k.strideOf(memref, 0)), k.mul(group, k.strideOf(memref, 1)));
     return k.at(k.addressOf(memref), k.mul(offset, 4));
   };
-  k.loop(k.index(0), k.extentOf(op.getKey(), 0), 1, [&](Value token) {
-    Value number = op.getTokenOffset() ? k.add(op.getTokenOffset(), token) : token;
-    Value slots = k.stepPointer(offsetof(girih_step_args, kv_slots));
-    Value slot = k.toIndex(k.load(b.getI32Type(), k.at(slots, k.mul(number, 4))));
-    Value block = k.at(pointerOf(k, op.getKv()), k.mul(k.div(slot, kPositions), *blockBytes));
+  int64_t keyBytes = kv.getKeyDim() * kPositions * bytes, valueBytes = kv.getValueDim() * kPositions * bytes;
+  Value numTokens = k.extentOf(op.getKey(), 0), slots = k.stepPointer(offsetof(girih_step_args, kv_slots));
+  if (op.getTokenOffset())
+    slots = k.at(slots, k.mul(op.getTokenOffset(), 4));
+  auto slotOf = [&](Value token) { return k.toIndex(k.load(b.getI32Type(), k.at(slots, k.mul(token, 4)))); };
+  auto blockOf = [&](Value slot) {
+    return k.at(pointerOf(k, op.getKv()), k.mul(k.div(slot, kPositions), *blockBytes));
+  };
+  auto appendToken = [&](Value token) {
+    Value slot = slotOf(token), block = blockOf(slot);
     Value position = k.rem(slot, k.index(kPositions));
     Value keys = k.at(block, k.mul(position, bytes));
-    int64_t keyBytes = kv.getKeyDim() * kPositions * bytes, valueBytes = kv.getValueDim() * kPositions * bytes;
     Value values = k.at(k.at(block, kv.getHeads() * keyBytes), k.mul(position, kv.getValueDim() * bytes));
     // Scales of a kind and kv head lie side by side, one for each position.
     auto scaleAt = [&](Value group, bool ofValues) -> Value {
@@ -415,7 +472,25 @@ LogicalResult lowerAppend(KvAppendOp op) {
       storeRow(k, rowOf(op.getValue(), token, group), k.at(values, k.mul(group, valueBytes)), kv.getValueDim(), bytes,
                kv.getElement(), scaleAt(group, true));
     });
-  });
+  };
+  auto appendBlock = [&] {
+    Value block = blockOf(slotOf(k.index(0))), stride = k.mul(k.strideOf(op.getKey(), 0), 4);
+    k.loop(k.index(0), k.index(kv.getHeads()), 1, [&](Value group) {
+      storeKeys(k, rowOf(op.getKey(), k.index(0), group), stride, k.at(block, k.mul(group, keyBytes)), kv.getKeyDim(),
+                kv.getElement());
+      Value values = k.at(k.at(block, kv.getHeads() * keyBytes), k.mul(group, valueBytes));
+      k.loop(k.index(0), k.index(kPositions), 1, [&](Value token) {
+        storeRow(k, rowOf(op.getValue(), token, group), k.at(values, k.mul(token, valueBytes / kPositions)),
+                 kv.getValueDim(), bytes, kv.getElement(), Value());
+      });
+    });
+  };
+  auto appendTokens = [&] { k.loop(k.index(0), numTokens, 1, appendToken); };
+  std::optional<int64_t> known = getConstantIntValue(numTokens);
+  if (kv.hasScales() || (known && *known != kPositions))
+    appendTokens();
+  else
+    k.when(fillsBlock(k, numTokens, slots), appendBlock, appendTokens);
   op.replaceAllUsesWith(op.getKv());
   op.erase();
   return success();

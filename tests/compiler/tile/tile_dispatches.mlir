@@ -42,6 +42,18 @@ func.func @appends_before_it_attends(%q: tensor<?x4x16xf32>, %k: tensor<?x2x16xf
   return %o : tensor<?x4x16xf32>
 }
 
+// In a long step the tokens that share a block of the cache go together.
+// CHECK-LABEL: func.func @appends_blocks
+// CHECK: scf.forall (%[[FIRST:.+]]) = (0) to (%[[T:.+]]) step (16)
+// CHECK: %[[COUNT:.+]] = affine.min #{{.+}}(%[[FIRST]])[%[[T]]]
+// CHECK: %[[K:.+]] = tensor.extract_slice %{{.+}}[%[[FIRST]], 0, 0] [%[[COUNT]], 2, 16]
+// CHECK: girih.kv_append %[[K]], %{{.+}} into %{{.+}}[%[[FIRST]]]
+func.func @appends_blocks(%k: tensor<?x2x16xf32>, %v: tensor<?x2x16xf32>, %kv: !girih.kv<2, 16, 16, f16>)
+    -> !girih.kv<2, 16, 16, f16> attributes {girih.max_tokens = 64 : i64} {
+  %next = girih.kv_append %k, %v into %kv : tensor<?x2x16xf32>, tensor<?x2x16xf32>, !girih.kv<2, 16, 16, f16>
+  return %next : !girih.kv<2, 16, 16, f16>
+}
+
 // -----
 
 #l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">

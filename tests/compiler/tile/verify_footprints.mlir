@@ -32,4 +32,13 @@ module attributes {girih.machine = #machine.description<name = "m", kind = "cpu"
         {scale = 0.125 : f32, query_tile = 4 : i64} -> tensor<?x4x64xf32>
     return %o : tensor<?x4x64xf32>
   }
+
+  // 16 * 4 rows of 2 * 64 + 4 * 64 bytes.
+  func.func @queries_too_many_for_a_matrix_unit(%q: tensor<?x4x64xf32>, %kv: !girih.kv<4, 64, 64, f32>, %init: tensor<?x4x64xf32>)
+      -> tensor<?x4x64xf32> {
+    // expected-error @below {{has a tile of 24576 bytes; level L2 that it is for has 8192}}
+    %o = girih.attention ins(%q : tensor<?x4x64xf32>) cache(%kv : !girih.kv<4, 64, 64, f32>) outs(%init : tensor<?x4x64xf32>)
+        {operand_type = bf16, scale = 0.125 : f32, query_tile = 16 : i64} -> tensor<?x4x64xf32>
+    return %o : tensor<?x4x64xf32>
+  }
 }

@@ -310,6 +310,33 @@ TEST_P(AttentionTest, MatchesPlainLoopsWhateverTheTiles) {
   }
 }
 
+// The same append by tiles of 16 tokens, which fill a block of the cache, a part of two, or none.
+std::string inTiles(std::string text) {
+  return replaced(text, {{"scf.forall (%i) in (%t) {",
+                          "scf.forall (%i) = (0) to (%t) step (16) {\n      %some = affine.min affine_map<(d0, d1) -> (16, d1 - d0)>(%i, %t)"},
+                         {"[%i, 0, 0] [1, ", "[%i, 0, 0] [%some, "}, {"memref<1x", "memref<?x"}});
+}
+
+TEST_P(AttentionTest, AppendsTilesAsItAppendsTokens) {
+  const Case &c = GetParam();
+  Contents contents(c);
+  for (const std::string &isa : runnableIsas()) {
+    std::vector<uint8_t> expected;
+    for (bool isTiled : {false, true}) {
+      std::string text = moduleOf(c, 1);
+      auto step = Step::compile(isTiled ? inTiles(text) : text, isa);
+      ASSERT_TRUE(step.isOk()) << step.status().message();
+      StepData data = emptyCache(c);
+      runStep(**step, data, contents, {{0, 0, 40}, {1, 0, 8}}, 2);  // whole blocks, a rest, another sequence
+      runStep(**step, data, contents, {{0, 40, 50}, {2, 0, 20}}, 1);  // not from a block's start
+      std::vector<uint8_t> pool(data.kvPool.begin(), data.kvPool.end());
+      if (!isTiled)
+        expected = pool;
+      EXPECT_EQ(pool, expected) << isa;
+    }
+  }
+}
+
 // On a matrix unit: operands have 8 bits, so the result is near, and still the same whatever shares the step.
 TEST_P(AttentionTest, MatrixUnitIsNear) {
   const Case &c = GetParam();
