@@ -88,16 +88,36 @@ struct GenerationParameters {
 
 // A conversation as the chat template takes it.
 struct ChatInput {
-  std::string messagesJson; // roles system, user, assistant, tool, function
+  std::string messagesJson; // roles system, user, assistant, tool, function; arguments of calls are objects
+  std::string toolsJson;    // for templates that show tools themselves; empty: none
+  bool hasToolTurns = false; // calls or answers of tools are among the messages
   std::string extraJson;    // further template variables; empty: none
   bool addGenerationPrompt = true;
   std::string answerBegin; // what the answer goes on from, behind what the template wrote
+};
+
+struct Tool {
+  std::string name, description;
+  std::string parametersJson;  // a JSON schema
+  bool isStrict = false;       // calls must obey it
+};
+
+// What a request says of tools.
+struct ToolUse {
+  enum class Choice { Auto, None, Required };
+  std::vector<Tool> tools;
+  Choice choice = Choice::Auto;
+  std::string named;       // where only this one may be called; empty: any
+  bool allowsMany = true;  // calls in one answer
+
+  bool mayCall() const { return !tools.empty() && choice != Choice::None; }
 };
 
 // Of /v1/chat/completions and of Anthropic's /v1/messages.
 struct ChatCompletionRequest {
   GenerationParameters generation;
   ChatInput chat;
+  ToolUse toolUse;
 };
 
 struct CompletionRequest {
@@ -120,7 +140,7 @@ ApiResult<ChatCompletionRequest> parseMessages(std::string_view body, const prog
 struct TokenizeRequest {
   std::string model;
   std::optional<std::string> prompt;
-  ChatInput chat;                // where there is no prompt
+  ChatCompletionRequest conversation;  // where there is no prompt
   bool addSpecial = true;        // around a prompt
   bool wantTokenTexts = false;
   std::vector<std::string> ignoredNames;

@@ -26,9 +26,30 @@ const char *faultOfContent(std::optional<JsonValue> content) {
   return nullptr;
 }
 
+// The API has arguments as a string of JSON; templates want what it says. False when a call has no name.
+bool writeToolCalls(JsonWriter &writer, JsonValue calls) {
+  writer.beginArray();
+  for (JsonValue call : calls.elements()) {
+    JsonValue function = call.find("function").value_or(JsonValue());
+    auto id = call.find("id"), name = function.find("name"), arguments = function.find("arguments");
+    if (!name || !name->isString())
+      return false;
+    writer.beginObject();
+    if (id && id->isString())
+      writer.member("id", *id->asString());
+    writer.member("type", "function").key("function").beginObject().member("name", *name->asString()).key("arguments");
+    auto parsed = arguments && arguments->isString() ? JsonDocument::parse(*arguments->asString(), kMaxJsonDepth)
+                                                     : Expected<JsonDocument>(invalidArgument("no text"));
+    writer.raw(parsed.isOk() ? parsed->root().print() : arguments ? arguments->print() : "{}");
+    writer.endObject().endObject();
+  }
+  writer.endArray();
+  return true;
+}
+
 } // namespace
 
-void takeMessages(RequestFields &fields, std::string &messagesJson) {
+void takeMessages(RequestFields &fields, ChatInput &chat) {
   auto messages = fields.take("messages");
   if (!messages || !messages->isArray() || messages->elements().empty())
     return fields.fail("messages", "must be an array with at least one message",
@@ -56,12 +77,17 @@ void takeMessages(RequestFields &fields, std::string &messagesJson) {
       // Templates know only the older of the two names.
       if (member.key == "role" && *role->asString() == "developer")
         writer.value("system");
+      else if (member.key == "tool_calls" && member.value.isArray() && !writeToolCalls(writer, member.value))
+        return fields.fail(place + ".tool_calls", "must be calls with a `function` of a string `name` and `arguments`");
+      else if (member.key == "tool_calls" && member.value.isArray())
+        chat.hasToolTurns = true;
       else
         writer.raw(member.value.print());
     }
     writer.endObject();
+    chat.hasToolTurns |= *role->asString() == "tool";
   }
-  messagesJson = writer.endArray().take();
+  chat.messagesJson = writer.endArray().take();
 }
 
 void takeTemplateOptions(RequestFields &fields, ChatInput &chat) {

@@ -6,8 +6,8 @@
 
 namespace girih::server {
 
-// Writes `messages` into `messagesJson`: a "developer" is a "system", parts other than text are refused.
-void takeMessages(RequestFields &fields, std::string &messagesJson);
+// Reads `messages`: a "developer" is a "system", the arguments of calls are objects, parts other than text are refused.
+void takeMessages(RequestFields &fields, ChatInput &chat);
 // chat_template_kwargs and add_generation_prompt.
 void takeTemplateOptions(RequestFields &fields, ChatInput &chat);
 

@@ -2,15 +2,21 @@
 // ChatPrompt: render, then encode with the template's barriers.
 #include "runtime/server/chat_prompt.h"
 
+#include "runtime/server/tool_use.h"
+
 namespace girih::server {
 
-ApiResult<ChatTokens> encodeChat(const Service &service, const ChatInput &chat, const std::string &field) {
+ApiResult<ChatTokens> encodeChat(const Service &service, ChatCompletionRequest &conversation,
+                                 const std::string &field) {
   const ServedModel &model = service.model();
   if (!model.tokenizer || !model.chatTemplate)
     return invalidField(field,
                         "this model's file has no chat template; use /v1/completions, or compile from a "
                         "checkpoint that has one",
                         "unsupported");
+  if (auto error = applyTools(model.toolFormat, conversation))
+    return *error;
+  const ChatInput &chat = conversation.chat;
   auto fault = [&](const Status &status) {
     ApiError error = apiErrorOf(status);
     error.param = field;
@@ -18,6 +24,7 @@ ApiResult<ChatTokens> encodeChat(const Service &service, const ChatInput &chat, 
   };
   ChatRequest request;
   request.messagesJson = chat.messagesJson;
+  request.toolsJson = chat.toolsJson;
   request.extraJson = chat.extraJson;
   request.addGenerationPrompt = chat.addGenerationPrompt;
   auto prompt = model.chatTemplate->render(request);

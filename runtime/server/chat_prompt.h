@@ -11,7 +11,9 @@ struct ChatTokens {
   std::string text; // what the template wrote
 };
 
-// Special tokens typed in messages stay text. Failures name `field`, unless the model has no template.
-ApiResult<ChatTokens> encodeChat(const Service &service, const ChatInput &chat, const std::string &field);
+// Brings tools into the messages (and a demanded call into the answer's shape) first. Special tokens typed in messages
+// stay text. Failures of the template name `field`.
+ApiResult<ChatTokens> encodeChat(const Service &service, ChatCompletionRequest &conversation,
+                                 const std::string &field);
 
 } // namespace girih::server

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bodies of Anthropic's /v1/messages: content blocks become the messages that chat templates know.
 #include "runtime/server/generation_fields.h"
+#include "runtime/server/tool_fields.h"
 
 #include "runtime/base/json.h"
 
@@ -43,6 +44,9 @@ public:
       begin += text;
     turns.pop_back();
     return begin;
+  }
+  bool haveTools() const {
+    return std::any_of(turns.begin(), turns.end(), [](const Turn &turn) { return turn.role == "tool" || turn.numCalls > 0; });
   }
   std::string print() {
     JsonWriter writer;
@@ -236,6 +240,7 @@ parseMessages(std::string_view body, const program::GenerationDefaults &defaults
   reader.readSystem();
   reader.readMessages();
   request.chat.answerBegin = reader.turns.takeAnswerBegin();
+  request.chat.hasToolTurns = reader.turns.haveTools();
   request.chat.messagesJson = reader.turns.print();
 
   fields.takeText("model", parameters.model);
@@ -253,8 +258,8 @@ parseMessages(std::string_view body, const program::GenerationDefaults &defaults
   takeFormat(fields, "output_config", parameters.shape);
   takeThinking(fields);
   takeCacheControl(fields, "request", std::get<JsonDocument>(document).root(), parameters);
-  for (std::string_view name : {"tools", "tool_choice", "cache_control"})
-    (void)fields.take(name);
+  takeTools(fields, request.toolUse);
+  (void)fields.take("cache_control");
   for (std::string_view name : kWithoutEffect)
     (void)fields.take(name);
   if (fields.hasFailed())

@@ -2,6 +2,7 @@
 // Bodies of /v1/chat/completions, /v1/completions, /tokenize and /detokenize: what is accepted, within which bounds, and what is refused.
 #include "runtime/server/chat_fields.h"
 #include "runtime/server/generation_fields.h"
+#include "runtime/server/tool_fields.h"
 
 #include "runtime/engine/engine.h"
 
@@ -12,16 +13,7 @@ namespace girih::server {
 namespace {
 
 // Fields of the OpenAI API that say nothing about the answer's text: known, so not reported as ignored.
-constexpr std::string_view kWithoutEffect[] = {"user", "store", "metadata", "safety_identifier", "prompt_cache_key",
-                                               "parallel_tool_calls"};
-
-// What would change the answer and is not offered is refused by name: a client must not believe that it had effect.
-void refuseUnoffered(RequestFields &fields) {
-  if (auto tools = fields.take("tools"))
-    fields.refuseUnless(tools->isArray() && tools->elements().empty(), "tools", "are not offered by this server; describe them in a message");
-  if (auto choice = fields.take("tool_choice"); choice && choice->isString())
-    fields.refuseUnless(*choice->asString() != "required", "tool_choice", "is \"required\", but tools are not offered by this server");
-}
+constexpr std::string_view kWithoutEffect[] = {"user", "store", "metadata", "safety_identifier", "prompt_cache_key"};
 
 void takeChoices(RequestFields &fields, GenerationParameters &parameters) {
   int64_t numChoices = 1, bestOf = 1;
@@ -43,7 +35,6 @@ void takeShared(RequestFields &fields, const program::GenerationDefaults &defaul
   takeRules(fields, parameters);
   takeCaching(fields, parameters);
   takeShape(fields, parameters.shape);
-  refuseUnoffered(fields);
   // The later name wins where a client sends both, as OpenAI deprecates max_tokens.
   for (std::string_view name : {"max_tokens", "max_completion_tokens"}) {
     int64_t maxTokens = -1;
@@ -95,11 +86,16 @@ void takeCompletionExtras(RequestFields &fields, GenerationParameters &parameter
   fields.takeBoolean("echo", parameters.echo);
   if (parameters.maxTokens == 0u && !parameters.echo)
     fields.fail("max_tokens", "is 0, which gives an answer only with `echo`");
+  if (auto tools = fields.take("tools"))
+    fields.refuseUnless(tools->isArray() && tools->elements().empty(), "tools", "are for /v1/chat/completions");
   if (auto suffix = fields.take("suffix"))
     fields.refuseUnless(suffix->isString() && suffix->asString()->empty(), "suffix", "is not offered by this server");
 }
 
 void takeChatExtras(RequestFields &fields, ChatCompletionRequest &request) {
+  for (std::string_view name : {"functions", "function_call"})
+    if (auto old = fields.take(name))
+      fields.refuseUnless(old->isArray() && old->elements().empty(), name, "is no longer offered; use `tools`");
   fields.takeBoolean("logprobs", request.generation.wantLogprobs);
   int64_t numTopLogprobs = 0;
   fields.takeInteger("top_logprobs", 0, engine::kMaxTopLogprobs, numTopLogprobs);
@@ -116,8 +112,9 @@ ApiResult<ChatCompletionRequest> parseChatCompletion(std::string_view body, cons
     return *error;
   RequestFields fields(std::get<JsonDocument>(document).root());
   ChatCompletionRequest request;
-  takeMessages(fields, request.chat.messagesJson);
+  takeMessages(fields, request.chat);
   takeTemplateOptions(fields, request.chat);
+  takeTools(fields, request.toolUse);
   takeShared(fields, defaults, request.generation, /*leastMaxTokens=*/1);
   takeChatExtras(fields, request);
   if (fields.hasFailed())
@@ -155,8 +152,9 @@ ApiResult<TokenizeRequest> parseTokenize(std::string_view body) {
   if (fields.take("prompt")) {
     fields.takeText("prompt", request.prompt.emplace());
   } else {
-    takeMessages(fields, request.chat.messagesJson);
-    takeTemplateOptions(fields, request.chat);
+    takeMessages(fields, request.conversation.chat);
+    takeTemplateOptions(fields, request.conversation.chat);
+    takeTools(fields, request.conversation.toolUse);
   }
   fields.takeBoolean("add_special_tokens", request.addSpecial);
   fields.takeBoolean("return_token_strs", request.wantTokenTexts);

@@ -19,6 +19,8 @@ constexpr double kStuckSeconds = 60;  // no step takes that long
 
 Service::Service(ServedModel model, ServiceOptions options) : served(std::move(model)), serviceOptions(std::move(options)), requestLog(serviceOptions.logFile), grammarStore(served.tokenizer, served.stopTokens) {
   GIRIH_CHECK(!served.names.empty() && served.engine);
+  if (served.tokenizer && served.chatTemplate)
+    served.toolFormat = findToolFormat(*served.chatTemplate, served.tokenizer->specialTexts());
 }
 
 Service::~Service() { shutDown(); }

@@ -10,6 +10,7 @@
 #include "runtime/server/serial_worker.h"
 #include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
+#include "runtime/text/tool_format.h"
 
 #include <atomic>
 #include <chrono>
@@ -27,6 +28,7 @@ struct ServedModel {
   std::optional<ChatTemplate> chatTemplate;  // absent: no chat completions
   std::string templateText;  // its source, for clients that render themselves
   std::string bosText, eosText;
+  ToolFormat toolFormat;  // found by the service
   std::vector<int32_t> stopTokens;
   program::GenerationDefaults generation;
   std::unique_ptr<engine::Engine> engine;

@@ -12,7 +12,12 @@
 
 namespace girih {
 
-enum class GrammarKind : int32_t { JsonSchema = 0, Lark = 1, Regex = 2 };
+enum class GrammarKind : int32_t {
+  JsonSchema = 0,
+  Lark = 1,
+  Regex = 2,
+  ToolCalls = 3, // a description of tools in JSON: see tool_calls() of ffi/src/grammar.rs
+};
 
 inline constexpr size_t kMaxGrammarBytes = 256 * 1024;
 

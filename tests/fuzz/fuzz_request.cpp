@@ -3,6 +3,8 @@
 #include "runtime/base/json_reader.h"
 #include "runtime/server/api_types.h"
 #include "runtime/server/stop_matcher.h"
+#include "runtime/server/tool_call_reader.h"
+#include "runtime/server/tool_use.h"
 
 namespace {
 
@@ -38,10 +40,23 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t numBytes) {
     checkGeneration(request->generation);
     // What the template is given must be JSON, also where it was written again.
     require(JsonDocument::parse(request->chat.messagesJson).isOk());
+    require(request->toolUse.tools.empty() ||
+            JsonDocument::parse(request->toolUse.tools.front().parametersJson).isOk());
+    (void)applyTools(ToolFormat(), *request);
+    require(JsonDocument::parse(request->chat.messagesJson).isOk());
     require(request->chat.extraJson.empty() || JsonDocument::parse(request->chat.extraJson).isOk());
   } else {
     checkError(std::get<ApiError>(chat));
   }
+  // As an answer, whole and in two parts.
+  ToolCallReader reader{ToolFormat()};
+  std::vector<AnswerPiece> pieces = reader.push(body.substr(0, numBytes / 2));
+  for (auto &more : {reader.push(body.substr(numBytes / 2)), reader.finish()})
+    pieces.insert(pieces.end(), more.begin(), more.end());
+  std::string text;
+  for (const AnswerPiece &piece : pieces)
+    text += piece.kind == AnswerPiece::Kind::Text ? piece.text : "";
+  require(text == readAnswer(ToolFormat(), body).text);
   auto completion = parseCompletion(body, {});
   if (auto *request = std::get_if<CompletionRequest>(&completion))
     checkGeneration(request->generation);

@@ -4,6 +4,8 @@
 #include "runtime/server/chat_prompt.h"
 #include "runtime/server/endpoints.h"
 #include "runtime/server/generation.h"
+#include "runtime/server/tool_call_reader.h"
+#include "runtime/server/tool_use.h"
 
 namespace girih::server {
 namespace {
@@ -18,20 +20,29 @@ void writeTopToken(JsonWriter &writer, const Tokenizer &tokenizer, int32_t token
 
 class ChatFormat final : public AnswerFormat {
 public:
-  ChatFormat(const Service &service, const HttpRequest &request, const GenerationParameters &parameters)
+  ChatFormat(const Service &service, const HttpRequest &request, const GenerationParameters &parameters,
+             const std::optional<ToolFormat> &toolFormat)
       : tokenizer(*service.model().tokenizer), model(service.model().names.front()),
         id("chatcmpl-" + request.requestId), created(time(nullptr)), includeUsage(parameters.includeUsage),
-        wantLogprobs(parameters.wantLogprobs) {}
+        wantLogprobs(parameters.wantLogprobs), toolFormat(toolFormat), readers(toolFormat) {}
 
   void open(Exchange &stream, uint32_t numChoices, const TokenCounts &) override {
     for (uint32_t choice = 0; choice < numChoices; ++choice)
       stream.sendEvent(chunk(choice, [](JsonWriter &writer) { writer.member("role", "assistant").member("content", ""); }, {}, {}));
   }
+  // Tokens go with the first piece that their text gives: a call is held back until its name is known.
   void say(Exchange &stream, uint32_t choice, std::string_view text, std::span<const SpokenToken> tokens) override {
-    stream.sendEvent(chunk(choice, [&](JsonWriter &writer) { writer.member("content", text); }, tokens, {}));
+    std::vector<SpokenToken> &unsaid = states[choice].unsaidTokens;
+    unsaid.insert(unsaid.end(), tokens.begin(), tokens.end());
+    sayPieces(stream, choice, readers.push(choice, text));
+    if (!readers.mayCall() && text.empty())
+      sendPiece(stream, choice, [](JsonWriter &writer) { writer.member("content", ""); });
   }
   void close(Exchange &stream, uint32_t choice, const ChoiceEnding &ending) override {
-    stream.sendEvent(chunk(choice, [](JsonWriter &) {}, {}, ending.reason));
+    sayPieces(stream, choice, readers.finish(choice));
+    if (!states[choice].unsaidTokens.empty())
+      sendPiece(stream, choice, [](JsonWriter &writer) { writer.member("content", ""); });
+    stream.sendEvent(chunk(choice, [](JsonWriter &) {}, {}, reasonOf(ending, states[choice].numCalls)));
   }
   void end(Exchange &stream, const TokenCounts &counts) override {
     if (includeUsage) {
@@ -46,10 +57,12 @@ public:
     JsonWriter writer = beginAnswer("chat.completion");
     writer.key("choices").beginArray();
     for (uint32_t index = 0; index < choices.size(); ++index) {
+      ReadAnswer answer = readAnswer(toolFormat, choices[index].text);
       writer.beginObject().member("index", index).key("message").beginObject().member("role", "assistant");
-      writer.member("content", choices[index].text).key("refusal").null().endObject();
+      writeAnswer(writer, answer);
+      writer.key("refusal").null().endObject();
       writeLogprobs(writer, choices[index].tokens);
-      writer.member("finish_reason", choices[index].ending.reason).endObject();
+      writer.member("finish_reason", reasonOf(choices[index].ending, answer.calls.size())).endObject();
     }
     writer.endArray();
     writeUsage(writer, counts);
@@ -57,6 +70,53 @@ public:
   }
 
 private:
+  static std::string_view reasonOf(const ChoiceEnding &ending, size_t numCalls) {
+    return numCalls > 0 && ending.reason == "stop" ? "tool_calls" : ending.reason;
+  }
+
+  static void writeAnswer(JsonWriter &writer, const ReadAnswer &answer) {
+    writer.key("content");
+    if (answer.text.empty() && !answer.calls.empty())
+      writer.null();
+    else
+      writer.value(answer.text);
+    if (answer.calls.empty())
+      return;
+    writer.key("tool_calls").beginArray();
+    for (const ToolCall &call : answer.calls) {
+      writer.beginObject().member("id", makeId("call_")).member("type", "function").key("function").beginObject();
+      writer.member("name", call.name).member("arguments", call.arguments).endObject().endObject();
+    }
+    writer.endArray();
+  }
+
+  void sayPieces(Exchange &stream, uint32_t choice, const std::vector<AnswerPiece> &pieces) {
+    for (const AnswerPiece &piece : pieces)
+      if (piece.kind != AnswerPiece::Kind::CallEnd)
+        sendPiece(stream, choice, [&](JsonWriter &writer) { writePiece(writer, piece, states[choice].numCalls); });
+  }
+
+  template <typename WriteDelta> void sendPiece(Exchange &stream, uint32_t choice, WriteDelta writeDelta) {
+    stream.sendEvent(chunk(choice, writeDelta, states[choice].unsaidTokens, {}));
+    states[choice].unsaidTokens.clear();
+  }
+
+  // The first piece of a call names it, the others continue its arguments.
+  static void writePiece(JsonWriter &writer, const AnswerPiece &piece, size_t &numCalls) {
+    if (piece.kind == AnswerPiece::Kind::Text) {
+      writer.member("content", piece.text);
+      return;
+    }
+    bool begins = piece.kind == AnswerPiece::Kind::CallBegin;
+    writer.key("tool_calls").beginArray().beginObject().member("index", begins ? numCalls++ : numCalls - 1);
+    if (begins)
+      writer.member("id", makeId("call_")).member("type", "function");
+    writer.key("function").beginObject();
+    if (begins)
+      writer.member("name", piece.text);
+    writer.member("arguments", begins ? std::string() : piece.text).endObject().endObject().endArray();
+  }
+
   JsonWriter beginAnswer(std::string_view object) const {
     JsonWriter writer;
     writer.beginObject().member("id", id).member("object", object).member("created", created).member("model", model);
@@ -109,6 +169,14 @@ private:
   const int64_t created;
   const bool includeUsage;
   const bool wantLogprobs;
+
+  struct ChoiceState {
+    std::vector<SpokenToken> unsaidTokens;
+    size_t numCalls = 0;
+  };
+  const std::optional<ToolFormat> toolFormat; // none: everything is text
+  ChoiceReaders readers;
+  std::map<uint32_t, ChoiceState> states;
 };
 
 void startChat(Service &service, const std::shared_ptr<Exchange> &exchange) {
@@ -118,12 +186,15 @@ void startChat(Service &service, const std::shared_ptr<Exchange> &exchange) {
   auto &request = std::get<ChatCompletionRequest>(parsed);
   if (auto error = service.checkModelName(request.generation.model))
     return service.answerError(*exchange, *error);
-  auto prompt = encodeChat(service, request.chat, "messages");
+  auto prompt = encodeChat(service, request, "messages");
   if (auto *error = std::get_if<ApiError>(&prompt))
     return service.answerError(*exchange, *error);
   GenerationRequest generation;
   generation.prompts.push_back(std::move(std::get<ChatTokens>(prompt).tokens));
-  generation.format = std::make_unique<ChatFormat>(service, exchange->request(), request.generation);
+  std::optional<ToolFormat> toolFormat;
+  if (request.toolUse.mayCall())
+    toolFormat = service.model().toolFormat;
+  generation.format = std::make_unique<ChatFormat>(service, exchange->request(), request.generation, toolFormat);
   generation.parameters = std::move(request.generation);
   generation.promptField = "messages";
   startGeneration(service, exchange, std::move(generation));

@@ -4,6 +4,8 @@
 #include "runtime/server/chat_prompt.h"
 #include "runtime/server/endpoints.h"
 #include "runtime/server/generation.h"
+#include "runtime/server/tool_call_reader.h"
+#include "runtime/server/tool_use.h"
 
 namespace girih::server {
 namespace {
@@ -16,12 +18,14 @@ void writeMessageUsage(JsonWriter &writer, const TokenCounts &counts) {
   writer.member("output_tokens", counts.numOutputTokens).endObject();
 }
 
-std::string_view stopReason(const ChoiceEnding &ending) {
+std::string_view stopReason(const ChoiceEnding &ending, bool hasCalled) {
+  if (hasCalled && ending.reason == "stop" && ending.stopString.empty())
+    return "tool_use";
   return !ending.stopString.empty() ? "stop_sequence" : ending.reason == "stop" ? "end_turn" : "max_tokens";
 }
 
-void writeStopReason(JsonWriter &writer, const ChoiceEnding &ending) {
-  writer.member("stop_reason", stopReason(ending)).key("stop_sequence");
+void writeStopReason(JsonWriter &writer, const ChoiceEnding &ending, bool hasCalled) {
+  writer.member("stop_reason", stopReason(ending, hasCalled)).key("stop_sequence");
   if (ending.stopString.empty())
     writer.null();
   else
@@ -30,8 +34,10 @@ void writeStopReason(JsonWriter &writer, const ChoiceEnding &ending) {
 
 class MessageFormat final : public AnswerFormat {
 public:
-  MessageFormat(const Service &service, const HttpRequest &request)
-      : model(service.model().names.front()), id("msg_" + request.requestId), requestId(request.requestId) {}
+  MessageFormat(const Service &service, const HttpRequest &request,
+                const std::optional<ToolFormat> &toolFormat)
+      : model(service.model().names.front()), id("msg_" + request.requestId), requestId(request.requestId),
+        toolFormat(toolFormat), readers(toolFormat) {}
 
   void open(Exchange &stream, uint32_t, const TokenCounts &counts) override {
     JsonWriter writer;
@@ -41,32 +47,18 @@ public:
     writeMessageUsage(writer, counts);
     send(stream, "message_start", writer.endObject().endObject());
   }
-  // A block begins with its first text: an answer without any has no block.
-  void say(Exchange &stream, uint32_t, std::string_view text, std::span<const SpokenToken>) override {
-    if (text.empty())
-      return;
-    if (!isBlockOpen) {
-      JsonWriter start;
-      start.beginObject().member("type", "content_block_start").member("index", 0).key("content_block");
-      start.beginObject().member("type", "text").member("text", "").endObject();
-      send(stream, "content_block_start", start.endObject());
-      isBlockOpen = true;
-    }
-    JsonWriter writer;
-    writer.beginObject().member("type", "content_block_delta").member("index", 0).key("delta");
-    writer.beginObject().member("type", "text_delta").member("text", text).endObject();
-    send(stream, "content_block_delta", writer.endObject());
+  void say(Exchange &stream, uint32_t choice, std::string_view text, std::span<const SpokenToken>) override {
+    sayPieces(stream, readers.push(choice, text));
   }
-  void close(Exchange &stream, uint32_t, const ChoiceEnding &choiceEnding) override {
-    if (isBlockOpen)
-      send(stream, "content_block_stop",
-           JsonWriter().beginObject().member("type", "content_block_stop").member("index", 0).endObject());
+  void close(Exchange &stream, uint32_t choice, const ChoiceEnding &choiceEnding) override {
+    sayPieces(stream, readers.finish(choice));
+    closeBlock(stream);
     ending = choiceEnding;
   }
   void end(Exchange &stream, const TokenCounts &counts) override {
     JsonWriter writer;
     writer.beginObject().member("type", "message_delta").key("delta").beginObject();
-    writeStopReason(writer, ending);
+    writeStopReason(writer, ending, hasCalled);
     writer.endObject();
     writeMessageUsage(writer, counts);
     send(stream, "message_delta", writer.endObject());
@@ -78,11 +70,20 @@ public:
   std::string wholeAnswer(std::span<const FinishedChoice> choices, const TokenCounts &counts) override {
     const FinishedChoice &choice = choices.front();
     JsonWriter writer;
+    ReadAnswer answer = readAnswer(toolFormat, choice.text);
     beginMessage(writer).key("content").beginArray();
-    if (!choice.text.empty())
-      writer.beginObject().member("type", "text").member("text", choice.text).endObject();
+    if (!answer.text.empty())
+      writer.beginObject().member("type", "text").member("text", answer.text).endObject();
+    for (const ToolCall &call : answer.calls) {
+      writer.beginObject()
+          .member("type", "tool_use")
+          .member("id", makeId("toolu_"))
+          .member("name", call.name);
+      // An answer that was cut may end within the arguments.
+      writer.key("input").raw(JsonDocument::parse(call.arguments).isOk() ? call.arguments : "{}").endObject();
+    }
     writer.endArray();
-    writeStopReason(writer, choice.ending);
+    writeStopReason(writer, choice.ending, !answer.calls.empty());
     writeMessageUsage(writer, counts);
     return writer.endObject().take();
   }
@@ -95,12 +96,67 @@ private:
         .member("role", "assistant")
         .member("model", model);
   }
+  // A block begins with its first piece: an answer without any has no block.
+  void sayPieces(Exchange &stream, const std::vector<AnswerPiece> &pieces) {
+    for (const AnswerPiece &piece : pieces)
+      switch (piece.kind) {
+      case AnswerPiece::Kind::Text:
+        if (openBlockType != "text")
+          openBlock(stream, "text", {});
+        sendDelta(stream, "text_delta", "text", piece.text);
+        break;
+      case AnswerPiece::Kind::CallBegin:
+        openBlock(stream, "tool_use", piece.text);
+        hasCalled = true;
+        break;
+      case AnswerPiece::Kind::Arguments:
+        sendDelta(stream, "input_json_delta", "partial_json", piece.text);
+        break;
+      case AnswerPiece::Kind::CallEnd:
+        closeBlock(stream);
+        break;
+      }
+  }
+  void openBlock(Exchange &stream, std::string_view type, const std::string &name) {
+    closeBlock(stream);
+    JsonWriter writer;
+    writer.beginObject()
+        .member("type", "content_block_start")
+        .member("index", numBlocks)
+        .key("content_block");
+    writer.beginObject().member("type", type);
+    if (type == "text")
+      writer.member("text", "");
+    else
+      writer.member("id", makeId("toolu_")).member("name", name).key("input").beginObject().endObject();
+    send(stream, "content_block_start", writer.endObject().endObject());
+    openBlockType = type;
+  }
+  void closeBlock(Exchange &stream) {
+    if (openBlockType.empty())
+      return;
+    JsonWriter writer;
+    writer.beginObject().member("type", "content_block_stop").member("index", numBlocks++).endObject();
+    send(stream, "content_block_stop", writer);
+    openBlockType = {};
+  }
+  void sendDelta(Exchange &stream, std::string_view type, std::string_view name,
+                 const std::string &text) const {
+    JsonWriter writer;
+    writer.beginObject().member("type", "content_block_delta").member("index", numBlocks).key("delta");
+    writer.beginObject().member("type", type).member(name, text).endObject();
+    send(stream, "content_block_delta", writer.endObject());
+  }
   static void send(Exchange &stream, std::string_view name, const JsonWriter &writer) {
     stream.sendEvent(writer.text(), name);
   }
 
   const std::string model, id, requestId;
-  bool isBlockOpen = false;
+  const std::optional<ToolFormat> toolFormat; // none: everything is text
+  ChoiceReaders readers;
+  std::string_view openBlockType; // empty: none is open
+  uint32_t numBlocks = 0;         // that were closed
+  bool hasCalled = false;
   ChoiceEnding ending;
 };
 
@@ -120,7 +176,7 @@ std::optional<PreparedMessages> prepareMessages(Service &service, Exchange &exch
   auto &request = std::get<ChatCompletionRequest>(parsed);
   if (auto error = service.checkModelName(request.generation.model))
     return refuse(*error);
-  auto prompt = encodeChat(service, request.chat, "messages");
+  auto prompt = encodeChat(service, request, "messages");
   if (auto *error = std::get_if<ApiError>(&prompt))
     return refuse(*error);
   return PreparedMessages{std::move(request), std::move(std::get<ChatTokens>(prompt).tokens)};
@@ -132,7 +188,10 @@ void startMessages(Service &service, const std::shared_ptr<Exchange> &exchange) 
     return;
   GenerationRequest generation;
   generation.prompts.push_back(std::move(prepared->tokens));
-  generation.format = std::make_unique<MessageFormat>(service, exchange->request());
+  std::optional<ToolFormat> toolFormat;
+  if (prepared->request.toolUse.mayCall())
+    toolFormat = service.model().toolFormat;
+  generation.format = std::make_unique<MessageFormat>(service, exchange->request(), toolFormat);
   generation.parameters = std::move(prepared->request.generation);
   generation.promptField = "messages";
   startGeneration(service, exchange, std::move(generation));

@@ -18,9 +18,9 @@ std::optional<ApiError> findMissing(const Service &service, const std::string &m
 }
 
 // A text's tokens, or those of messages.
-ApiResult<std::vector<int32_t>> tokensOf(const Service &service, const TokenizeRequest &request) {
+ApiResult<std::vector<int32_t>> tokensOf(const Service &service, TokenizeRequest &request) {
   if (!request.prompt) {
-    auto chat = encodeChat(service, request.chat, "messages");
+    auto chat = encodeChat(service, request.conversation, "messages");
     if (auto *error = std::get_if<ApiError>(&chat))
       return *error;
     return std::move(std::get<ChatTokens>(chat).tokens);
@@ -45,7 +45,7 @@ void tokenize(Service &service, Exchange &exchange) {
   auto parsed = parseTokenize(exchange.request().body);
   if (auto *error = std::get_if<ApiError>(&parsed))
     return service.answerError(exchange, *error);
-  const auto &request = std::get<TokenizeRequest>(parsed);
+  auto &request = std::get<TokenizeRequest>(parsed);
   if (auto error = findMissing(service, request.model))
     return service.answerError(exchange, *error);
   auto encoded = tokensOf(service, request);
@@ -91,14 +91,14 @@ void applyTemplate(Service &service, Exchange &exchange) {
   auto parsed = parseTokenize(exchange.request().body);
   if (auto *error = std::get_if<ApiError>(&parsed))
     return service.answerError(exchange, *error);
-  const auto &request = std::get<TokenizeRequest>(parsed);
+  auto &request = std::get<TokenizeRequest>(parsed);
   if (auto error = findMissing(service, request.model))
     return service.answerError(exchange, *error);
   if (request.prompt)
     return service.answerError(
         exchange, invalidField("messages", "`messages` is missing; a `prompt` goes through no template",
                                "missing_required_parameter"));
-  auto chat = encodeChat(service, request.chat, "messages");
+  auto chat = encodeChat(service, request.conversation, "messages");
   if (auto *error = std::get_if<ApiError>(&chat))
     return service.answerError(exchange, *error);
   JsonWriter writer;

@@ -64,7 +64,7 @@ int32_t girih_template_render(const GirihTemplate *chat_template, GirihTextSlice
 int32_t girih_grammar_vocabulary_create(const GirihTextSlice *tokens, size_t count, int32_t eos,
                                         GirihGrammarVocabulary **out, GirihTextBuffer *error);
 void girih_grammar_vocabulary_destroy(GirihGrammarVocabulary *vocabulary);
-/* kind: 0 JSON schema, 1 Lark, 2 regular expression. Bounded in time and memory, whatever the source. */
+/* kind: 0 JSON schema, 1 Lark, 2 regular expression, 3 tool calls. Bounded in time and memory, whatever the source. */
 int32_t girih_grammar_create(const GirihGrammarVocabulary *vocabulary, int32_t kind, GirihTextSlice source,
                              GirihGrammar **out, GirihTextBuffer *error);
 void girih_grammar_destroy(GirihGrammar *grammar);

@@ -195,7 +195,7 @@ ServedModel fakeModel(FakeEngineOptions options) {
   model.names = {"fake", "also-fake"};
   model.tokenizer = std::move(tokenizer).value();
   model.eosText = "<|end|>";
-  model.templateText = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
+  model.templateText = options.chatTemplate;
   auto chatTemplate = ChatTemplate::parse(model.templateText, "", model.eosText, model.tokenizer->specialTexts());
   if (!chatTemplate.isOk())
     std::fprintf(stderr, "%s\n", std::string(chatTemplate.status().message()).c_str());

@@ -20,6 +20,8 @@ struct FakeEngineOptions {
   uint32_t contextTokens = 512;
   uint32_t maxRunning = 8;  // more wait
   bool fails = false;       // every generation fails after its third token
+  // Of "role: content" lines.
+  std::string chatTemplate = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
 };
 
 // Tokens are bytes: id = byte, kEndToken ends. A seed (with a temperature) shifts where the text begins.

@@ -95,7 +95,8 @@ TEST_F(MessagesTest, TurnsBlocksIntoMessages) {
        R"({"type":"text","text":"b"},{"type":"tool_use","id":"t1","name":"f","input":{"x":1}}]},)"
        R"({"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":[{"type":"text","text":"7"}]},)"
        R"({"type":"text","text":"go on"}]}])",
-       "user: a\nassistant: b\ntool: 7\nuser: go on\n"},
+       "user: a\nassistant: b\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\":1}}\n</tool_call>\n"
+       "user: <tool_response>\n7\n</tool_response>\nuser: go on\n"},
       // The answer goes on from a last turn of the assistant.
       {R"("messages":[{"role":"user","content":"a"},{"role":"assistant","content":"One <|end|>"}])",
        "user: a\nOne <|end|>"},

@@ -92,7 +92,8 @@ fn compile(factory: &ParserFactory, kind: i32, text: &str) -> Result<Matcher, St
             check_operators(count_operators(text))?;
             TopLevelGrammar::from_regex(text)
         }
-        _ => return Err(format!("grammar kind is {kind}; 0 JSON schema, 1 Lark, 2 regular expression")),
+        3 => TopLevelGrammar::from_lark(tool_calls(text)?),
+        _ => return Err(format!("grammar kind is {kind}; known are 0 to 3")),
     };
     let mut limits = LIMITS;
     if kind == 1 {
@@ -118,17 +119,54 @@ fn plain_words(message: &str) -> String {
 /// One space behind ':' and ',' and no other: a model that may write white space can go on writing it. An exclusive
 /// choice is taken as a choice, as OpenAI's own structured outputs do.
 fn schema_of(text: &str) -> Result<Value, String> {
-    let mut schema: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
-    let mut costs = SchemaCosts { operators: 0, multiple: 1 };
-    costs.add(&schema)?;
-    check_operators(costs.operators)?;
+    let schema: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    SchemaCosts::check(&schema)?;
+    Ok(with_options(schema))
+}
+
+fn with_options(mut schema: Value) -> Value {
     if let Some(fields) = schema.as_object_mut() {
         let options = serde_json::json!({
             "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": ", "coerce_one_of": true
         });
         fields.insert("x-guidance".into(), options);
     }
-    Ok(schema)
+    schema
+}
+
+/// The grammar of an answer that calls tools, out of {"tools": [{"name", "parameters"}], "open", "close": texts around a
+/// call, "arguments": its key of these, "many": whether it may call again, "text": whether it may say something before,
+/// or say nothing but that, "answer": a schema of what it may say instead of calling}.
+fn tool_calls(text: &str) -> Result<String, String> {
+    let source: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    SchemaCosts::check(&source)?;
+    let quoted = |text: &str| Value::String(text.into()).to_string();
+    let part = |name: &str| source[name].as_str().unwrap_or_default().to_string();
+    let flag = |name: &str| source[name].as_bool().unwrap_or(false);
+    let (open, close) = (part("open"), part("close"));
+    let mut rules = String::new();
+    let mut names = Vec::new();
+    for (place, tool) in source["tools"].as_array().into_iter().flatten().enumerate() {
+        let head = format!("{{\"name\": {}, {}: ", tool["name"], quoted(&part("arguments")));
+        let parameters = with_options(tool["parameters"].clone());
+        rules += &format!("tool{place}: {} %json {parameters} {}\n", quoted(&head), quoted(&format!("}}{close}")));
+        names.push(format!("tool{place}"));
+    }
+    let marker = quoted(&open);
+    let begin = if open.is_empty() { String::new() } else { marker.clone() + " " };
+    rules += &format!("call: {begin}any\nany: {}\n", names.join(" | "));
+    let more = if flag("many") { " (\"\\n\" call)*" } else { "" };
+    let mut start = format!("call{more}");
+    if flag("text") {
+        // Text ends where the first call begins: lexemes are not taken back.
+        start = format!("TEXT | before any{more}");
+        rules += &format!("TEXT: /(?s:.+)/ & ~(/(?s:.*)/ {marker} /(?s:.*)/)\nbefore[suffix={marker}]: /(?s:.*)/\n");
+    }
+    if !source["answer"].is_null() {
+        start += " | answer";
+        rules += &format!("answer: %json {}\n", with_options(source["answer"].clone()));
+    }
+    Ok(format!("start: {start}\n{rules}"))
 }
 
 /// What the crate's own limits do not see.
@@ -139,6 +177,12 @@ struct SchemaCosts {
 }
 
 impl SchemaCosts {
+    fn check(schema: &Value) -> Result<(), String> {
+        let mut costs = SchemaCosts { operators: 0, multiple: 1 };
+        costs.add(schema)?;
+        check_operators(costs.operators)
+    }
+
     /// Goes as deep as the JSON reader lets values be.
     fn add(&mut self, schema: &Value) -> Result<(), String> {
         for (name, value) in schema.as_object().into_iter().flatten() {

@@ -87,6 +87,15 @@ const tests = {
     const answer = await create({ max_tokens: 64, response_format: { type: 'json_schema', json_schema: { name: 'v', strict: true, schema } } });
     assert(['yes', 'no'].includes(JSON.parse(answer.choices[0].message.content).verdict));
   },
+  async tools() {
+    const parameters = { type: 'object', properties: { town: { enum: ['Rome', 'Paris'] } }, required: ['town'], additionalProperties: false };
+    const fields = { max_tokens: 128, tool_choice: 'required', parallel_tool_calls: false, tools: [{ type: 'function', function: { name: 'weather', parameters } }] };
+    const whole = (await create(fields)).choices[0];
+    assert.equal(whole.finish_reason, 'tool_calls');
+    assert(['Rome', 'Paris'].includes(JSON.parse(whole.message.tool_calls[0].function.arguments).town));
+    const streamed = await client.chat.completions.stream({ ...plain, ...fields }).finalChatCompletion();
+    assert.equal(streamed.choices[0].message.tool_calls[0].function.arguments, whole.message.tool_calls[0].function.arguments);
+  },
   async oneChoiceOnly() {
     assert.equal((await create({ n: 1 })).choices.length, 1);
     assert.equal((await create({ n: 2 })).choices.length, 2);

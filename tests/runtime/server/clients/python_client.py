@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the official Python client must be able to do with the server that GIRIH_URL names."""
 import concurrent.futures
+import json
 import os
 import pathlib
 import re
@@ -136,6 +137,26 @@ def test_structured_output():
     unknown = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "robot"}}}
     error = refused(openai.BadRequestError, "invalid_value", lambda: client.chat.completions.create(**limits, response_format=unknown))
     assert error.param == "response_format"
+
+
+TOWN = {"type": "object", "properties": {"town": {"enum": ["Rome", "Paris"]}}, "required": ["town"], "additionalProperties": False}
+WEATHER = {"type": "function", "function": {"name": "weather", "description": "The weather of a town", "parameters": TOWN}}
+
+
+def test_tools():
+    limits = {**PLAIN, "max_tokens": 128, "tools": [WEATHER]}
+    assert client.chat.completions.create(**limits).choices[0].finish_reason in ("stop", "length", "tool_calls")
+    named = {"type": "function", "function": {"name": "weather"}}
+    answer = client.chat.completions.create(**limits, tool_choice=named).choices[0]
+    call = answer.message.tool_calls[0]
+    assert answer.finish_reason == "tool_calls" and call.function.name == "weather"
+    assert json.loads(call.function.arguments)["town"] in ("Rome", "Paris")
+    with client.chat.completions.stream(**limits, tool_choice=named) as stream:
+        streamed = stream.get_final_completion().choices[0]
+    assert streamed.message.tool_calls[0].function.arguments == call.function.arguments
+    assert streamed.finish_reason == "tool_calls"
+    turns = MESSAGES + [answer.message, {"role": "tool", "tool_call_id": call.id, "content": "sunny"}]
+    assert client.chat.completions.create(**{**limits, "messages": turns}).choices[0].message
 
 
 def test_completions():

@@ -64,6 +64,19 @@ def test_structured_output():
     assert answer.stop_reason == "end_turn" and set(json.loads(answer.content[0].text)) == {"sure"}
 
 
+def test_tools():
+    town = {"type": "object", "properties": {"town": {"enum": ["Rome", "Paris"]}}, "required": ["town"], "additionalProperties": False}
+    limits = {**PLAIN, "max_tokens": 128, "tools": [{"name": "weather", "description": "Of a town", "input_schema": town}]}
+    answer = client.messages.create(**limits, tool_choice={"type": "tool", "name": "weather"})
+    call = answer.content[0]
+    assert answer.stop_reason == "tool_use" and call.type == "tool_use" and call.input["town"] in ("Rome", "Paris")
+    with client.messages.stream(**limits, tool_choice={"type": "tool", "name": "weather"}) as stream:
+        assert stream.get_final_message().content[0].input == call.input
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "sunny"}
+    turns = MESSAGES + [{"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}]
+    assert client.messages.create(**{**limits, "messages": turns}).content
+
+
 def test_count_tokens():
     counted = client.messages.count_tokens(model=MODEL, messages=MESSAGES, system="Be brief.").input_tokens
     usage = client.messages.create(**PLAIN, system="Be brief.").usage
