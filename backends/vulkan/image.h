@@ -7,10 +7,11 @@
 //   entry     name:string maxTokens:u32 grids:u32 dispatches:u32, the grids, the dispatches
 //   grid      three expressions: groups in x, y and z
 //   expression  length:u32 (operation:u32 value:i32)[]: postfix, over the step's extents
-//   dispatch  kernel:u32 grid:u32 weights:u32 words:u32, weight (offset:u64 bytes:u64)[], push constants u32[]
+//   dispatch  kernel:u32 grid:u32 weights:u32 (offset:u64 bytes:u64)[] words:u32 push constants:u32[]
 //
 // A dispatch's weight number w is bound at kWeightBinding + w; the device puts its first 32-bit word, counted from where
-// it bound, into push constant w. The other push constants follow. What a step brings along is one buffer, StepLayout.
+// it bound, into push constant w. The dispatch's own push constants begin at kMaxWeights. What a step brings along is one
+// buffer, StepLayout.
 #pragma once
 
 #include <cstdint>

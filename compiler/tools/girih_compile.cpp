@@ -2,7 +2,6 @@
 // girih-compile: the compiler's own binary; `girih compile` starts it.
 #include "compiler/compile.h"
 
-#include "backends/cpu/codegen/compile_table.h"
 #include "compiler/backend.h"
 #include "dialects/machine/json.h"
 #include "runtime/hal/backend_library.h"
@@ -16,6 +15,11 @@
 #include <chrono>
 #include <csignal>
 #include <unistd.h>
+
+// The backends that were built in, in the order of GIRIH_BACKENDS: their queries, and a table of them.
+#define GIRIH_COMPILES(name) extern "C" const girih_backend *girih_##name##_compile_query(const girih_host *host);
+#include "compiler/tools/compiling_backends.inc"
+#undef GIRIH_COMPILES
 
 namespace cl = llvm::cl;
 using girih::compiler::CompileOptions;
@@ -54,10 +58,25 @@ int usageError(const std::string &message) {
   return kUsage;
 }
 
-// The built-in backend, or a vendor's library, which is probed in a process of its own before this one opens it.
-girih::Expected<const girih_backend *> openBackend(const std::string &library) {
-  if (library.empty())
-    return girih::hal::adoptBackend(girih_cpu_compile_query, "cpu");
+struct BuiltIn {
+  llvm::StringRef name;
+  girih_backend_query_fn query;
+};
+constexpr BuiltIn kBuiltIns[] = {
+#define GIRIH_COMPILES(name) {#name, girih_##name##_compile_query},
+#include "compiler/tools/compiling_backends.inc"
+#undef GIRIH_COMPILES
+};
+
+// The built-in backend that `targets` begin with, or the first; or a vendor's library, which is probed in a process of its
+// own before this one opens it.
+girih::Expected<const girih_backend *> openBackend(const std::string &library, llvm::StringRef targets) {
+  if (library.empty()) {
+    llvm::StringRef wanted = targets.split(',').first.split(':').first;
+    const BuiltIn *found = llvm::find_if(kBuiltIns, [&](const BuiltIn &one) { return one.name == wanted; });
+    const BuiltIn &chosen = found == std::end(kBuiltIns) ? kBuiltIns[0] : *found;
+    return girih::hal::adoptBackend(chosen.query, chosen.name.str());
+  }
   std::string path = llvm::StringRef(library).contains('/') ? library : "./" + library;
   GIRIH_TRY(girih::hal::probeBackend(path));
   return girih::hal::loadBackend(path);
@@ -144,7 +163,7 @@ int main(int argc, char **argv) {
     llvm::errs() << "girih compile: " << status.message() << "\n";
     return kFailure;
   };
-  auto opened = openBackend(library);  // before any thread is started: it may fork
+  auto opened = openBackend(library, target);  // before any thread is started: it may fork
   if (!opened.isOk())
     return fail(opened.status());
   if (!printMachine.empty()) {

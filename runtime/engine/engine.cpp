@@ -610,7 +610,13 @@ Expected<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const program::
   executorOptions.device = options.deviceOptions();
   executorOptions.isa = options.isa;
   executorOptions.numKvBlocks = bounds.numKvBlocks;
+  // A pool that nobody asked for by size may be as small as the device's buffers are.
+  executorOptions.leastKvBlocks = options.kvBytes == 0 ? 1 : 0;
   GIRIH_ASSIGN(auto executor, program::Executor::create(std::move(program), executorOptions));
+  if (bounds.numKvBlocks > 0) {
+    bounds.numKvBlocks = executor->numKvBlocks();
+    bounds.contextTokens = std::min(bounds.contextTokens, bounds.numKvBlocks * GIRIH_KV_BLOCK_TOKENS);
+  }
   return std::unique_ptr<Engine>(std::make_unique<StepEngine>(std::move(executor), options, bounds));
 }
 

@@ -119,6 +119,8 @@ Expected<std::unique_ptr<Executor>> Executor::create(std::shared_ptr<const Progr
   uint64_t rows = roundUp(model.maxLogitRows, GIRIH_ROW_PADDING);
   executor->vocabSize = model.vocabSize;
   executor->numBlocks = model.recompute ? 0 : options.numKvBlocks;
+  if (uint64_t most = facts.maxBufferBytes; most && options.leastKvBlocks && executor->numBlocks * model.kvBlockBytes > most)
+    executor->numBlocks = std::max(options.leastKvBlocks, static_cast<uint32_t>(most / model.kvBlockBytes));
   GIRIH_ASSIGN(executor->weights, hal::Buffer::import(executor->device, program->weights()));
   std::vector<girih_buffer_view> parts;
   for (const Tensor &tensor : program->tables().tensors)

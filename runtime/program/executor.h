@@ -57,6 +57,7 @@ struct ExecutorOptions {
   hal::DeviceOptions device;
   std::string isa; // "": the best granted variant
   uint32_t numKvBlocks = 0;
+  uint32_t leastKvBlocks = 0; // where the device has smaller buffers; 0: numKvBlocks
 };
 
 // Thread-compatible: one thread runs steps, and that thread becomes member 0 of the team. From create on, the

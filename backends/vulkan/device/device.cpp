@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The run table over Vulkan: memory and steps of the devices that the installed drivers list.
-#include "backends/vulkan/device/context.h"
+#include "backends/vulkan/device/logical_device.h"
 #include "backends/vulkan/device/executable.h"
 #include "runtime/abi/backend.h"
 
@@ -9,7 +9,7 @@
 #include <cstring>
 
 struct girih_device {
-  std::unique_ptr<girih::vulkan::Context> context;
+  std::unique_ptr<girih::vulkan::LogicalDevice> opened;
   uint64_t numSubmissions = 0;
 };
 
@@ -99,22 +99,22 @@ girih_code deviceInfo(uint64_t index, girih_device_info *info, girih_message *me
 girih_code openDevice(uint64_t index, const girih_device_options *, girih_device **device, girih_message *message) {
   if (Status status = checkIndex(index); !status.isOk())
     return report(status, message);
-  auto context = Context::open(index);
-  if (!context.isOk())
-    return report(context.status(), message);
-  *device = new girih_device{std::move(*context)};
+  auto opened = LogicalDevice::open(index);
+  if (!opened.isOk())
+    return report(opened.status(), message);
+  *device = new girih_device{std::move(*opened)};
   return 0;
 }
 
 void closeDevice(girih_device *device) { delete device; }
 
 girih_code allocate(girih_device *device, uint64_t sizeBytes, girih_buffer **buffer, girih_message *message) {
-  uint64_t most = device->context->properties().memoryBytes;
+  uint64_t most = device->opened->properties().memoryBytes;
   if (sizeBytes > most)
     return report(resourceExhausted(std::to_string(sizeBytes) + " bytes are asked for; the device has " +
                                     std::to_string(most)),
                   message);
-  auto made = device->context->allocate(sizeBytes);
+  auto made = device->opened->allocate(sizeBytes);
   if (!made.isOk())
     return report(made.status(), message);
   *buffer = new girih_buffer{*made};
@@ -122,28 +122,28 @@ girih_code allocate(girih_device *device, uint64_t sizeBytes, girih_buffer **buf
 }
 
 void freeBuffer(girih_device *device, girih_buffer *buffer) {
-  (void)device->context->waitForAll().isOk();
-  device->context->free(buffer->buffer);
+  (void)device->opened->waitForAll().isOk();
+  device->opened->free(buffer->buffer);
   delete buffer;
 }
 
 girih_code writeBuffer(girih_device *device, const girih_buffer_view *to, const void *from, girih_message *message) {
   if (!isInside(to))
     return outsideOfBuffer(message);
-  return report(device->context->write(to->buffer->buffer, to->offset_bytes, from, to->size_bytes), message);
+  return report(device->opened->write(to->buffer->buffer, to->offset_bytes, from, to->size_bytes), message);
 }
 
 girih_code readBuffer(girih_device *device, const girih_buffer_view *from, void *to, girih_message *message) {
   if (!isInside(from))
     return outsideOfBuffer(message);
-  return report(device->context->read(from->buffer->buffer, from->offset_bytes, to, from->size_bytes), message);
+  return report(device->opened->read(from->buffer->buffer, from->offset_bytes, to, from->size_bytes), message);
 }
 
 girih_code copyBuffer(girih_device *device, const girih_buffer_view *to, const girih_buffer_view *from,
                       girih_message *message) {
   if (!isInside(from) || !isInside(to) || to->size_bytes != from->size_bytes)
     return outsideOfBuffer(message);
-  return report(device->context->copy(to->buffer->buffer, to->offset_bytes, from->buffer->buffer, from->offset_bytes,
+  return report(device->opened->copy(to->buffer->buffer, to->offset_bytes, from->buffer->buffer, from->offset_bytes,
                                       to->size_bytes),
                 message);
 }
@@ -157,7 +157,7 @@ girih_code loadExecutable(girih_device *device, const girih_image *image, girih_
   auto parsed = Image::parse({image->bytes, image->size_bytes});
   if (!parsed.isOk())
     return report(parsed.status(), message);
-  auto loaded = LoadedImage::load(*device->context, std::move(*parsed));
+  auto loaded = LoadedImage::load(*device->opened, std::move(*parsed));
   if (!loaded.isOk())
     return report(loaded.status(), message);
   auto result = std::make_unique<girih_executable>();
@@ -195,10 +195,10 @@ girih_code submit(girih_device *device, const girih_submission *submission, uint
       continue;
     if (!isInside(&view))
       return outsideOfBuffer(message);
-    if (view.offset_bytes % device->context->properties().offsetAlignment != 0)
+    if (view.offset_bytes % device->opened->properties().offsetAlignment != 0)
       return report(invalidArgument("binding " + std::to_string(index) + " begins at byte " +
                                     std::to_string(view.offset_bytes) + "; the device binds at multiples of " +
-                                    std::to_string(device->context->properties().offsetAlignment)),
+                                    std::to_string(device->opened->properties().offsetAlignment)),
                     message);
     parts[index] = {&view.buffer->buffer, view.offset_bytes, view.size_bytes};
   }
@@ -225,7 +225,7 @@ girih_code waitFor(girih_device *device, uint64_t ticket, girih_message *message
     return report(invalidArgument("ticket " + std::to_string(ticket) + " was not handed out; the last one is " +
                                   std::to_string(device->numSubmissions)),
                   message);
-  return report(device->context->waitForAll(), message);
+  return report(device->opened->waitForAll(), message);
 }
 
 // Null where the host cannot see the memory: then the host reads.

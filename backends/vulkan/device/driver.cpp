@@ -33,7 +33,7 @@ Status statusOf(VkResult result, const std::string &action) {
   case VK_ERROR_OUT_OF_HOST_MEMORY:
     return resourceExhausted(action + ": the driver has no host memory left");
   case VK_ERROR_OUT_OF_DEVICE_MEMORY:
-    return resourceExhausted(action + ": the device has no memory left; lower the context or the KV pool's size");
+    return resourceExhausted(action + ": the device has no memory left; lower the opened or the KV pool's size");
   case VK_ERROR_DEVICE_LOST:
     return unavailable(action + ": the device is lost (a reset, a removal or a hang of its driver); open it again, or "
                                 "run on another");

@@ -22,26 +22,26 @@ void orderDispatches(const DeviceFunctions &vk, VkCommandBuffer list) {
 
 }  // namespace
 
-Expected<std::unique_ptr<LoadedImage>> LoadedImage::load(Context &context, Image image) {
-  std::unique_ptr<LoadedImage> loaded(new LoadedImage(context, std::move(image)));
+Expected<std::unique_ptr<LoadedImage>> LoadedImage::load(LogicalDevice &opened, Image image) {
+  std::unique_ptr<LoadedImage> loaded(new LoadedImage(opened, std::move(image)));
   GIRIH_TRY(loaded->createLayouts());
   GIRIH_TRY(loaded->createPipelines());
-  GIRIH_ASSIGN(loaded->absent, context.allocate(64));
+  GIRIH_ASSIGN(loaded->absent, opened.allocate(64));
   return loaded;
 }
 
 LoadedImage::~LoadedImage() {
-  const DeviceFunctions &vk = context.vk();
-  (void)context.waitForAll().isOk();
+  const DeviceFunctions &vk = opened.vk();
+  (void)opened.waitForAll().isOk();
   for (auto &[number, recording] : recordings)
-    vk.FreeCommandBuffers(context.device(), context.commandPool(), 1, &recording);
+    vk.FreeCommandBuffers(opened.device(), opened.commandPool(), 1, &recording);
   for (VkPipeline pipeline : pipelines)
-    vk.DestroyPipeline(context.device(), pipeline, nullptr);
-  vk.DestroyDescriptorPool(context.device(), descriptors, nullptr);
-  vk.DestroyPipelineLayout(context.device(), pipelineLayout, nullptr);
-  vk.DestroyDescriptorSetLayout(context.device(), setLayout, nullptr);
-  context.free(step);
-  context.free(absent);
+    vk.DestroyPipeline(opened.device(), pipeline, nullptr);
+  vk.DestroyDescriptorPool(opened.device(), descriptors, nullptr);
+  vk.DestroyPipelineLayout(opened.device(), pipelineLayout, nullptr);
+  vk.DestroyDescriptorSetLayout(opened.device(), setLayout, nullptr);
+  opened.free(step);
+  opened.free(absent);
 }
 
 int64_t LoadedImage::find(const std::string &name) const {
@@ -53,7 +53,7 @@ int64_t LoadedImage::find(const std::string &name) const {
 
 // ---- Once ----
 Status LoadedImage::createLayouts() {
-  const DeviceFunctions &vk = context.vk();
+  const DeviceFunctions &vk = opened.vk();
   VkDescriptorSetLayoutBinding bindings[kNumBindings] = {};
   for (uint32_t binding = 0; binding < kNumBindings; ++binding)
     bindings[binding] = {binding,
@@ -64,7 +64,7 @@ Status LoadedImage::createLayouts() {
   setInfo.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO;
   setInfo.bindingCount = kNumBindings;
   setInfo.pBindings = bindings;
-  GIRIH_TRY(statusOf(vk.CreateDescriptorSetLayout(context.device(), &setInfo, nullptr, &setLayout), "a set layout"));
+  GIRIH_TRY(statusOf(vk.CreateDescriptorSetLayout(opened.device(), &setInfo, nullptr, &setLayout), "a set layout"));
   VkPushConstantRange range = {VK_SHADER_STAGE_COMPUTE_BIT, 0, kMaxPushWords * 4};
   VkPipelineLayoutCreateInfo layoutInfo = {};
   layoutInfo.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO;
@@ -72,7 +72,7 @@ Status LoadedImage::createLayouts() {
   layoutInfo.pSetLayouts = &setLayout;
   layoutInfo.pushConstantRangeCount = 1;
   layoutInfo.pPushConstantRanges = &range;
-  GIRIH_TRY(statusOf(vk.CreatePipelineLayout(context.device(), &layoutInfo, nullptr, &pipelineLayout), "a layout"));
+  GIRIH_TRY(statusOf(vk.CreatePipelineLayout(opened.device(), &layoutInfo, nullptr, &pipelineLayout), "a layout"));
   VkDescriptorPoolSize sizes[] = {{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, kWeightBinding},
                                   {VK_DESCRIPTOR_TYPE_STORAGE_BUFFER_DYNAMIC, kMaxWeights}};
   VkDescriptorPoolCreateInfo poolInfo = {};
@@ -80,24 +80,24 @@ Status LoadedImage::createLayouts() {
   poolInfo.maxSets = 1;
   poolInfo.poolSizeCount = 2;
   poolInfo.pPoolSizes = sizes;
-  GIRIH_TRY(statusOf(vk.CreateDescriptorPool(context.device(), &poolInfo, nullptr, &descriptors), "a descriptor pool"));
+  GIRIH_TRY(statusOf(vk.CreateDescriptorPool(opened.device(), &poolInfo, nullptr, &descriptors), "a descriptor pool"));
   VkDescriptorSetAllocateInfo allocateInfo = {};
   allocateInfo.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO;
   allocateInfo.descriptorPool = descriptors;
   allocateInfo.descriptorSetCount = 1;
   allocateInfo.pSetLayouts = &setLayout;
-  return statusOf(vk.AllocateDescriptorSets(context.device(), &allocateInfo, &set), "a descriptor set");
+  return statusOf(vk.AllocateDescriptorSets(opened.device(), &allocateInfo, &set), "a descriptor set");
 }
 
 Status LoadedImage::createPipelines() {
-  const DeviceFunctions &vk = context.vk();
+  const DeviceFunctions &vk = opened.vk();
   for (const ImageKernel &kernel : image.kernels) {
     VkShaderModuleCreateInfo moduleInfo = {};
     moduleInfo.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO;
     moduleInfo.codeSize = kernel.spirv.size() * 4;
     moduleInfo.pCode = kernel.spirv.data();
     VkShaderModule module = VK_NULL_HANDLE;
-    GIRIH_TRY(statusOf(vk.CreateShaderModule(context.device(), &moduleInfo, nullptr, &module), "shader " + kernel.name));
+    GIRIH_TRY(statusOf(vk.CreateShaderModule(opened.device(), &moduleInfo, nullptr, &module), "shader " + kernel.name));
     VkComputePipelineCreateInfo info = {};
     info.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO;
     info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
@@ -107,8 +107,8 @@ Status LoadedImage::createPipelines() {
     info.layout = pipelineLayout;
     info.basePipelineIndex = -1;
     VkPipeline pipeline = VK_NULL_HANDLE;
-    VkResult result = vk.CreateComputePipelines(context.device(), VK_NULL_HANDLE, 1, &info, nullptr, &pipeline);
-    vk.DestroyShaderModule(context.device(), module, nullptr);
+    VkResult result = vk.CreateComputePipelines(opened.device(), VK_NULL_HANDLE, 1, &info, nullptr, &pipeline);
+    vk.DestroyShaderModule(opened.device(), module, nullptr);
     GIRIH_TRY(statusOf(result, "compiling shader " + kernel.name));
     pipelines.push_back(pipeline);
   }
@@ -119,11 +119,11 @@ Status LoadedImage::createPipelines() {
 Status LoadedImage::growStep(uint64_t numWords) {
   if (step.buffer && step.sizeBytes >= numWords * 4)
     return {};
-  GIRIH_TRY(context.waitForAll());
-  context.free(step);
+  GIRIH_TRY(opened.waitForAll());
+  opened.free(step);
   step = {};
   describedStep = VK_NULL_HANDLE;  // the next one may have the same handle
-  GIRIH_ASSIGN(step, context.allocate(std::max<uint64_t>(numWords * 4 * 2, 1 << 16)));
+  GIRIH_ASSIGN(step, opened.allocate(std::max<uint64_t>(numWords * 4 * 2, 1 << 16)));
   words.resize(step.mapped ? 0 : step.sizeBytes / 4);
   return {};
 }
@@ -139,7 +139,7 @@ Status LoadedImage::fillStep(const ImageEntry &entry, const girih_step_args &arg
   uint64_t tableWords = static_cast<uint64_t>(args.num_sequences) * static_cast<uint64_t>(args.block_table_stride);
   uint64_t numWords = layout.blockTables() + tableWords;
   GIRIH_TRY(growStep(numWords));
-  GIRIH_TRY(context.waitForAll());  // the step before still reads its arguments
+  GIRIH_TRY(opened.waitForAll());  // the step before still reads its arguments
   uint32_t *to = step.mapped ? reinterpret_cast<uint32_t *>(step.mapped) : words.data();
   int64_t extents[kNumExtents] = {args.num_tokens, args.num_logit_rows, 0, args.block_table_stride};
   for (int64_t sequence = 0; sequence < args.num_sequences && args.context_lengths; ++sequence)
@@ -167,12 +167,12 @@ Status LoadedImage::fillStep(const ImageEntry &entry, const girih_step_args &arg
   put(layout.contextLengths(), args.context_lengths, args.num_sequences);
   put(layout.logitRows(), args.logit_rows, args.num_logit_rows);
   put(layout.blockTables(), args.block_tables, static_cast<int64_t>(tableWords));
-  return step.mapped ? Status() : context.write(step, 0, words.data(), numWords * 4);
+  return step.mapped ? Status() : opened.write(step, 0, words.data(), numWords * 4);
 }
 
 // ---- Commands ----
 uint64_t LoadedImage::weightWindow(const StepBuffers &buffers) const {
-  return std::min(buffers.weights.sizeBytes, context.properties().maxBufferBytes);
+  return std::min(buffers.weights.sizeBytes, opened.properties().maxBufferBytes);
 }
 
 void LoadedImage::describe(const StepBuffers &buffers) {
@@ -199,19 +199,19 @@ void LoadedImage::describe(const StepBuffers &buffers) {
   }
   // Lists that were recorded with the set's old contents may not run again.
   for (auto &[number, recording] : recordings)
-    context.vk().FreeCommandBuffers(context.device(), context.commandPool(), 1, &recording);
+    opened.vk().FreeCommandBuffers(opened.device(), opened.commandPool(), 1, &recording);
   recordings.clear();
-  context.vk().UpdateDescriptorSets(context.device(), kNumBindings, writes, 0, nullptr);
+  opened.vk().UpdateDescriptorSets(opened.device(), kNumBindings, writes, 0, nullptr);
   described = buffers;
   describedStep = step.buffer;
 }
 
 Status LoadedImage::recordDispatch(VkCommandBuffer list, const ImageEntry &entry, const ImageDispatch &dispatch,
                                    const StepBuffers &buffers) {
-  const DeviceFunctions &vk = context.vk();
-  uint64_t window = weightWindow(buffers), alignment = context.properties().offsetAlignment;
+  const DeviceFunctions &vk = opened.vk();
+  uint64_t window = weightWindow(buffers), alignment = opened.properties().offsetAlignment;
   uint32_t offsets[kMaxWeights] = {}, constants[kMaxPushWords] = {};
-  uint32_t numConstants = 0;
+  uint32_t numWeights = 0, numConstants = kMaxWeights;
   for (const WeightRange &weight : dispatch.weights) {
     if (weight.numBytes > buffers.weights.sizeBytes || weight.offsetBytes > buffers.weights.sizeBytes - weight.numBytes)
       return outOfRange("a dispatch of \"" + entry.name + "\" reads weights at byte " + std::to_string(weight.offsetBytes) +
@@ -222,23 +222,22 @@ Status LoadedImage::recordDispatch(VkCommandBuffer list, const ImageEntry &entry
                         : std::min(weight.offsetBytes, buffers.weights.sizeBytes - window) / alignment * alignment;
     if (weight.offsetBytes + weight.numBytes > base + window)
       return unimplemented("a weight of " + std::to_string(weight.numBytes) + " bytes is larger than the " +
-                           std::to_string(window) + " that " + context.properties().name + " binds at once");
-    offsets[numConstants] = static_cast<uint32_t>(base);
-    constants[numConstants++] = static_cast<uint32_t>((weight.offsetBytes - base) / 4);
+                           std::to_string(window) + " that " + opened.properties().name + " binds at once");
+    offsets[numWeights] = static_cast<uint32_t>(base);
+    constants[numWeights++] = static_cast<uint32_t>((weight.offsetBytes - base) / 4);
   }
   for (uint32_t word : dispatch.pushWords)
     constants[numConstants++] = word;
   vk.CmdBindPipeline(list, VK_PIPELINE_BIND_POINT_COMPUTE, pipelines[dispatch.kernel]);
   vk.CmdBindDescriptorSets(list, VK_PIPELINE_BIND_POINT_COMPUTE, pipelineLayout, 0, 1, &set, kMaxWeights, offsets);
-  if (numConstants > 0)
-    vk.CmdPushConstants(list, pipelineLayout, VK_SHADER_STAGE_COMPUTE_BIT, 0, numConstants * 4, constants);
+  vk.CmdPushConstants(list, pipelineLayout, VK_SHADER_STAGE_COMPUTE_BIT, 0, numConstants * 4, constants);
   vk.CmdDispatchIndirect(list, step.buffer, (entry.layout().grids() + 3 * uint64_t{dispatch.grid}) * 4);
   return {};
 }
 
 Expected<VkCommandBuffer> LoadedImage::record(const ImageEntry &entry, const StepBuffers &buffers, VkQueryPool queries) {
-  const DeviceFunctions &vk = context.vk();
-  GIRIH_ASSIGN(VkCommandBuffer list, context.begin());
+  const DeviceFunctions &vk = opened.vk();
+  GIRIH_ASSIGN(VkCommandBuffer list, opened.begin());
   uint32_t number = 0;
   Status status;
   if (queries) {
@@ -252,42 +251,42 @@ Expected<VkCommandBuffer> LoadedImage::record(const ImageEntry &entry, const Ste
     if (queries)
       vk.CmdWriteTimestamp(list, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, queries, number++);
   }
-  Status ended = context.end(list);
+  Status ended = opened.end(list);
   if (status.isOk())
     status = std::move(ended);
   if (!status.isOk()) {
-    vk.FreeCommandBuffers(context.device(), context.commandPool(), 1, &list);
+    vk.FreeCommandBuffers(opened.device(), opened.commandPool(), 1, &list);
     return status;
   }
   return list;
 }
 
 Status LoadedImage::runTimed(const ImageEntry &entry, const StepBuffers &buffers, DispatchTimes &times) {
-  const DeviceFunctions &vk = context.vk();
+  const DeviceFunctions &vk = opened.vk();
   uint32_t count = static_cast<uint32_t>(entry.dispatches.size()) + 1;
   VkQueryPoolCreateInfo info = {};
   info.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO;
   info.queryType = VK_QUERY_TYPE_TIMESTAMP;
   info.queryCount = count;
   VkQueryPool queries = VK_NULL_HANDLE;
-  GIRIH_TRY(statusOf(vk.CreateQueryPool(context.device(), &info, nullptr, &queries), "a query pool"));
+  GIRIH_TRY(statusOf(vk.CreateQueryPool(opened.device(), &info, nullptr, &queries), "a query pool"));
   auto list = record(entry, buffers, queries);
-  Status status = list.isOk() ? context.submit(*list) : Status(list.status().code(), std::string(list.status().message()));
+  Status status = list.isOk() ? opened.submit(*list) : Status(list.status().code(), std::string(list.status().message()));
   if (status.isOk())
-    status = context.waitForAll();
+    status = opened.waitForAll();
   std::vector<uint64_t> ticks(count);
   if (status.isOk())
-    status = statusOf(vk.GetQueryPoolResults(context.device(), queries, 0, count, count * 8, ticks.data(), 8,
+    status = statusOf(vk.GetQueryPoolResults(opened.device(), queries, 0, count, count * 8, ticks.data(), 8,
                                              VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT),
                       "reading times");
   if (list.isOk())
-    vk.FreeCommandBuffers(context.device(), context.commandPool(), 1, &*list);
-  vk.DestroyQueryPool(context.device(), queries, nullptr);
+    vk.FreeCommandBuffers(opened.device(), opened.commandPool(), 1, &*list);
+  vk.DestroyQueryPool(opened.device(), queries, nullptr);
   GIRIH_TRY(std::move(status));
   times.numDispatches = count - 1;
   for (uint64_t index = 0; index + 1 < count && index < times.capacity; ++index)
     times.nanoseconds[index] =
-        static_cast<int64_t>(double(ticks[index + 1] - ticks[0]) * context.properties().nanosecondsPerTick);
+        static_cast<int64_t>(double(ticks[index + 1] - ticks[0]) * opened.properties().nanosecondsPerTick);
   return {};
 }
 
@@ -298,7 +297,7 @@ Status LoadedImage::start(uint64_t number, const girih_step_args &args, const St
                            std::to_string(image.arenaBytes));
   GIRIH_TRY(fillStep(entry, args));
   describe(buffers);
-  if (times && context.properties().nanosecondsPerTick > 0)
+  if (times && opened.properties().nanosecondsPerTick > 0)
     return runTimed(entry, buffers, *times);
   VkCommandBuffer &recording = recordings[number];
   if (!recording) {
@@ -309,7 +308,7 @@ Status LoadedImage::start(uint64_t number, const girih_step_args &args, const St
     }
     recording = *list;
   }
-  return context.submit(recording);
+  return opened.submit(recording);
 }
 
 }  // namespace girih::vulkan

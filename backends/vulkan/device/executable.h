@@ -2,7 +2,7 @@
 // LoadedImage: an image's pipelines, and its entries as recorded command lists.
 #pragma once
 
-#include "backends/vulkan/device/context.h"
+#include "backends/vulkan/device/logical_device.h"
 #include "backends/vulkan/device/image_reader.h"
 #include "runtime/abi/step.h"
 
@@ -28,11 +28,11 @@ struct DispatchTimes {
   uint64_t capacity, numDispatches;
 };
 
-// Thread-compatible, as its context, which outlives it. A step's commands are recorded when it first runs with its
+// Thread-compatible, as its opened, which outlives it. A step's commands are recorded when it first runs with its
 // buffers; from then on a step costs a copy of its arguments and a submission.
 class LoadedImage {
 public:
-  static Expected<std::unique_ptr<LoadedImage>> load(Context &context, Image image);
+  static Expected<std::unique_ptr<LoadedImage>> load(LogicalDevice &opened, Image image);
   ~LoadedImage();
   LoadedImage(const LoadedImage &) = delete;
   LoadedImage &operator=(const LoadedImage &) = delete;
@@ -43,7 +43,7 @@ public:
   Status start(uint64_t entry, const girih_step_args &args, const StepBuffers &buffers, DispatchTimes *times);
 
 private:
-  LoadedImage(Context &context, Image image) : context(context), image(std::move(image)) {}
+  LoadedImage(LogicalDevice &opened, Image image) : opened(opened), image(std::move(image)) {}
   Status createLayouts();
   Status createPipelines();
   Status fillStep(const ImageEntry &entry, const girih_step_args &args);
@@ -55,7 +55,7 @@ private:
   Status runTimed(const ImageEntry &entry, const StepBuffers &buffers, DispatchTimes &times);
   uint64_t weightWindow(const StepBuffers &buffers) const;
 
-  Context &context;
+  LogicalDevice &opened;
   const Image image;
   VkDescriptorSetLayout setLayout = VK_NULL_HANDLE;
   VkPipelineLayout pipelineLayout = VK_NULL_HANDLE;

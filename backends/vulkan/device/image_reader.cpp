@@ -106,7 +106,7 @@ Expected<ImageKernel> readKernel(Reader &reader) {
   GIRIH_ASSIGN(kernel.name, reader.text());
   GIRIH_ASSIGN(kernel.invocations, reader.count("invocations", kMaxInvocations));
   GIRIH_ASSIGN(kernel.sharedBytes, reader.word());
-  GIRIH_ASSIGN(kernel.numPushWords, reader.count("push constants", kMaxPushWords));
+  GIRIH_ASSIGN(kernel.numPushWords, reader.count("push constants", kMaxPushWords - kMaxWeights));
   GIRIH_ASSIGN(kernel.spirv, reader.words("words of a shader", kMaxSpirvWords));
   if (kernel.invocations == 0 || kernel.spirv.size() < 5 || kernel.spirv[0] != kSpirvMagic)
     return dataLoss("the image's kernel \"" + kernel.name + "\" is no shader");
@@ -129,8 +129,8 @@ Expected<ImageDispatch> readDispatch(Reader &reader, const Image &image, const I
       return dataLoss("the image reads a weight at byte " + std::to_string(range.offsetBytes) + ", no multiple of 4");
     dispatch.weights.push_back(range);
   }
-  GIRIH_ASSIGN(dispatch.pushWords, reader.words("push constants", kMaxPushWords));
-  if (numWeights + dispatch.pushWords.size() != image.kernels[dispatch.kernel].numPushWords)
+  GIRIH_ASSIGN(dispatch.pushWords, reader.words("push constants", kMaxPushWords - kMaxWeights));
+  if (dispatch.pushWords.size() != image.kernels[dispatch.kernel].numPushWords)
     return dataLoss("the image gives kernel \"" + image.kernels[dispatch.kernel].name + "\" another number of push "
                     "constants than it has");
   return dispatch;

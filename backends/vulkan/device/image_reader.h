@@ -32,7 +32,7 @@ struct WeightRange {
 struct ImageDispatch {
   uint32_t kernel = 0, grid = 0;
   std::vector<WeightRange> weights;
-  std::vector<uint32_t> pushWords;  // after those of the weights
+  std::vector<uint32_t> pushWords;  // from number kMaxWeights on
 };
 
 struct ImageEntry {

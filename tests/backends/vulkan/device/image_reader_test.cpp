@@ -15,7 +15,7 @@ using testing::HasSubstr;
 
 // What a sound image is made of, so that a test can change one thing.
 struct Parts {
-  uint32_t version = kImageVersion, numPushWords = 2, dispatchKernel = 0, spirvMagic = 0x07230203, weightOffset = 64;
+  uint32_t version = kImageVersion, numPushWords = 1, dispatchKernel = 0, spirvMagic = 0x07230203, weightOffset = 64;
   std::vector<std::pair<GridOp, int32_t>> grid = {
       {GridOp::Extent, 0}, {GridOp::Constant, 16}, {GridOp::CeilDivide, 0}};
 
@@ -85,7 +85,7 @@ TEST(VulkanImage, EvaluatesEveryOperation) {
 TEST(VulkanImage, SaysWhatIsWrong) {
   EXPECT_THAT(errorOf({.version = 9}), HasSubstr("version 9"));
   EXPECT_THAT(errorOf({.numPushWords = 3}), HasSubstr("another number of push constants"));
-  EXPECT_THAT(errorOf({.numPushWords = 99}), HasSubstr("32 is the most"));
+  EXPECT_THAT(errorOf({.numPushWords = 99}), HasSubstr("28 is the most"));
   EXPECT_THAT(errorOf({.dispatchKernel = 1}), HasSubstr("names kernel 1"));
   EXPECT_THAT(errorOf({.spirvMagic = 1}), HasSubstr("is no shader"));
   EXPECT_THAT(errorOf({.weightOffset = 66}), HasSubstr("no multiple of 4"));

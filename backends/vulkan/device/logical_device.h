@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Context: one open VkDevice, its memory in large pieces, and its queue.
+// LogicalDevice: one open VkDevice, its memory in large pieces, and its queue.
 #pragma once
 
 #include "backends/vulkan/device/driver.h"
@@ -31,13 +31,13 @@ struct MemoryPiece {
 };
 
 // Thread-compatible. Everything submitted is waited for before memory is touched from the host.
-class Context {
+class LogicalDevice {
 public:
   // `index` counts driver.devices(). Fails: OutOfRange, ResourceExhausted, Unavailable.
-  static Expected<std::unique_ptr<Context>> open(uint64_t index);
-  ~Context();
-  Context(const Context &) = delete;
-  Context &operator=(const Context &) = delete;
+  static Expected<std::unique_ptr<LogicalDevice>> open(uint64_t index);
+  ~LogicalDevice();
+  LogicalDevice(const LogicalDevice &) = delete;
+  LogicalDevice &operator=(const LogicalDevice &) = delete;
 
   const DeviceProperties &properties() const { return driver->devices()[index]; }
   VkDevice device() const { return logical; }
@@ -61,7 +61,7 @@ public:
   Status runOnce(VkCommandBuffer list);
 
 private:
-  Context() = default;
+  LogicalDevice() = default;
   Status create();
   // The memory type for buffers: the device's own, seen by the host where that is possible.
   uint32_t memoryTypeOf(uint32_t allowed, VkMemoryPropertyFlags wanted) const;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Opens a device, cuts buffers from its memory, moves bytes, and runs command lists one after the other.
-#include "backends/vulkan/device/context.h"
+#include "backends/vulkan/device/logical_device.h"
 
 #include <algorithm>
 #include <cstring>
@@ -49,19 +49,19 @@ void giveBack(MemoryPiece &piece, uint64_t offset, uint64_t size) {
 
 }  // namespace
 
-Expected<std::unique_ptr<Context>> Context::open(uint64_t index) {
-  std::unique_ptr<Context> context(new Context);
-  GIRIH_ASSIGN(context->driver, Driver::open());
-  if (index >= context->driver->devices().size())
+Expected<std::unique_ptr<LogicalDevice>> LogicalDevice::open(uint64_t index) {
+  std::unique_ptr<LogicalDevice> opened(new LogicalDevice);
+  GIRIH_ASSIGN(opened->driver, Driver::open());
+  if (index >= opened->driver->devices().size())
     return outOfRange("device " + std::to_string(index) + " is asked for; there are " +
-                      std::to_string(context->driver->devices().size()) + " here" +
-                      (context->driver->devices().empty() ? ": " + context->driver->shortcomings() : ""));
-  context->index = index;
-  GIRIH_TRY(context->create());
-  return context;
+                      std::to_string(opened->driver->devices().size()) + " here" +
+                      (opened->driver->devices().empty() ? ": " + opened->driver->shortcomings() : ""));
+  opened->index = index;
+  GIRIH_TRY(opened->create());
+  return opened;
 }
 
-Status Context::create() {
+Status LogicalDevice::create() {
   float priority = 1;
   VkDeviceQueueCreateInfo queueInfo = {};
   queueInfo.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO;
@@ -89,7 +89,7 @@ Status Context::create() {
   return statusOf(functions.CreateFence(logical, &fenceInfo, nullptr, &fence), "making a fence");
 }
 
-Context::~Context() {
+LogicalDevice::~LogicalDevice() {
   if (!logical)
     return;
   if (functions.DeviceWaitIdle)
@@ -103,7 +103,7 @@ Context::~Context() {
 }
 
 // ---- Memory ----
-uint32_t Context::memoryTypeOf(uint32_t allowed, VkMemoryPropertyFlags wanted) const {
+uint32_t LogicalDevice::memoryTypeOf(uint32_t allowed, VkMemoryPropertyFlags wanted) const {
   // Also seen by the host, best; then what is wanted; then anything that the buffer may lie in.
   for (VkMemoryPropertyFlags flags : {wanted | kSeen, wanted, VkMemoryPropertyFlags{0}})
     for (uint32_t type = 0; type < memory.memoryTypeCount; ++type)
@@ -112,7 +112,7 @@ uint32_t Context::memoryTypeOf(uint32_t allowed, VkMemoryPropertyFlags wanted) c
   return 0;
 }
 
-Status Context::place(DeviceBuffer &buffer, const VkMemoryRequirements &needs, VkMemoryPropertyFlags wanted) {
+Status LogicalDevice::place(DeviceBuffer &buffer, const VkMemoryRequirements &needs, VkMemoryPropertyFlags wanted) {
   uint64_t alignment = std::max(needs.alignment, properties().offsetAlignment);
   uint64_t size = roundUp(needs.size, alignment);
   uint32_t type = memoryTypeOf(needs.memoryTypeBits, wanted);
@@ -151,7 +151,7 @@ Status Context::place(DeviceBuffer &buffer, const VkMemoryRequirements &needs, V
   return {};
 }
 
-Expected<DeviceBuffer> Context::create(uint64_t sizeBytes, VkMemoryPropertyFlags wanted) {
+Expected<DeviceBuffer> LogicalDevice::create(uint64_t sizeBytes, VkMemoryPropertyFlags wanted) {
   DeviceBuffer result;
   result.sizeBytes = sizeBytes;
   result.boundBytes = roundUp(std::max<uint64_t>(sizeBytes, 1), 16);
@@ -177,7 +177,7 @@ Expected<DeviceBuffer> Context::create(uint64_t sizeBytes, VkMemoryPropertyFlags
   return result;
 }
 
-Expected<DeviceBuffer> Context::allocate(uint64_t sizeBytes) {
+Expected<DeviceBuffer> LogicalDevice::allocate(uint64_t sizeBytes) {
   GIRIH_ASSIGN(DeviceBuffer buffer, create(sizeBytes, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT));
   if (buffer.mapped) {
     std::memset(buffer.mapped, 0, buffer.boundBytes);
@@ -189,7 +189,7 @@ Expected<DeviceBuffer> Context::allocate(uint64_t sizeBytes) {
   return buffer;
 }
 
-void Context::free(const DeviceBuffer &buffer) {
+void LogicalDevice::free(const DeviceBuffer &buffer) {
   if (buffer.buffer)
     functions.DestroyBuffer(logical, buffer.buffer, nullptr);
   if (!buffer.piece)
@@ -203,7 +203,7 @@ void Context::free(const DeviceBuffer &buffer) {
 }
 
 // ---- Bytes ----
-Expected<DeviceBuffer *> Context::staging() {
+Expected<DeviceBuffer *> LogicalDevice::staging() {
   if (!transfer.buffer) {
     GIRIH_ASSIGN(transfer, create(kStagingBytes, kSeen));
   }
@@ -212,13 +212,13 @@ Expected<DeviceBuffer *> Context::staging() {
   return &transfer;
 }
 
-Status Context::runCopy(const DeviceBuffer &to, const DeviceBuffer &from, const VkBufferCopy &region) {
+Status LogicalDevice::runCopy(const DeviceBuffer &to, const DeviceBuffer &from, const VkBufferCopy &region) {
   GIRIH_ASSIGN(VkCommandBuffer list, begin());
   functions.CmdCopyBuffer(list, from.buffer, to.buffer, 1, &region);
   return runOnce(list);
 }
 
-Status Context::write(const DeviceBuffer &to, uint64_t offsetBytes, const void *from, uint64_t numBytes) {
+Status LogicalDevice::write(const DeviceBuffer &to, uint64_t offsetBytes, const void *from, uint64_t numBytes) {
   GIRIH_TRY(waitForAll());
   if (to.mapped) {
     if (numBytes > 0)
@@ -235,7 +235,7 @@ Status Context::write(const DeviceBuffer &to, uint64_t offsetBytes, const void *
   return {};
 }
 
-Status Context::read(const DeviceBuffer &from, uint64_t offsetBytes, void *to, uint64_t numBytes) {
+Status LogicalDevice::read(const DeviceBuffer &from, uint64_t offsetBytes, void *to, uint64_t numBytes) {
   GIRIH_TRY(waitForAll());
   if (from.mapped) {
     if (numBytes > 0)
@@ -252,7 +252,7 @@ Status Context::read(const DeviceBuffer &from, uint64_t offsetBytes, void *to, u
   return {};
 }
 
-Status Context::copy(const DeviceBuffer &to, uint64_t toOffset, const DeviceBuffer &from, uint64_t fromOffset,
+Status LogicalDevice::copy(const DeviceBuffer &to, uint64_t toOffset, const DeviceBuffer &from, uint64_t fromOffset,
                      uint64_t numBytes) {
   GIRIH_TRY(waitForAll());
   if (numBytes == 0 || (to.buffer == from.buffer && toOffset == fromOffset))
@@ -261,7 +261,7 @@ Status Context::copy(const DeviceBuffer &to, uint64_t toOffset, const DeviceBuff
 }
 
 // ---- The queue ----
-Expected<VkCommandBuffer> Context::begin() {
+Expected<VkCommandBuffer> LogicalDevice::begin() {
   VkCommandBufferAllocateInfo info = {};
   info.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO;
   info.commandPool = commands;
@@ -275,7 +275,7 @@ Expected<VkCommandBuffer> Context::begin() {
   return list;
 }
 
-Status Context::end(VkCommandBuffer list) {
+Status LogicalDevice::end(VkCommandBuffer list) {
   VkMemoryBarrier barrier = {VK_STRUCTURE_TYPE_MEMORY_BARRIER, nullptr,
                              VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT, VK_ACCESS_HOST_READ_BIT};
   functions.CmdPipelineBarrier(list, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
@@ -283,7 +283,7 @@ Status Context::end(VkCommandBuffer list) {
   return statusOf(functions.EndCommandBuffer(list), "ending a command list");
 }
 
-Status Context::runOnce(VkCommandBuffer list) {
+Status LogicalDevice::runOnce(VkCommandBuffer list) {
   Status status = end(list);
   if (status.isOk())
     status = submit(list);
@@ -293,7 +293,7 @@ Status Context::runOnce(VkCommandBuffer list) {
   return status;
 }
 
-Status Context::submit(VkCommandBuffer list) {
+Status LogicalDevice::submit(VkCommandBuffer list) {
   GIRIH_TRY(waitForAll());
   GIRIH_TRY(statusOf(functions.ResetFences(logical, 1, &fence), "resetting a fence"));
   VkSubmitInfo info = {};
@@ -305,7 +305,7 @@ Status Context::submit(VkCommandBuffer list) {
   return {};
 }
 
-Status Context::waitForAll() {
+Status LogicalDevice::waitForAll() {
   if (!isRunning)
     return {};
   isRunning = false;

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// describe: devices as data. Programs are compiled for a profile, not for the device that happens to be here.
+#include "backends/vulkan/codegen/backend.h"
+
+using girih::machine::DescriptionAttr;
+using girih::machine::LevelAttr;
+using girih::machine::UnitAttr;
+
+namespace girih::vulkan {
+namespace {
+
+struct Profile {
+  const char *name;
+  int64_t cores, clockMhz, barrierNs;  // cores: workgroups that run at the same time
+  int64_t sharedBytes, cacheBytes;
+  int64_t lanes, registers;
+  const char *limitsSource, *speedSource;
+};
+
+constexpr Profile kProfiles[] = {
+    // Barrier: workgroups do not outlive their dispatch, so none could repeat another's work instead of waiting for it.
+    // Registers: what an invocation keeps beside addresses: 8 sums, a weight and its scale and min, an activation.
+    {"portable", 8, 1000, 1, 16 << 10, 1 << 20, 16, 12, "the least that Vulkan 1.1 requires of a device",
+     "assumed: an integrated device"},
+};
+
+}  // namespace
+
+std::string profileNames() {
+  std::string names;
+  for (const Profile &profile : kProfiles)
+    names += (names.empty() ? "" : ",") + std::string(profile.name);
+  return names;
+}
+
+DescriptionAttr describeMachine(mlir::MLIRContext *context, llvm::StringRef name) {
+  for (const Profile &profile : kProfiles) {
+    if (name != profile.name)
+      continue;
+    LevelAttr levels[] = {
+        LevelAttr::get(context, "shared", profile.sharedBytes, 64, 20, 1, profile.limitsSource),
+        LevelAttr::get(context, "L2", profile.cacheBytes, 32, 100, profile.cores, profile.speedSource),
+        LevelAttr::get(context, "memory", int64_t(1) << 40, 8, 300, profile.cores, profile.speedSource),
+    };
+    UnitAttr units[] = {
+        UnitAttr::get(context, "fma", "f32", profile.lanes, 1, 4, profile.registers, profile.speedSource),
+        UnitAttr::get(context, "vector", "i32", profile.lanes, 1, 4, profile.registers, profile.speedSource),
+    };
+    return DescriptionAttr::get(context, (llvm::Twine("Vulkan ") + name).str(), "gpu", profile.cores, profile.clockMhz,
+                                profile.barrierNs, levels, units);
+  }
+  return {};
+}
+
+}  // namespace girih::vulkan

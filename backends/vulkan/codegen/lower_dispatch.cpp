@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// Walks a dispatch's unit: indices, then one operation after the other, barriers where memory demands them.
+#include "backends/vulkan/codegen/lower_dispatch.h"
+
+#include "backends/vulkan/codegen/emit_spirv.h"
+
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
+#include "llvm/ADT/SmallSet.h"
+
+using namespace mlir;
+using namespace girih::dialect;
+
+namespace girih::vulkan {
+namespace {
+
+constexpr int64_t kLeastInvocations = 32, kMostInvocations = 128;  // 128: what every device has
+
+int64_t boundOf(ShapedType type, int64_t maxTokens) {
+  int64_t elements = 1;
+  for (int64_t extent : type.getShape())
+    elements *= ShapedType::isDynamic(extent) ? maxTokens : extent;
+  return elements;
+}
+
+// Elements that the operation could compute side by side.
+int64_t parallelWork(Operation *op, int64_t maxTokens) {
+  if (auto matmul = dyn_cast<QMatmulOp>(op)) {
+    auto type = cast<ShapedType>(matmul.getInit().getType());
+    return boundOf(type, maxTokens) / rowsAtOnce(maxTokens);
+  }
+  if (isa<AttentionOp, AttentionPartsOp>(op))
+    return 64;  // keys side by side, then values
+  int64_t most = 1;
+  for (Value operand : op->getOperands())
+    if (auto type = dyn_cast<ShapedType>(operand.getType()))
+      most = std::max(most, boundOf(type, 1));
+  return most;
+}
+
+int64_t invocationsFor(scf::ForallOp dispatch, int64_t maxTokens) {
+  int64_t most = 1;
+  dispatch.walk([&](Operation *op) {
+    if (isa<linalg::LinalgOp, QMatmulOp, GatherRowsOp, AttentionOp, AttentionPartsOp, JoinPartsOp, memref::CopyOp>(op))
+      most = std::max(most, parallelWork(op, maxTokens));
+  });
+  return std::clamp<int64_t>(int64_t(llvm::PowerOf2Ceil(uint64_t(most))), kLeastInvocations, kMostInvocations);
+}
+
+// What is read and written between two barriers.
+class Hazards {
+public:
+  explicit Hazards(ShaderBuilder &k) : k(k) {}
+  // Different parts of one buffer count as the same: which parts an invocation touches is not asked.
+  void meet(ArrayRef<uint32_t> reads, ArrayRef<uint32_t> writes) {
+    auto overlaps = [](const llvm::SmallSet<uint32_t, 4> &set, ArrayRef<uint32_t> memories) {
+      return llvm::any_of(memories, [&](uint32_t memory) { return set.contains(memory); });
+    };
+    if (overlaps(written, reads) || overlaps(written, writes) || overlaps(read, writes)) {
+      k.barrier();
+      read.clear();
+      written.clear();
+    }
+    read.insert(reads.begin(), reads.end());
+    written.insert(writes.begin(), writes.end());
+  }
+
+private:
+  ShaderBuilder &k;
+  llvm::SmallSet<uint32_t, 4> read, written;
+};
+
+class DispatchLowering {
+public:
+  DispatchLowering(scf::ForallOp dispatch, const EntryFacts &entry)
+      : dispatch(dispatch), entry(entry), k(dispatch.getContext(), invocationsFor(dispatch, entry.layout.maxTokens)),
+        values(k, entry), hazards(k) {}
+
+  Expected<Kernel> run() {
+    values.shareScratch(dispatch, entry.layout.maxTokens);
+    if (dispatch.getRank() > 3)
+      return unimplemented("a dispatch of " + std::to_string(dispatch.getRank()) + " dimensions; workgroups have 3");
+    for (auto [axis, index] : llvm::enumerate(dispatch.getInductionVars()))
+      values.set(index, k.add(values.scalar(dispatch.getMixedLowerBound()[axis]),
+                              k.mul(k.group(unsigned(axis)), values.scalar(dispatch.getMixedStep()[axis]))));
+    for (Operation &op : dispatch.getBody()->without_terminator())
+      lower(&op);
+    if (!values.error.empty())
+      return unimplemented(values.error);
+    Kernel kernel;
+    auto name = dispatch->getAttrOfType<StringAttr>("girih.dispatch");
+    kernel.name = name ? name.str() : "copy";
+    kernel.invocations = k.invocations;
+    kernel.inputs = std::move(values.inputs);
+    kernel.sharedBytes = k.sharedBytes();
+    if (kernel.sharedBytes > entry.sharedBytes)
+      return unimplemented("dispatch \"" + kernel.name + "\" shares " + std::to_string(kernel.sharedBytes) +
+                           " bytes in a workgroup; the machine has " + std::to_string(entry.sharedBytes) +
+                           ": smaller tiles are needed");
+    OwningOpRef<spirv::ModuleOp> module = k.take();
+    auto spirv = emitSpirv(*module, k.invocations);
+    if (!spirv.isOk())
+      return std::move(spirv).status().withContext("dispatch \"" + kernel.name + "\"");
+    kernel.spirv = std::move(*spirv);
+    return kernel;
+  }
+
+private:
+  void order(Operation *op) {
+    SmallVector<uint32_t> reads, writes;
+    auto memoryOf = [&](Value operand, SmallVectorImpl<uint32_t> &into) {
+      if (isa<MemRefType>(operand.getType()))
+        into.push_back(values.view(operand).memory);
+    };
+    if (auto append = dyn_cast<KvAppendOp>(op)) {
+      memoryOf(append.getKey(), reads);
+      memoryOf(append.getValue(), reads);
+      writes.push_back(kKvBinding);
+    } else if (auto copy = dyn_cast<memref::CopyOp>(op)) {
+      memoryOf(copy.getSource(), reads);
+      memoryOf(copy.getTarget(), writes);
+    } else if (auto structured = dyn_cast<DestinationStyleOpInterface>(op)) {
+      for (OpOperand &operand : op->getOpOperands())
+        memoryOf(operand.get(), structured.isDpsInit(&operand) ? writes : reads);
+      if (isa<AttentionOp, AttentionPartsOp>(op))
+        reads.push_back(kKvBinding);
+    }
+    hazards.meet(reads, writes);
+  }
+
+  void lower(Operation *op) {
+    if (isPure(op))
+      return;  // resolved where it is used
+    if (!isa<linalg::GenericOp, memref::CopyOp, GatherRowsOp, QMatmulOp, KvAppendOp, AttentionOp, AttentionPartsOp,
+             JoinPartsOp>(op))
+      return values.fail("a dispatch has " + Twine(op->getName().getStringRef()) + ", which has no shader yet");
+    order(op);
+    if (!values.error.empty())
+      return;
+    if (auto generic = dyn_cast<linalg::GenericOp>(op))
+      lowerGeneric(k, values, generic);
+    else if (auto copy = dyn_cast<memref::CopyOp>(op))
+      lowerCopy(k, values, copy.getSource(), copy.getTarget());
+    else if (auto gather = dyn_cast<GatherRowsOp>(op))
+      lowerGatherRows(k, values, gather);
+    else if (auto matmul = dyn_cast<QMatmulOp>(op))
+      lowerQMatmul(k, values, matmul);
+    else if (auto append = dyn_cast<KvAppendOp>(op))
+      lowerKvAppend(k, values, append, entry.layout);
+    else if (auto attention = dyn_cast<AttentionOp>(op))
+      lowerAttention(k, values, attention, entry.layout);
+    else if (auto parts = dyn_cast<AttentionPartsOp>(op))
+      lowerAttentionParts(k, values, parts, entry.layout);
+    else
+      lowerJoinParts(k, values, cast<JoinPartsOp>(op), entry.layout);
+  }
+
+  scf::ForallOp dispatch;
+  const EntryFacts &entry;
+  ShaderBuilder k;
+  KernelValues values;
+  Hazards hazards;
+};
+
+}  // namespace
+
+Expected<Kernel> lowerDispatch(scf::ForallOp dispatch, const EntryFacts &entry) {
+  return DispatchLowering(dispatch, entry).run();
+}
+
+// ---- Elements of views ----
+Value wordOf(ShaderBuilder &k, const View &view, ValueRange position) {
+  Value word = view.offset;
+  for (auto [index, stride] : llvm::zip(position, view.strides))
+    word = k.add(word, k.mul(index, stride));
+  return word;
+}
+
+Value loadElement(ShaderBuilder &k, const View &view, ValueRange position) {
+  Value word = wordOf(k, view, position);
+  if (view.array)
+    return k.loadConstant(view.array, word);
+  Value loaded = k.load(view.memory, word);
+  return view.element.isF32() ? k.asFloat(loaded) : loaded;
+}
+
+void storeElement(ShaderBuilder &k, const View &view, ValueRange position, Value value) {
+  k.store(view.memory, wordOf(k, view, position), view.element.isF32() ? k.asWord(value) : value);
+}
+
+SmallVector<Value> positionOf(ShaderBuilder &k, Value index, ValueRange extents) {
+  SmallVector<Value> position(extents.size());
+  for (size_t axis = extents.size(); axis-- > 0;) {
+    APInt known;
+    bool isConstant = matchPattern(extents[axis], m_ConstantInt(&known));
+    if (isConstant && known == 1) {
+      position[axis] = k.c(0);
+    } else if (axis == 0) {
+      position[axis] = index;
+    } else {
+      position[axis] = isConstant ? k.rem(index, known.getSExtValue()) : k.rem(index, extents[axis]);
+      index = isConstant ? k.div(index, known.getSExtValue()) : k.div(index, extents[axis]);
+    }
+  }
+  return position;
+}
+
+Value product(ShaderBuilder &k, ValueRange extents) {
+  Value total = k.c(1);
+  for (Value extent : extents)
+    total = k.mul(total, extent);
+  return total;
+}
+
+}  // namespace girih::vulkan

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes the body of one compute shader; its memory is spirv's own, its arithmetic is arith's and math's.
+#include "backends/vulkan/codegen/shader_builder.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SPIRV/Transforms/SPIRVConversion.h"
+
+using namespace mlir;
+
+namespace girih::vulkan {
+namespace {
+
+constexpr StringLiteral kSharedName = "shared";
+constexpr int64_t kHalfBits = 16;
+
+spirv::PointerType bufferType(MLIRContext *context) {
+  auto words = spirv::RuntimeArrayType::get(IntegerType::get(context, 32), 4);
+  return spirv::PointerType::get(spirv::StructType::get({words}, {0}), spirv::StorageClass::StorageBuffer);
+}
+
+spirv::PointerType sharedType(MLIRContext *context, int64_t words) {
+  return spirv::PointerType::get(spirv::ArrayType::get(IntegerType::get(context, 32), unsigned(std::max<int64_t>(words, 1))),
+                                 spirv::StorageClass::Workgroup);
+}
+
+}  // namespace
+
+ShaderBuilder::ShaderBuilder(MLIRContext *context, int64_t invocations)
+    : b(context), loc(UnknownLoc::get(context)), invocations(invocations) {
+  module = spirv::ModuleOp::create(b, loc, spirv::AddressingModel::Logical, spirv::MemoryModel::GLSL450);
+  b.setInsertionPointToStart(module->getBody());
+  auto main = func::FuncOp::create(b, loc, "main", b.getFunctionType({}, {}));
+  main.setPublic();
+  function = main;
+  Block *body = main.addEntryBlock();
+  b.setInsertionPointToStart(body);
+  func::ReturnOp::create(b, loc);
+  b.setInsertionPointToStart(body);
+  auto component = [&](Value vector, int32_t index) -> Value {
+    return spirv::CompositeExtractOp::create(b, loc, vector, index);
+  };
+  lane = component(builtIn(spirv::BuiltIn::LocalInvocationId), 0);
+  Value all = builtIn(spirv::BuiltIn::WorkgroupId);
+  for (int32_t axis = 0; axis < 3; ++axis)
+    groups[axis] = component(all, axis);
+}
+
+Value ShaderBuilder::builtIn(spirv::BuiltIn which) {
+  return spirv::getBuiltinVariableValue(function, which, b.getI32Type(), b);
+}
+
+OwningOpRef<spirv::ModuleOp> ShaderBuilder::take() {
+  if (!sharedUses.empty()) {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(module->getBody());
+    Type type = sharedType(b.getContext(), numSharedWords);
+    spirv::GlobalVariableOp::create(b, loc, TypeAttr::get(type), b.getStringAttr(kSharedName));
+    for (Operation *use : sharedUses)
+      use->getResult(0).setType(cast<spirv::PointerType>(type));
+  }
+  return std::move(module);
+}
+
+// ---- Values ----
+Value ShaderBuilder::c(int64_t value) { return arith::ConstantOp::create(b, loc, b.getI32IntegerAttr(int32_t(value))); }
+Value ShaderBuilder::f(double value) { return arith::ConstantOp::create(b, loc, b.getF32FloatAttr(float(value))); }
+Value ShaderBuilder::add(Value x, Value y) { return b.createOrFold<arith::AddIOp>(loc, x, y); }
+Value ShaderBuilder::sub(Value x, Value y) { return b.createOrFold<arith::SubIOp>(loc, x, y); }
+Value ShaderBuilder::mul(Value x, Value y) { return b.createOrFold<arith::MulIOp>(loc, x, y); }
+// Powers of 2 by shifts and masks: drivers do not know that x >= 0 where the type is signed.
+Value ShaderBuilder::div(Value x, int64_t y) {
+  return llvm::isPowerOf2_64(uint64_t(y)) ? shiftRight(x, int64_t(llvm::Log2_64(uint64_t(y)))) : div(x, c(y));
+}
+Value ShaderBuilder::rem(Value x, int64_t y) {
+  return llvm::isPowerOf2_64(uint64_t(y)) ? bitAnd(x, y - 1) : rem(x, c(y));
+}
+Value ShaderBuilder::div(Value x, Value y) { return b.createOrFold<arith::DivUIOp>(loc, x, y); }
+Value ShaderBuilder::rem(Value x, Value y) { return b.createOrFold<arith::RemUIOp>(loc, x, y); }
+Value ShaderBuilder::min(Value x, Value y) { return b.createOrFold<arith::MinSIOp>(loc, x, y); }
+Value ShaderBuilder::max(Value x, Value y) { return b.createOrFold<arith::MaxSIOp>(loc, x, y); }
+Value ShaderBuilder::shiftRight(Value x, Value bits) { return b.createOrFold<arith::ShRUIOp>(loc, x, bits); }
+Value ShaderBuilder::bitAnd(Value x, int64_t mask) { return b.createOrFold<arith::AndIOp>(loc, x, c(mask)); }
+Value ShaderBuilder::less(Value x, Value y) {
+  return b.createOrFold<arith::CmpIOp>(loc, arith::CmpIPredicate::slt, x, y);
+}
+Value ShaderBuilder::isEqual(Value x, Value y) {
+  return b.createOrFold<arith::CmpIOp>(loc, arith::CmpIPredicate::eq, x, y);
+}
+Value ShaderBuilder::both(Value x, Value y) { return b.createOrFold<arith::AndIOp>(loc, x, y); }
+Value ShaderBuilder::select(Value condition, Value x, Value y) {
+  return b.createOrFold<arith::SelectOp>(loc, condition, x, y);
+}
+Value ShaderBuilder::addf(Value x, Value y) { return arith::AddFOp::create(b, loc, x, y); }
+Value ShaderBuilder::subf(Value x, Value y) { return arith::SubFOp::create(b, loc, x, y); }
+Value ShaderBuilder::mulf(Value x, Value y) { return arith::MulFOp::create(b, loc, x, y); }
+Value ShaderBuilder::divf(Value x, Value y) { return arith::DivFOp::create(b, loc, x, y); }
+Value ShaderBuilder::maxf(Value x, Value y) { return spirv::GLFMaxOp::create(b, loc, x, y); }
+Value ShaderBuilder::fma(Value x, Value y, Value z) { return math::FmaOp::create(b, loc, x, y, z); }
+Value ShaderBuilder::exp(Value x) { return math::ExpOp::create(b, loc, x); }
+Value ShaderBuilder::toFloat(Value integer) { return arith::SIToFPOp::create(b, loc, b.getF32Type(), integer); }
+Value ShaderBuilder::asFloat(Value word) { return arith::BitcastOp::create(b, loc, b.getF32Type(), word); }
+Value ShaderBuilder::asWord(Value value) { return arith::BitcastOp::create(b, loc, b.getI32Type(), value); }
+
+Value ShaderBuilder::halfOf(Value word, Value which) {
+  Value moved = shiftRight(word, mul(which, kHalfBits));
+  Value pair = spirv::GLUnpackHalf2x16Op::create(b, loc, VectorType::get(2, b.getF32Type()), moved);
+  return spirv::CompositeExtractOp::create(b, loc, pair, 0);
+}
+
+Value ShaderBuilder::asHalves(Value low) {
+  Value pair = spirv::CompositeConstructOp::create(b, loc, VectorType::get(2, b.getF32Type()), ValueRange{low, f(0)});
+  return spirv::GLPackHalf2x16Op::create(b, loc, b.getI32Type(), pair);
+}
+
+// ---- The workgroup ----
+void ShaderBuilder::barrier() {
+  auto all = spirv::MemorySemantics::AcquireRelease | spirv::MemorySemantics::WorkgroupMemory |
+             spirv::MemorySemantics::UniformMemory;
+  spirv::ControlBarrierOp::create(b, loc, spirv::Scope::Workgroup, spirv::Scope::Workgroup, all);
+}
+
+Value ShaderBuilder::reduce(Value value, llvm::function_ref<Value(Value, Value)> combine) {
+  if (reduceWords < 0)
+    reduceWords = share(invocations);
+  Value mine = add(lane, reduceWords);
+  barrier();
+  store(kSharedMemory, mine, asWord(value));
+  for (int64_t distance = invocations / 2; distance > 0; distance /= 2) {
+    barrier();
+    when(less(lane, c(distance)), [&] {
+      Value x = asFloat(load(kSharedMemory, mine)), y = asFloat(load(kSharedMemory, add(mine, distance)));
+      store(kSharedMemory, mine, asWord(combine(x, y)));
+    });
+  }
+  barrier();
+  Value result = asFloat(load(kSharedMemory, c(reduceWords)));
+  barrier();
+  return result;
+}
+
+// ---- Memory ----
+Value ShaderBuilder::bufferVariable(uint32_t memory) {
+  if (memory == kSharedMemory) {
+    Type type = sharedType(b.getContext(), 1);  // made right by take(), when the size is known
+    auto address = spirv::AddressOfOp::create(b, loc, type, SymbolRefAttr::get(b.getContext(), kSharedName));
+    sharedUses.push_back(address);
+    return address;
+  }
+  std::string name = "buffer_" + std::to_string(memory);
+  Type type = bufferType(b.getContext());
+  if (!module->lookupSymbol(name)) {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(module->getBody());
+    auto variable = spirv::GlobalVariableOp::create(b, loc, TypeAttr::get(type), b.getStringAttr(name));
+    variable->setAttr("descriptor_set", b.getI32IntegerAttr(0));
+    variable->setAttr("binding", b.getI32IntegerAttr(int32_t(memory)));
+  }
+  return spirv::AddressOfOp::create(b, loc, type, SymbolRefAttr::get(b.getContext(), name));
+}
+
+Value ShaderBuilder::pointerTo(uint32_t memory, Value word) {
+  Value variable = bufferVariable(memory);
+  auto i32 = b.getI32Type();
+  if (memory == kSharedMemory)
+    return spirv::AccessChainOp::create(b, loc, spirv::PointerType::get(i32, spirv::StorageClass::Workgroup), variable,
+                                        ValueRange{word});
+  Value member = spirv::ConstantOp::getZero(i32, loc, b);
+  return spirv::AccessChainOp::create(b, loc, spirv::PointerType::get(i32, spirv::StorageClass::StorageBuffer), variable,
+                                      ValueRange{member, word});
+}
+
+Value ShaderBuilder::load(uint32_t memory, Value word) { return spirv::LoadOp::create(b, loc, pointerTo(memory, word)); }
+
+void ShaderBuilder::store(uint32_t memory, Value word, Value value) {
+  spirv::StoreOp::create(b, loc, pointerTo(memory, word), value);
+}
+
+void ShaderBuilder::storeHalf(uint32_t memory, Value word, Value which, Value value) {
+  Value shift = mul(which, kHalfBits), pointer = pointerTo(memory, word);
+  Value kept = arith::ShLIOp::create(b, loc, c(0xffff), sub(c(kHalfBits), shift));
+  Value set = arith::ShLIOp::create(b, loc, bitAnd(asHalves(value), 0xffff), shift);
+  spirv::AtomicAndOp::create(b, loc, b.getI32Type(), pointer, spirv::Scope::Device, spirv::MemorySemantics::None, kept);
+  spirv::AtomicOrOp::create(b, loc, b.getI32Type(), pointer, spirv::Scope::Device, spirv::MemorySemantics::None, set);
+}
+
+Value ShaderBuilder::pushConstant(uint32_t index) {
+  return spirv::getPushConstantValue(function, kMaxPushWords, index, b.getI32Type(), b);
+}
+
+int64_t ShaderBuilder::share(int64_t words) {
+  int64_t begin = numSharedWords;
+  numSharedWords += words;
+  return begin;
+}
+
+Value ShaderBuilder::constantArray(DenseElementsAttr values) {
+  Type type = spirv::ArrayType::get(values.getElementType(), unsigned(values.getNumElements()));
+  auto flat = values.reshape(RankedTensorType::get({values.getNumElements()}, values.getElementType()));
+  Value constant = spirv::ConstantOp::create(b, loc, type, flat);
+  auto variable = spirv::VariableOp::create(b, loc, spirv::PointerType::get(type, spirv::StorageClass::Function),
+                                            spirv::StorageClass::Function, constant);
+  // Variables of a function stand before everything else in it.
+  Block &entry = function->getRegion(0).front();
+  variable->moveBefore(&entry, entry.begin());
+  constant.getDefiningOp()->moveBefore(variable);
+  return variable;
+}
+
+Value ShaderBuilder::loadConstant(Value array, Value index) {
+  Type element = cast<spirv::ArrayType>(cast<spirv::PointerType>(array.getType()).getPointeeType()).getElementType();
+  Value pointer = spirv::AccessChainOp::create(b, loc, spirv::PointerType::get(element, spirv::StorageClass::Function),
+                                               array, ValueRange{index});
+  return spirv::LoadOp::create(b, loc, pointer);
+}
+
+// ---- Control ----
+SmallVector<Value> ShaderBuilder::loop(Value begin, Value end, Value step, ValueRange carried, Carry body) {
+  auto made = scf::ForOp::create(b, loc, begin, end, step, carried,
+                                 [&](OpBuilder &inner, Location, Value position, ValueRange values) {
+                                   OpBuilder::InsertionGuard guard(b);
+                                   b.setInsertionPoint(inner.getInsertionBlock(), inner.getInsertionPoint());
+                                   SmallVector<Value> next = body(position, values);
+                                   scf::YieldOp::create(b, loc, next);
+                                 });
+  return made.getResults();
+}
+
+void ShaderBuilder::loop(Value begin, Value end, Value step, llvm::function_ref<void(Value)> body) {
+  loop(begin, end, step, ValueRange(), [&](Value position, ValueRange) {
+    body(position);
+    return SmallVector<Value>();
+  });
+}
+
+void ShaderBuilder::when(Value condition, llvm::function_ref<void()> then) {
+  auto made = scf::IfOp::create(b, loc, condition, /*withElseRegion=*/false);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(made.thenBlock());
+  then();
+}
+
+void ShaderBuilder::forEach(Value total, llvm::function_ref<void(Value)> body) {
+  APInt known;
+  if (matchPattern(total, m_ConstantInt(&known)) && known.getSExtValue() == invocations)
+    return body(lane);
+  if (matchPattern(total, m_ConstantInt(&known)) && known.getSExtValue() < invocations)
+    return when(less(lane, total), [&] { body(lane); });
+  loop(lane, total, c(invocations), body);
+}
+
+}  // namespace girih::vulkan

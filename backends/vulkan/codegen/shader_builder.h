@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// ShaderBuilder: writes the body of one compute shader: 32-bit words of buffers, invocations, loops, barriers.
+//
+// What it writes are scf, arith and math operations on i32, f32 and i1, and spirv operations where memory and built-in
+// values are concerned; emit_spirv.h turns the former into the latter. All buffers are arrays of 32-bit words: no device
+// needs 8- or 16-bit storage, and no two views of one buffer alias.
+#pragma once
+
+#include "backends/vulkan/image.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/SPIRV/IR/SPIRVOps.h"
+
+namespace girih::vulkan {
+
+// Where words lie: a binding of the image, or memory that a workgroup's invocations share.
+inline constexpr uint32_t kSharedMemory = kNumBindings;
+
+class ShaderBuilder {
+public:
+  // Begins a spirv.module with an empty function `main`, for workgroups of that many invocations (a power of 2).
+  ShaderBuilder(mlir::MLIRContext *context, int64_t invocations);
+  mlir::OwningOpRef<mlir::spirv::ModuleOp> take();
+
+  mlir::OpBuilder b;
+  mlir::Location loc;
+  const int64_t invocations;
+
+  // ---- Values ----
+  mlir::Value c(int64_t value);  // i32
+  mlir::Value f(double value);   // f32
+  mlir::Value add(mlir::Value x, mlir::Value y);
+  mlir::Value add(mlir::Value x, int64_t y) { return y == 0 ? x : add(x, c(y)); }
+  mlir::Value sub(mlir::Value x, mlir::Value y);
+  mlir::Value mul(mlir::Value x, mlir::Value y);
+  mlir::Value mul(mlir::Value x, int64_t y) { return y == 1 ? x : mul(x, c(y)); }
+  mlir::Value div(mlir::Value x, int64_t y);  // of x >= 0
+  mlir::Value rem(mlir::Value x, int64_t y);  // of x >= 0
+  mlir::Value div(mlir::Value x, mlir::Value y);
+  mlir::Value rem(mlir::Value x, mlir::Value y);
+  mlir::Value min(mlir::Value x, mlir::Value y);
+  mlir::Value max(mlir::Value x, mlir::Value y);
+  mlir::Value shiftRight(mlir::Value x, mlir::Value bits);
+  mlir::Value shiftRight(mlir::Value x, int64_t bits) { return bits == 0 ? x : shiftRight(x, c(bits)); }
+  mlir::Value bitAnd(mlir::Value x, int64_t mask);
+  mlir::Value less(mlir::Value x, mlir::Value y);  // signed
+  mlir::Value isEqual(mlir::Value x, mlir::Value y);
+  mlir::Value both(mlir::Value x, mlir::Value y);  // i1
+  mlir::Value select(mlir::Value condition, mlir::Value x, mlir::Value y);
+  mlir::Value addf(mlir::Value x, mlir::Value y);
+  mlir::Value subf(mlir::Value x, mlir::Value y);
+  mlir::Value mulf(mlir::Value x, mlir::Value y);
+  mlir::Value divf(mlir::Value x, mlir::Value y);
+  mlir::Value maxf(mlir::Value x, mlir::Value y);
+  mlir::Value fma(mlir::Value x, mlir::Value y, mlir::Value z);
+  mlir::Value exp(mlir::Value x);
+  mlir::Value toFloat(mlir::Value integer);          // i32 -> f32, its value
+  mlir::Value asFloat(mlir::Value word);             // i32 -> f32, its bits
+  mlir::Value asWord(mlir::Value value);             // f32 -> i32, its bits
+  mlir::Value halfOf(mlir::Value word, mlir::Value which);  // f16 number 0 or 1 of a word, as f32
+  mlir::Value asHalves(mlir::Value low);             // f32 -> word with its f16 in the low half, 0 in the high one
+
+  // ---- The workgroup ----
+  mlir::Value invocation() { return lane; }
+  mlir::Value group(unsigned axis) { return groups[axis]; }
+  // What was written to any memory before is seen by all invocations of the workgroup after. All must come here.
+  void barrier();
+  // Combines one f32 of each invocation, in one fixed order; all get the result. Begins and ends with a barrier.
+  mlir::Value reduce(mlir::Value value, llvm::function_ref<mlir::Value(mlir::Value, mlir::Value)> combine);
+
+  // ---- Memory ----
+  mlir::Value load(uint32_t memory, mlir::Value word);
+  void store(uint32_t memory, mlir::Value word, mlir::Value value);
+  // Replaces the f16 in the half `which` (0 or 1) of a word that other invocations may be changing the other half of.
+  void storeHalf(uint32_t memory, mlir::Value word, mlir::Value which, mlir::Value value);
+  mlir::Value step(int64_t word) { return load(kStepBinding, c(word)); }
+  // Push constant number `index`.
+  mlir::Value pushConstant(uint32_t index);
+  // `words` words of shared memory; where they begin.
+  int64_t share(int64_t words);
+  int64_t sharedBytes() const { return numSharedWords * 4; }
+  // An array that the shader carries along; returned is a pointer for loadConstant.
+  mlir::Value constantArray(mlir::DenseElementsAttr values);
+  mlir::Value loadConstant(mlir::Value array, mlir::Value index);
+
+  // ---- Control ----
+  using Carry = llvm::function_ref<llvm::SmallVector<mlir::Value>(mlir::Value, mlir::ValueRange)>;
+  llvm::SmallVector<mlir::Value> loop(mlir::Value begin, mlir::Value end, mlir::Value step, mlir::ValueRange carried,
+                                      Carry body);
+  void loop(mlir::Value begin, mlir::Value end, mlir::Value step, llvm::function_ref<void(mlir::Value)> body);
+  void when(mlir::Value condition, llvm::function_ref<void()> then);
+  // Each number below `total` by one invocation of the workgroup.
+  void forEach(mlir::Value total, llvm::function_ref<void(mlir::Value)> body);
+
+private:
+  mlir::Value pointerTo(uint32_t memory, mlir::Value word);
+  mlir::Value bufferVariable(uint32_t memory);
+  mlir::Value builtIn(mlir::spirv::BuiltIn which);
+
+  mlir::OwningOpRef<mlir::spirv::ModuleOp> module;
+  mlir::Operation *function;
+  mlir::Value lane, groups[3];
+  int64_t numSharedWords = 0, reduceWords = -1;
+  llvm::SmallVector<mlir::Operation *> sharedUses;
+};
+
+}  // namespace girih::vulkan
