@@ -29,12 +29,40 @@ Type storageType(OpBuilder &b, Type element) {
 // How an operand moves when the innermost loop advances by one.
 enum class Motion { Still, Next, Every2nd, Jumps };
 
+// Whether both are views of the same elements, but for one that `odd` is further.
+bool isOneFurther(Value even, Value odd) {
+  auto first = even.getDefiningOp<memref::SubViewOp>(), second = odd.getDefiningOp<memref::SubViewOp>();
+  if (!first || !second || first.getMixedSizes() != second.getMixedSizes() ||
+      first.getMixedStrides() != second.getMixedStrides())
+    return false;
+  SmallVector<OpFoldResult> from = first.getMixedOffsets(), to = second.getMixedOffsets();
+  if (first.getSource() != second.getSource())
+    return from == to && isOneFurther(first.getSource(), second.getSource());
+  std::optional<int64_t> last = getConstantIntValue(from.back()), next = getConstantIntValue(to.back());
+  SmallVector<int64_t> strides;
+  int64_t offset = 0;
+  (void)cast<MemRefType>(first.getSource().getType()).getStridesAndOffset(strides, offset);
+  return last && next && *next == *last + 1 && strides.back() == 1 &&
+         ArrayRef(from).drop_back() == ArrayRef(to).drop_back();
+}
+
+// The buffer that a view is of.
+Value bufferOf(Value view) {
+  while (auto op = view.getDefiningOp<ViewLikeOpInterface>())
+    view = op.getViewSource();
+  return view;
+}
+
 // One linalg.generic on memrefs, being lowered.
 class GenericLowering {
 public:
   GenericLowering(linalg::GenericOp op, OpBuilder &b) : op(op), b(b), k(b, op.getLoc()) {}
 
   void lower();
+  // Rotations of neighbouring elements are two ops: one writes the even elements, `odd` those between. Whether they
+  // can be one loop, which reads and writes both.
+  bool pairsWith(GenericLowering &odd);
+  void lowerWith(GenericLowering &odd);
 
 private:
   bool isVectorizable();
@@ -47,7 +75,12 @@ private:
   Value loadWithin(memref::LoadOp load, IRMapping &values);
   void scalarBody();
   void innerLoop();
+  void findStill();
   SmallVector<Value> chunk(Value position, Value mask, ValueRange sums);
+  SmallVector<Value> results(Value position, Value mask, ValueRange sums);
+  void pairOfChunks(Value position);
+  std::pair<Value, Value> loadPair(OpOperand &even, Value position);
+  OpOperand *likeOf(OpOperand &operand, llvm::function_ref<bool(Value)> isWanted);
   Value vectorOperand(OpOperand &operand, Value position, Value mask);
   Value spreadMask(int64_t half, Value mask);
   Value loadEvery2nd(VectorType stored, Value pointer, Value mask);
@@ -68,6 +101,8 @@ private:
   KernelBuilder k;
   SmallVector<Value> extents, positions;  // per loop
   DenseMap<OpOperand *, Value> still;     // operands loaded before the innermost loop, splat
+  DenseMap<OpOperand *, Value> given;     // operands of this chunk that were loaded already
+  GenericLowering *partner = nullptr;
   Value tail;                             // elements that are left for the masked chunk
   bool sumsInside = false;                // the innermost loop is a reduction
 };
@@ -249,8 +284,9 @@ void GenericLowering::storeEvery2nd(Value value, Value pointer, Value mask) {
 }
 
 Value GenericLowering::vectorOperand(OpOperand &operand, Value position, Value mask) {
-  if (auto it = still.find(&operand); it != still.end())
-    return it->second;
+  for (const auto &known : {still, given})
+    if (auto it = known.find(&operand); it != known.end())
+      return it->second;
   Type element = getElementTypeOrSelf(operand.get().getType());
   VectorType stored = k.lanes(storageType(b, element));
   SmallVector<Value> dimensions = positions;
@@ -334,8 +370,8 @@ void GenericLowering::scalarBody() {
   }
 }
 
-// The body for the 16 elements from `position` on. Returns the new sums of a reduction; else stores and returns none.
-SmallVector<Value> GenericLowering::chunk(Value position, Value mask, ValueRange sums) {
+// What the body yields for the 16 elements from `position` on.
+SmallVector<Value> GenericLowering::results(Value position, Value mask, ValueRange sums) {
   IRMapping values;
   Block &body = *op.getBody();
   for (auto [number, operand] : llvm::enumerate(op->getOpOperands())) {
@@ -363,23 +399,121 @@ SmallVector<Value> GenericLowering::chunk(Value position, Value mask, ValueRange
     values.map(inner.getResults(), cloneAs(&inner, operands, isVector ? kLanes : 0)->getResults());
   }
   SmallVector<Value> results;
-  for (auto [number, operand] : llvm::enumerate(op.getDpsInitsMutable())) {
-    Value value = values.lookupOrDefault(body.getTerminator()->getOperand(number));
-    if (!sumsInside)
-      storeVector(operand, position, value, mask);
-    else
-      results.push_back(mask ? k.select(mask, value, sums[number]) : value);
-  }
+  for (Value yielded : body.getTerminator()->getOperands())
+    results.push_back(values.lookupOrDefault(yielded));
   return results;
 }
 
-void GenericLowering::innerLoop() {
+// Returns the new sums of a reduction; else stores and returns none.
+SmallVector<Value> GenericLowering::chunk(Value position, Value mask, ValueRange sums) {
+  if (partner) {
+    pairOfChunks(position);
+    return {};
+  }
+  SmallVector<Value> next;
+  for (auto [operand, value] : llvm::zip(op.getDpsInitsMutable(), results(position, mask, sums))) {
+    if (!sumsInside)
+      storeVector(operand, position, value, mask);
+    else
+      next.push_back(mask ? k.select(mask, value, sums[next.size()]) : value);
+  }
+  return next;
+}
+
+// ---- Two ops whose results interleave ----
+// The input that is indexed like `operand` and is wanted, null if there is none.
+OpOperand *GenericLowering::likeOf(OpOperand &operand, llvm::function_ref<bool(Value)> isWanted) {
+  AffineMap map = cast<linalg::GenericOp>(operand.getOwner()).getMatchingIndexingMap(&operand);
+  for (OpOperand *input : op.getDpsInputOperands())
+    if (op.getMatchingIndexingMap(input) == map && isWanted(input->get()))
+      return input;
+  return nullptr;
+}
+
+bool GenericLowering::pairsWith(GenericLowering &odd) {
+  if (op.getNumDpsInits() != 1 || odd.op.getNumDpsInits() != 1 || op.getNumParallelLoops() != op.getNumLoops() ||
+      odd.op.getNumParallelLoops() != odd.op.getNumLoops() || !isVectorizable() || !odd.isVectorizable())
+    return false;
+  OpOperand &out = op.getDpsInitsMutable()[0], &oddOut = odd.op.getDpsInitsMutable()[0];
+  int64_t extent = op.getStaticLoopRanges().back();
+  if (ShapedType::isDynamic(extent) || extent % kLanes != 0 || motionOf(out) != Motion::Every2nd ||
+      op.getMatchingIndexingMap(&out) != odd.op.getMatchingIndexingMap(&oddOut) || !isOneFurther(out.get(), oddOut.get()) ||
+      !op.getMatchingBlockArgument(&out).use_empty() || !odd.op.getMatchingBlockArgument(&oddOut).use_empty())
+    return false;
+  return llvm::all_of(odd.op.getDpsInputOperands(), [&](OpOperand *input) {
+    bool isSame = likeOf(*input, [&](Value value) { return value == input->get(); });
+    return isSame && (!isa<MemRefType>(input->get().getType()) || bufferOf(input->get()) != bufferOf(out.get()));
+  });
+}
+
+void GenericLowering::lowerWith(GenericLowering &odd) {
+  partner = &odd;
+  lower();
+}
+
+std::pair<Value, Value> GenericLowering::loadPair(OpOperand &even, Value position) {
+  Type element = getElementTypeOrSelf(even.get().getType());
+  VectorType stored = k.lanes(storageType(b, element));
+  SmallVector<Value> dimensions = positions;
+  dimensions.back() = position;
+  Value pointer = pointerTo(even, elementOffset(even, dimensions));
+  Value low = k.load(stored, pointer), high = k.load(stored, k.at(pointer, kLanes * stored.getElementTypeBitWidth() / 8));
+  SmallVector<int64_t> evens, odds;
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    evens.push_back(2 * lane);
+    odds.push_back(2 * lane + 1);
+  }
+  return {fromStorage(vector::ShuffleOp::create(b, k.loc, low, high, evens), element),
+          fromStorage(vector::ShuffleOp::create(b, k.loc, low, high, odds), element)};
+}
+
+void GenericLowering::pairOfChunks(Value position) {
+  given.clear();
+  partner->given.clear();
+  for (OpOperand *input : op.getDpsInputOperands()) {
+    if (still.contains(input) || given.contains(input))
+      continue;
+    OpOperand *next = motionOf(*input) == Motion::Every2nd
+                          ? likeOf(*input, [&](Value value) { return isOneFurther(input->get(), value); })
+                          : nullptr;
+    if (next)
+      std::tie(given[input], given[next]) = loadPair(*input, position);
+    else if (!llvm::any_of(op.getDpsInputOperands(), [&](OpOperand *other) { return isOneFurther(other->get(), input->get()); }))
+      given[input] = vectorOperand(*input, position, Value());
+  }
+  for (OpOperand *input : partner->op.getDpsInputOperands())
+    if (OpOperand *same = likeOf(*input, [&](Value value) { return value == input->get(); }); given.contains(same))
+      partner->given[input] = given[same];
+  Value even = toStorage(asVector(results(position, Value(), {})[0]));
+  Value odd = toStorage(asVector(partner->results(position, Value(), {})[0]));
+  OpOperand &out = op.getDpsInitsMutable()[0];
+  SmallVector<Value> dimensions = positions;
+  dimensions.back() = position;
+  Value pointer = pointerTo(out, elementOffset(out, dimensions));
+  int64_t bytes = cast<VectorType>(even.getType()).getElementTypeBitWidth() / 8;
+  for (int64_t half : {0, 1}) {
+    SmallVector<int64_t> lanes;
+    for (int64_t lane = 0; lane < kLanes; ++lane)
+      lanes.push_back(half * kLanes / 2 + lane / 2 + lane % 2 * kLanes);
+    k.store(vector::ShuffleOp::create(b, k.loc, even, odd, lanes), k.at(pointer, half * kLanes * bytes));
+  }
+}
+
+void GenericLowering::findStill() {
   still.clear();
   for (OpOperand &operand : op->getOpOperands()) {
     bool isInput = !op.isDpsInit(&operand);
     bool isStill = !isa<MemRefType>(operand.get().getType()) || motionOf(operand) == Motion::Still;
     if (isInput && isStill && !op.getMatchingBlockArgument(&operand).use_empty())
       still[&operand] = k.splat(loadScalar(operand));
+  }
+}
+
+void GenericLowering::innerLoop() {
+  findStill();
+  if (partner) {
+    partner->positions = positions;
+    partner->findStill();
   }
   SmallVector<Value> sums;
   if (sumsInside)
@@ -444,9 +578,30 @@ struct LowerElementwise : impl::LowerElementwiseBase<LowerElementwise> {
     }
     SmallVector<linalg::LinalgOp> ops;
     getOperation().walk([&](linalg::LinalgOp op) { ops.push_back(op); });
-    for (linalg::LinalgOp op : ops)
-      if (failed(lower(rewriter, op)))
+    for (size_t i = 0; i < ops.size(); ++i) {
+      if (i + 1 < ops.size() && lowerPair(rewriter, ops[i], ops[i + 1]))
+        ++i;
+      else if (failed(lower(rewriter, ops[i])))
         return signalPassFailure();
+    }
+  }
+
+  // In the place of the second: what stands between them has no effect on memory.
+  bool lowerPair(IRRewriter &rewriter, linalg::LinalgOp first, linalg::LinalgOp second) {
+    auto even = dyn_cast<linalg::GenericOp>(first.getOperation()), odd = dyn_cast<linalg::GenericOp>(second.getOperation());
+    if (!even || !odd || even->getBlock() != odd->getBlock() || !even.hasPureBufferSemantics() || !odd.hasPureBufferSemantics())
+      return false;
+    for (Operation *between = even->getNextNode(); between != odd; between = between->getNextNode())
+      if (!between || !isMemoryEffectFree(between))
+        return false;
+    rewriter.setInsertionPoint(odd);
+    GenericLowering evens(even, rewriter), odds(odd, rewriter);
+    if (!evens.pairsWith(odds))
+      return false;
+    evens.lowerWith(odds);
+    rewriter.eraseOp(odd);
+    rewriter.eraseOp(even);
+    return true;
   }
 
   LogicalResult lower(IRRewriter &rewriter, linalg::LinalgOp op) {

@@ -189,6 +189,55 @@ TEST(ElementwiseTest, ScattersIntoStridedViews) {
   ASSERT_EQ(behind[0] & behind[1], 0xCCCCCCCCu);
 }
 
+// Two ops that write the even and the odd elements: one loop where whole vectors are written and the second reads
+// nothing that the first wrote, else two.
+std::string rotation(int64_t pairs) {
+  std::string n = std::to_string(pairs), all = "memref<5x" + n + "x2xf32>";
+  std::string row = "memref<5x" + n + "xf32, strided<[" + std::to_string(2 * pairs) + ", 2]";
+  auto view = [&](const std::string &name, const std::string &of, int64_t offset) {
+    return "%" + name + " = memref.subview %" + of + "[0, 0, " + std::to_string(offset) + "] [5, " + n +
+           ", 1] [1, 1, 1] : " + all + " to " + row + (offset ? ", offset: 1>>\n" : ">>\n");
+  };
+  auto op = [&](const std::string &out, bool isOdd, const std::string &body) {
+    std::string even = row + ">>", other = row + ", offset: 1>>", angles = "memref<" + n + "xf32>";
+    return R"(linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0, d1)>,
+        affine_map<(d0, d1) -> (d1)>, affine_map<(d0, d1) -> (d0, d1)>], iterator_types = ["parallel", "parallel"]}
+        ins(%even, %odd, %c : )" + even + ", " + other + ", " + angles + ") outs(%" + out + " : " +
+           (isOdd ? other : even) + ") {\n^bb0(%a: f32, %b: f32, %w: f32, %out: f32):\n" + body + "}\n";
+  };
+  return oneUnit("%x = girih.buffer_at \"arena\"[%c0] : " + all + "\n%y = girih.buffer_at \"arena\"[%outAt] : " + all +
+                 "\n%at = arith.constant 8192 : index\n%c = girih.buffer_at \"arena\"[%at] : memref<" + n + "xf32>\n" +
+                 view("even", "x", 0) + view("odd", "x", 1) + view("evenOut", "y", 0) + view("oddOut", "y", 1) +
+                 op("evenOut", false, "%p = arith.mulf %b, %w : f32\n%r = arith.subf %a, %p : f32\nlinalg.yield %r : f32\n") +
+                 op("oddOut", true, "%p = arith.mulf %a, %w : f32\n%r = arith.addf %b, %p : f32\nlinalg.yield %r : f32\n"));
+}
+
+TEST(ElementwiseTest, RotatesNeighbours) {
+  for (int64_t pairs : {16, 48, 19}) {
+    std::vector<float> x;
+    std::vector<float> y = run(rotation(pairs), 1, 10 * pairs, &x);
+    for (int64_t i = 0; i < 5 * pairs; ++i) {
+      float a = x[2 * i], b = x[2 * i + 1], w = x[2048 + i % pairs];
+      float down = b * w, up = a * w;
+      ASSERT_EQ(y[2 * i], a - down) << pairs << " pairs, " << i;
+      ASSERT_EQ(y[2 * i + 1], b + up) << pairs << " pairs, " << i;
+    }
+  }
+}
+
+TEST(ElementwiseTest, KeepsTheOrderOfOpsThatReadEachOther) {
+  std::vector<float> x;
+  std::string text = rotation(16);
+  // The second op reads as even elements what the first wrote.
+  size_t second = text.rfind("ins(%even");
+  std::vector<float> y = run(text.replace(second, 9, "ins(%evenOut"), 1, 160, &x);
+  for (int64_t i = 0; i < 80; ++i) {
+    float w = x[2048 + i % 16], down = x[2 * i + 1] * w, even = x[2 * i] - down, up = even * w;
+    ASSERT_EQ(y[2 * i], even);
+    ASSERT_EQ(y[2 * i + 1], x[2 * i + 1] + up);
+  }
+}
+
 // Not one combiner: a scalar loop nest; and a contraction, whose reduction is the innermost dimension.
 TEST(ElementwiseTest, ContractsInOrder) {
   std::vector<float> x;
