@@ -22,6 +22,22 @@ using namespace mlir;
 
 namespace {
 
+// Outside of tiles a part of an empty tensor is wanted as such: rows that lie further apart than they are long.
+const std::vector<std::string> kKeepPaddedRows = {"(anonymous namespace)::FoldEmptyTensorWithExtractSliceOp"};
+
+// A tile's temporaries get a tensor of the tile's size instead of a slice of a whole one.
+struct SizeTemporaries : OpRewritePattern<tensor::ExtractSliceOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(tensor::ExtractSliceOp slice, PatternRewriter &rewriter) const override {
+    auto empty = slice.getSource().getDefiningOp<tensor::EmptyOp>();
+    if (!empty || !slice->getParentOfType<scf::ForallOp>() || slice.getType().getRank() != empty.getType().getRank())
+      return failure();
+    rewriter.replaceOpWithNewOp<tensor::EmptyOp>(slice, slice.getMixedSizes(), slice.getType().getElementType());
+    return success();
+  }
+};
+
 // Gives every destination an empty tensor of its own: two results that share one cannot both be placed.
 void separateEmptyTensors(ModuleOp module) {
   SmallVector<tensor::EmptyOp> shared;
@@ -61,10 +77,10 @@ void copyByRows(memref::CopyOp copy) {
 struct BufferizeStepPass : girih::compiler::impl::BufferizeStepBase<BufferizeStepPass> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    // A tile's temporaries get a tensor of the tile's size instead of a slice of a whole one.
     RewritePatternSet patterns(&getContext());
     tensor::populateFoldTensorEmptyPatterns(patterns);
-    if (failed(applyPatternsGreedily(module, std::move(patterns))))
+    patterns.add<SizeTemporaries>(&getContext());
+    if (failed(applyPatternsGreedily(module, FrozenRewritePatternSet(std::move(patterns), kKeepPaddedRows))))
       return signalPassFailure();
     separateEmptyTensors(module);
     bufferization::OneShotBufferizationOptions options;

@@ -37,7 +37,8 @@ def BufferizeStep : Pass<"girih-bufferize-step", "::mlir::ModuleOp"> {
   let summary = "one-shot bufferization of the step functions";
   let description = [{
     Needs `girih-bind-memory`: no tensor crosses a function's border. Temporaries of a tile stay inside their
-    `scf.forall`. A value that is updated while it is still read is copied, by a dispatch of its own over its rows.
+    `scf.forall`, in tensors of the tile's size; outside, a slice of an empty tensor is memory whose rows lie further
+    apart. A value that is updated while it is still read is copied, by a dispatch of its own over its rows.
 
     Example:
     ```mlir

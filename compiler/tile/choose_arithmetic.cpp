@@ -11,6 +11,7 @@
 #include "runtime/weights/packed_layout.h"
 
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Linalg/Transforms/Transforms.h"
 
 namespace girih::compiler {
 #define GEN_PASS_DEF_CHOOSEARITHMETIC
@@ -92,17 +93,22 @@ Value quantized(Value x, bool bothDigits, DenseMap<Value, Value> &made) {
   return codes;
 }
 
-// `x` rounded to bf16, likewise.
-Value rounded(Value x, DenseMap<Value, Value> &made) {
+// `x` rounded to bf16, likewise. Its rows lie an odd number of a tile's rows apart: with an even number, those that a
+// tile takes together would share few sets of the caches.
+Value rounded(Value x, int64_t tileDepth, DenseMap<Value, Value> &made) {
   Value &halves = made[x];
   if (halves)
     return halves;
   OpBuilder b(x.getContext());
   b.setInsertionPointAfterValue(x);
   Location loc = x.getLoc();
-  SmallVector<OpFoldResult> extents{rowsOf(b, x),
-                                    b.getIndexAttr(cast<RankedTensorType>(x.getType()).getDimSize(1))};
-  Value init = tensor::EmptyOp::create(b, loc, extents, b.getBF16Type());
+  int64_t depth = cast<RankedTensorType>(x.getType()).getDimSize(1);
+  int64_t stride = (llvm::divideCeil(depth, tileDepth) | 1) * tileDepth;
+  OpFoldResult rows = rowsOf(b, x), zero = b.getIndexAttr(0), one = b.getIndexAttr(1);
+  SmallVector<OpFoldResult> extents{rows, b.getIndexAttr(stride)}, used{rows, b.getIndexAttr(depth)};
+  Value memory = tensor::EmptyOp::create(b, loc, extents, b.getBF16Type());
+  Value init = tensor::ExtractSliceOp::create(b, loc, memory, ArrayRef<OpFoldResult>{zero, zero}, used,
+                                              ArrayRef<OpFoldResult>{one, one});
   SmallVector<AffineMap> maps(2, b.getMultiDimIdentityMap(2));
   SmallVector<utils::IteratorType> parallel(2, utils::IteratorType::parallel);
   auto round = [](OpBuilder &inner, Location at, ValueRange elements) {
@@ -111,6 +117,23 @@ Value rounded(Value x, DenseMap<Value, Value> &made) {
   };
   halves = linalg::GenericOp::create(b, loc, init.getType(), x, init, maps, parallel, round).getResult(0);
   return halves;
+}
+
+// What computes f32 only to have it rounded rounds at once: one loop, and no f32 in memory. `halves` are of one x each.
+void roundInProducers(DenseMap<Value, Value> &halves) {
+  for (auto [x, rounded] : halves) {
+    OpOperand &operand = rounded.getDefiningOp()->getOpOperand(0);
+    if (!linalg::areElementwiseOpsFusable(&operand) || !x.hasOneUse())
+      continue;
+    IRRewriter rewriter(x.getContext());
+    rewriter.setInsertionPoint(rounded.getDefiningOp());
+    Operation *producer = x.getDefiningOp(), *rounding = rounded.getDefiningOp();
+    FailureOr<linalg::ElementwiseOpFusionResult> fused = linalg::fuseElementwiseOps(rewriter, &operand);
+    if (failed(fused))
+      continue;
+    rewriter.replaceOp(rounding, fused->replacements.lookup(rounded));
+    rewriter.eraseOp(producer);
+  }
 }
 
 struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<ChooseArithmeticPass> {
@@ -130,8 +153,9 @@ struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<Choose
         if (arithmetic == Arithmetic::I8)
           op.getXMutable().assign(quantized(op.getX(), hasBothDigits(facts), codes));
         if (arithmetic == Arithmetic::BF16)
-          op.getXMutable().assign(rounded(op.getX(), halves));
+          op.getXMutable().assign(rounded(op.getX(), machine.matrixUnitFor("bf16").getTile().getDepth(), halves));
       });
+      roundInProducers(halves);
       // Attention keeps its queries, keys and values in f32 and the cache's type: its kernel rounds them itself.
       if (suitsMatrixUnit(facts))
         function.walk([](AttentionOp op) { op.setOperandType(Type(BFloat16Type::get(op.getContext()))); });

@@ -71,6 +71,14 @@ module attributes {girih.numerics = "fast", girih.machine = #machine.description
     %z = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
     return %y, %z : tensor<?x64xf32>, tensor<?x64xf32>
   }
+  // Two tiles deep: the rows lie three tiles apart.
+  // CHECK-LABEL: func.func @spreads_rows_over_sets
+  // CHECK: %[[M:.*]] = tensor.empty({{.*}}) : tensor<?x96xbf16>
+  // CHECK: tensor.extract_slice %[[M]][0, 0] [{{.*}}, 40] [1, 1] : tensor<?x96xbf16> to tensor<?x40xbf16>
+  func.func @spreads_rows_over_sets(%x: tensor<?x40xf32>, %w: !girih.packed<64 x 40, "p16:u4,f16,f16,32">, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 16 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x40xf32>, !girih.packed<64 x 40, "p16:u4,f16,f16,32">) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y : tensor<?x64xf32>
+  }
   // CHECK-LABEL: func.func @attends_on_it
   // CHECK: girih.attention {{.*}}operand_type = bf16
   func.func @attends_on_it(%q: tensor<?x4x16xf32>, %kv: !girih.kv<2, 16, 16, f16>, %init: tensor<?x4x16xf32>) -> tensor<?x4x16xf32> attributes {girih.max_tokens = 16 : i64} {
