@@ -120,6 +120,11 @@ void KernelBuilder::prefetch(Value pointer, int64_t level) {
   LLVM::Prefetch::create(b, loc, pointer, /*rw=*/0u, /*hint=*/static_cast<unsigned>(4 - level), /*cache=*/1u);
 }
 
+void KernelBuilder::fetchLines(Value pointer, int64_t bytes) {
+  for (int64_t line = 0; line < bytes; line += 64)
+    prefetch(at(pointer, line));
+}
+
 void KernelBuilder::phase() {
   LLVM::FenceOp::create(b, loc, LLVM::AtomicOrdering::seq_cst, "singlethread");
 }

@@ -60,6 +60,7 @@ public:
   mlir::Value loadMasked(mlir::VectorType type, mlir::Value pointer, mlir::Value mask);
   void storeMasked(mlir::Value value, mlir::Value pointer, mlir::Value mask);
   void prefetch(mlir::Value pointer, int64_t level = 1);  // into that level of the caches, 1 or 2
+  void fetchLines(mlir::Value pointer, int64_t bytes); // into the nearest level
   // No load is moved or reused across it; no instruction. Keeps what one phase of a kernel loads out of the next
   // phase's registers.
   void phase();

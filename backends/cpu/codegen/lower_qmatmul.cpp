@@ -175,23 +175,51 @@ LogicalResult emitOnTiles(KernelBuilder &k, QMatmulOp op, const PackedLayout &la
   if (takesCodes(op))
     CodeMatrixGenerator(k, layout, shape).emit(tile, memory);
   else
-    MatrixGenerator(k, layout, isa, shape).emit(tile, memory);
+    MatrixGenerator(k, layout, isa, shape).emit(tile, MatrixGenerator::Place::Far, memory);
   return success();
 }
 
-// The matmul with what follows it in its unit: 32 rows are done with while they are in the first level. Such a kernel
-// stands where it is called, as its followers do.
-LogicalResult emitWithFollowers(KernelBuilder &k, QMatmulOp op, const PackedLayout &layout, const IsaTraits &isa,
-                                const TileShape &shape, int64_t frame, RowFollowers &followers) {
+// The matmul that multiplies the same x by another weight of the same kind, one panel of both making a pair: it stands
+// behind `op` with nothing but views between them. Null where there is none.
+QMatmulOp matmulBeside(QMatmulOp op) {
+  if (!isForTiles(op) || takesCodes(op) || op.getColumnTile() != kPanelColumns)
+    return {};
+  Operation *next = op->getNextNode();
+  while (next && isMemoryEffectFree(next))
+    next = next->getNextNode();
+  auto other = dyn_cast_or_null<QMatmulOp>(next);
+  if (!other || other.getX() != op.getX() || other.getW().getType() != op.getW().getType() ||
+      other.getColumnOffset() != op.getColumnOffset() || other.getInit().getType() != op.getInit().getType() ||
+      other.getStrategy() != op.getStrategy() || other.getKTile() != op.getKTile() ||
+      other.getColumnTile() != op.getColumnTile())
+    return {};
+  return other;
+}
+
+// The matmul, and another beside it, with what follows in their unit: 32 rows are done with while they are in the first
+// level. Such a kernel stands where it is called, as its followers do.
+LogicalResult emitWithFollowers(KernelBuilder &k, ArrayRef<QMatmulOp> ops, const PackedLayout &layout,
+                                const IsaTraits &isa, TileShape shape, int64_t frame, RowFollowers &followers) {
+  QMatmulOp op = ops.front();
   Value memory = frameFor(k, op, isa, shape, frame);
   if (!memory)
     return failure();
   TileOperands tile = operandsOf(k, op, layout.panelBytes(cast<PackedType>(op.getW().getType()).getDepth()));
+  if (ops.size() == 2) {
+    TileOperands beside = operandsOf(k, ops[1], layout.panelBytes(tile.depth));
+    tile.weightsBeside = beside.weights;
+    tile.outBeside = beside.out;
+    shape.panels *= 2;
+  }
   auto columns = getConstantIntValue(tile.numColumns);
-  bool isNear = followers.ownResult() && columns && MatrixGenerator::canKeepNear(shape, *columns, tile.depth);
+  bool isNear = followers.ownResults() && columns && MatrixGenerator::canKeepNear(shape, tile, *columns);
   MatrixGenerator generator(k, layout, isa, shape);
-  auto rowsDone = [&](Value first, Value count) { followers.emit(k.b, first, count, MatrixGenerator::nearRow(k, first), isNear); };
-  isNear ? generator.emitNear(tile, memory, rowsDone) : generator.emit(tile, memory, rowsDone);
+  auto done = [&](Value first, Value count) {
+    followers.emit(k.b, first, count, MatrixGenerator::nearRow(k, first), isNear);
+  };
+  using Place = MatrixGenerator::Place;
+  Place place = isNear ? Place::Near : followers.ownResults() ? Place::Hot : Place::Far;
+  generator.emit(tile, place, memory, followers.empty() ? MatrixGenerator::RowsDone() : done);
   followers.erase();
   return success();
 }
@@ -209,7 +237,8 @@ void resetFrame(QMatmulOp op, int64_t frame) {
     emitBefore(op);
 }
 
-LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa, SharedKernels &kernels, int64_t frame) {
+// `first` is null, or the matmul that `op` stands beside.
+LogicalResult lowerPacked(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, SharedKernels &kernels, int64_t frame) {
   OpBuilder b(op);
   KernelBuilder outer(b, op.getLoc());
   FailureOr<PackedLayout> layout = layoutOf(op, cast<PackedType>(op.getW().getType()));
@@ -232,11 +261,14 @@ LogicalResult lowerPacked(QMatmulOp op, const IsaTraits &isa, SharedKernels &ker
                                  << shape->panels << "x" << shape->depth << "@" << frame;
   if (isForTiles(op)) {
     resetFrame(op, frame);
-    RowFollowers followers(op);
-    if (!followers.empty() && !takesCodes(op)) {
+    SmallVector<QMatmulOp> ops{first ? first : op};
+    if (first)
+      ops.push_back(op);
+    RowFollowers followers(ops);
+    if (first || (!followers.empty() && !takesCodes(op))) {
       OpBuilder behind(op->getBlock()->getTerminator());  // buffers of followers are named by then
       KernelBuilder k(behind, op.getLoc());
-      return emitWithFollowers(k, op, *layout, isa, *shape, frame, followers);
+      return emitWithFollowers(k, ops, *layout, isa, *shape, frame, followers);
     }
   }
   return kernels.call(outer, kind, operandsOf(outer, op, layout->panelBytes(depth)), emit);
@@ -261,7 +293,7 @@ void lowerPlain(QMatmulOp op) {
   });
 }
 
-LogicalResult lowerMatmul(QMatmulOp op, const IsaTraits &isa, SharedKernels &kernels, int64_t frame) {
+LogicalResult lowerMatmul(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, SharedKernels &kernels, int64_t frame) {
   if (!isa_and_nonnull<MemRefType>(op.getInit().getType()))
     return op.emitOpError("is still on tensors; bufferize first");
   if (!hasUnitInnerStride(op.getX()) || !hasUnitInnerStride(op.getInit()))
@@ -269,9 +301,11 @@ LogicalResult lowerMatmul(QMatmulOp op, const IsaTraits &isa, SharedKernels &ker
            << op.getX().getType() << " and " << op.getInit().getType();
   if (isa_and_nonnull<MemRefType>(op.getW().getType()))
     lowerPlain(op);
-  else if (failed(lowerPacked(op, isa, kernels, frame)))
+  else if (failed(lowerPacked(op, first, isa, kernels, frame)))
     return failure();
   op.erase();
+  if (first)
+    first.erase();
   return success();
 }
 
@@ -347,9 +381,15 @@ struct LowerQMatmul : impl::LowerQMatmulBase<LowerQMatmul> {
     });
     SharedKernels kernels;
     TileFrames frames = tileFramesOf(getOperation());
+    DenseMap<Operation *, QMatmulOp> firsts; // of two beside each other, lowered with the second
     for (Operation *op : ops) {
       auto matmul = dyn_cast<QMatmulOp>(op);
-      if (failed(matmul ? lowerMatmul(matmul, *traits, kernels, frames.lookup(op)) : lowerGather(cast<GatherRowsOp>(op))))
+      QMatmulOp beside = matmul && !firsts.contains(op) ? matmulBeside(matmul) : QMatmulOp();
+      if (beside) {
+        firsts[beside] = matmul;
+        continue;
+      }
+      if (failed(matmul ? lowerMatmul(matmul, firsts.lookup(op), *traits, kernels, frames.lookup(op)) : lowerGather(cast<GatherRowsOp>(op))))
         return signalPassFailure();
     }
   }

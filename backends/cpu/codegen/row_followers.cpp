@@ -10,8 +10,8 @@ using namespace girih::dialect;
 
 namespace girih::cpu {
 
-RowFollowers::RowFollowers(QMatmulOp matmul) : matmul(matmul) {
-  for (Operation *op = matmul->getNextNode(); op && !op->hasTrait<OpTrait::IsTerminator>();
+RowFollowers::RowFollowers(ArrayRef<QMatmulOp> matmuls) : matmuls(matmuls) {
+  for (Operation *op = matmuls.back()->getNextNode(); op && !op->hasTrait<OpTrait::IsTerminator>();
        op = op->getNextNode()) {
     if (isa<memref::SubViewOp, BufferAtOp, arith::ConstantOp, affine::AffineApplyOp>(op))
       continue;
@@ -28,6 +28,10 @@ RowFollowers::RowFollowers(QMatmulOp matmul) : matmul(matmul) {
         own.insert(operand);
 }
 
+bool RowFollowers::isResult(Value memref) {
+  return llvm::any_of(matmuls, [&](QMatmulOp matmul) { return matmul.getInit() == memref; });
+}
+
 // Rows are the first of two parallel loops, and as many as the matmul's: one operand is its result, or a follower's.
 bool RowFollowers::isFollower(linalg::GenericOp op) {
   if (op.getNumLoops() != 2 || op.getNumParallelLoops() != 2)
@@ -38,10 +42,9 @@ bool RowFollowers::isFollower(linalg::GenericOp op) {
     if (!map.isProjectedPermutation() ||
         (isa<MemRefType>(operand.get().getType()) && map.getNumResults() > 2))
       return false;
-    bool isKnown =
-        operand.get() == matmul.getInit() || llvm::any_of(followers, [&](linalg::GenericOp follower) {
-          return llvm::is_contained(follower.getOutputs(), operand.get());
-        });
+    bool isKnown = isResult(operand.get()) || llvm::any_of(followers, [&](linalg::GenericOp follower) {
+                     return llvm::is_contained(follower.getOutputs(), operand.get());
+                   });
     hasItsRows |= isKnown && !op.isDpsInit(&operand) && map.isIdentity();
   }
   return hasItsRows;
@@ -51,10 +54,11 @@ bool RowFollowers::isOwn(Value memref) {
   auto buffer = memref.getDefiningOp<BufferAtOp>();
   if (!buffer || buffer.getSpace() != "scratch")
     return false;
-  bool isMade = memref == matmul.getInit();
+  bool isMade = isResult(memref);
   for (Operation *user : memref.getUsers()) {
     auto follower = dyn_cast<linalg::GenericOp>(user);
-    if (user != matmul.getOperation() && (!follower || !llvm::is_contained(followers, follower)))
+    if (!llvm::is_contained(matmuls, dyn_cast<QMatmulOp>(user)) &&
+        (!follower || !llvm::is_contained(followers, follower)))
       return false;
     // A follower that makes it reads nothing from it that was there before.
     isMade |= follower && llvm::is_contained(follower.getOutputs(), memref);
@@ -68,7 +72,7 @@ Value RowFollowers::rowsOf(OpBuilder &b, OpOperand &operand, const Rows &rows) {
   auto generic = cast<linalg::GenericOp>(operand.getOwner());
   if (!type || type.getRank() == 0)
     return memref;
-  bool isNear = own.contains(memref) && (rows.resultIsNear || memref != matmul.getInit());
+  bool isNear = own.contains(memref) && (rows.resultIsNear || !isResult(memref));
   SmallVector<OpFoldResult> offsets, sizes, strides(type.getRank(), b.getIndexAttr(1));
   for (auto [dimension, expr] : llvm::enumerate(generic.getMatchingIndexingMap(&operand).getResults())) {
     bool isRow = cast<AffineDimExpr>(expr).getPosition() == 0;

@@ -17,6 +17,14 @@ constexpr int64_t kPairRow = kPanelColumns * 2 * 2;        // 16 columns x 2 k o
 // Register of the sum of row tile `row` and panel `panel`.
 int64_t sumOf(int64_t row, int64_t panel) { return row * 2 + panel; }
 
+Value addressOf(KernelBuilder &k, Value pointer) {
+  return LLVM::PtrToIntOp::create(k.b, k.loc, k.b.getI64Type(), pointer);
+}
+
+Value bytesFrom(KernelBuilder &k, Value pointer, Value other) {
+  return k.toIndex(arith::SubIOp::create(k.b, k.loc, addressOf(k, other), addressOf(k, pointer)));
+}
+
 } // namespace
 
 void MatrixGenerator::callTile(llvm::StringRef intrinsic, ArrayRef<int64_t> registers, ValueRange memory) {
@@ -38,7 +46,7 @@ void MatrixGenerator::emitReset(KernelBuilder &k, Value frame) {
 
 Value MatrixGenerator::weightsOf(Value passNumber) {
   Value buffer = k.rem(k.add(firstBuffer, passNumber), k.index(2));
-  return k.at(k.at(frame, kBuffersAt), k.mul(buffer, passBytes()));
+  return k.at(k.at(frame, kBuffersAt), k.mul(buffer, matrixPassBytes(shape)));
 }
 
 // Pass `pass` of the panels from `firstPanel` of the call on; of no panels where the weight has none left.
@@ -48,14 +56,18 @@ PanelJob MatrixGenerator::jobAt(const TileOperands &tile, Value firstPanel, Valu
   int64_t numBlocks = llvm::divideCeil(tile.depth, kBlockDepth), last = numPasses(tile) - 1;
   int64_t lastBlocks = numBlocks - last * (shape.depth / kBlockDepth);
   Value isLast = k.less(k.index(last - 1), pass);
-  Value toNextPanels = k.sub(k.index(shape.panels * panelBytes), k.mul(pass, fullBytes));
+  Value toNextPanels = k.sub(k.index(panelsOfEach(tile) * panelBytes), k.mul(pass, fullBytes));
+  Value panels = k.minOf(k.sub(tile.panelsLeft, firstPanel), k.index(panelsOfEach(tile)));
+  Value toPanel = tile.weightsBeside ? bytesFrom(k, tile.weights, tile.weightsBeside) : k.index(panelBytes);
   bool isOnly = last == 0, isEven = lastBlocks * kBlockDepth == shape.depth;
-  return {k.at(tile.weights, k.add(k.mul(firstPanel, panelBytes), k.mul(pass, fullBytes))), panelBytes,
+  return {k.at(tile.weights, k.add(k.mul(firstPanel, panelBytes), k.mul(pass, fullBytes))),
+          toPanel,
           shape.panels,
-          k.minOf(k.sub(tile.panelsLeft, firstPanel), k.index(shape.panels)),
+          k.mul(panels, numWeights(tile)),
           isOnly || isEven ? k.index(lastBlocks)
                            : k.select(isLast, k.index(lastBlocks), k.index(shape.depth / kBlockDepth)),
-          isOnly ? toNextPanels : k.select(isLast, toNextPanels, k.index(fullBytes))};
+          isOnly ? toNextPanels : k.select(isLast, toNextPanels, k.index(fullBytes)),
+          matrixPanelBytes(shape)};
 }
 
 void MatrixGenerator::unpack(const PanelJob &job, Value weights) {
@@ -63,30 +75,24 @@ void MatrixGenerator::unpack(const PanelJob &job, Value weights) {
   k.loop(k.index(0), feed.numSlices(job), 1, [&](Value number) { feed.emitSlice(job, number, weights); });
 }
 
-void MatrixGenerator::emitNear(const TileOperands &tile, Value memory, RowsDone done) {
-  isNear = true;
-  emit(tile, memory, done);
-}
-
-void MatrixGenerator::emit(const TileOperands &tile, Value memory, RowsDone done) {
+void MatrixGenerator::emit(const TileOperands &tile, Place resultPlace, Value memory, RowsDone done) {
   frame = memory;
+  place = resultPlace;
   rowsDone = done;
   configuration = k.frameBytes(kRegisterBytes);
   spare = k.frameBytes(3 * kTileBytes);
   Type word = k.b.getI64Type();
-  auto addressOf = [&](Value pointer) -> Value {
-    return LLVM::PtrToIntOp::create(k.b, k.loc, word, pointer);
-  };
   firstBuffer = k.toIndex(k.load(word, k.at(frame, kBufferAt)));
   PanelJob start = jobAt(tile, k.index(0), k.index(0));
   Value isPrepared = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, k.load(word, frame),
-                                           addressOf(start.source));
+                                           addressOf(k, start.source));
   k.when(isPrepared, [] {}, [&] { unpack(start, weightsOf(k.index(0))); });
 
   int64_t passes = numPasses(tile), full = tile.depth / shape.depth, rest = tile.depth % shape.depth;
   Value numPanels = k.div(k.add(tile.numColumns, kPanelColumns - 1), kPanelColumns);
-  k.loop(k.index(0), numPanels, shape.panels, [&](Value first) {
-    Group group{first, k.minOf(k.sub(numPanels, first), k.index(shape.panels))};
+  k.loop(k.index(0), numPanels, panelsOfEach(tile), [&](Value first) {
+    Value end = k.minOf(k.add(first, panelsOfEach(tile)), numPanels);
+    Group group{first, end, k.mul(k.sub(end, first), numWeights(tile))};
     if (full > 0)
       k.loop(k.index(0), k.index(full), 1, [&](Value pass) { emitPass(tile, group, pass, shape.depth); });
     if (rest != 0)
@@ -94,32 +100,39 @@ void MatrixGenerator::emit(const TileOperands &tile, Value memory, RowsDone done
   });
   callTile("tilerelease", {});
 
-  Value groups = k.div(k.add(numPanels, shape.panels - 1), shape.panels);
+  Value groups = k.div(k.add(numPanels, panelsOfEach(tile) - 1), panelsOfEach(tile));
   Value buffer = k.rem(k.add(firstBuffer, k.mul(groups, passes)), k.index(2));
   Value hasMore = k.less(numPanels, tile.panelsLeft);
-  Value following = addressOf(jobAt(tile, numPanels, k.index(0)).source);
+  Value following = addressOf(k, jobAt(tile, numPanels, k.index(0)).source);
   k.store(k.select(hasMore, following, k.integer(word, 0)), frame, 8);
   k.store(k.toInteger(buffer, word), k.at(frame, kBufferAt), 8);
 }
 
 void MatrixGenerator::emitPass(const TileOperands &tile, const Group &group, Value number, int64_t depth) {
   int64_t passes = numPasses(tile);
-  Value isLast = k.less(k.index(passes - 2), number), nextPanel = k.add(group.first, group.count);
-  Value passNumber = k.add(k.mul(k.div(group.first, shape.panels), passes), number);
+  Value isLast = k.less(k.index(passes - 2), number);
+  Value passNumber = k.add(k.mul(k.div(group.first, panelsOfEach(tile)), passes), number);
   Value numPanels = k.div(k.add(tile.numColumns, kPanelColumns - 1), kPanelColumns);
-  Value isEnd = arith::AndIOp::create(k.b, k.loc, isLast, k.less(k.sub(numPanels, k.index(1)), nextPanel));
-  Pass pass{
-      k.mul(number, shape.depth), depth, passes == 1 ? Value() : k.less(number, k.index(1)), isEnd, group,
-      weightsOf(passNumber), {}, {}, {}, {}};
-  pass.next = passes == 1 ? jobAt(tile, nextPanel, k.index(0))
-                          : jobAt(tile, k.select(isLast, nextPanel, group.first),
+  Value isEnd = arith::AndIOp::create(k.b, k.loc, isLast, k.less(k.sub(numPanels, k.index(1)), group.end));
+  Pass pass{k.mul(number, shape.depth),
+            depth,
+            passes == 1 ? Value() : k.less(number, k.index(1)),
+            isEnd,
+            group,
+            weightsOf(passNumber),
+            {},
+            {},
+            {},
+            {}};
+  pass.next = passes == 1 ? jobAt(tile, group.end, k.index(0))
+                          : jobAt(tile, k.select(isLast, group.end, group.first),
                                   k.select(isLast, k.index(0), k.add(number, 1)));
   pass.nextWeights = weightsOf(k.add(passNumber, 1));
   PanelFeed feed(k, layout, isa);
   pass.numSlices = feed.numSlices(pass.next);
-  // Each k of two tiles of rows and two panels is a step; slices are spread over the steps of all rows.
+  // Two blocks of k of two tiles of rows and two panels are a step; slices are spread over the steps of all rows.
   Value steps = k.mul(k.div(k.add(tile.numRows, kTileRows - 1), 2 * kTileRows), k.div(group.count, 2));
-  steps = k.mul(steps, depth / kBlockDepth);
+  steps = k.mul(steps, depth / kBlockDepth / 2);
   Value some = k.maxOf(steps, k.index(1));
   pass.slicesPerStep = k.div(k.add(pass.numSlices, k.sub(some, k.index(1))), some);
   emitRows(tile, pass);
@@ -160,8 +173,8 @@ void MatrixGenerator::follow(const Pass &pass, Value first, Value count) {
 // every row group has one then.
 bool MatrixGenerator::followsBetweenProducts(const TileOperands &tile, const Pass &pass) {
   auto columns = getConstantIntValue(tile.numColumns);
-  return rowsDone && columns && *columns == 2 * kPanelColumns && shape.panels >= 2 &&
-         pass.depth >= kBlockDepth;
+  return rowsDone && columns && *columns * numWeights(tile) == 2 * kPanelColumns && shape.panels >= 2 &&
+         pass.depth >= 2 * kBlockDepth;
 }
 
 // Tile registers of `numRows` (1 to 32) rows in two; a register of no rows would be no valid one.
@@ -199,15 +212,17 @@ void MatrixGenerator::emitPanels(const TileOperands &tile, const Pass &pass, con
 
 void MatrixGenerator::emitSums(const TileOperands &tile, const Pass &pass, const Rows &rows, Value panel,
                                int64_t panels) {
-  int64_t numBlocks = llvm::divideCeil(pass.depth, kBlockDepth), panelBytes = numBlocks * kTileBytes;
-  Value column = k.mul(k.add(pass.group.first, panel), kPanelColumns);
+  int64_t numBlocks = llvm::divideCeil(pass.depth, kBlockDepth), panelBytes = matrixPanelBytes(shape);
+  bool isPair = numWeights(tile) == 2;
+  Value column = k.mul(isPair ? pass.group.first : k.add(pass.group.first, panel), kPanelColumns);
   auto forSums = [&](llvm::function_ref<void(int64_t, int64_t, Value, Value)> body) {
     for (int64_t row = 0; row < rows.tiles; ++row)
       for (int64_t i = 0; i < panels; ++i) {
-        Value first = k.add(column, i * kPanelColumns);
-        Value firstRow = k.add(isNear ? nearRow(k, rows.first) : rows.first, row * kTileRows);
+        Value first = isPair ? column : k.add(column, i * kPanelColumns);
+        Value firstRow = k.add(place == Place::Near ? nearRow(k, rows.first) : rows.first, row * kTileRows);
         Value offset = k.add(k.mul(firstRow, tile.outStride), k.mul(first, 4));
-        body(row, sumOf(row, i), k.at(tile.out, offset), k.sub(tile.numColumns, first));
+        body(row, sumOf(row, i), k.at(isPair && i == 1 ? tile.outBeside : tile.out, offset),
+             k.sub(tile.numColumns, first));
       }
   };
   forSums([&](int64_t row, int64_t sum, Value address, Value columns) {
@@ -222,19 +237,30 @@ void MatrixGenerator::emitSums(const TileOperands &tile, const Pass &pass, const
   int64_t full = pass.depth / kBlockDepth;
   bool feeds = rows.tiles == 2 && panels == 2;
   Value row = k.div(rows.first, 2 * kTileRows), pairs = k.div(pass.group.count, 2);
-  Value firstStep = k.mul(k.add(k.mul(row, pairs), k.div(panel, 2)), full);
+  Value firstStep = k.mul(k.add(k.mul(row, pairs), k.div(panel, 2)), full / 2);
   Value firstSlice = k.minOf(k.mul(firstStep, pass.slicesPerStep), pass.numSlices);
-  k.loop(k.index(0), k.index(full), 1, firstSlice, [&](Value block, ValueRange slices) {
-    Value nextSlice = slices[0];
+  auto product = [&](Value block, llvm::function_ref<void()> between) {
     multiply(k.at(x, k.mul(block, kBlockDepth * 2)), tile.xStride, k.at(weights, k.mul(block, kTileBytes)),
-             panelBytes, rows.tiles, panels, [&] {
-               if (feeds)
-                 nextSlice = emitSlices(pass, slices[0]);
-               if (feeds && followsBetweenProducts(tile, pass))
-                 followBehind(pass, rows.first, block, full);
-             });
-    return SmallVector<Value>{nextSlice};
-  });
+             panelBytes, rows.tiles, panels, between);
+  };
+  int64_t steps = full / 2;
+  if (steps > 0)
+    k.loop(k.index(0), k.index(steps), 1, firstSlice, [&](Value step, ValueRange slices) {
+      Value nextSlice = slices[0], block = k.mul(step, 2);
+      product(block, [&] {
+        if (feeds)
+          nextSlice = emitSlices(pass, slices[0]);
+      });
+      product(k.add(block, 1), [&] {
+        if (feeds)
+          fetchRows(tile, pass, rows.first, column, step, steps);
+        if (feeds && followsBetweenProducts(tile, pass))
+          followBehind(pass, rows.first, step, steps);
+      });
+      return SmallVector<Value>{nextSlice};
+    });
+  if (full % 2 != 0)
+    product(k.index(full - 1), [] {});
   if (full != numBlocks)
     multiply(spare, k.index(kRegisterBytes), k.at(weights, full * kTileBytes), panelBytes, rows.tiles, panels,
              [] {});
@@ -250,15 +276,34 @@ Value MatrixGenerator::emitSlices(const Pass &pass, Value first) {
   return end;
 }
 
+// Rows of 32 that a step takes care of.
+static int64_t shareOf(int64_t numSteps) {
+  int64_t most = 2 * kTileRows;
+  return std::min(most, int64_t(llvm::PowerOf2Ceil(llvm::divideCeil(most, numSteps))));
+}
+
+// A step's share of the places of these rows' sums, in the pass that writes them first. Lines that come from beyond the
+// second level when they are stored would hold up the tile loads behind the stores.
+void MatrixGenerator::fetchRows(const TileOperands &tile, const Pass &pass, Value rowsFirst, Value column,
+                                Value step, int64_t numSteps) {
+  if (place != Place::Far)
+    return;
+  auto fetch = [&] {
+    Value first = k.add(rowsFirst, k.mul(step, shareOf(numSteps)));
+    for (int64_t row = 0; row < shareOf(numSteps); ++row)
+      k.fetchLines(k.at(tile.out, k.add(k.mul(k.add(first, row), tile.outStride), k.mul(column, 4))),
+                   2 * kRegisterBytes);
+  };
+  pass.isFirst ? k.when(pass.isFirst, fetch) : fetch();
+}
+
 // A step's share of the 32 rows before `rowsFirst`, if there are any.
-void MatrixGenerator::followBehind(const Pass &pass, Value rowsFirst, Value block, int64_t numBlocks) {
-  int64_t most = 2 * kTileRows, share = llvm::divideCeil(most, numBlocks);
-  Value isDue = arith::AndIOp::create(k.b, k.loc, pass.isLast, k.less(k.index(0), rowsFirst));
-  Value done = k.minOf(k.mul(block, share), k.index(most));
-  k.when(isDue, [&] {
-    rowsDone(k.add(k.sub(rowsFirst, k.index(most)), done),
-             k.minOf(k.sub(k.index(most), done), k.index(share)));
-  });
+void MatrixGenerator::followBehind(const Pass &pass, Value rowsFirst, Value step, int64_t numSteps) {
+  int64_t most = 2 * kTileRows, share = shareOf(numSteps);
+  Value done = k.mul(step, share);
+  auto both = [&](Value x, Value y) -> Value { return arith::AndIOp::create(k.b, k.loc, x, y); };
+  Value isDue = both(both(pass.isLast, k.less(k.index(0), rowsFirst)), k.less(done, k.index(most)));
+  k.when(isDue, [&] { rowsDone(k.add(k.sub(rowsFirst, k.index(most)), done), k.index(share)); });
 }
 
 // 32 k: each tile of activations and of weights is loaded once and used for every sum it is part of. Activations pass

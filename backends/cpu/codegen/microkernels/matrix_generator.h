@@ -16,6 +16,8 @@ inline constexpr int64_t kTileRows = 16;
 // The work is a sequence of passes: `shape.depth` k of `shape.panels` panels, dequantised into the frame once for all rows
 // of the call and few enough to stay in the first level. Groups of up to 32 rows meet the panels two by two: 2 x 2 tiles
 // of sums stay in registers while k goes by. No tile is ever spilled: the register numbers are chosen here, not by LLVM.
+// Of two weights beside each other each pair is a panel of the one and the same panel of the other, so that what joins
+// their results follows while both are near.
 // A pass's weights are dequantised between the tile products of the pass before it, which leave the vector units idle;
 // the last pass of a call prepares the first one of the panels that follow, for the call that most likely comes next.
 class MatrixGenerator {
@@ -26,23 +28,24 @@ public:
 
   // Called to emit what follows for rows first .. first+count-1, complete by then; `count` may be 0.
   using RowsDone = llvm::function_ref<void(mlir::Value first, mlir::Value count)>;
+  // Where the rows of a result lie: far ones are fetched before their sums are stored, near ones (few enough columns and
+  // k that a row is complete at once) are written to row nearRow(t), over the one of two groups before.
+  enum class Place { Far, Hot, Near };
 
   // `frame` holds matrixFrameBytes, 64-byte aligned, and keeps what it holds between calls of one dispatch.
-  void emit(const TileOperands &tile, mlir::Value frame, RowsDone rowsDone = nullptr);
-  // As emit, for few enough columns and k that a row is complete at once: row t is written to row nearRow(t), over the
-  // one of two groups before.
-  void emitNear(const TileOperands &tile, mlir::Value frame, RowsDone rowsDone);
+  // Requires of two weights: shape.panels is 2.
+  void emit(const TileOperands &tile, Place place, mlir::Value frame, RowsDone rowsDone = nullptr);
   static mlir::Value nearRow(KernelBuilder &k, mlir::Value row) { return k.rem(row, k.index(4 * kTileRows)); }
-  static bool canKeepNear(const TileShape &shape, int64_t columns, int64_t depth) {
-    return columns <= shape.panels * kLanes && depth <= shape.depth;
+  static bool canKeepNear(const TileShape &shape, const TileOperands &tile, int64_t columns) {
+    return columns * numWeights(tile) <= shape.panels * kLanes && tile.depth <= shape.depth;
   }
   // Before the first call of a dispatch: nothing is prepared.
   static void emitReset(KernelBuilder &k, mlir::Value frame);
 
 private:
-  // Panels first .. first+count-1 of the call.
+  // Panels first .. end-1 of the call, `count` with those of a second weight.
   struct Group {
-    mlir::Value first, count;
+    mlir::Value first, end, count;
   };
   // The k of one pass over the rows, where its weights lie, and what is prepared meanwhile.
   struct Pass {
@@ -61,8 +64,9 @@ private:
     int64_t tiles;            // 1 or 2
   };
 
+  static int64_t numWeights(const TileOperands &tile) { return tile.weightsBeside ? 2 : 1; }
+  int64_t panelsOfEach(const TileOperands &tile) { return shape.panels / numWeights(tile); }
   int64_t numPasses(const TileOperands &tile) { return llvm::divideCeil(tile.depth, shape.depth); }
-  int64_t passBytes() { return shape.depth * shape.panels * kLanes * 2; }
   PanelJob jobAt(const TileOperands &tile, mlir::Value firstPanel, mlir::Value pass);
   mlir::Value weightsOf(mlir::Value passNumber);
   void unpack(const PanelJob &job, mlir::Value weights);
@@ -75,7 +79,9 @@ private:
                 int64_t panels);
   mlir::Value emitSlices(const Pass &pass, mlir::Value first);
   bool followsBetweenProducts(const TileOperands &tile, const Pass &pass);
-  void followBehind(const Pass &pass, mlir::Value rowsFirst, mlir::Value block, int64_t numBlocks);
+  void fetchRows(const TileOperands &tile, const Pass &pass, mlir::Value rowsFirst, mlir::Value column,
+                 mlir::Value step, int64_t numSteps);
+  void followBehind(const Pass &pass, mlir::Value rowsFirst, mlir::Value step, int64_t numSteps);
   void multiply(mlir::Value x, mlir::Value xStride, mlir::Value weights, int64_t panelBytes, int64_t rowTiles,
                 int64_t panels, llvm::function_ref<void()> between);
   void copyLastK(const TileOperands &tile, const Rows &rows, const Pass &pass, mlir::Value target);
@@ -94,16 +100,23 @@ private:
   const IsaTraits &isa;
   TileShape shape;
   RowsDone rowsDone = nullptr;
-  bool isNear = false;
+  Place place = Place::Far;
   mlir::Value frame;
   mlir::Value firstBuffer;   // 0 or 1: where the call's first pass has its weights
   mlir::Value configuration; // 64 bytes of the stack
   mlir::Value spare;         // 3 KiB of the stack: two partial tiles of activations, one of sums
 };
 
-// What is prepared, a line; then the weights of two passes: `depth` k of `panels` panels, two bytes each.
-inline int64_t matrixFrameBytes(const TileShape &shape) {
-  return 64 + 2 * shape.depth * shape.panels * kLanes * 2;
+// What is prepared, a line; then the weights of two passes: `depth` k of `panels` panels, two bytes each. A load waits for
+// a store before it that has the same place in its page. So panels begin at the same place of pages, the passes at
+// opposite ones: what is stored of one lies half a page from what is loaded of the other meanwhile.
+inline constexpr int64_t kPageBytes = 4096;
+inline int64_t matrixPanelBytes(const TileShape &shape) {
+  return int64_t(llvm::alignTo(shape.depth * kLanes * 2, kPageBytes));
 }
+inline int64_t matrixPassBytes(const TileShape &shape) {
+  return shape.panels * matrixPanelBytes(shape) + kPageBytes / 2;
+}
+inline int64_t matrixFrameBytes(const TileShape &shape) { return 64 + 2 * matrixPassBytes(shape); }
 
 } // namespace girih::cpu

@@ -26,9 +26,10 @@ struct SliceShape {
 
 SliceShape shapeOf(const PackedLayout &layout) {
   bool isNibble = layout.codes == CodeType::U4;
-  int64_t depth = isNibble ? 4 : 8;
-  SliceShape shape{isNibble ? SmallVector<int64_t>{0, 2, 16, 18} : SmallVector<int64_t>{0, 2, 4, 6}, depth,
-                   layout.codeOffsetBytes(0, depth) - layout.codeOffsetBytes(0, 0),
+  int64_t depth = isNibble ? 8 : 16;
+  SliceShape shape{isNibble ? SmallVector<int64_t>{0, 2, 16, 18, 4, 6, 20, 22}
+                            : SmallVector<int64_t>{0, 2, 4, 6, 8, 10, 12, 14},
+                   depth, layout.codeOffsetBytes(0, depth) - layout.codeOffsetBytes(0, 0),
                    PanelFeed::kSlicesPerBlock};
   // Groups of 16 are the halves of a block: both in every slice of nibbles.
   if (isNibble || layout.groupSize == kBlockDepth)
@@ -65,11 +66,15 @@ Value PanelFeed::numSlices(const PanelJob &job) {
 void PanelFeed::emitSlice(const PanelJob &job, Value number, Value target) {
   SliceShape shape = shapeOf(layout);
   Value block = k.div(number, kSlicesPerBlock), slice = k.rem(number, k.index(kSlicesPerBlock));
-  // From the last block that is wanted of a panel to the next panel's first one there may be others: none, mostly.
-  Value toNextPanel = k.sub(k.index(job.panelBytes), k.mul(job.blocks, layout.blockBytes()));
-  Value offset = k.mul(block, layout.blockBytes());
-  for (int64_t panel = 1; panel < job.mostPanels; ++panel)
-    offset = k.add(offset, k.select(k.less(block, k.mul(job.blocks, panel)), k.index(0), toNextPanel));
+  Value offset = k.mul(block, layout.blockBytes()), targetOffset = k.mul(block, kTargetBlockBytes);
+  // From the last block that is wanted of a panel to the next panel's first one.
+  Value toNext = k.sub(job.panelBytes, k.mul(job.blocks, layout.blockBytes()));
+  Value toNextTarget = k.sub(k.index(job.targetBytes), k.mul(job.blocks, kTargetBlockBytes));
+  for (int64_t panel = 1; panel < job.mostPanels; ++panel) {
+    Value isBefore = k.less(block, k.mul(job.blocks, panel));
+    offset = k.add(offset, k.select(isBefore, k.index(0), toNext));
+    targetOffset = k.add(targetOffset, k.select(isBefore, k.index(0), toNextTarget));
+  }
   Value group = k.div(slice, shape.slicesPerGroup);
   Value source = k.at(job.source, offset), codes = k.at(source, k.mul(slice, shape.codeBytes));
   Value scales = k.at(source, k.mul(group, shape.scaleBytes)),
@@ -84,8 +89,7 @@ void PanelFeed::emitSlice(const PanelJob &job, Value number, Value target) {
     fetchAhead(k.at(scales, layout.scaleOffsetBytes(0, 0)), 1);
 
   PanelBlock reader(k, layout, isa, codes, scales, mins);
-  Value place =
-      k.at(target, k.add(k.mul(block, kTargetBlockBytes), k.mul(slice, shape.depth / 2 * kPairRowBytes)));
+  Value place = k.at(target, k.add(targetOffset, k.mul(slice, shape.depth / 2 * kPairRowBytes)));
   for (int64_t depth : shape.depths) {
     Value even = reader.weights(depth), odd = reader.weights(depth + 1);
     k.store(pairOf(k, isa, even, odd), k.at(place, depth / 2 * kPairRowBytes), kPairRowBytes);

@@ -10,18 +10,19 @@ namespace girih::cpu {
 
 // Some k of a few panels side by side: what is dequantised together.
 struct PanelJob {
-  mlir::Value source;      // first block of the first panel
-  int64_t panelBytes;      // from a panel to the next
+  mlir::Value source;     // first block of the first panel
+  mlir::Value panelBytes; // from a panel to the next
   int64_t mostPanels;
   mlir::Value panels;      // of them; none where it is not positive
   mlir::Value blocks;      // blocks of 32 k of each panel
   mlir::Value bytesToNext; // from source to that of the job that follows: fetched ahead
+  int64_t targetBytes;     // from a dequantised panel to the next
 };
 
 // Target: [panel][block][16 pairs of k][16 columns][2] of bf16, a tile of weights being a block.
 class PanelFeed {
 public:
-  static constexpr int64_t kSlicesPerBlock = 4; // of 8 k each
+  static constexpr int64_t kSlicesPerBlock = 2; // of 16 k each
 
   PanelFeed(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa)
       : k(k), layout(layout), isa(isa) {}

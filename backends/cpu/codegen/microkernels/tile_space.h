@@ -16,6 +16,8 @@ struct TileOperands {
   mlir::Value xStride, outStride;
   mlir::Value numRows, numColumns;
   mlir::Value panelsLeft;  // of the weight, from `weights` on
+  // A weight of the same kind that the same x is multiplied by, and its result; null where there is none.
+  mlir::Value weightsBeside, outBeside;
   int64_t depth;
 };
 

@@ -221,6 +221,64 @@ INSTANTIATE_TEST_SUITE_P(Rows, FollowersTest,
                          testing::Combine(testing::Values(1, 16, 31, 32, 33, 64, 70, 96, 128, 145),
                                           testing::Values(96, 160)));
 
+// A panel of each of two weights makes a pair where what follows joins their results: the same as either alone.
+TEST(MatrixPairs, JoinsTwoWeights) {
+  if (!canRun())
+    GTEST_SKIP() << "this machine grants no tiles";
+  for (auto [rows, depth, kTile] : std::vector<std::array<int64_t, 3>>{{1, 96, 96}, {33, 96, 96}, {70, 160, 96}, {96, 64, 64}}) {
+    MatmulCase c = {kQ41, rows, 48, depth, "matrix", 32, 16, kTile, 16};
+    PackedWeight first(c.layout, c.columns, c.depth, 7), second(c.layout, c.columns, c.depth, 8);
+    std::vector<uint16_t> x = randomActivations(c.rows * c.depth);
+    auto alone = [&](const PackedWeight &weight) {
+      auto step = Step::compile(moduleOf(c), "amx");
+      EXPECT_TRUE(step.isOk()) << step.status().message();
+      return step.isOk() ? run(**step, c, weight, x, 1) : std::vector<float>();
+    };
+    std::vector<float> a = alone(first), b = alone(second);
+
+    int64_t result = c.rows * 16 * 4, scratch = (2 * bytesOfScratch(c) + 2 * result + 63) / 64 * 64;
+    auto number = [](int64_t value) { return std::to_string(value); };
+    std::string out = "memref<?x16xf32, strided<[48, 1], offset: ?>>";
+    std::string matmul = "      girih.qmatmul ins(%x, %w", beside = R"(
+      %place = arith.constant $RESULT : index
+      %a = girih.buffer_at "scratch"[%c0] rows %t : memref<?x16xf32>
+      %b = girih.buffer_at "scratch"[%place] rows %t : memref<?x16xf32>
+      %otherAt = affine.apply affine_map<(d0) -> (d0 + $BYTES)>(%at)
+      %other = girih.packed_at %otherAt : !girih.packed<48 x $K, "$LAYOUT">
+      girih.qmatmul ins(%x, %other[%column] : memref<?x$Kxbf16>, !girih.packed<48 x $K, "$LAYOUT">)
+          outs(%b : memref<?x16xf32>)
+          {strategy = "matrix", row_tile = 32 : i64, column_tile = 16 : i64, k_tile = $KC : i64}
+)";
+    beside = replaced(beside, {{"$RESULT", number(result)}, {"$BYTES", number(int64_t(first.bytes.size()))},
+                               {"$LAYOUT", c.layout}, {"$KC", number(kTile)}, {"$K", number(depth)}});
+    std::string join = R"(
+      linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel", "parallel"]}
+          ins(%a, %b : memref<?x16xf32>, memref<?x16xf32>) outs(%out : )" + out + R"() {
+      ^bb0(%p: f32, %q: f32, %o: f32):
+        %r = arith.subf %p, %q : f32
+        linalg.yield %r : f32
+      }
+    } {girih.dispatch = "project")";
+    std::string text = "#id = affine_map<(d0, d1) -> (d0, d1)>" +
+                       replaced(moduleOf(c), {{matmul, beside + matmul}, {"outs(%out : " + out + ")", "outs(%a : memref<?x16xf32>)"},
+                                              {"    } {girih.dispatch = \"project\"", join},
+                                              {"girih.scratch_bytes = " + number(bytesOfScratch(c)),
+                                               "girih.scratch_bytes = " + number(scratch)}});
+    auto step = Step::compile(text, "amx");
+    ASSERT_TRUE(step.isOk()) << step.status().message();
+    StepData data;
+    data.numTokens = c.rows;
+    data.weights = first.bytes;
+    data.weights.insert(data.weights.end(), second.bytes.begin(), second.bytes.end());
+    data.arena.assign(bytesOfX(c) + bytesOfY(c) + 4 * scratch, 0xFF);
+    std::memcpy(data.arena.data(), x.data(), x.size() * 2);
+    (*step)->run(data, 2);
+    const float *y = data.arenaAt(bytesOfX(c));
+    for (int64_t i = 0; i < c.rows * c.columns; ++i)
+      ASSERT_EQ(y[i], a[i] - b[i]) << "element " << i << " of " << rows << " rows of " << depth;
+  }
+}
+
 TEST(MatrixErrors, TilesAreNotMadeForOtherSets) {
   auto step = Step::compile(moduleOf({kQ41, 5, 64, 96, "matrix", 32, 32, 96, 64}), "avx512");
   ASSERT_FALSE(step.isOk());
