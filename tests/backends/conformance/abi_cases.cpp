@@ -174,6 +174,19 @@ Finding describesItsMachine(const Subject &subject) {
              : fail("the description has no levels or no units");
 }
 
+Finding declinesWhatItDoesNotKnow(const Subject &subject) {
+  if (!subject.backend->compile)
+    return unsupported("no compile table");
+  const girih_op op = {sizeof op, "frobnicate", "f32[1,8] f32[1,8]"};
+  girih_verdict verdict = {sizeof verdict, GIRIH_OK, 0, nullptr};
+  Call call;
+  GIRIH_TRY_FINDING(
+      call.status(subject.backend->compile->supports(subject.backend->name, &op, 1, &verdict, call.message())));
+  if (verdict.code != GIRIH_UNIMPLEMENTED)
+    return fail("`frobnicate` gets verdict " + std::to_string(verdict.code) + "; what a backend does not know it declines");
+  return verdict.reason && *verdict.reason ? pass() : fail("a verdict without a reason");
+}
+
 } // namespace
 
 const std::vector<Case> &abiCases() {
@@ -189,6 +202,7 @@ const std::vector<Case> &abiCases() {
       {"abi", "opens_many_times", opensManyTimes},
       {"abi", "foreign_images_are_refused", foreignImagesAreRefused},
       {"abi", "describes_its_machine", describesItsMachine},
+      {"abi", "declines_what_it_does_not_know", declinesWhatItDoesNotKnow},
   };
   return cases;
 }
