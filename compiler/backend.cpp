@@ -98,6 +98,8 @@ Expected<CompiledStep> CompilingBackend::compile(mlir::ModuleOp module, const st
   step.entries.assign(info.entry_symbols, info.entry_symbols + info.num_entries);
   step.arenaBytes = info.arena_bytes;
   step.scratchBytesPerThread = info.scratch_bytes_per_thread;
+  step.accumulateType = info.accumulate_type ? info.accumulate_type : "f32";
+  step.activationType = info.activation_type ? info.activation_type : "f32";
   llvm::SmallVector<llvm::StringRef> features;
   llvm::StringRef(info.required_features).split(features, ',', -1, /*KeepEmpty=*/false);
   for (llvm::StringRef feature : features)

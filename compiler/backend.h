@@ -29,6 +29,7 @@ struct CompiledStep {
   std::vector<std::string> entries;           // symbols, in the module's order
   std::vector<std::string> requiredFeatures;  // all must be granted where it runs
   uint64_t arenaBytes = 0, scratchBytesPerThread = 0;
+  std::string accumulateType = "f32", activationType = "f32";  // what results are held to; see girih_artifact_info
   std::vector<CountedDispatch> work;          // two rows a dispatch, in running order; empty: nothing was counted
 };
 

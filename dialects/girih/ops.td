@@ -412,8 +412,8 @@ def Girih_KvAtOp : Girih_Op<"kv_at", [Pure]> {
 def Girih_BufferAtOp : Girih_Op<"buffer_at", [Pure]> {
   let summary = "a buffer of the step by its name and a byte offset";
   let description = [{
-    `space` is a pointer field of `girih_step_args`: "weights", "arena", "scratch" (this thread's own part of the
-    arena), "logits", "tokens", "positions", "logit_rows". `rows` is the dynamic outermost extent, if there is one.
+    `space` is a pointer field of `girih_step_args`: "weights", "kv_pool", "arena", "scratch" (this thread's own part of
+    the arena), "logits", "tokens", "positions", "logit_rows". `rows` is the dynamic outermost extent, if there is one.
 
     Example:
     ```mlir

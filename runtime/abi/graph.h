@@ -17,7 +17,13 @@
  * Operations of version 1; a backend declares by `supports` which it takes:
  *   copy FROM TO       equal types and extents
  *   add A B TO         f32 or i32, equal extents; TO may be A or B
- *   matmul A B TO      f32: A is MxK, B is NxK, TO is MxN; TO[m,n] is the sum over k of A[m,k] * B[n,k] */
+ *   mul A B TO         the same
+ *   matmul A B TO      A is MxK, B is NxK, TO is MxN; TO[m,n] is the sum over k of A[m,k] * B[n,k]. All f32, or A and B i8
+ *                      and TO i32
+ *   rms_norm X W TO eps=E     f32: X and TO are MxK, W is K; TO[m,k] = X[m,k] * W[k] / sqrt(mean of X[m,:]^2 + E)
+ *   softmax X TO       f32, MxK: exp(X[m,k]) over its sum in the row; -inf counts nothing, a row of them alone gives 0
+ *   swiglu G U TO      f32, equal extents: G / (1 + exp(-G)) * U
+ * Where an operation has M rows, the first extent is M and the others together are the columns. */
 #ifndef GIRIH_RUNTIME_ABI_GRAPH_H
 #define GIRIH_RUNTIME_ABI_GRAPH_H
 

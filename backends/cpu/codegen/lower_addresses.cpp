@@ -49,6 +49,7 @@ struct Space {
 
 constexpr Space kSpaces[] = {
     {"weights", offsetof(girih_step_args, weights)},
+    {"kv_pool", offsetof(girih_step_args, kv_pool)},
     {"arena", offsetof(girih_step_args, arena)},
     {"logits", offsetof(girih_step_args, logits)},
     {"tokens", offsetof(girih_step_args, tokens)},

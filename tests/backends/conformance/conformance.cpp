@@ -37,7 +37,7 @@ constexpr const char *kOutcomeNames[] = {"pass", "fail", "unsupported", "crash",
 constexpr int kUsage = 2;
 
 struct Options {
-  std::string backend, only, jsonPath, htmlPath;
+  std::string backend, compiler, only, jsonPath, htmlPath;
   double limitSeconds = 20;
 };
 
@@ -59,8 +59,10 @@ Expected<Subject> open(const std::string &path) {
 }
 
 // The child's half: a byte for the outcome, then the text.
-[[noreturn]] void runChild(const Case &check, const std::string &path, int pipe) {
-  auto subject = open(path);
+[[noreturn]] void runChild(const Case &check, const Options &options, int pipe) {
+  auto subject = open(options.backend);
+  if (subject.isOk())
+    subject->compiler = options.compiler;
   Finding finding = subject.isOk() ? (subject->backend->run ? check.check(*subject) : unsupported("no run table"))
                                    : fail(std::string(subject.status().message()));
   std::string record(1, static_cast<char>('0' + static_cast<int>(finding.outcome)));
@@ -79,7 +81,7 @@ Result runCase(const Case &check, const Options &options) {
   pid_t child = ::fork();
   if (child == 0) {
     ::close(ends[0]);
-    runChild(check, options.backend, ends[1]);
+    runChild(check, options, ends[1]);
   }
   ::close(ends[1]);
   std::string record;
@@ -152,7 +154,7 @@ int run(const Options &options) {
     }
   std::vector<Result> results;
   std::map<Outcome, int> counts;
-  for (const auto *cases : {&abiCases(), &memoryCases(), &executionCases()})
+  for (const auto *cases : {&abiCases(), &memoryCases(), &executionCases(), &opsCases(), &fusedCases()})
     for (const Case &check : *cases) {
       if (!isWanted(check, options.only))
         continue;
@@ -173,8 +175,9 @@ int run(const Options &options) {
 }
 
 int usage(FILE *out) {
-  std::fprintf(out, "girih-conformance --backend path/lib.so [--only LEVEL[/CASE]] [--json FILE] [--html FILE] "
-                    "[--limit SECONDS]\n\nRuns every case in a process of its own. Exit status: 0 nothing fails, crashes "
+  std::fprintf(out, "girih-conformance --backend path/lib.so [--compiler FILE] [--only LEVEL[/CASE]] [--json FILE] "
+                    "[--html FILE] [--limit SECONDS]\n\n--compiler names a program that makes images of graphs, for a "
+                    "backend that takes none: girih-compile-graph.\nRuns every case in a process of its own. Exit status: 0 nothing fails, crashes "
                     "or hangs; 1 something does; 2 wrong usage.\n");
   return out == stdout ? EXIT_SUCCESS : kUsage;
 }
@@ -190,6 +193,7 @@ int main(int argc, char **argv) {
     if (flag == "--limit")
       options.limitSeconds = std::atof(argv[index + 1]);
     else if (std::string *text = flag == "--backend" ? &options.backend
+                                 : flag == "--compiler" ? &options.compiler
                                  : flag == "--only"  ? &options.only
                                  : flag == "--json"  ? &options.jsonPath
                                  : flag == "--html"  ? &options.htmlPath

@@ -2,14 +2,47 @@
 /* Deliberately wrong backends: the null backend behind wrappers with one fault each, named by MUTANT_... */
 #define _POSIX_C_SOURCE 200809L
 #define girih_backend_query right_query
+#if defined(MUTANT_SKIPPED_BARRIER) || defined(MUTANT_IGNORED_STRIDE)
+/* Every copy of a submission goes through here. */
+#include <string.h>
+static void *wrong_memcpy(void *to, const void *from, size_t size_bytes);
+#define memcpy wrong_memcpy
+#endif
 #include "backends/null/backend.c"
 #undef girih_backend_query
+#undef memcpy
 
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
+#if defined(MUTANT_SKIPPED_BARRIER)
+/* Two members share each statement, and take turns with its halves. One is through the entry before the other begins. */
+static int member = -1, statement;
+static void *wrong_memcpy(void *to, const void *from, size_t size_bytes) {
+  size_t half = size_bytes / 2, begin = 0, end = size_bytes;
+  if (member >= 0) {
+    int is_first = (member + statement++) % 2 == 0;
+    begin = is_first ? 0 : half;
+    end = is_first ? half : size_bytes;
+  }
+  return memcpy((uint8_t *)to + begin, (const uint8_t *)from + begin, end - begin);
+}
+#elif defined(MUTANT_IGNORED_STRIDE)
+/* Rows of 16 bytes are looked for as far apart as a vector of 32 is long. */
+static int is_submitted;
+static void *wrong_memcpy(void *to, const void *from, size_t size_bytes) {
+  size_t row;
+  if (!is_submitted || size_bytes % 16 != 0 || size_bytes > 1024)
+    return memcpy(to, from, size_bytes);
+  for (row = 0; row < size_bytes / 16; ++row)
+    memcpy((uint8_t *)to + 16 * row, (const uint8_t *)from + 32 * row, 16);
+  return to;
+}
+#endif
+
 static girih_run_table wrong;
+static girih_compile_table wrong_compiling;
 static girih_backend wrong_backend;
 
 /* The bindings of a submission, changed for the length of one call. */
@@ -40,11 +73,11 @@ static girih_code wrong_submit(girih_device *device, const girih_submission *sub
   other.arguments = &fewer;
   return submit(device, &other, ticket, message);
 #elif defined(MUTANT_IGNORED_STRIDE)
-  girih_submission other = *submission; /* as if the pitch of a row were the whole vector below it */
-  girih_step_args packed = *(const girih_step_args *)submission->arguments;
-  packed.num_tokens = packed.num_tokens / 4 * 4;
-  other.arguments = &packed;
-  return submit(device, &other, ticket, message);
+  girih_code code;
+  is_submitted = 1;
+  code = submit(device, submission, ticket, message);
+  is_submitted = 0;
+  return code;
 #elif defined(MUTANT_OUT_OF_BOUNDS)
   girih_code code = submit(device, submission, ticket, message);
   girih_buffer *arena = submission->bindings[GIRIH_STEP_BINDING_ARENA].buffer;
@@ -55,14 +88,12 @@ static girih_code wrong_submit(girih_device *device, const girih_submission *sub
     memset(arena->bytes + last, 0, 16);
   return code;
 #elif defined(MUTANT_SKIPPED_BARRIER)
-  /* The second half of every statement's work comes before the first's: run the entry on what is there first. */
-  girih_buffer *arena = submission->bindings[GIRIH_STEP_BINDING_ARENA].buffer;
-  uint8_t *before = malloc(arena->size_bytes);
-  girih_code code;
-  memcpy(before, arena->bytes, arena->size_bytes);
-  code = submit(device, submission, ticket, message);
-  memcpy(arena->bytes, before, arena->size_bytes / 4); /* the last statement's result never arrives in time */
-  free(before);
+  girih_code code = GIRIH_OK;
+  for (member = 0; member < 2 && code == GIRIH_OK; ++member) {
+    statement = 0;
+    code = submit(device, submission, ticket, message);
+  }
+  member = -1;
   return code;
 #elif defined(MUTANT_STALE_BUFFER)
   static girih_buffer kept;
@@ -156,6 +187,15 @@ static girih_code truncated_copy(girih_device *device, const girih_buffer_view *
   return copy_buffer(device, &shorter_to, &shorter_from, message);
 }
 
+static girih_code promise(const char *target, const girih_op *ops, uint64_t num_ops, girih_verdict *verdicts,
+                          girih_message *message) {
+  uint64_t index;
+  girih_code code = supports(target, ops, num_ops, verdicts, message);
+  for (index = 0; index < num_ops; ++index)
+    verdicts[index].code = GIRIH_OK;
+  return code;
+}
+
 static void on_signal(int number) { (void)number; }
 static void *sleep_for_ever(void *unused) {
   for (;;)
@@ -186,7 +226,11 @@ GIRIH_BACKEND_EXPORT const girih_backend *girih_backend_query(const girih_host *
   wrong_backend = backend;
   wrong_backend.run = &wrong;
   wrong.submit = wrong_submit;
-#if defined(MUTANT_DEADLOCK)
+  wrong_compiling = compiling;
+  wrong_backend.compile = &wrong_compiling;
+#if defined(MUTANT_PROMISES_ALL)
+  wrong_compiling.supports = promise;
+#elif defined(MUTANT_DEADLOCK)
   wrong.wait = deadlock;
 #elif defined(MUTANT_LEAK)
   wrong.free = leak;

@@ -38,21 +38,19 @@ struct Subject {
   std::string path;                 // of its library, or a built-in name
   girih_backend_query_fn query;     // null for built-in ones
   const girih_backend *backend;     // adopted
+  std::string compiler = {};        // a program that makes images of graphs, for backends that take none; "": none
   const girih_run_table &run() const { return *backend->run; }
 };
 
 struct Case {
-  const char *level; // "abi", "memory", "execution"
+  const char *level; // "abi", "memory", "execution", "ops", "fused"
   const char *name;
   Finding (*check)(const Subject &subject);
 };
 const std::vector<Case> &abiCases();
 const std::vector<Case> &memoryCases();
 const std::vector<Case> &executionCases();
-
-// Text of graph.h as an executable: compiled by the backend's own compile table. Fails: Unimplemented when it takes no
-// graphs or not these operations.
-Expected<hal::Executable> compileGraph(const Subject &subject, std::shared_ptr<hal::Device> device,
-                                       const std::string &text, const std::vector<std::string> &entries);
+const std::vector<Case> &opsCases();
+const std::vector<Case> &fusedCases();
 
 } // namespace girih::conformance

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// girih-compile-graph: makes the image of one graph (runtime/abi/graph.h) that girih-conformance runs on backends which
+// take lower levels than graphs.
+#include "backends/cpu/codegen/compile_table.h"
+#include "compiler/backend.h"
+#include "compiler/read_graph.h"
+#include "dialects/register.h"
+#include "runtime/hal/backend_library.h"
+#include "runtime/hal/call.h"
+
+#include "mlir/IR/MLIRContext.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/raw_ostream.h"
+
+namespace {
+
+using girih::Expected;
+using girih::Status;
+using girih::compiler::CompiledStep;
+
+// A vendor's library by its path, else the built-in backend.
+Expected<const girih_backend *> openBackend(llvm::StringRef name) {
+  if (name.contains('/'))
+    return girih::hal::loadBackend(name.str());
+  return girih::hal::adoptBackend(girih_cpu_compile_query, name.str());
+}
+
+// A backend that declines an operation is not asked to compile it.
+Status askForSupport(const girih_backend &backend, const std::string &target,
+                     const std::vector<girih::compiler::GraphOperation> &operations) {
+  std::vector<girih_op> asked;
+  for (const auto &operation : operations)
+    asked.push_back({sizeof(girih_op), operation.name.c_str(), operation.signature.c_str()});
+  std::vector<girih_verdict> verdicts(asked.size(), girih_verdict{sizeof(girih_verdict), 0, 0, nullptr});
+  girih::hal::Call call;
+  GIRIH_TRY(call.status(
+      backend.compile->supports(target.c_str(), asked.data(), asked.size(), verdicts.data(), call.message())));
+  for (size_t index = 0; index < verdicts.size(); ++index)
+    if (verdicts[index].code != GIRIH_OK)
+      return girih::unimplemented(operations[index].name + " of " + operations[index].signature + ": " +
+                                  (verdicts[index].reason ? verdicts[index].reason : "declined"));
+  return {};
+}
+
+// Lines of a word and its value, an empty one, the image.
+Status writeImage(const CompiledStep &step, const std::string &path) {
+  std::error_code error;
+  llvm::raw_fd_ostream out(path, error);
+  if (error)
+    return girih::failedPrecondition("cannot write " + path + ": " + error.message());
+  out << "format " << step.format << "\nscratch_bytes_per_thread " << step.scratchBytesPerThread << "\nfeatures "
+      << llvm::join(step.requiredFeatures, ",") << "\naccumulate " << step.accumulateType << "\nactivation "
+      << step.activationType << "\n\n";
+  out.write(reinterpret_cast<const char *>(step.image.data()), step.image.size());
+  return {};
+}
+
+Status compileGraph(llvm::StringRef backendName, const std::string &target, llvm::StringRef arenaBytes,
+                    const std::string &input, const std::string &output) {
+  int64_t numArenaBytes = 0;
+  if (arenaBytes.getAsInteger(10, numArenaBytes) || numArenaBytes < 0 || numArenaBytes % 64 != 0)
+    return girih::invalidArgument("the arena has \"" + arenaBytes.str() + "\" bytes; a multiple of 64 is wanted");
+  GIRIH_ASSIGN(const girih_backend *backend, openBackend(backendName));
+  GIRIH_ASSIGN(auto compiling, girih::compiler::CompilingBackend::create(*backend));
+  auto text = llvm::MemoryBuffer::getFile(input);
+  if (!text)
+    return girih::notFound("cannot read " + input);
+  mlir::DialectRegistry registry;
+  girih::dialect::registerDialects(registry);
+  mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
+  context.loadAllAvailableDialects();
+  std::vector<girih::compiler::GraphOperation> operations;
+  GIRIH_ASSIGN(auto module, girih::compiler::readGraph(&context, (*text)->getBuffer(), numArenaBytes, operations));
+  GIRIH_TRY(askForSupport(*backend, target, operations));
+  GIRIH_ASSIGN(auto machine, compiling.describe(&context, target));
+  (*module)->setAttr("girih.machine", machine);
+  GIRIH_ASSIGN(CompiledStep step, compiling.compile(*module, target));
+  return writeImage(step, output);
+}
+
+}  // namespace
+
+// The exit status is the girih_code, so that the suite tells what is not supported from what fails.
+int main(int argc, char **argv) {
+  if (argc != 6) {
+    llvm::errs() << "usage: girih-compile-graph BACKEND|path/lib.so TARGET ARENA_BYTES GRAPH IMAGE\n";
+    return GIRIH_INVALID_ARGUMENT;
+  }
+  Status status = compileGraph(argv[1], argv[2], argv[3], argv[4], argv[5]);
+  if (!status.isOk())
+    llvm::errs() << status.message() << "\n";
+  return static_cast<int>(status.code());
+}
