@@ -136,6 +136,18 @@ ApiResult<CompletionRequest> parseCompletion(std::string_view body, const progra
 // Anthropic's body. `mustGenerate`: max_tokens is required, as the API has it; else it may be missing.
 ApiResult<ChatCompletionRequest> parseMessages(std::string_view body, const program::GenerationDefaults &defaults, bool mustGenerate);
 
+// Of OpenAI's /v1/responses, before what it refers to is looked up.
+struct ResponsesRequest {
+  GenerationParameters generation;
+  ToolUse toolUse;
+  std::string instructions;
+  std::string previousId;          // empty: none
+  std::vector<std::string> items;  // of the input, as JSON; a text is a message
+  bool isStored = true;
+  std::string toolsJson = "[]", toolChoiceJson = "\"auto\"", textJson = R"({"format":{"type":"text"}})", metadataJson = "{}";  // as they came
+};
+ApiResult<ResponsesRequest> parseResponses(std::string_view body, const program::GenerationDefaults &defaults);
+
 // /tokenize and /apply-template: a text, or messages.
 struct TokenizeRequest {
   std::string model;

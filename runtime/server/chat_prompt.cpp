@@ -7,7 +7,7 @@
 namespace girih::server {
 
 ApiResult<ChatTokens> encodeChat(const Service &service, ChatCompletionRequest &conversation,
-                                 const std::string &field) {
+                                 const std::string &field, const ChatTokens *known) {
   const ServedModel &model = service.model();
   if (!model.tokenizer || !model.chatTemplate)
     return invalidField(field,
@@ -33,11 +33,19 @@ ApiResult<ChatTokens> encodeChat(const Service &service, ChatCompletionRequest &
   // The template writes what surrounds the text itself.
   EncodeOptions encoding;
   encoding.addSpecial = false;
-  encoding.barriers = prompt->barriers;
-  auto tokens = model.tokenizer->encode(prompt->text, encoding);
+  size_t knownBytes = known && prompt->text.starts_with(known->text) ? known->text.size() : 0;
+  std::vector<size_t> barriers;
+  for (size_t position : prompt->barriers)
+    if (position >= knownBytes)
+      barriers.push_back(position - knownBytes);
+  encoding.barriers = barriers;
+  auto tokens = model.tokenizer->encode(std::string_view(prompt->text).substr(knownBytes), encoding);
   if (!tokens.isOk())
     return fault(tokens.status());
-  ChatTokens answer{std::move(tokens).value(), std::move(prompt->text)};
+  ChatTokens answer{{}, std::move(prompt->text)};
+  if (knownBytes > 0)
+    answer.tokens = known->tokens;
+  answer.tokens.insert(answer.tokens.end(), tokens->begin(), tokens->end());
   if (!chat.answerBegin.empty()) {
     // Behind the template's own text: nothing of it may become a special token.
     encoding.barriers = {};

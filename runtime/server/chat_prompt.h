@@ -11,9 +11,11 @@ struct ChatTokens {
   std::string text; // what the template wrote
 };
 
+// `known`: a text that the prompt may go on from, with the tokens that were evaluated for it: they are kept, so that the
+// cache has them even where the same text would be cut otherwise.
 // Brings tools into the messages (and a demanded call into the answer's shape) first. Special tokens typed in messages
 // stay text. Failures of the template name `field`.
 ApiResult<ChatTokens> encodeChat(const Service &service, ChatCompletionRequest &conversation,
-                                 const std::string &field);
+                                 const std::string &field, const ChatTokens *known = nullptr);
 
 } // namespace girih::server

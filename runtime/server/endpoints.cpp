@@ -8,44 +8,64 @@
 namespace girih::server {
 namespace {
 
-struct Route {
-  std::string_view method;
-  std::string_view path;  // ends with '/' and a name in braces where one more segment is part of the route
-  bool needsKey;
-  bool generates;  // tokens: asks for room in the queue first
-  void (*answer)(Service &, std::shared_ptr<Exchange>);
-};
+// What all generating routes read, and what the two older ones of OpenAI have in common.
+#define GIRIH_SAMPLING_FIELDS                                                                                          \
+  "model stream temperature top_p top_k min_p repetition_penalty seed cache_salt prompt_cache_retention "              \
+  "prompt_cache_options service_tier "
+#define GIRIH_RULE_FIELDS "presence_penalty frequency_penalty min_tokens logit_bias "
+#define GIRIH_COMPLETION_FIELDS                                                                                        \
+  GIRIH_SAMPLING_FIELDS GIRIH_RULE_FIELDS                                                                              \
+  "stop stop_token_ids ignore_eos stream_options n best_of max_tokens max_completion_tokens logprobs response_format " \
+  "structured_outputs "
 
 // Probes of an orchestrator carry no key, so /health, /live and /ready say nothing worth one. Everything else is behind it.
 constexpr Route kRoutes[] = {
-    {"POST", "/v1/chat/completions", true, true, answerChatCompletions},
-    {"POST", "/v1/completions", true, true, answerCompletions},
-    {"POST", "/v1/messages", true, true, answerMessages},
-    {"POST", "/v1/messages/count_tokens", true, false, answerCountTokens},
-    {"POST", "/tokenize", true, false, answerTokenize},
-    {"POST", "/detokenize", true, false, answerDetokenize},
-    {"POST", "/apply-template", true, false, answerApplyTemplate},
-    {"GET", "/tokenizer_info", true, false, answerTokenizerInfo},
-    {"GET", "/v1/models", true, false, answerModels},
-    {"GET", "/v1/models/{model}", true, false, answerModels},
-    {"GET", "/health", false, false, answerHealth},
-    {"GET", "/live", false, false, answerHealth},
-    {"GET", "/ready", false, false, answerHealth},
-    {"GET", "/metrics", true, false, answerMetrics},
+    {"POST", "/v1/chat/completions", true, true, answerChatCompletions, "Answer a conversation",
+     GIRIH_COMPLETION_FIELDS "messages tools tool_choice parallel_tool_calls top_logprobs chat_template_kwargs add_generation_prompt"},
+    {"POST", "/v1/completions", true, true, answerCompletions, "Continue a text or token ids", GIRIH_COMPLETION_FIELDS "prompt echo suffix"},
+    {"POST", "/v1/responses", true, true, answerResponses, "Answer items, and keep the response",
+     GIRIH_SAMPLING_FIELDS GIRIH_RULE_FIELDS "input instructions previous_response_id store max_output_tokens text tools tool_choice parallel_tool_calls metadata"},
+    {"GET", "/v1/responses/{id}/input_items", true, false, answerInputItems, "The input of a stored response", ""},
+    {"GET", "/v1/responses/{id}", true, false, answerStoredResponse, "A stored response", ""},
+    {"DELETE", "/v1/responses/{id}", true, false, answerStoredResponse, "Forget a stored response", ""},
+    {"POST", "/v1/messages", true, true, answerMessages, "Answer a conversation in Anthropic's shape",
+     GIRIH_SAMPLING_FIELDS "messages system max_tokens stop_sequences tools tool_choice output_config thinking cache_control metadata"},
+    {"POST", "/v1/messages/count_tokens", true, false, answerCountTokens, "How many tokens such a conversation has",
+     "model messages system tools tool_choice"},
+    {"POST", "/v1/embeddings", true, false, answerEmbeddings, "Not offered: says what is missing", "model input"},
+    {"POST", "/tokenize", true, false, answerTokenize, "Tokens of a text or of messages",
+     "model prompt add_special_tokens return_token_strs messages tools"},
+    {"POST", "/detokenize", true, false, answerDetokenize, "The text of tokens", "model tokens"},
+    {"POST", "/apply-template", true, false, answerApplyTemplate, "Messages as the chat template writes them",
+     "model messages tools tool_choice chat_template_kwargs add_generation_prompt"},
+    {"GET", "/tokenizer_info", true, false, answerTokenizerInfo, "The tokenizer, for clients that render themselves", ""},
+    {"GET", "/v1/models", true, false, answerModels, "The models that are served", ""},
+    {"GET", "/v1/models/{model}", true, false, answerModels, "One of them", ""},
+    {"GET", "/health", false, false, answerHealth, "Whether requests are taken", ""},
+    {"GET", "/live", false, false, answerHealth, "Whether steps are made", ""},
+    {"GET", "/ready", false, false, answerHealth, "Whether requests are taken", ""},
+    {"GET", "/metrics", true, false, answerMetrics, "Counters, gauges and histograms for Prometheus", ""},
+    {"GET", "/openapi.json", true, false, answerOpenApi, "This description", ""},
 };
 
 bool matches(std::string_view pattern, std::string_view path) {
   size_t brace = pattern.find('{');
   if (brace == std::string_view::npos)
     return pattern == path;
-  return path.size() > brace && path.substr(0, brace) == pattern.substr(0, brace);
+  std::string_view before = pattern.substr(0, brace), behind = pattern.substr(pattern.find('}') + 1);
+  return path.size() > before.size() + behind.size() && path.starts_with(before) && path.ends_with(behind);
 }
 
-const Route *findRoute(std::string_view path) {
+// The route of that method, or else any of the path; null: none.
+const Route *findRoute(std::string_view path, std::string_view method = {}) {
+  const Route *found = nullptr;
   for (const Route &route : kRoutes)
-    if (matches(route.path, path))
-      return &route;
-  return nullptr;
+    if (matches(route.path, path)) {
+      if (method.empty() || route.method == method || (method == "HEAD" && route.method == "GET"))
+        return &route;
+      found = found ? found : &route;
+    }
+  return found;
 }
 
 bool isAuthorized(const Service &service, const HttpRequest &request) {
@@ -106,7 +126,7 @@ bool isJson(std::string_view contentType) {
 std::optional<ApiError> findRefusal(const Service &service, const HttpRequest &request) {
   if (auto foreign = findForeign(service.options(), request))
     return foreign;
-  const Route *route = findRoute(request.path);
+  const Route *route = findRoute(request.path, request.method);
   bool needsKey = !route || route->needsKey;
   if (needsKey && !isAuthorized(service, request))
     return ApiError{401, "authentication_error", "invalid_api_key", "the request's API key is missing or wrong; send `Authorization: Bearer KEY`", "", 1};
@@ -132,6 +152,8 @@ HttpResponse refusalOf(int status, std::string_view message) {
 
 }  // namespace
 
+std::span<const Route> allRoutes() { return kRoutes; }
+
 std::string_view routeName(std::string_view path) {
   const Route *route = findRoute(path);
   return route ? route->path : "other";
@@ -149,7 +171,7 @@ HttpHandlers makeHandlers(Service &service) {
     return errorResponse(*refusal, request);
   };
   handlers.handle = [&service](std::shared_ptr<Exchange> exchange) {
-    const Route *route = findRoute(exchange->request().path);  // screen() let it pass
+    const Route *route = findRoute(exchange->request().path, exchange->request().method);  // screen() let it pass
     // The body has been read, so that the client sees the answer; it has not been looked at.
     if (route->generates)
       if (auto overload = service.findOverload(exchange->request().body.size())) {

@@ -4,6 +4,8 @@
 
 #include "runtime/server/service.h"
 
+#include <span>
+
 namespace girih::server {
 
 // Answer now, or keep the exchange and answer later. Called on the sockets' thread.
@@ -15,9 +17,25 @@ void answerTokenize(Service &service, std::shared_ptr<Exchange> exchange);
 void answerDetokenize(Service &service, std::shared_ptr<Exchange> exchange);
 void answerApplyTemplate(Service &service, std::shared_ptr<Exchange> exchange);
 void answerTokenizerInfo(Service &service, std::shared_ptr<Exchange> exchange);
+void answerResponses(Service &service, std::shared_ptr<Exchange> exchange);
+void answerStoredResponse(Service &service, std::shared_ptr<Exchange> exchange);
+void answerInputItems(Service &service, std::shared_ptr<Exchange> exchange);
+void answerEmbeddings(Service &service, std::shared_ptr<Exchange> exchange);
+void answerOpenApi(Service &service, std::shared_ptr<Exchange> exchange);
 void answerModels(Service &service, std::shared_ptr<Exchange> exchange);
 void answerHealth(Service &service, std::shared_ptr<Exchange> exchange);
 void answerMetrics(Service &service, std::shared_ptr<Exchange> exchange);
+
+struct Route {
+  std::string_view method;
+  std::string_view path;     // a name in braces stands for a part of any text
+  bool needsKey;
+  bool generates;            // tokens: asks for room in the queue first
+  void (*answer)(Service &, std::shared_ptr<Exchange>);
+  std::string_view summary;
+  std::string_view fields;   // of the body, for /openapi.json
+};
+std::span<const Route> allRoutes();
 
 // The table's name of a path ("/v1/models/{model}"), or "other".
 std::string_view routeName(std::string_view path);

@@ -264,7 +264,7 @@ void Generation::echo(uint32_t number, std::vector<SpokenToken> promptTokens) {
 void Generation::sayTokens(uint32_t number, std::vector<SpokenToken> tokens) {
   Choice &choice = choices[number];
   for (SpokenToken &token : tokens) {
-    ++choice.numSpoken;
+    choice.spokenTokens.push_back(token.token);
     std::string text =
         choice.decoder ? choice.stopMatcher.push(choice.decoder->push(token.token)) : std::string();
     if (parameters.wantLogprobs)
@@ -295,7 +295,7 @@ void Generation::sayText(uint32_t number, std::string text) {
 void Generation::finishChoice(uint32_t number, std::string_view finishReason) {
   Choice &choice = choices[number];
   choice.hasEnded = true;
-  choice.ending = {finishReason, choice.stopMatcher.matchedString()};
+  choice.ending = {finishReason, choice.stopMatcher.matchedString(), choice.spokenTokens};
   --numOpen;
   if (parameters.stream) {
     if (!choice.unsaidTokens.empty())
@@ -310,7 +310,7 @@ TokenCounts Generation::counts() const {
   TokenCounts counts;
   for (size_t number = 0; number < choices.size(); ++number) {
     const Choice &choice = choices[number];
-    counts.numOutputTokens += choice.numSpoken;
+    counts.numOutputTokens += static_cast<uint32_t>(choice.spokenTokens.size());
     if (number % parameters.numChoices != 0)
       continue; // further answers to the same prompt
     counts.numPromptTokens += promptSizes[number / parameters.numChoices];

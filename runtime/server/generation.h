@@ -31,6 +31,7 @@ void writeUsage(JsonWriter &writer, const TokenCounts &counts);
 struct ChoiceEnding {
   std::string_view reason;     // "stop", or "length"
   std::string_view stopString; // of the request, where one was met
+  std::span<const int32_t> tokens; // of the whole answer
 };
 
 struct FinishedChoice {
@@ -98,7 +99,7 @@ private:
     std::optional<StreamingDecoder> decoder;
     std::string wholeText;
     std::vector<SpokenToken> unsaidTokens; // streamed with the next text; else kept for the whole answer
-    uint32_t numSpoken = 0;
+    std::vector<int32_t> spokenTokens;
     bool hasEchoed = false;
     bool isCut = false; // a stop string was met; what the engine still says of it is not spoken
     bool hasEnded = false;

@@ -2,6 +2,7 @@
 // Bodies of Anthropic's /v1/messages: content blocks become the messages that chat templates know.
 #include "runtime/server/generation_fields.h"
 #include "runtime/server/tool_fields.h"
+#include "runtime/server/turns.h"
 
 #include "runtime/base/json.h"
 
@@ -10,73 +11,6 @@
 
 namespace girih::server {
 namespace {
-
-// A template's message. Blocks of one role that follow each other are one message: most templates want turns.
-struct Turn {
-  std::string role;
-  std::vector<std::string> texts;
-  std::string thinking;
-  JsonWriter calls; // elements of `tool_calls`
-  size_t numCalls = 0;
-  std::string toolCallId; // of a tool's answer
-};
-
-class TurnList {
-public:
-  // The turn that a block of this role belongs to.
-  Turn &of(std::string_view role) {
-    if (turns.empty() || turns.back().role != role)
-      begin(role);
-    return turns.back();
-  }
-  Turn &begin(std::string_view role) {
-    Turn &turn = turns.emplace_back();
-    turn.role = role;
-    turn.calls.beginArray();
-    return turn;
-  }
-  // The text of a last assistant turn, which the answer goes on from; the turn is then gone.
-  std::string takeAnswerBegin() {
-    if (turns.empty() || turns.back().role != "assistant" || turns.back().numCalls > 0)
-      return {};
-    std::string begin;
-    for (const std::string &text : turns.back().texts)
-      begin += text;
-    turns.pop_back();
-    return begin;
-  }
-  bool haveTools() const {
-    return std::any_of(turns.begin(), turns.end(), [](const Turn &turn) { return turn.role == "tool" || turn.numCalls > 0; });
-  }
-  std::string print() {
-    JsonWriter writer;
-    writer.beginArray();
-    for (Turn &turn : turns)
-      write(writer, turn);
-    return writer.endArray().take();
-  }
-
-private:
-  static void write(JsonWriter &writer, Turn &turn) {
-    writer.beginObject().member("role", turn.role).key("content");
-    if (turn.texts.size() > 1) {
-      writer.beginArray();
-      for (const std::string &text : turn.texts)
-        writer.beginObject().member("type", "text").member("text", text).endObject();
-      writer.endArray();
-    } else {
-      writer.value(turn.texts.empty() ? "" : turn.texts.front());
-    }
-    if (!turn.thinking.empty())
-      writer.member("reasoning_content", turn.thinking);
-    if (!turn.toolCallId.empty())
-      writer.member("tool_call_id", turn.toolCallId);
-    if (turn.numCalls > 0)
-      writer.key("tool_calls").raw(turn.calls.endArray().take());
-    writer.endObject();
-  }
-  std::vector<Turn> turns;
-};
 
 std::string textOf(JsonValue object, std::string_view name) {
   auto value = object.find(name);
@@ -194,11 +128,7 @@ private:
     std::string name = textOf(block, "name"), id = textOf(block, "id");
     if (name.empty() || id.empty() || (input && !input->isNull() && !input->isObject()))
       return fields.fail(place, "must have an `id`, a `name` and an object `input`");
-    Turn &turn = turns.of("assistant");
-    turn.calls.beginObject().member("id", id).member("type", "function").key("function").beginObject();
-    turn.calls.member("name", name).key("arguments").raw(input && input->isObject() ? input->print() : "{}");
-    turn.calls.endObject().endObject();
-    ++turn.numCalls;
+    turns.of("assistant").addCall(id, name, input && input->isObject() ? input->print() : "{}");
   }
 
   void readToolResult(const std::string &place, JsonValue block) {

@@ -7,6 +7,7 @@
 #include "runtime/server/api_types.h"
 #include "runtime/server/grammar_store.h"
 #include "runtime/server/request_log.h"
+#include "runtime/server/response_store.h"
 #include "runtime/server/serial_worker.h"
 #include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
@@ -64,6 +65,7 @@ public:
   // Parses and tokenizes large requests.
   SerialWorker &preparer() { return preparingWorker; }
   GrammarStore &grammars() { return grammarStore; }
+  ResponseStore &responses() { return responseStore; }
   // Runs the task on the thread that compiles grammars; false: too many wait for it.
   bool compileLater(std::function<void()> task);
 
@@ -108,6 +110,7 @@ private:
   SerialWorker speakingWorker;
   SerialWorker preparingWorker;
   GrammarStore grammarStore;
+  ResponseStore responseStore;
   std::atomic<uint32_t> numCompiling = 0;
   SerialWorker compilingWorker;
 };

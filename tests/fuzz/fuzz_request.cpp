@@ -48,6 +48,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t numBytes) {
   } else {
     checkError(std::get<ApiError>(chat));
   }
+  auto response = parseResponses(body, {});
+  if (auto *request = std::get_if<ResponsesRequest>(&response)) {
+    checkGeneration(request->generation);
+    require(!request->items.empty());
+    for (const std::string &json : request->items)
+      require(JsonDocument::parse(json).isOk());
+    for (const std::string &json :
+         {request->toolsJson, request->toolChoiceJson, request->textJson, request->metadataJson})
+      require(JsonDocument::parse(json).isOk());
+  } else {
+    checkError(std::get<ApiError>(response));
+  }
   // As an answer, whole and in two parts.
   ToolCallReader reader{ToolFormat()};
   std::vector<AnswerPiece> pieces = reader.push(body.substr(0, numBytes / 2));

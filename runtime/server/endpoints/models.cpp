@@ -3,6 +3,8 @@
 #include "runtime/base/json.h"
 #include "runtime/server/endpoints.h"
 
+#include <cctype>
+
 namespace girih::server {
 namespace {
 
@@ -12,6 +14,19 @@ void writeModel(JsonWriter &writer, Service &service, const std::string &name) {
   writer.member("owned_by", "girih").member("max_model_len", service.engine().contextTokens()).endObject();
 }
 
+// Clients write the '/' of a name as %2F; names may also be sent as they are.
+std::string withoutPercents(std::string_view text) {
+  auto digit = [](char letter) { return letter >= 'a' ? letter - 'a' + 10 : letter >= 'A' ? letter - 'A' + 10 : letter - '0'; };
+  std::string plain;
+  for (size_t place = 0; place < text.size(); ++place) {
+    bool isEscape = text[place] == '%' && place + 2 < text.size() && std::isxdigit(static_cast<unsigned char>(text[place + 1])) &&
+                    std::isxdigit(static_cast<unsigned char>(text[place + 2]));
+    plain += isEscape ? static_cast<char>(digit(text[place + 1]) * 16 + digit(text[place + 2])) : text[place];
+    place += isEscape ? 2 : 0;
+  }
+  return plain;
+}
+
 }  // namespace
 
 void answerModels(Service &service, std::shared_ptr<Exchange> exchange) {
@@ -19,13 +34,15 @@ void answerModels(Service &service, std::shared_ptr<Exchange> exchange) {
   const std::string &path = exchange->request().path;
   JsonWriter writer;
   if (path.starts_with(kOneModel)) {
-    std::string name = path.substr(kOneModel.size());
+    std::string name = withoutPercents(std::string_view(path).substr(kOneModel.size()));
     if (auto error = service.checkModelName(name))
       return service.answerError(*exchange, *error);
     writeModel(writer, service, name);
   } else {
+    // Its other names too: clients look for the one that they were told.
     writer.beginObject().member("object", "list").key("data").beginArray();
-    writeModel(writer, service, service.model().names.front());
+    for (const std::string &name : service.model().names)
+      writeModel(writer, service, name);
     writer.endArray().endObject();
   }
   HttpResponse response;

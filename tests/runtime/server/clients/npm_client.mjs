@@ -96,6 +96,17 @@ const tests = {
     const streamed = await client.chat.completions.stream({ ...plain, ...fields }).finalChatCompletion();
     assert.equal(streamed.choices[0].message.tool_calls[0].function.arguments, whole.message.tool_calls[0].function.arguments);
   },
+  async responses() {
+    const fields = { model, temperature: 0, max_output_tokens: 24 };
+    const first = await client.responses.create({ ...fields, input: 'Hello' });
+    assert(first.output_text);
+    const final = await client.responses.stream({ ...fields, input: 'Again', previous_response_id: first.id }).finalResponse();
+    assert(final.output[0].content[0].text);
+    const replayed = await client.responses.create({ ...fields, input: [{ type: 'item_reference', id: first.output[0].id }, { role: 'user', content: 'Go on' }] });
+    assert(replayed.output_text);
+    await client.responses.delete(first.id);
+    await refused(404, 'not_found', () => client.responses.retrieve(first.id));
+  },
   async oneChoiceOnly() {
     assert.equal((await create({ n: 1 })).choices.length, 1);
     assert.equal((await create({ n: 2 })).choices.length, 2);

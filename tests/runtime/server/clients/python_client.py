@@ -159,6 +159,44 @@ def test_tools():
     assert client.chat.completions.create(**{**limits, "messages": turns}).choices[0].message
 
 
+def test_responses():
+    limits = dict(model=MODEL, temperature=0, max_output_tokens=24)
+    first = client.responses.create(**limits, input=MESSAGES[0]["content"], instructions="Be brief. " * 20)
+    assert first.output_text and first.status in ("completed", "incomplete") and first.usage.output_tokens <= 24
+    assert client.responses.retrieve(first.id).output_text == first.output_text
+    second = dict(**limits, input="And of Italy?", instructions="Be brief. " * 20, previous_response_id=first.id)
+    with client.responses.stream(**second) as stream:
+        events = list(stream)
+    # The helper's own final response is there for completed ones only.
+    kinds, final = [event.type for event in events], events[-1].response
+    assert kinds[:2] == ["response.created", "response.in_progress"] and kinds[-1] in ("response.completed", "response.incomplete")
+    whole = client.responses.create(**second)
+    assert final.output_text == whole.output_text and final.previous_response_id == first.id
+    if MODEL != "fake" and first.status == "completed":
+        # All of the first turn but its last block was evaluated before, its answer too.
+        known = first.usage.total_tokens // 16 * 16 - 16
+        assert whole.usage.input_tokens_details.cached_tokens >= known, (whole.usage, first.usage)
+    assert [item.role for item in client.responses.input_items.list(first.id)] == ["user"]
+    parsed = client.responses.parse(**{**limits, "max_output_tokens": 64}, input="Is it so?", text_format=Verdict)
+    assert isinstance(parsed.output_parsed, Verdict)
+    tool = {"type": "function", "name": "weather", "parameters": TOWN, "strict": True}
+    called = client.responses.create(**{**limits, "max_output_tokens": 128}, input="Rome?", tools=[tool], tool_choice={"type": "function", "name": "weather"})
+    call = called.output[0]
+    assert call.type == "function_call" and json.loads(call.arguments)["town"] in ("Rome", "Paris")
+    answered = client.responses.create(**limits, tools=[tool], previous_response_id=called.id,
+                                       input=[{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}])
+    assert answered.output
+    client.responses.delete(first.id)
+    refused(openai.NotFoundError, "not_found", lambda: client.responses.retrieve(first.id))
+    unstored = client.responses.create(**limits, input="x", store=False)
+    refused(openai.NotFoundError, "not_found", lambda: client.responses.retrieve(unstored.id))
+
+
+def test_embeddings_say_what_is_missing():
+    error = refused(openai.InternalServerError, "unsupported", lambda: client.embeddings.create(model=MODEL, input="x"))
+    assert error.status_code == 501 and "hidden states" in error.message
+
+
 def test_completions():
     answer = client.completions.create(model=MODEL, prompt="Once upon a time", max_tokens=8, temperature=0)
     assert answer.choices[0].text and answer.usage.completion_tokens <= 8

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// /openapi.json against the routes themselves, names with slashes, and what is refused with a reason.
+#include "tests/runtime/server/endpoints_fixture.h"
+
+namespace girih::server {
+namespace {
+
+using ::testing::HasSubstr;
+
+class OpenApiTest : public EndpointsTest {};
+
+// What each route needs at least.
+std::string leastBody(std::string_view path) {
+  std::string messages = R"("messages":[{"role":"user","content":"hi"}])";
+  if (path == "/v1/completions")
+    return R"("prompt":"x")";
+  if (path == "/v1/messages")
+    return messages + R"(,"max_tokens":1)";
+  if (path == "/detokenize")
+    return R"("tokens":[1])";
+  return path == "/v1/responses" || path == "/v1/embeddings" ? R"("input":"x")" : messages;
+}
+
+TEST_F(OpenApiTest, ListsEveryRouteWithFieldsThatAreKnown) {
+  std::string description = answer("GET", "/openapi.json").body;
+  auto document = JsonDocument::parse(description);
+  ASSERT_TRUE(document.isOk()) << description;
+  EXPECT_EQ(at(description, "openapi"), "\"3.1.0\"");
+  for (const Route &route : allRoutes()) {
+    auto path = document->root().find("paths")->find(route.path);
+    ASSERT_TRUE(path.has_value()) << route.path;
+    if (route.method != "POST" || route.path == "/v1/embeddings")
+      continue;
+    std::string body = "{" + leastBody(route.path);
+    auto properties = path->find("post")
+                          ->find("requestBody")
+                          ->find("content")
+                          ->find("application/json")
+                          ->find("schema")
+                          ->find("properties");
+    for (const JsonMember &property : properties->members())
+      if (body.find("\"" + std::string(property.key) + "\"") == body.npos)
+        body += ",\"" + std::string(property.key) + "\":null";
+    HttpResponse response = answer("POST", std::string(route.path), body + "}");
+    EXPECT_EQ(response.status, 200) << route.path << response.body;
+    for (const auto &[name, text] : response.headers)
+      EXPECT_NE(name, "x-girih-ignored") << route.path << " does not know " << text;
+  }
+}
+
+TEST_F(OpenApiTest, TakesNamesWithSlashes) {
+  ServedModel model = fakeModel({});
+  model.names = {"org/small model", "alias"};
+  service = std::make_unique<Service>(std::move(model), ServiceOptions());
+  handlers = makeHandlers(*service);
+  for (std::string path : {"org/small model", "org%2Fsmall%20model", "org%2fsmall model", "alias"})
+    EXPECT_EQ(answer("GET", "/v1/models/" + path).status, 200) << path;
+  for (std::string path : {"org", "org%2", "org%2Gsmall", "%"})
+    EXPECT_EQ(answer("GET", "/v1/models/" + path).status, 404) << path;
+  EXPECT_EQ(at(answer("GET", "/v1/models").body, "data.1.id"), "\"alias\"");
+}
+
+TEST_F(OpenApiTest, SaysWhatEmbeddingsLack) {
+  HttpResponse response = answer("POST", "/v1/embeddings", R"({"input":"x"})");
+  EXPECT_EQ(response.status, 501);
+  EXPECT_THAT(at(response.body, "error.message"), HasSubstr("pooled hidden states"));
+}
+
+} // namespace
+} // namespace girih::server
