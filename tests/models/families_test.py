@@ -18,12 +18,12 @@ import tiny_checkpoints as tiny
 BOUND = 1e-3
 
 
-def judge(name, checkpoint, folder, target="cpu:native", look=lambda program: None):
+def judge(name, checkpoint, folder, look=lambda program: None, **options):
     """None, or what was wrong in one line: what `look` says of the program, or what transformers would."""
     golden = np.load(tiny.GOLDEN / f"{name}.npz")
     try:
         # One variant is enough here: that variants agree bit for bit is the invariants test.
-        program = girih_cli.compile_model(checkpoint, folder / "model.girih", target=target)
+        program = girih_cli.compile_model(checkpoint, folder / "model.girih", **(options or {"target": "cpu:native"}))
         if problem := look(program):
             return problem
         output, logits = girih_cli.run_tokens(program, golden["prompt"], len(golden["output"]), folder)

@@ -19,7 +19,7 @@ uint64_t bytesOf(ModuleOp module, StringRef name) {
 
 }  // namespace
 
-Expected<StepImage> compileStepModule(ModuleOp module) {
+Expected<StepImage> compileStepModule(ModuleOp module, StringRef profile) {
   // One kind of elementwise operation to lower.
   PassManager pipeline(module.getContext());
   pipeline.addNestedPass<func::FuncOp>(createLinalgGeneralizeNamedOpsPass());
@@ -31,7 +31,7 @@ Expected<StepImage> compileStepModule(ModuleOp module) {
   for (auto function : module.getOps<func::FuncOp>()) {
     if (!function->hasAttr("girih.entry"))
       continue;
-    GIRIH_ASSIGN(PlannedEntry entry, planCommands(function, kernels));
+    GIRIH_ASSIGN(PlannedEntry entry, planCommands(function, sharesRegisters(profile), kernels));
     image.entries.push_back(entry.name);
     entries.push_back(std::move(entry));
   }

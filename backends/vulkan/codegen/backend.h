@@ -14,11 +14,15 @@ struct StepImage {
 };
 
 // Fails: InvalidArgument (the module), Unimplemented (an operation or a type that has no shader yet).
-Expected<StepImage> compileStepModule(mlir::ModuleOp module);
+Expected<StepImage> compileStepModule(mlir::ModuleOp module, llvm::StringRef profile);
 
 // A device as data: `profile` is a row of the table in describe.cpp. Null where there is no such row.
 machine::DescriptionAttr describeMachine(mlir::MLIRContext *context, llvm::StringRef profile);
-// Their names, separated by commas.
+// What a device must have for code made for the profile, by the names that the device half uses.
+std::string requiredFeatures(llvm::StringRef profile);
+// Whether 8 neighbouring invocations can read each other's registers.
+bool sharesRegisters(llvm::StringRef profile);
+// Their names, the best last, separated by commas.
 std::string profileNames();
 
 }  // namespace girih::vulkan

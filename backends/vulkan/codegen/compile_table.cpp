@@ -17,6 +17,7 @@ using namespace mlir;
 struct girih_artifact {
   girih::vulkan::StepImage image;
   std::vector<const char *> symbols;
+  std::string features;
 };
 
 namespace {
@@ -63,7 +64,8 @@ girih_code variants(const char *target, const char *, const char **names, girih_
   if (!llvm::is_contained(llvm::split(girih::vulkan::profileNames(), ','), profile))
     return fail(unknownProfile(profile), message);
   thread_local std::string name;
-  name = profile.str();
+  // Without a profile: all, of which the device takes the last that it has the features for.
+  name = StringRef(target).contains(':') ? profile.str() : girih::vulkan::profileNames();
   *names = name.c_str();
   return 0;
 }
@@ -92,11 +94,12 @@ girih_code compile(const girih_compilation *compilation, girih_artifact **artifa
   OwningOpRef<ModuleOp> module = parseSourceString<ModuleOp>(bytes, &context, "scheduled step");
   if (!module)
     return fail(girih::invalidArgument("the scheduled step is no MLIR module of this LLVM version"), message);
-  auto image = girih::vulkan::compileStepModule(*module);
+  auto image = girih::vulkan::compileStepModule(*module, profileOf(compilation->target));
   if (!image.isOk())
     return fail(image.status(), message);
   auto made = std::make_unique<girih_artifact>();
   made->image = std::move(image).value();
+  made->features = girih::vulkan::requiredFeatures(profileOf(compilation->target));
   for (const std::string &entry : made->image.entries)
     made->symbols.push_back(entry.c_str());
   info->bytes = made->image.bytes.data();
@@ -106,7 +109,7 @@ girih_code compile(const girih_compilation *compilation, girih_artifact **artifa
   info->num_entries = made->symbols.size();
   info->arena_bytes = made->image.arenaBytes;
   info->scratch_bytes_per_thread = 0;
-  info->required_features = "";
+  info->required_features = made->features.c_str();
   *artifact = made.release();
   return 0;
 }

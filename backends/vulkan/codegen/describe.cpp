@@ -14,15 +14,25 @@ struct Profile {
   int64_t cores, clockMhz, barrierNs;  // cores: workgroups that run at the same time
   int64_t sharedBytes, cacheBytes;
   int64_t lanes, registers;
-  const char *limitsSource, *speedSource;
+  bool sharesRegisters;
+  const char *features, *limitsSource, *speedSource;
 };
 
 constexpr Profile kProfiles[] = {
     // Barrier: workgroups do not outlive their dispatch, so none could repeat another's work instead of waiting for it.
-    // Registers: what an invocation keeps beside addresses: 8 sums, a weight and its scale and min, an activation.
-    {"portable", 8, 1000, 1, 16 << 10, 1 << 20, 16, 12, "the least that Vulkan 1.1 requires of a device",
+    // Registers: what an invocation keeps beside addresses; more of them make tiles that shared memory cannot hold.
+    {"portable", 8, 1000, 1, 16 << 10, 1 << 20, 32, 10, false, "", "the least that Vulkan 1.1 requires of a device",
      "assumed: an integrated device"},
+    // Invocations are lanes of a processor's vectors, and each load of a lane is an instruction of its own: few invocations
+    // with much work each, which hand each other what they loaded.
+    {"software", 2, 3000, 1, 32 << 10, 2 << 20, 8, 32, true, "software,subgroup_8", "vulkaninfo of Mesa 22.3's lavapipe",
+     "assumed: two cores with AVX2"},
 };
+
+const Profile *find(llvm::StringRef name) {
+  const Profile *found = llvm::find_if(kProfiles, [&](const Profile &profile) { return name == profile.name; });
+  return found == std::end(kProfiles) ? nullptr : found;
+}
 
 }  // namespace
 
@@ -33,23 +43,25 @@ std::string profileNames() {
   return names;
 }
 
+std::string requiredFeatures(llvm::StringRef name) { return find(name) ? find(name)->features : ""; }
+
+bool sharesRegisters(llvm::StringRef name) { return find(name) && find(name)->sharesRegisters; }
+
 DescriptionAttr describeMachine(mlir::MLIRContext *context, llvm::StringRef name) {
-  for (const Profile &profile : kProfiles) {
-    if (name != profile.name)
-      continue;
-    LevelAttr levels[] = {
-        LevelAttr::get(context, "shared", profile.sharedBytes, 64, 20, 1, profile.limitsSource),
-        LevelAttr::get(context, "L2", profile.cacheBytes, 32, 100, profile.cores, profile.speedSource),
-        LevelAttr::get(context, "memory", int64_t(1) << 40, 8, 300, profile.cores, profile.speedSource),
-    };
-    UnitAttr units[] = {
-        UnitAttr::get(context, "fma", "f32", profile.lanes, 1, 4, profile.registers, profile.speedSource),
-        UnitAttr::get(context, "vector", "i32", profile.lanes, 1, 4, profile.registers, profile.speedSource),
-    };
-    return DescriptionAttr::get(context, (llvm::Twine("Vulkan ") + name).str(), "gpu", profile.cores, profile.clockMhz,
-                                profile.barrierNs, levels, units);
-  }
-  return {};
+  const Profile *profile = find(name);
+  if (!profile)
+    return {};
+  LevelAttr levels[] = {
+      LevelAttr::get(context, "shared", profile->sharedBytes, 64, 20, 1, profile->limitsSource),
+      LevelAttr::get(context, "L2", profile->cacheBytes, 32, 100, profile->cores, profile->speedSource),
+      LevelAttr::get(context, "memory", int64_t(1) << 40, 8, 300, profile->cores, profile->speedSource),
+  };
+  UnitAttr units[] = {
+      UnitAttr::get(context, "fma", "f32", profile->lanes, 1, 4, profile->registers, profile->speedSource),
+      UnitAttr::get(context, "vector", "i32", profile->lanes, 1, 4, profile->registers, profile->speedSource),
+  };
+  return DescriptionAttr::get(context, (llvm::Twine("Vulkan ") + name).str(), "gpu", profile->cores, profile->clockMhz,
+                              profile->barrierNs, levels, units);
 }
 
 }  // namespace girih::vulkan

@@ -21,9 +21,11 @@ using namespace mlir;
 namespace girih::vulkan {
 namespace {
 
-// What every device of Vulkan 1.1 runs; more must be asked for by a variant that says so.
+// What every device of Vulkan 1.1 runs, and what a profile may require; a shader declares what it uses.
 spirv::TargetEnvAttr targetOf(MLIRContext *context) {
-  auto triple = spirv::VerCapExtAttr::get(spirv::Version::V_1_3, {spirv::Capability::Shader},
+  auto triple = spirv::VerCapExtAttr::get(spirv::Version::V_1_3,
+                                          {spirv::Capability::Shader, spirv::Capability::GroupNonUniform,
+                                           spirv::Capability::GroupNonUniformBallot},
                                           {spirv::Extension::SPV_KHR_storage_buffer_storage_class}, context);
   return spirv::TargetEnvAttr::get(triple, spirv::getDefaultResourceLimits(context), spirv::ClientAPI::Vulkan,
                                    spirv::Vendor::Unknown, spirv::DeviceType::Unknown,

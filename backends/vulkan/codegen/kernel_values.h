@@ -48,6 +48,8 @@ struct EntryFacts {
   StepLayout layout;
   int64_t arenaBytes;   // the team's buffers end here; what each thread of a team has of its own follows
   int64_t sharedBytes;  // that a workgroup may share
+  int64_t lanes;        // invocations that keep a unit busy
+  bool sharesRegisters; // 8 neighbouring invocations can read each other's
 };
 
 // Resolves values on demand, where the builder stands; so ask for an operation's operands before opening a loop.
@@ -71,6 +73,8 @@ public:
     if (error.empty())
       error = reason.str();
   }
+
+  const EntryFacts &facts() const { return entry; }
 
   KernelInputs inputs;
   std::string error;

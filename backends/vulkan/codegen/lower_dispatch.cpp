@@ -14,7 +14,7 @@ using namespace girih::dialect;
 namespace girih::vulkan {
 namespace {
 
-constexpr int64_t kLeastInvocations = 32, kMostInvocations = 128;  // 128: what every device has
+constexpr int64_t kMostInvocations = 128;  // what every device has
 
 int64_t boundOf(ShapedType type, int64_t maxTokens) {
   int64_t elements = 1;
@@ -24,10 +24,11 @@ int64_t boundOf(ShapedType type, int64_t maxTokens) {
 }
 
 // Elements that the operation could compute side by side.
-int64_t parallelWork(Operation *op, int64_t maxTokens) {
+int64_t parallelWork(Operation *op, const EntryFacts &entry) {
   if (auto matmul = dyn_cast<QMatmulOp>(op)) {
     auto type = cast<ShapedType>(matmul.getInit().getType());
-    return boundOf(type, maxTokens) / rowsAtOnce(maxTokens);
+    InvocationTile tile = invocationTile(matmul, entry);
+    return boundOf(type, entry.layout.maxTokens) / (tile.rows * tile.columns);
   }
   if (isa<AttentionOp, AttentionPartsOp>(op))
     return 64;  // keys side by side, then values
@@ -38,13 +39,13 @@ int64_t parallelWork(Operation *op, int64_t maxTokens) {
   return most;
 }
 
-int64_t invocationsFor(scf::ForallOp dispatch, int64_t maxTokens) {
+int64_t invocationsFor(scf::ForallOp dispatch, const EntryFacts &entry) {
   int64_t most = 1;
   dispatch.walk([&](Operation *op) {
     if (isa<linalg::LinalgOp, QMatmulOp, GatherRowsOp, AttentionOp, AttentionPartsOp, JoinPartsOp, memref::CopyOp>(op))
-      most = std::max(most, parallelWork(op, maxTokens));
+      most = std::max(most, parallelWork(op, entry));
   });
-  return std::clamp<int64_t>(int64_t(llvm::PowerOf2Ceil(uint64_t(most))), kLeastInvocations, kMostInvocations);
+  return std::clamp<int64_t>(int64_t(llvm::PowerOf2Ceil(uint64_t(most))), entry.lanes, kMostInvocations);
 }
 
 // What is read and written between two barriers.
@@ -73,7 +74,7 @@ private:
 class DispatchLowering {
 public:
   DispatchLowering(scf::ForallOp dispatch, const EntryFacts &entry)
-      : dispatch(dispatch), entry(entry), k(dispatch.getContext(), invocationsFor(dispatch, entry.layout.maxTokens)),
+      : dispatch(dispatch), entry(entry), k(dispatch.getContext(), invocationsFor(dispatch, entry)),
         values(k, entry), hazards(k) {}
 
   Expected<Kernel> run() {

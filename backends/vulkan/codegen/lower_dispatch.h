@@ -42,7 +42,10 @@ mlir::Value product(ShaderBuilder &k, mlir::ValueRange extents);
 // One weight of a row-major or packed source, as f32; `row` is the checkpoint's.
 mlir::Value loadWeight(ShaderBuilder &k, const PackedWeight &weight, mlir::Value row, mlir::Value depth);
 
-// How many matmul rows an invocation computes at once.
-int64_t rowsAtOnce(int64_t maxRows);
+// What an invocation computes of a matmul: rows by columns.
+struct InvocationTile {
+  int64_t rows = 1, columns = 1;
+};
+InvocationTile invocationTile(dialect::QMatmulOp op, const EntryFacts &entry);
 
 }  // namespace girih::vulkan

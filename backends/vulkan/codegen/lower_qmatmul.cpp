@@ -14,32 +14,32 @@ namespace girih::vulkan {
 namespace {
 
 constexpr int64_t kColumns = weights::kPanelColumns, kDepth = weights::kBlockDepth;
-constexpr int64_t kMostRows = 8;  // whose sums an invocation keeps in registers
+constexpr int64_t kMostRows = 8, kMostSums = 24;  // that an invocation keeps in registers
+constexpr int64_t kNeighbours = 8;                 // that read each other's registers
 
 // A value of 8, 16 or 32 bits at a byte offset that is a multiple of its size, as f32. `at` is of the block, in words.
 class BlockReader {
 public:
   BlockReader(ShaderBuilder &k, const PackedLayout &layout, uint32_t memory) : k(k), layout(layout), memory(memory) {}
 
-  // The codes of 32 k of one column, as f32, before scale and min.
-  SmallVector<Value> codes(Value block, Value column) {
-    SmallVector<Value> values(kDepth);
-    if (layout.hasFloatCodes()) {
-      for (int64_t depth = 0; depth < kDepth; ++depth)
-        values[size_t(depth)] = floatCode(block, column, k.c(depth));
-      return values;
-    }
-    int64_t numLines = layout.codes == CodeType::U4 ? 4 : 8;
-    for (int64_t line = 0; line < numLines; ++line) {
-      Value word = k.load(memory, k.add(block, k.add(column, line * kColumns)));
-      for (int64_t byte = 0; byte < 4; ++byte)
-        if (layout.codes == CodeType::U4)
-          for (int64_t high : {0, 1})
-            values[size_t(high * 16 + line * 4 + byte)] = integerCode(k.bitAnd(k.shiftRight(word, byte * 8 + high * 4), 15));
-        else
-          values[size_t(line * 4 + byte)] = integerCode(byteOf(word, k.c(byte)));
-    }
-    return values;
+  // The words with the codes of 32 k of one column; none where codes are values themselves.
+  SmallVector<Value> lines(Value block, Value column) {
+    SmallVector<Value> words;
+    if (layout.hasFloatCodes())
+      return words;
+    for (int64_t line = 0; line < (layout.codes == CodeType::U4 ? 4 : 8); ++line)
+      words.push_back(k.load(memory, k.add(block, k.add(column, line * kColumns))));
+    return words;
+  }
+
+  // The code of k = `depth` from them, as f32, before scale and min.
+  Value codeOf(ArrayRef<Value> lines, Value block, Value column, int64_t depth) {
+    if (layout.hasFloatCodes())
+      return floatCode(block, column, k.c(depth));
+    if (layout.codes != CodeType::U4)
+      return integerCode(byteOf(lines[size_t(depth / 4)], k.c(depth % 4)));
+    Value word = lines[size_t(depth % 16 / 4)];
+    return integerCode(k.bitAnd(k.shiftRight(word, depth % 4 * 8 + depth / 16 * 4), 15));
   }
 
   // One of them, wherever it is.
@@ -129,56 +129,80 @@ public:
         weight(values.packed(op.getW())),
         first(op.getColumnOffset() ? values.scalar(op.getColumnOffset()) : k.c(0)), layout(layoutOf(weight)) {}
 
-  void run(int64_t maxRows) {
+  void run() {
     if (!layout || layout->isDense)
       return values.fail("a matmul has weights of layout \"" + Twine(weight.type.getLayout()) + "\", which has no shader yet");
-    rows = rowsAtOnce(maxRows);
-    Value groups = k.div(k.add(out.extents[0], rows - 1), rows);
-    k.forEach(k.mul(groups, out.extents[1]), [&](Value number) {
-      SmallVector<Value> position = positionOf(k, number, ValueRange{groups, out.extents[1]});
-      tile(k.mul(position[0], rows), position[1]);
+    tile = invocationTile(op, values.facts());
+    int64_t columns = cast<ShapedType>(op.getInit().getType()).getDimSize(1);
+    apart = columns / tile.columns;
+    // Neighbours hand each other what they load of x: they must have the same rows.
+    sharesRows = values.facts().sharesRegisters && apart % kNeighbours == 0;
+    Value groups = k.div(k.add(out.extents[0], tile.rows - 1), tile.rows);
+    Value numColumns = ShapedType::isDynamic(columns) ? out.extents[1] : k.c(apart);
+    k.forEach(k.mul(groups, numColumns), [&](Value number) {
+      SmallVector<Value> position = positionOf(k, number, ValueRange{groups, numColumns});
+      compute(k.mul(position[0], tile.rows), position[1]);
     });
   }
 
 private:
-  // `rows` rows from `row` on of one column; rows beyond the last repeat it and are not stored.
-  void tile(Value row, Value column) {
-    auto [panel, within] = panelOf(k, weight, *layout, k.add(first, column));
-    SmallVector<Value> starts, sums;
-    for (int64_t number = 0; number < rows; ++number) {
+  // Rows from `row` on, and columns `apart` from each other; rows beyond the last repeat it and are not stored.
+  void compute(Value row, Value column) {
+    for (int64_t number = 0; number < tile.columns; ++number)
+      columns.push_back(panelOf(k, weight, *layout, k.add(first, k.add(column, number * apart))));
+    SmallVector<Value> starts, sums(size_t(tile.rows * tile.columns), k.f(0));
+    for (int64_t number = 0; number < tile.rows; ++number) {
       Value clamped = k.min(k.add(row, number), k.sub(out.extents[0], k.c(1)));
       starts.push_back(k.add(x.offset, k.mul(clamped, x.strides[0])));
-      sums.push_back(k.f(0));
     }
-    int64_t depth = weight.type.getDepth(), numBlocks = int64_t(llvm::divideCeil(depth, kDepth));
-    Value blockWords = k.c(layout->blockBytes() / 4);
-    sums = k.loop(k.c(0), k.c(depth / kDepth), k.c(1), sums, [&, panel = panel, within = within](Value number, ValueRange carried) {
-      return block(k.add(panel, k.mul(number, blockWords)), within, k.mul(number, kDepth), kDepth, starts, carried);
+    int64_t depth = weight.type.getDepth(), whole = depth / kDepth;
+    sums = k.loop(k.c(0), k.c(whole), k.c(1), sums, [&](Value number, ValueRange carried) {
+      return block(k.mul(number, layout->blockBytes() / 4), k.mul(number, kDepth), kDepth, starts, carried);
     });
     // What is left of a depth that is no multiple of a block: x ends there.
     if (depth % kDepth != 0)
-      sums = block(k.add(panel, (numBlocks - 1) * layout->blockBytes() / 4), within, k.c((numBlocks - 1) * kDepth),
-                   depth % kDepth, starts, sums);
-    for (int64_t number = 0; number < rows; ++number) {
+      sums = block(k.c(whole * layout->blockBytes() / 4), k.c(whole * kDepth), depth % kDepth, starts, sums);
+    for (int64_t number = 0; number < tile.rows; ++number) {
       Value at = k.add(row, number);
-      k.when(k.less(at, out.extents[0]), [&] { storeElement(k, out, ValueRange{at, column}, sums[size_t(number)]); });
+      k.when(k.less(at, out.extents[0]), [&] {
+        for (int64_t which = 0; which < tile.columns; ++which)
+          storeElement(k, out, ValueRange{at, k.add(column, which * apart)}, sums[size_t(number * tile.columns + which)]);
+      });
     }
   }
 
-  SmallVector<Value> block(Value begin, Value column, Value depth, int64_t numDepths, ArrayRef<Value> starts,
-                           ValueRange carried) {
+  // What 8 neighbours loaded of x, or just this one's.
+  SmallVector<Value> loadRows(ArrayRef<Value> starts, Value depth, int64_t at) {
+    Value element = sharesRows ? k.add(k.add(depth, at), k.bitAnd(k.invocation(), kNeighbours - 1)) : k.add(depth, at);
+    return llvm::map_to_vector(starts, [&](Value start) { return k.asFloat(k.load(x.memory, k.add(start, element))); });
+  }
+
+  SmallVector<Value> block(Value begin, Value depth, int64_t numDepths, ArrayRef<Value> starts, ValueRange carried) {
     BlockReader reader(k, *layout, weight.memory);
-    SmallVector<Value> codes = reader.codes(begin, column), sums(carried.begin(), carried.end());
-    Value scale, least;
+    SmallVector<Value> sums(carried.begin(), carried.end()), rows, scales(columns.size()), mins(columns.size());
+    SmallVector<SmallVector<Value>> lines;
+    SmallVector<Value> blocks = llvm::map_to_vector(columns, [&](auto &column) { return k.add(column.first, begin); });
+    for (auto [block, column] : llvm::zip(blocks, columns))
+      lines.push_back(reader.lines(block, column.second));
+    bool shares = sharesRows && numDepths == kDepth;
+    std::swap(shares, sharesRows);
     for (int64_t at = 0; at < numDepths; ++at) {
-      if (at % layout->groupSize == 0) {
-        scale = reader.scale(begin, column, k.c(at / layout->groupSize));
-        least = reader.least(begin, column, k.c(at / layout->groupSize));
+      if (!sharesRows || at % kNeighbours == 0)
+        rows = loadRows(starts, depth, at);
+      for (size_t which = 0; which < columns.size(); ++which) {
+        Value column = columns[which].second;
+        if (at % layout->groupSize == 0) {
+          scales[which] = reader.scale(blocks[which], column, k.c(at / layout->groupSize));
+          mins[which] = reader.least(blocks[which], column, k.c(at / layout->groupSize));
+        }
+        Value value = dequantise(k, reader.codeOf(lines[which], blocks[which], column, at), scales[which], mins[which]);
+        for (size_t row = 0; row < rows.size(); ++row) {
+          Value &sum = sums[row * columns.size() + which];
+          sum = k.fma(sharesRows ? k.ofNeighbour(rows[row], at % kNeighbours) : rows[row], value, sum);
+        }
       }
-      Value value = dequantise(k, codes[size_t(at)], scale, least);
-      for (size_t row = 0; row < starts.size(); ++row)
-        sums[row] = k.fma(k.asFloat(k.load(x.memory, k.add(k.add(starts[row], depth), at))), value, sums[row]);
     }
+    std::swap(shares, sharesRows);
     return sums;
   }
 
@@ -189,20 +213,31 @@ private:
   PackedWeight weight;
   Value first;  // column
   std::optional<PackedLayout> layout;
-  int64_t rows = 1;
+  InvocationTile tile;
+  int64_t apart = 1;        // columns of an invocation
+  bool sharesRows = false;
+  SmallVector<std::pair<Value, Value>> columns;  // panel and column in it
 };
 
 }  // namespace
 
-int64_t rowsAtOnce(int64_t maxRows) { return std::min(maxRows, kMostRows); }
+InvocationTile invocationTile(QMatmulOp op, const EntryFacts &entry) {
+  auto type = cast<ShapedType>(op.getInit().getType());
+  int64_t maxRows = type.isDynamicDim(0) ? int64_t(entry.layout.maxTokens) : type.getDimSize(0);
+  InvocationTile tile;
+  tile.rows = std::clamp<int64_t>(int64_t(op.getRowTile().value_or(kMostRows)), 1, std::min(maxRows, kMostRows));
+  // As many columns as leave each lane something to do.
+  while (!type.isDynamicDim(1) && tile.rows * tile.columns * 2 <= kMostSums && type.getDimSize(1) % (tile.columns * 2) == 0 &&
+         type.getDimSize(1) / (tile.columns * 2) >= entry.lanes)
+    tile.columns *= 2;
+  return tile;
+}
 
 void lowerQMatmul(ShaderBuilder &k, KernelValues &values, QMatmulOp op) {
   if (!isa<PackedType>(op.getW().getType()) || !getElementTypeOrSelf(op.getX()).isF32())
     return values.fail("a matmul of " + Twine(op.getStrategy().value_or("no strategy")) +
                        " with activations that are not f32 has no shader yet");
-  auto extent = cast<ShapedType>(op.getInit().getType()).getDimSize(0);
-  auto entry = op->getParentOfType<func::FuncOp>()->getAttrOfType<IntegerAttr>("girih.max_tokens");
-  MatmulLowering(k, values, op).run(ShapedType::isDynamic(extent) && entry ? entry.getInt() : std::max<int64_t>(extent, 1));
+  MatmulLowering(k, values, op).run();
 }
 
 Value loadWeight(ShaderBuilder &k, const PackedWeight &weight, Value row, Value depth) {

@@ -14,6 +14,7 @@ namespace girih::vulkan {
 namespace {
 
 constexpr int64_t kLeastSharedBytes = 16 << 10;  // what every device has
+constexpr int64_t kLeastLanes = 32;
 
 struct Buffer {
   AffineExpr offset;  // in bytes
@@ -22,8 +23,10 @@ struct Buffer {
 
 class Planner {
 public:
-  Planner(func::FuncOp function, std::vector<Kernel> &kernels)
-      : function(function), kernels(kernels), context(function.getContext()) {}
+  Planner(func::FuncOp function, bool sharesRegisters, std::vector<Kernel> &kernels)
+      : function(function), kernels(kernels), context(function.getContext()) {
+    facts.sharesRegisters = sharesRegisters;
+  }
 
   Expected<PlannedEntry> run() {
     auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens");
@@ -35,6 +38,8 @@ public:
     facts.arenaBytes = arena ? arena.getInt() : 0;
     auto machine = function->getParentOp()->getAttrOfType<machine::DescriptionAttr>("girih.machine");
     auto shared = machine ? machine.level("shared") : machine::LevelAttr();
+    auto unit = machine ? machine.unitFor("f32") : machine::UnitAttr();
+    facts.lanes = unit ? unit.getLanes() : kLeastLanes;
     facts.sharedBytes = shared ? shared.getSizeBytes() : kLeastSharedBytes;
     // How many grids there are decides where a step's arrays lie, which shaders must know: grids first.
     GIRIH_TRY(block(function.getBody().front(), /*lowers=*/false));
@@ -261,8 +266,8 @@ private:
 
 }  // namespace
 
-Expected<PlannedEntry> planCommands(func::FuncOp function, std::vector<Kernel> &kernels) {
-  return Planner(function, kernels).run();
+Expected<PlannedEntry> planCommands(func::FuncOp function, bool sharesRegisters, std::vector<Kernel> &kernels) {
+  return Planner(function, sharesRegisters, kernels).run();
 }
 
 }  // namespace girih::vulkan

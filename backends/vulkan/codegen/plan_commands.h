@@ -29,6 +29,6 @@ struct PlannedEntry {
 
 // Walks the function as a thread of a team would: loops over layers are unrolled, addresses are numbers, and each
 // scf.forall is a kernel (appended to `kernels`) the first time and a dispatch every time. Fails: Unimplemented.
-Expected<PlannedEntry> planCommands(mlir::func::FuncOp function, std::vector<Kernel> &kernels);
+Expected<PlannedEntry> planCommands(mlir::func::FuncOp function, bool sharesRegisters, std::vector<Kernel> &kernels);
 
 }  // namespace girih::vulkan

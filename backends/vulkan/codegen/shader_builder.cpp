@@ -120,6 +120,11 @@ void ShaderBuilder::barrier() {
   spirv::ControlBarrierOp::create(b, loc, spirv::Scope::Workgroup, spirv::Scope::Workgroup, all);
 }
 
+Value ShaderBuilder::ofNeighbour(Value value, int64_t lane) {
+  Value id = spirv::ConstantOp::create(b, loc, b.getI32Type(), b.getI32IntegerAttr(int32_t(lane)));
+  return spirv::GroupNonUniformBroadcastOp::create(b, loc, value.getType(), spirv::Scope::Subgroup, value, id);
+}
+
 Value ShaderBuilder::reduce(Value value, llvm::function_ref<Value(Value, Value)> combine) {
   if (reduceWords < 0)
     reduceWords = share(invocations);

@@ -66,6 +66,8 @@ public:
   mlir::Value group(unsigned axis) { return groups[axis]; }
   // What was written to any memory before is seen by all invocations of the workgroup after. All must come here.
   void barrier();
+  // The f32 of invocation `lane` of the 8 neighbours that this one is among. All 8 must come here.
+  mlir::Value ofNeighbour(mlir::Value value, int64_t lane);
   // Combines one f32 of each invocation, in one fixed order; all get the result. Begins and ends with a barrier.
   mlir::Value reduce(mlir::Value value, llvm::function_ref<mlir::Value(mlir::Value, mlir::Value)> combine);
 

@@ -86,7 +86,7 @@ girih_code deviceInfo(uint64_t index, girih_device_info *info, girih_message *me
   girih_device_info filled = {};
   filled.struct_size = std::min<uint64_t>(info->struct_size, sizeof filled);
   filled.name = properties.name.c_str();
-  filled.features = "";
+  filled.features = properties.features.c_str();
   filled.flags = GIRIH_DEVICE_DETERMINISTIC | GIRIH_DEVICE_DRIVER_THREADS;
   filled.memory_bytes = properties.memoryBytes;
   filled.alignment_bytes = properties.offsetAlignment;

@@ -102,6 +102,9 @@ DeviceProperties Driver::propertiesOf(VkPhysicalDevice device) const {
   DeviceProperties properties;
   VkPhysicalDeviceMaintenance3Properties allocation = {};
   allocation.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES;
+  VkPhysicalDeviceSubgroupProperties subgroups = {};
+  subgroups.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES;
+  allocation.pNext = &subgroups;
   VkPhysicalDeviceProperties2 all = {};
   all.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
   all.pNext = &allocation;
@@ -109,6 +112,12 @@ DeviceProperties Driver::propertiesOf(VkPhysicalDevice device) const {
   const VkPhysicalDeviceLimits &limits = all.properties.limits;
   properties.name = all.properties.deviceName;
   properties.type = all.properties.deviceType;
+  if (properties.type == VK_PHYSICAL_DEVICE_TYPE_CPU)
+    properties.features = "software";
+  bool broadcasts = (subgroups.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
+                    (subgroups.supportedOperations & VK_SUBGROUP_FEATURE_BALLOT_BIT);
+  if (broadcasts)
+    properties.features += (properties.features.empty() ? "subgroup_" : ",subgroup_") + std::to_string(subgroups.subgroupSize);
   properties.maxBufferBytes = std::min<uint64_t>(limits.maxStorageBufferRange, allocation.maxMemoryAllocationSize);
   properties.offsetAlignment = std::max<uint64_t>(64, limits.minStorageBufferOffsetAlignment);
   VkPhysicalDeviceMemoryProperties memory;

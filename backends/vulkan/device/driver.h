@@ -31,7 +31,7 @@ namespace girih::vulkan {
 
 // What a device must have, and what it has, by its own account.
 struct DeviceProperties {
-  std::string name;
+  std::string name, features;       // features: what variants may require, "software,subgroup_8"
   VkPhysicalDeviceType type = VK_PHYSICAL_DEVICE_TYPE_OTHER;
   uint64_t memoryBytes = 0;         // the largest heap of its own
   uint64_t maxBufferBytes = 0;      // what one shader binding can reach

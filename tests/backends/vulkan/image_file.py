@@ -6,9 +6,20 @@ MAGIC = b"GIRIHSPV"
 
 
 def shaders(program):
-    """[(name, invocations, shared bytes, SPIR-V bytes)] of the one image in the file."""
+    """[(name, invocations, shared bytes, SPIR-V bytes)] of each image in the file, the portable one first."""
     data = program.read_bytes()
-    at = data.index(MAGIC) + len(MAGIC)
+    return [shaders_at(data, at) for at in offsets_of(data)]
+
+
+def offsets_of(data):
+    at = data.find(MAGIC)
+    while at >= 0:
+        yield at
+        at = data.find(MAGIC, at + 1)
+
+
+def shaders_at(data, at):
+    at += len(MAGIC)
 
     def word():
         nonlocal at

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The default model in `exact` on a Vulkan device against transformers' goldens, under the validation layer.
 
-    default_model_test.py [PROMPTS]   how many prompts (default 2)
+    default_model_test.py [PROMPTS]   how many prompts (default 1)
 """
 import pathlib
 import sys
@@ -16,7 +16,7 @@ import girih_cli
 import vulkan_machine
 
 
-def main(num_prompts=2):
+def main(num_prompts=1):
     if reason := vulkan_machine.missing_device():
         print("SKIP:", reason)
         return vulkan_machine.SKIPPED
