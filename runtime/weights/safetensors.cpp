@@ -77,7 +77,8 @@ Status readRecord(const JsonMember &member, std::span<const uint8_t> data, uint6
   GIRIH_TRY(readExtent(member.value, data.size(), extent));
   const FormatRow *format = findFormatBySafetensorsName(*dtype);
   if (!format) {
-    file.unreadable.push_back({std::move(tensor.name), std::string(*dtype)});
+    file.unreadable.push_back({std::move(tensor.name), std::string(*dtype), std::move(tensor.shape),
+                               data.subspan(extent.beginBytes, extent.endBytes - extent.beginBytes)});
     return {};
   }
   GIRIH_ASSIGN(int64_t sizeBytes, storageBytes(format->format, tensor.numElements));

@@ -5,9 +5,12 @@
 #include "runtime/base/json_reader.h"
 #include "runtime/weights/checkpoint_file.h"
 #include "runtime/weights/gguf.h"
+#include "runtime/weights/quantized_linear.h"
 #include "runtime/weights/safetensors.h"
 
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -51,6 +54,22 @@ std::string shardSuffix(int64_t number, int64_t numShards) {
   return text;
 }
 
+// A file in memory: like any file's, its pages may be given back and are there again when they are read.
+Expected<MappedFile> mappedCopy(std::span<const uint8_t> bytes) {
+  int file = ::memfd_create("girih-weight", MFD_CLOEXEC);
+  bool isWritten = file >= 0;
+  while (isWritten && !bytes.empty()) {
+    ssize_t numBytes = ::write(file, bytes.data(), bytes.size());
+    isWritten = numBytes > 0;
+    bytes = bytes.subspan(isWritten ? static_cast<size_t>(numBytes) : 0);
+  }
+  auto mapped = isWritten ? MappedFile::open("/proc/self/fd/" + std::to_string(file))
+                          : Expected<MappedFile>(resourceExhausted("no memory for a weight that is put together"));
+  if (file >= 0)
+    ::close(file);
+  return mapped;
+}
+
 }  // namespace
 
 // Fills a store that nobody else sees yet.
@@ -72,6 +91,7 @@ private:
   Status addGgufShards(int64_t numShards);
   Status addIndexedShards();
   Status readSideFiles();
+  Status assembleLayers();
 
   WeightStore store;
 };
@@ -184,17 +204,39 @@ Status StoreBuilder::readSideFiles() {
   return {};
 }
 
+// Layers that the folder's config calls quantised become single weights, behind the others.
+Status StoreBuilder::assembleLayers() {
+  std::string_view config = store.text("config.json").value_or("");
+  GIRIH_ASSIGN(auto weights, assembleQuantized(config, store.list, store.unreadable));
+  store.indexOfName.clear();
+  for (AssembledTensor &weight : weights) {
+    GIRIH_ASSIGN(MappedFile mapped, mappedCopy(weight.bytes));
+    weight.tensor.bytes = mapped.bytes();
+    weight.tensor.fileIndex = static_cast<uint32_t>(store.mapped.size());
+    store.mapped.push_back(std::move(mapped));
+    store.list.push_back(std::move(weight.tensor));
+    weight.bytes = {};
+  }
+  for (size_t index = 0; index < store.list.size(); ++index)
+    if (!store.indexOfName.emplace(store.list[index].name, index).second)
+      return dataLoss("tensor " + quoteName(store.list[index].name) + " is there twice, quantised and plain");
+  return {};
+}
+
 Status StoreBuilder::openFolder() {
   store.checkpointKind = CheckpointKind::HuggingFace;
   const std::string &folder = store.checkpointPath;
   GIRIH_TRY(readSideFiles());
   if (exists(folder + "/" + std::string(kIndexFile)))
-    return addIndexedShards().withContext(kIndexFile);
-  if (!exists(folder + "/" + std::string(kSingleFile)))
+    GIRIH_TRY(addIndexedShards().withContext(kIndexFile));
+  else if (!exists(folder + "/" + std::string(kSingleFile)))
     return notFound("the folder has neither `" + std::string(kSingleFile) + "` nor `" + std::string(kIndexFile) +
                     "`; weights are read from those, save the model with safe_serialization, or name a .gguf file");
-  GIRIH_ASSIGN(MappedFile mapped, MappedFile::open(folder + "/" + std::string(kSingleFile)));
-  return openSafetensors(std::move(mapped)).withContext(kSingleFile);
+  else {
+    GIRIH_ASSIGN(MappedFile mapped, MappedFile::open(folder + "/" + std::string(kSingleFile)));
+    GIRIH_TRY(openSafetensors(std::move(mapped)).withContext(kSingleFile));
+  }
+  return assembleLayers();
 }
 
 Expected<WeightStore> WeightStore::open(const std::string &path) {

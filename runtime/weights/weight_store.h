@@ -35,6 +35,8 @@ struct StoredTensor {
 struct UnreadableTensor {
   std::string name;
   std::string storage;  // as the file spells it: "I64"
+  std::vector<int64_t> shape;
+  std::span<const uint8_t> bytes;  // not yet compared with shape and storage
 };
 
 // Owns the mappings; everything it returns points into them or into itself. Thread-safe once open.
@@ -63,7 +65,7 @@ public:
   // "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"; nullopt when the folder has none.
   std::optional<std::string_view> text(std::string_view fileName) const;
 
-  // The mapped weight files in order of their shards.
+  // The mapped weight files in order of their shards, then what was put together of several tensors.
   std::span<const MappedFile> files() const { return mapped; }
 
 private:
