@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// assembleQuantized: the layouts of compressed-tensors and GPTQ, whose codes go into blocks of q4_0 and q8_0.
+// assembleQuantized: the layouts of compressed-tensors, GPTQ and AWQ, whose codes go into blocks of q4_0, q5_0 and q8_0.
 #include "runtime/weights/quantized_linear.h"
 
 #include "runtime/base/element_type.h"
@@ -17,12 +17,17 @@ namespace {
 constexpr int64_t kBlock = 32;           // k that q4_0 and q8_0 give a scale
 constexpr int64_t kMostExtent = 1 << 30; // far above any layer; products of two fit
 
+using Zeros = std::function<int(int64_t row, int64_t group)>;
+
 // A layer as every method has it, whatever its order of bytes.
 struct Layer {
   int64_t numRows = 0, depth = 0, numGroups = 0;
   int bits = 4;
   std::function<int(int64_t row, int64_t k)> code; // signed
   std::function<float(int64_t row, int64_t group)> scale;
+  Zeros zero; // of a code; none: 0
+
+  int64_t groupDepth() const { return depth / numGroups; }
 };
 
 uint32_t wordAt(std::span<const uint8_t> bytes, int64_t index) {
@@ -98,6 +103,27 @@ Status checkExtents(const Layer &layer) {
   return {};
 }
 
+// Codes less their zeros: of 4 bits within -15 .. 15, which q5_0 holds; of 8 bits too wide for any format at worst.
+StorageFormat formatOf(const Layer &layer) {
+  if (layer.bits == 8)
+    return StorageFormat::Q8_0;
+  return layer.zero ? StorageFormat::Q5_0 : StorageFormat::Q4_0;
+}
+
+// Behind the scale. Of q5_0 the fifth bits come first, a word of them.
+void writeCode(StorageFormat format, uint8_t *block, int64_t k, int code) {
+  if (format == StorageFormat::Q8_0) {
+    block[k] = static_cast<uint8_t>(code);
+    return;
+  }
+  unsigned bits = static_cast<unsigned>(code + (format == StorageFormat::Q5_0 ? 16 : 8));
+  if (format == StorageFormat::Q5_0) {
+    block[k / 8] = static_cast<uint8_t>(block[k / 8] | (bits >> 4) << (k % 8));
+    block += 4;
+  }
+  block[k % 16] = static_cast<uint8_t>(block[k % 16] | (bits & 15) << (k < 16 ? 0 : 4));
+}
+
 Expected<AssembledTensor> blocksOf(const Layer &layer, const std::string &name) {
   GIRIH_TRY(checkExtents(layer));
   AssembledTensor assembled;
@@ -105,15 +131,15 @@ Expected<AssembledTensor> blocksOf(const Layer &layer, const std::string &name) 
   tensor.name = name;
   tensor.shape = {layer.numRows, layer.depth};
   tensor.numElements = layer.numRows * layer.depth;
-  tensor.format = layer.bits == 4 ? StorageFormat::Q4_0 : StorageFormat::Q8_0;
+  tensor.format = formatOf(layer);
   GIRIH_ASSIGN(int64_t sizeBytes, storageBytes(tensor.format, tensor.numElements));
   assembled.bytes.resize(static_cast<size_t>(sizeBytes));
   uint8_t *out = assembled.bytes.data();
-  int64_t groupDepth = layer.depth / layer.numGroups;
   for (int64_t row = 0; row < layer.numRows; ++row)
     for (int64_t first = 0; first < layer.depth;
          first += kBlock, out += formatRow(tensor.format).blockBytes) {
-      float scale = layer.scale(row, first / groupDepth);
+      float scale = layer.scale(row, first / layer.groupDepth());
+      int zero = layer.zero ? layer.zero(row, first / layer.groupDepth()) : 0;
       uint16_t half = floatToHalf(scale);
       if (halfToFloat(half) != scale)
         return unimplemented(
@@ -121,11 +147,11 @@ Expected<AssembledTensor> blocksOf(const Layer &layer, const std::string &name) 
             ", which is no f16; such weights are not read, since rounding it would change them");
       std::memcpy(out, &half, sizeof(half));
       for (int64_t k = 0; k < kBlock; ++k) {
-        int code = layer.code(row, first + k);
-        if (layer.bits == 8)
-          out[2 + k] = static_cast<uint8_t>(code);
-        else
-          out[2 + k % 16] = static_cast<uint8_t>(k < 16 ? code + 8 : out[2 + k % 16] | (code + 8) << 4);
+        int code = layer.code(row, first + k) - zero;
+        if (code < -128 || code > 127)
+          return unimplemented("has the code " + std::to_string(code) + " in row " + std::to_string(row) +
+                               " when its zero point is taken off; 8 bits, -128 to 127, are read");
+        writeCode(tensor.format, out + sizeof(half), k, code);
       }
     }
   tensor.bytes = assembled.bytes;
@@ -150,12 +176,29 @@ Status scalesOf(std::vector<float> values, bool isGroupMajor, Layer &layer) {
   return {};
 }
 
+// Zeros of a layer in words of 32 / bits neighbouring rows, the lowest bits first, less the middle code: [rows, groups]
+// of words, or [groups, rows]. `order`: where in its word the n-th row lies; `bias` is added to each.
+Expected<Zeros> packedZeros(Parts &parts, const std::string &name, const Layer &layer,
+                                                           bool isRowMajor, int bias = 0,
+                                                           const int *order = nullptr) {
+  GIRIH_ASSIGN(const UnreadableTensor *words, parts.integers(name, "I32", 4));
+  int64_t inWord = 32 / layer.bits, numWords = (layer.numRows + inWord - 1) / inWord, numGroups = layer.numGroups;
+  if (words->shape.size() != 2 || words->shape[isRowMajor ? 0 : 1] != numWords ||
+      words->shape[isRowMajor ? 1 : 0] != numGroups)
+    return dataLoss("has zeros of " + shapeText(words->shape) + " for " + std::to_string(layer.numRows) +
+                    " rows in " + std::to_string(numGroups) + " groups");
+  return Zeros([=, bytes = words->bytes, bits = layer.bits](int64_t row, int64_t group) {
+    int64_t word = row / inWord, place = order ? order[row % inWord] : row % inWord;
+    uint32_t codes = wordAt(bytes, isRowMajor ? word * numGroups + group : group * numWords + word);
+    return static_cast<int>(codes >> (place * bits) & ((1u << bits) - 1)) + bias - (1 << (bits - 1));
+  });
+}
+
 // ---- compressed-tensors ----
 // Words of 32 / bits codes of consecutive k, the lowest bits first; codes are unsigned, their zero in the middle.
 Expected<Layer> packedLayer(Parts &parts, const std::string &module) {
-  for (const char *suffix : {".weight_zero_point", ".weight_g_idx"})
-    if (parts.has(module + suffix))
-      return unimplemented(std::string("has \"") + suffix + "\"; symmetric codes in order are read");
+  if (parts.has(module + ".weight_g_idx"))
+    return unimplemented("has \".weight_g_idx\"; groups of consecutive k are read");
   GIRIH_ASSIGN(const UnreadableTensor *shape, parts.integers(module + ".weight_shape", "I64", 8));
   GIRIH_ASSIGN(const UnreadableTensor *words, parts.integers(module + ".weight_packed", "I32", 4));
   Layer layer;
@@ -179,12 +222,16 @@ Expected<Layer> packedLayer(Parts &parts, const std::string &module) {
   };
   GIRIH_ASSIGN(auto scales, parts.floats(module + ".weight_scale"));
   GIRIH_TRY(scalesOf(std::move(scales), /*isGroupMajor=*/false, layer));
+  if (!parts.has(module + ".weight_zero_point"))
+    return layer;
+  GIRIH_TRY(checkExtents(layer));
+  GIRIH_ASSIGN(layer.zero, packedZeros(parts, module + ".weight_zero_point", layer, /*isRowMajor=*/true));
   return layer;
 }
 
 Expected<Layer> bytesLayer(Parts &parts, const std::string &module) {
   if (parts.has(module + ".weight_zero_point"))
-    return unimplemented("has \".weight_zero_point\"; symmetric codes are read");
+    return unimplemented("has \".weight_zero_point\" beside codes of bytes; symmetric ones are read");
   GIRIH_ASSIGN(const UnreadableTensor *codes, parts.integers(module + ".weight", "I8", 1));
   if (codes->shape.size() != 2)
     return dataLoss("has codes of " + shapeText(codes->shape) + "; a matrix is needed here");
@@ -198,12 +245,19 @@ Expected<Layer> bytesLayer(Parts &parts, const std::string &module) {
   return layer;
 }
 
+bool isSymmetric(const Layer &layer) {
+  for (int64_t row = 0; row < layer.numRows; ++row)
+    for (int64_t group = 0; group < layer.numGroups; ++group)
+      if (layer.zero(row, group) != 0)
+        return false;
+  return true;
+}
+
 // ---- GPTQ ----
 // Words of 32 / bits codes of consecutive k, a word of each column side by side; zeros likewise over columns, and in
 // version 1 stored less one.
 Expected<Layer> gptqLayer(Parts &parts, const std::string &module, int bits, int zeroBias) {
   GIRIH_ASSIGN(const UnreadableTensor *words, parts.integers(module + ".qweight", "I32", 4));
-  GIRIH_ASSIGN(const UnreadableTensor *zeros, parts.integers(module + ".qzeros", "I32", 4));
   int64_t inWord = 32 / bits;
   if (words->shape.size() != 2 || words->shape[0] > kMostExtent)
     return dataLoss("has codes of " + shapeText(words->shape) + "; a matrix is needed here");
@@ -212,12 +266,9 @@ Expected<Layer> gptqLayer(Parts &parts, const std::string &module, int bits, int
   GIRIH_ASSIGN(auto scales, parts.floats(module + ".scales"));
   GIRIH_TRY(scalesOf(std::move(scales), /*isGroupMajor=*/true, layer));
   GIRIH_TRY(checkExtents(layer));
-  uint32_t symmetric = 0;
-  for (int64_t code = 0; code < inWord; ++code)
-    symmetric |= static_cast<uint32_t>((1 << (bits - 1)) - zeroBias) << (code * bits);
-  for (size_t index = 0; index < zeros->bytes.size() / 4; ++index)
-    if (wordAt(zeros->bytes, static_cast<int64_t>(index)) != symmetric)
-      return unimplemented("has zero points; symmetric codes are read");
+  GIRIH_ASSIGN(layer.zero, packedZeros(parts, module + ".qzeros", layer, /*isRowMajor=*/false, zeroBias));
+  if (isSymmetric(layer))
+    layer.zero = nullptr;
   if (parts.has(module + ".g_idx")) {
     GIRIH_ASSIGN(const UnreadableTensor *groups, parts.integers(module + ".g_idx", "I32", 4));
     for (int64_t k = 0; k < static_cast<int64_t>(groups->bytes.size() / 4); ++k)
@@ -227,6 +278,28 @@ Expected<Layer> gptqLayer(Parts &parts, const std::string &module, int bits, int
   layer.code = [bytes = words->bytes, columns = layer.numRows, bits, inWord](int64_t row, int64_t k) {
     uint32_t word = wordAt(bytes, k / inWord * columns + row) >> (k % inWord * bits);
     return static_cast<int>(word & ((1u << bits) - 1)) - (1 << (bits - 1));
+  };
+  return layer;
+}
+
+// ---- AWQ ----
+// Words of 8 codes of consecutive rows for each k, in an order of their own; zeros likewise for each group.
+Expected<Layer> awqLayer(Parts &parts, const std::string &module) {
+  static constexpr int kOrder[] = {0, 4, 1, 5, 2, 6, 3, 7}; // of row n: words hold rows 0 2 4 6 1 3 5 7
+  GIRIH_ASSIGN(const UnreadableTensor *words, parts.integers(module + ".qweight", "I32", 4));
+  if (words->shape.size() != 2 || words->shape[1] > kMostExtent)
+    return dataLoss("has codes of " + shapeText(words->shape) + "; a matrix is needed here");
+  Layer layer;
+  layer.numRows = words->shape[1] * 8, layer.depth = words->shape[0];
+  GIRIH_ASSIGN(auto scales, parts.floats(module + ".scales"));
+  GIRIH_TRY(scalesOf(std::move(scales), /*isGroupMajor=*/true, layer));
+  GIRIH_TRY(checkExtents(layer));
+  GIRIH_ASSIGN(layer.zero, packedZeros(parts, module + ".qzeros", layer, /*isRowMajor=*/false, 0, kOrder));
+  if (isSymmetric(layer))
+    layer.zero = nullptr;
+  layer.code = [bytes = words->bytes, wordsOfK = words->shape[1]](int64_t row, int64_t k) {
+    uint32_t word = wordAt(bytes, k * wordsOfK + row / 8) >> (kOrder[row % 8] * 4);
+    return static_cast<int>(word & 15) - 8;
   };
   return layer;
 }
@@ -270,9 +343,16 @@ Expected<std::vector<AssembledTensor>> assembleQuantized(std::string_view config
     int zeroBias = textOf(*config, "checkpoint_format") == "gptq_v2" ? 0 : 1;
     for (const std::string &module : parts.modulesWith(".qweight"))
       GIRIH_TRY(add(module, [&] { return gptqLayer(parts, module, static_cast<int>(*bits), zeroBias); }));
+  } else if (method == "awq") {
+    auto bits = config->find("bits") ? config->find("bits")->asInteger() : Expected<int64_t>(notFound(""));
+    std::string version = textOf(*config, "version");
+    if (!bits.isOk() || *bits != 4 || (version != "gemm" && !version.empty()))
+      return unimplemented("quantization_config: awq other than of 4 bits in version \"gemm\"; that is read");
+    for (const std::string &module : parts.modulesWith(".qweight"))
+      GIRIH_TRY(add(module, [&] { return awqLayer(parts, module); }));
   } else {
     return unimplemented("quantization_config has the method " + quoteName(method) +
-                         "; compressed-tensors and gptq are read");
+                         "; compressed-tensors, gptq and awq are read");
   }
   parts.take();
   return weights;

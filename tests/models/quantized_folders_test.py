@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hugging Face folders of quantised layers (compressed-tensors, GPTQ): the values of their codes and scales, bit for bit.
+"""Hugging Face folders of quantised layers (compressed-tensors, GPTQ, AWQ): the values of their codes and scales, bit for bit.
 
-Each scheme's folder must give the f64 logits of a plain f32 folder with the values code * scale, and run; what would
+Each scheme's folder must give the f64 logits of a plain f32 folder with the values (code - zero) * scale, and run; what would
 need a guess is refused with the layer's name. The layouts are written here as their definitions have them.
 
     quantized_folders_test.py            needs numpy alone
@@ -35,7 +35,12 @@ SCHEMES = {
     "int4 by 32": ("pack", 4, 32, {}), "int4 by 128": ("pack", 4, 128, {}), "int4 by row": ("pack", 4, 0, {}),
     "int8 by 64, packed": ("pack", 8, 64, {}), "int8 by row": ("int", 8, 0, {}),
     "gptq int4 by 128": ("gptq", 4, 128, {}), "gptq int8 by 64, v2": ("gptq", 8, 64, {"checkpoint_format": "gptq_v2"}),
+    "int4 by 32 with zeros": ("pack", 4, 32, {"zeros": True}), "int4 by row with zeros": ("pack", 4, 0, {"zeros": True}),
+    "gptq int4 by 128 with zeros": ("gptq", 4, 128, {"zeros": True}),
+    "gptq int4 by 64 with zeros, v2": ("gptq", 4, 64, {"zeros": True, "checkpoint_format": "gptq_v2"}),
+    "awq int4 by 128": ("awq", 4, 128, {"zeros": True}), "awq int4 by 64, symmetric": ("awq", 4, 64, {}),
 }
+AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
 
 
 def hf_name(gguf):
@@ -50,19 +55,24 @@ def packed(codes, bits):
     return np.bitwise_or.reduce(words << shifts, axis=2).astype(np.uint32)
 
 
-def layer_tensors(module, method, bits, codes, scales, options):
-    """What a method stores of one layer: signed codes [N, K], scales [N, groups]."""
+def layer_tensors(module, method, bits, codes, zeros, scales, options):
+    """What a method stores of one layer: signed codes [N, K], their signed zeros and scales [N, groups]."""
     middle, depth = 1 << (bits - 1), codes.shape[1]
+    if method == "awq":
+        def words(values):  # [rows, n] in words over rows, [n, words]
+            return packed(values.T.reshape(values.shape[1], -1, 8)[:, :, AWQ_ORDER].reshape(values.shape[1], -1), 4)
+        return [(f"{module}.qweight", "I32", words(codes + middle)), (f"{module}.qzeros", "I32", words(zeros + middle)),
+                (f"{module}.scales", "F16", np.ascontiguousarray(scales.T))]
     if method == "int":
         return [(f"{module}.weight", "I8", codes.astype(np.int8)), (f"{module}.weight_scale", "F16", scales)]
     if method == "pack":
-        return [(f"{module}.weight_packed", "I32", packed(codes + middle, bits)),
-                (f"{module}.weight_scale", "F16", scales), (f"{module}.weight_shape", "I64", np.array(codes.shape, np.int64))]
-    zero = middle - (options.get("checkpoint_format") != "gptq_v2")
-    zeros = np.full(scales.T.shape, zero, np.int64)
+        said = [(f"{module}.weight_zero_point", "I32", np.ascontiguousarray(packed((zeros + middle).T, bits).T))]
+        return [(f"{module}.weight_packed", "I32", packed(codes + middle, bits)), (f"{module}.weight_scale", "F16", scales),
+                (f"{module}.weight_shape", "I64", np.array(codes.shape, np.int64))] + (said if options.get("zeros") else [])
+    stored_zeros = zeros.T + middle - (options.get("checkpoint_format") != "gptq_v2")
     order = np.arange(depth, dtype=np.int32) // (depth // scales.shape[1])
     return [(f"{module}.qweight", "I32", np.ascontiguousarray(packed(codes + middle, bits).T)),
-            (f"{module}.qzeros", "I32", packed(zeros, bits)), (f"{module}.scales", "F16", np.ascontiguousarray(scales.T)),
+            (f"{module}.qzeros", "I32", packed(stored_zeros, bits)), (f"{module}.scales", "F16", np.ascontiguousarray(scales.T)),
             (f"{module}.g_idx", "I32", order)]
 
 
@@ -76,6 +86,8 @@ def write_folder(folder, tensors, quantization=None):
 def quantization_of(method, bits, options):
     if method == "gptq":
         return {"quant_method": "gptq", "bits": bits, "sym": True, "desc_act": False} | options
+    if method == "awq":
+        return {"quant_method": "awq", "bits": bits, "version": "gemm", "zero_point": True}
     return {"quant_method": "compressed-tensors", "format": "pack-quantized" if method == "pack" else "int-quantized"}
 
 
@@ -96,8 +108,11 @@ def tensors_of(method, bits, group, options):
         groups = shape[1] // group if group else 1
         deviation = middle / np.sqrt(3)
         scales = (1.2 / np.sqrt(shape[1]) / deviation * (0.5 + random.random_sample((shape[0], groups)))).astype(np.float16)
-        stored += layer_tensors(name, method, bits, codes, scales, options)
-        values = codes * np.repeat(scales.astype(np.float64), shape[1] // groups, axis=1)
+        # A zero of -middle cannot be said by version 1 of GPTQ, which stores them less one.
+        zeros = random.randint(1 - middle, middle, scales.shape) if options.get("zeros") else np.zeros(scales.shape, np.int64)
+        stored += layer_tensors(name, method, bits, codes, zeros, scales, options)
+        every = shape[1] // groups
+        values = (codes - np.repeat(zeros, every, axis=1)) * np.repeat(scales.astype(np.float64), every, axis=1)
         plain.append((f"{name}.weight", "F32", values.astype(np.float32)))
     return stored, plain
 
@@ -130,7 +145,8 @@ def check_refusals(folder, report):
         return lambda tensors: [(n, d, edit(v)) if n.endswith(suffix) else (n, d, v) for n, d, v in tensors]
 
     zero = ("model.layers.0.self_attn.q_proj.weight_zero_point", "I32", np.zeros((32, 1), np.uint32))
-    refuse("a zero point", "weight_zero_point", lambda tensors: tensors + [zero])
+    refuse("zeros of another shape", "zeros of", lambda tensors: tensors + [zero])
+    refuse("a zero of bytes", "weight_zero_point", lambda tensors: tensors + [zero], "int8 by row")
     refuse("a shape that contradicts the codes", "codes of", replaced("weight_shape", lambda v: v * 2))
     refuse("a shape beyond all bounds", "codes of", replaced("weight_shape", lambda v: v * 0 + (1 << 62)))
     refuse("a missing scale", "weight_scale", lambda tensors: [t for t in tensors if not t[0].endswith("q_proj.weight_scale")])
@@ -139,8 +155,9 @@ def check_refusals(folder, report):
                   for n, d, v in tensors_of("pack", 4, 32, {})[0]]
     refuse("a scale that is no f16", "is no f16", lambda _: tiny_scale)
     refuse("act-order", "act-order", replaced("g_idx", lambda v: v[::-1].copy()), "gptq int4 by 128")
-    refuse("zero points of GPTQ", "zero points", replaced("qzeros", lambda v: v + 1), "gptq int4 by 128")
-    refuse("another method", "awq", lambda tensors: tensors, quantization={"quant_method": "awq", "bits": 4})
+    refuse("8 bits that a zero point widens", "zero point", replaced("qzeros", lambda v: v + 1), "gptq int8 by 64, v2")
+    refuse("AWQ of another version", "gemm", lambda tensors: tensors, "awq int4 by 128", {"quant_method": "awq", "bits": 4, "version": "gemv"})
+    refuse("another method", "hqq", lambda tensors: tensors, quantization={"quant_method": "hqq", "bits": 4})
 
 
 def judge(report):
