@@ -17,6 +17,7 @@
 #include "dialects/register.h"
 #include "runtime/base/sha256.h"
 #include "runtime/weights/packed_layout.h"
+#include "runtime/weights/quantize_blocks.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Diagnostics.h"
@@ -91,6 +92,10 @@ public:
     step("reading the checkpoint", 0.0);
     GIRIH_ASSIGN(auto opened, weights::WeightStore::open(options.inputPath));
     store = std::make_unique<weights::WeightStore>(std::move(opened));
+    if (quantizeTo) {
+      step("quantising the weights", 0.02);
+      GIRIH_TRY(store->quantize(*quantizeTo).withContext(options.inputPath));
+    }
     GIRIH_ASSIGN(model, openGraph(&context, options.graphPath, *store));
     GIRIH_ASSIGN(auto loaded, CompilingBackend::create(*options.backend));
     if (options.judgesPasses)
@@ -133,6 +138,13 @@ private:
   Status checkOptions() {
     if (options.numerics != "exact" && options.numerics != "invariant" && options.numerics != "fast")
       return invalidArgument("numerics is \"" + options.numerics + "\"; it is exact, invariant or fast");
+    if (!options.quantizeTo.empty()) {
+      const weights::FormatRow *row = weights::findFormatByName(options.quantizeTo);
+      if (!row || !weights::isWritable(row->format))
+        return invalidArgument("quantize is \"" + options.quantizeTo + "\"; weights are quantised to " +
+                               weights::writableFormatNames());
+      quantizeTo = row->format;
+    }
     kvType = !options.kvType.empty() ? options.kvType : options.numerics == "exact" ? "f32" : "f16";
     if (kvType != "f32" && kvType != "f16" && kvType != "int8")
       return invalidArgument("KV type is \"" + kvType + "\"; it is f32, f16 or int8");
@@ -428,6 +440,7 @@ private:
 
   const CompileOptions &options;
   std::string kvType;
+  std::optional<weights::StorageFormat> quantizeTo;
   MLIRContext context;
   std::unique_ptr<weights::WeightStore> store;
   models::ImportedModel model;

@@ -20,6 +20,7 @@ struct CompileOptions {
   std::vector<std::string> isas;  // the backend's variants; "": one without a name
   std::string numerics = "fast";  // "exact", "fast"
   std::string kvType;             // "f32", "f16", "int8"; empty: f32 in exact, f16 else
+  std::string quantizeTo;         // a format for matrices of floats: "q4_1"; empty: as they are stored
   std::string machineJson;        // a machine to compile for instead of this one; empty: this one
   std::string reportPath;         // JSON: what became of each tensor and dispatch; empty: none
   std::string codeCacheFolder;  // where code is kept for models that differ in weights alone; empty: nowhere

@@ -44,12 +44,15 @@ program::Tensor describe(const weights::WeightStore &store, const PlannedWeight 
   program::Tensor tensor;
   tensor.name = joined(weight.names);
   tensor.shape = weight.shape;
-  tensor.storage = weights::formatRow(store.find(weight.names.front())->format).name;
+  const weights::StoredTensor &stored = *store.find(weight.names.front());
+  tensor.storage = weights::formatRow(stored.format).name;
   tensor.layout = weight.layout;
   tensor.offsetBytes = weight.offsetBytes;
   tensor.treatment = weight.layout == "dense:f32" && tensor.storage != "f32"
                          ? "dequantised to f32, lossless"
                          : "kept as stored, repacked, lossless";
+  if (stored.quantizedFrom)
+    tensor.treatment = "quantised from " + std::string(weights::formatRow(*stored.quantizedFrom).name) + ", as asked";
   return tensor;
 }
 

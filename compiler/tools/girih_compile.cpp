@@ -121,6 +121,11 @@ int main(int argc, char **argv) {
                                 cl::desc("exact: f32 throughout, the reference's own tokens; invariant: 8-bit activations, "
                                          "the same bits in any company; fast: the machine's best arithmetic"),
                                 cl::value_desc("mode"), cl::cat(category));
+  cl::opt<std::string> quantize("quantize",
+                                cl::desc("make matrices of f16, bf16 and f32 this format: q4_0, q4_1, q5_0, q5_1 or q8_0; "
+                                         "the embeddings and the head become q8_0 whatever is asked for, since they "
+                                         "cost most quality, and small tensors stay as they are"),
+                                cl::value_desc("format"), cl::cat(category));
   cl::opt<std::string> kv("kv", cl::desc("KV cache: f32 or f16 (default: by numerics)"), cl::value_desc("type"),
                           cl::cat(category));
   cl::opt<std::string> report("report", cl::desc("write what became of each tensor and dispatch, as JSON"),
@@ -199,6 +204,7 @@ int main(int argc, char **argv) {
   options.backend = *opened;
   options.numerics = numerics;
   options.kvType = kv;
+  options.quantizeTo = quantize;
   options.reportPath = report;
   options.dumpFolder = dump;
   options.codeCacheFolder = codeCache;

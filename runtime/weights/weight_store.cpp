@@ -5,6 +5,7 @@
 #include "runtime/base/json_reader.h"
 #include "runtime/weights/checkpoint_file.h"
 #include "runtime/weights/gguf.h"
+#include "runtime/weights/quantize_blocks.h"
 #include "runtime/weights/quantized_linear.h"
 #include "runtime/weights/safetensors.h"
 
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <set>
 
@@ -237,6 +239,43 @@ Status StoreBuilder::openFolder() {
     GIRIH_TRY(openSafetensors(std::move(mapped)).withContext(kSingleFile));
   }
   return assembleLayers();
+}
+
+namespace {
+
+Expected<std::vector<uint8_t>> quantized(const StoredTensor &tensor, StorageFormat format) {
+  std::vector<float> values(static_cast<size_t>(tensor.numElements));
+  dequantize(tensor, values.data());
+  auto isInfinite = [](float value) { return !std::isfinite(value); };
+  if (std::any_of(values.begin(), values.end(), isInfinite))
+    return dataLoss("tensor " + quoteName(tensor.name) + " has a value that is not finite; it cannot be quantised");
+  GIRIH_ASSIGN(int64_t sizeBytes, storageBytes(format, tensor.numElements));
+  std::vector<uint8_t> blocks(static_cast<size_t>(sizeBytes));
+  weights::quantize(format, values, blocks.data());
+  return blocks;
+}
+
+}  // namespace
+
+Status WeightStore::quantize(StorageFormat format) {
+  bool isAny = false;
+  for (StoredTensor &tensor : list) {
+    StorageFormat wanted = formatWanted(tensor.name, tensor.shape, tensor.format, format);
+    if (wanted == tensor.format)
+      continue;
+    GIRIH_ASSIGN(auto blocks, quantized(tensor, wanted));
+    GIRIH_ASSIGN(MappedFile file, mappedCopy(blocks));
+    tensor.quantizedFrom = tensor.format;
+    tensor.format = wanted;
+    tensor.bytes = file.bytes();
+    tensor.fileIndex = static_cast<uint32_t>(mapped.size());
+    tensor.offsetBytes = 0;
+    mapped.push_back(std::move(file));
+    isAny = true;
+  }
+  if (!isAny)
+    return invalidArgument("the checkpoint has no matrix of floats to quantise; it is compiled as it is without `--quantize`");
+  return {};
 }
 
 Expected<WeightStore> WeightStore::open(const std::string &path) {

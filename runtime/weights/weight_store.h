@@ -28,6 +28,7 @@ struct StoredTensor {
   int64_t numElements = 0;
   uint32_t fileIndex = 0;    // in WeightStore::files()
   uint64_t offsetBytes = 0;  // in that file
+  std::optional<StorageFormat> quantizedFrom;  // the file's own format, where WeightStore::quantize changed it
 };
 
 // A tensor whose element type Girih does not read (safetensors only: int64 buffers, fp8, ...). Listed, not refused:
@@ -46,6 +47,10 @@ public:
   // as Hugging Face writes it. Fails: NotFound, DataLoss (truncated, offsets beyond the file, malformed),
   // Unimplemented (big-endian, version, storage format), FailedPrecondition (not a checkpoint).
   static Expected<WeightStore> open(const std::string &path);
+
+  // Makes matrices of floats blocks of `format` (quantize_blocks.h, formatWanted). Call before tensors are asked for.
+  // Fails: InvalidArgument (no float matrix is left to quantise), DataLoss (a value that is not finite).
+  Status quantize(StorageFormat format);
 
   CheckpointKind kind() const { return checkpointKind; }
   const std::string &path() const { return checkpointPath; }
