@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loops of independent chains, so that neither latency nor loads but the unit itself is what is waited for.
+// Loops of independent chains, so that neither latency nor loads but the unit itself is what is waited for. Operands are
+// random, as a kernel's are: with zeros, or the same ones every time, a unit takes less power and the clock stays higher.
 #include "bench/kernels/unit_peaks.h"
 
+#include <bit>
 #include <cstdint>
 
 #if defined(__x86_64__)
@@ -19,13 +21,40 @@ constexpr int kChains = 12; // hides a latency of four to six cycles on two port
 
 #if defined(__x86_64__)
 
+constexpr int kOperands = 4; // of each side, by turns
+constexpr int kTileBytes = 1024;
+
+// As bytes any numbers; as f32 and as bf16 normal ones of both signs, from 1 to 2.
+struct alignas(64) Operands {
+  uint8_t bytes[kOperands * kTileBytes];
+  float floats[kOperands * 16];
+  uint16_t halves[kOperands * kTileBytes / 2];
+
+  Operands() {
+    uint64_t state = 0x9e3779b97f4a7c15;
+    auto next = [&] {
+      state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+      return static_cast<uint32_t>(state >> 32);
+    };
+    for (uint8_t &byte : bytes)
+      byte = static_cast<uint8_t>(next());
+    for (float &value : floats)
+      value = std::bit_cast<float>((next() & 0x807fffff) | 0x3f800000);
+    for (uint16_t &half : halves)
+      half = static_cast<uint16_t>((next() & 0x807f) | 0x3f80);
+  }
+};
+const Operands kRandom;
+
 __attribute__((target("avx512f"))) float wideMultiplyAdd() {
-  __m512 sums[kChains], factor = _mm512_set1_ps(0.999f), addend = _mm512_set1_ps(0.5f);
-  for (int chain = 0; chain < kChains; ++chain)
-    sums[chain] = _mm512_set1_ps(float(chain));
+  __m512 sums[kChains] = {}, left[kOperands], right[kOperands];
+  for (int operand = 0; operand < kOperands; ++operand) {
+    left[operand] = _mm512_load_ps(kRandom.floats + operand * 16);
+    right[operand] = _mm512_load_ps(kRandom.floats + (kOperands - 1 - operand) * 16);
+  }
   for (int64_t round = 0; round < kRounds; ++round)
-    for (__m512 &sum : sums)
-      sum = _mm512_fmadd_ps(sum, factor, addend);
+    for (int chain = 0; chain < kChains; ++chain)
+      sums[chain] = _mm512_fmadd_ps(left[chain % kOperands], right[chain / kOperands], sums[chain]);
   float total = 0;
   for (const __m512 &sum : sums)
     total += _mm512_cvtss_f32(sum);
@@ -33,12 +62,11 @@ __attribute__((target("avx512f"))) float wideMultiplyAdd() {
 }
 
 __attribute__((target("avx2,fma"))) float multiplyAdd() {
-  __m256 sums[kChains], factor = _mm256_set1_ps(0.999f), addend = _mm256_set1_ps(0.5f);
-  for (int chain = 0; chain < kChains; ++chain)
-    sums[chain] = _mm256_set1_ps(float(chain));
+  __m256 sums[kChains] = {}; // and one operand of each side: there are 16 registers
+  __m256 left = _mm256_load_ps(kRandom.floats), right = _mm256_load_ps(kRandom.floats + 16);
   for (int64_t round = 0; round < kRounds; ++round)
     for (__m256 &sum : sums)
-      sum = _mm256_fmadd_ps(sum, factor, addend);
+      sum = _mm256_fmadd_ps(left, right, sum);
   float total = 0;
   for (const __m256 &sum : sums)
     total += _mm256_cvtss_f32(sum);
@@ -48,8 +76,9 @@ __attribute__((target("avx2,fma"))) float multiplyAdd() {
 // Without a dot instruction: pairs of bytes, then pairs of those, then the sum. The empty asm makes each round's
 // product new, or the compiler would compute it once.
 __attribute__((target("avx2"))) float byteDotInThree() {
-  __m256i sums[kChains] = {}, left = _mm256_set1_epi8(3), right = _mm256_set1_epi8(-5),
-          ones = _mm256_set1_epi16(1);
+  __m256i sums[kChains] = {}, ones = _mm256_set1_epi16(1);
+  __m256i left = _mm256_load_si256(reinterpret_cast<const __m256i *>(kRandom.bytes));
+  __m256i right = _mm256_load_si256(reinterpret_cast<const __m256i *>(kRandom.bytes + 32));
   for (int64_t round = 0; round < kRounds; ++round)
     for (__m256i &sum : sums) {
       asm volatile("" : "+x"(left));
@@ -62,10 +91,14 @@ __attribute__((target("avx2"))) float byteDotInThree() {
 }
 
 __attribute__((target("avx512f,avx512bw,avx512vnni"))) float byteDot() {
-  __m512i sums[kChains] = {}, left = _mm512_set1_epi8(3), right = _mm512_set1_epi8(-5);
+  __m512i sums[kChains] = {}, left[kOperands], right[kOperands];
+  for (int operand = 0; operand < kOperands; ++operand) {
+    left[operand] = _mm512_load_si512(kRandom.bytes + operand * 64);
+    right[operand] = _mm512_load_si512(kRandom.bytes + (kOperands + operand) * 64);
+  }
   for (int64_t round = 0; round < kRounds; ++round)
-    for (__m512i &sum : sums)
-      sum = _mm512_dpbusd_epi32(sum, left, right);
+    for (int chain = 0; chain < kChains; ++chain)
+      sums[chain] = _mm512_dpbusd_epi32(sums[chain], left[chain % kOperands], right[chain / kOperands]);
   float total = 0;
   for (const __m512i &sum : sums)
     total += float(_mm512_cvtsi512_si32(sum));
@@ -87,11 +120,23 @@ void configureTiles() {
 }
 void releaseTiles() { asm volatile("tilerelease"); }
 
+// Sums of zero, operands from memory.
+void loadTiles(const void *operands) {
+  const auto *first = static_cast<const uint8_t *>(operands);
+  int64_t stride = 64;
+  asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3\n\t"
+               "tileloadd (%0,%4), %%tmm4\n\ttileloadd (%1,%4), %%tmm5\n\t"
+               "tileloadd (%2,%4), %%tmm6\n\ttileloadd (%3,%4), %%tmm7"
+               :
+               : "r"(first), "r"(first + kTileBytes), "r"(first + 2 * kTileBytes), "r"(first + 3 * kTileBytes),
+                 "r"(stride)
+               : "memory");
+}
+
 // Four accumulators of two by two tiles, as a kernel uses them.
 float tileByteDot() {
   configureTiles();
-  asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3\n\t"
-               "tilezero %%tmm4\n\ttilezero %%tmm5\n\ttilezero %%tmm6\n\ttilezero %%tmm7" ::);
+  loadTiles(kRandom.bytes);
   for (int64_t round = 0; round < kTileRounds; ++round)
     asm volatile("tdpbssd %%tmm6, %%tmm4, %%tmm0\n\ttdpbssd %%tmm7, %%tmm4, %%tmm1\n\t"
                  "tdpbssd %%tmm6, %%tmm5, %%tmm2\n\ttdpbssd %%tmm7, %%tmm5, %%tmm3" ::);
@@ -101,8 +146,7 @@ float tileByteDot() {
 
 float tileBrainFloatDot() {
   configureTiles();
-  asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3\n\t"
-               "tilezero %%tmm4\n\ttilezero %%tmm5\n\ttilezero %%tmm6\n\ttilezero %%tmm7" ::);
+  loadTiles(kRandom.halves);
   for (int64_t round = 0; round < kTileRounds; ++round)
     asm volatile("tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\ttdpbf16ps %%tmm7, %%tmm4, %%tmm1\n\t"
                  "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n\ttdpbf16ps %%tmm7, %%tmm5, %%tmm3" ::);
