@@ -4,7 +4,7 @@ girih and for llama.cpp, on the same tokens in the same run.
 
 The text is Debian's constitution and manifesto (package doc-debian), pinned by checksum and never committed.
 
-    kl_judge.py [GGUF] [--tokens 4096] [--window 512] [--program FILE] [--no-llama-cpp]
+    kl_judge.py [GGUF] [--tokens 4096] [--window 512] [--program FILE] [--isa amx,avx512,avx2] [--no-llama-cpp]
 """
 import argparse
 import gzip
@@ -53,7 +53,7 @@ class Tally:
 
     def line(self, name):
         kl = np.array(self.divergences)
-        return (f"{name:10} mean KL {kl.mean():.6f} (99th percentile {np.percentile(kl, 99):.4f}, worst {kl.max():.3f}), "
+        return (f"{name:12} mean KL {kl.mean():.6f} (99th percentile {np.percentile(kl, 99):.4f}, worst {kl.max():.3f}), "
                 f"same top token {100 * self.same_top / len(kl):.2f} % of {len(kl)}")
 
 
@@ -81,6 +81,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--window", type=int, default=512)
     parser.add_argument("--program", help="a compiled program; default: the GGUF compiled with default options")
+    parser.add_argument("--isa", help="variants to hold girih to, by commas; default: the one that this machine takes")
     parser.add_argument("--no-llama-cpp", action="store_true")
     options = parser.parse_args()
 
@@ -92,7 +93,8 @@ def main():
     if len(ids) < options.tokens:
         sys.exit(f"the text has {len(ids)} tokens; {options.tokens} were asked for")
     reference_model = default_model_judge.load_model(options.gguf)
-    tallies = {"girih": Tally()}
+    variants = {f"girih {isa}": {"isa": isa} for isa in options.isa.split(",")} if options.isa else {"girih": {}}
+    tallies = {name: Tally() for name in variants}
     if not options.no_llama_cpp:
         peer, version = llama_cpp_logits(options.gguf)
         print(f"llama-cpp-python {version}")
@@ -104,17 +106,19 @@ def main():
             window = ids[start:start + options.window]
             with torch.no_grad():
                 reference = log_softmax(reference_model(torch.tensor([window]), use_cache=False).logits[0].numpy())
-            tallies["girih"].add(reference, girih_cli.run_tokens(program, window, 1, folder)[1][:len(window)])
+            for name, held in variants.items():
+                tallies[name].add(reference, girih_cli.run_tokens(program, window, 1, folder, **held)[1][:len(window)])
             if not options.no_llama_cpp:
                 tallies["llama.cpp"].add(reference, peer(window))
     for name, tally in tallies.items():
         print(tally.line(name))
     if options.no_llama_cpp:
         return 0
-    ours, theirs = tallies["girih"], tallies["llama.cpp"]
-    better = np.mean(ours.divergences) <= np.mean(theirs.divergences) and ours.same_top >= theirs.same_top
-    print("girih is no worse than llama.cpp" if better else "girih is worse than llama.cpp")
-    return 0 if better else 1
+    theirs = tallies["llama.cpp"]
+    worse = [name for name in variants if np.mean(tallies[name].divergences) > np.mean(theirs.divergences)
+             or tallies[name].same_top < theirs.same_top]
+    print(f"{', '.join(worse)}: worse than llama.cpp" if worse else f"{', '.join(variants)}: no worse than llama.cpp")
+    return 1 if worse else 0
 
 
 if __name__ == "__main__":
