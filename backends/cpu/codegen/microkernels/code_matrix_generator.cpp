@@ -20,8 +20,9 @@ constexpr int64_t kTogether = 2; // blocks in a stage: with one a third more tim
 constexpr int64_t kTileBytes = kTileRows * kTileRowBytes;
 constexpr int64_t kLineBytes = 64;
 constexpr int64_t kWordsOfLine = kLineBytes / 2;
-// Of the stream of weights: what memory needs to answer, at what a core reads.
-constexpr int64_t kFetchedAhead = 4096;
+// Of the stream of weights: what memory needs to answer, at what a core reads. Into the second level: the first one is
+// full of rows and tiles.
+constexpr int64_t kFetchedAhead = 8192, kFetchedInto = 2;
 
 // The frame begins with what its rows are of: an address, or 0, and what was made of them. A tile of ones in column j
 // is read from there too: the same 64 bytes for each of its rows, with a pair of ones in place j.
@@ -217,7 +218,7 @@ void CodeMatrixGenerator::takeBlockApart(Value source, Value target) {
     }
   }
   for (int64_t line = 0; line < layout.blockBytes(); line += kLineBytes)
-    k.prefetch(k.at(source, line + kFetchedAhead));
+    k.prefetch(k.at(source, line + kFetchedAhead), kFetchedInto);
 }
 
 // Always all of a stage: behind a panel's last block lies the next panel, behind the stream its last block stands in.
