@@ -11,8 +11,9 @@ namespace girih::cpu {
 
 namespace {
 
-// How far ahead of use a group of panels is fetched, in bytes over all its streams: DRAM latency at full bandwidth.
-constexpr int64_t kPrefetchBytes = 6144;
+// How far ahead of use a group of panels is fetched, in bytes over all its streams, and into which level: what memory
+// takes to answer while others read too. The first level would have lost some of it again.
+constexpr int64_t kPrefetchBytes = 12288, kPrefetchLevel = 2;
 constexpr int64_t kLineBytes = 64;
 
 // The next smaller size of a row group: 12, 8, 6, 4, 3, 2, 1. A rest of 3 or 6 rows, common in batched decoding, then
@@ -96,12 +97,11 @@ void TileSpace::prefetchAhead(Value weights, Value block, const Columns &columns
   int64_t blockBytes = layout.blockBytes();
   int64_t ahead = llvm::divideCeil(kPrefetchBytes / columns.panels, blockBytes) * blockBytes;
   Value position = k.add(k.mul(block, blockBytes), ahead);
-  Value wraps = k.less(k.index(panelBytes - 1), position);
-  Value offset = k.select(wraps, k.add(position, (columns.panels - 1) * panelBytes), position);
+  Value offset = k.add(position, k.mul(k.div(position, panelBytes), (columns.panels - 1) * panelBytes));
   Value target = k.at(weights, offset);
   for (int64_t panel = 0; panel < columns.panels; ++panel)
     for (int64_t line = 0; line < blockBytes; line += kLineBytes)
-      k.prefetch(k.at(target, panel * panelBytes + line));
+      k.prefetch(k.at(target, panel * panelBytes + line), kPrefetchLevel);
 }
 
 }  // namespace girih::cpu

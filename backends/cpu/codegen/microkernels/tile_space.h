@@ -53,7 +53,7 @@ protected:
   mlir::Value loadOut(const TileOperands &tile, const Columns &columns, mlir::Value row, int64_t panel);
   void storeOut(const TileOperands &tile, const Columns &columns, mlir::Value row, int64_t panel, mlir::Value sum);
   // Fetches every line of the block that each stream reaches a little later. Past its panel's end a stream goes on in
-  // the same panel of the next group, which this thread reads next.
+  // the same panel of the next groups, which this thread reads next.
   void prefetchAhead(mlir::Value weights, mlir::Value block, const Columns &columns, int64_t depth);
 
   KernelBuilder &k;
