@@ -128,8 +128,8 @@ void loadTiles(const void *operands) {
                "tileloadd (%0,%4), %%tmm4\n\ttileloadd (%1,%4), %%tmm5\n\t"
                "tileloadd (%2,%4), %%tmm6\n\ttileloadd (%3,%4), %%tmm7"
                :
-               : "r"(first), "r"(first + kTileBytes), "r"(first + 2 * kTileBytes), "r"(first + 3 * kTileBytes),
-                 "r"(stride)
+               : "r"(first), "r"(first + kTileBytes), "r"(first + 2 * kTileBytes),
+                 "r"(first + 3 * kTileBytes), "r"(stride)
                : "memory");
 }
 

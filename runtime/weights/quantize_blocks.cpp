@@ -88,7 +88,9 @@ bool contains(std::string_view text, std::initializer_list<std::string_view> wor
 std::string writableFormatNames() {
   std::string names;
   for (const Rule &rule : kRules)
-    names += (names.empty() ? "" : &rule == std::end(kRules) - 1 ? " and " : ", ") +
+    names += (names.empty()                   ? ""
+              : &rule == std::end(kRules) - 1 ? " and "
+                                              : ", ") +
              std::string(formatRow(rule.format).name);
   return names;
 }
@@ -109,7 +111,8 @@ void quantize(StorageFormat format, std::span<const float> values, uint8_t *bloc
 
 StorageFormat formatWanted(std::string_view tensorName, std::span<const int64_t> shape, StorageFormat stored,
                            StorageFormat wanted) {
-  bool isFloat = stored == StorageFormat::F32 || stored == StorageFormat::F16 || stored == StorageFormat::BF16;
+  bool isFloat =
+      stored == StorageFormat::F32 || stored == StorageFormat::F16 || stored == StorageFormat::BF16;
   bool isMatrix = shape.size() == 2 && shape[1] % kBlock == 0;
   if (!isFloat || !isMatrix || !tensorName.ends_with(".weight") ||
       contains(tensorName, {"position", "wpe", "gate_inp", "mlp.gate.", "router"}))

@@ -178,11 +178,11 @@ Status scalesOf(std::vector<float> values, bool isGroupMajor, Layer &layer) {
 
 // Zeros of a layer in words of 32 / bits neighbouring rows, the lowest bits first, less the middle code: [rows, groups]
 // of words, or [groups, rows]. `order`: where in its word the n-th row lies; `bias` is added to each.
-Expected<Zeros> packedZeros(Parts &parts, const std::string &name, const Layer &layer,
-                                                           bool isRowMajor, int bias = 0,
-                                                           const int *order = nullptr) {
+Expected<Zeros> packedZeros(Parts &parts, const std::string &name, const Layer &layer, bool isRowMajor,
+                            int bias = 0, const int *order = nullptr) {
   GIRIH_ASSIGN(const UnreadableTensor *words, parts.integers(name, "I32", 4));
-  int64_t inWord = 32 / layer.bits, numWords = (layer.numRows + inWord - 1) / inWord, numGroups = layer.numGroups;
+  int64_t inWord = 32 / layer.bits, numWords = (layer.numRows + inWord - 1) / inWord,
+          numGroups = layer.numGroups;
   if (words->shape.size() != 2 || words->shape[isRowMajor ? 0 : 1] != numWords ||
       words->shape[isRowMajor ? 1 : 0] != numGroups)
     return dataLoss("has zeros of " + shapeText(words->shape) + " for " + std::to_string(layer.numRows) +

@@ -17,7 +17,8 @@ int main(int argc, char **argv) {
   float piece[16384];
   for (size_t count; (count = std::fread(piece, sizeof(float), std::size(piece), stdin)) > 0;)
     values.insert(values.end(), piece, piece + count);
-  values.resize(values.size() / static_cast<size_t>(row->blockElements) * static_cast<size_t>(row->blockElements));
+  values.resize(values.size() / static_cast<size_t>(row->blockElements) *
+                static_cast<size_t>(row->blockElements));
   auto sizeBytes = girih::weights::storageBytes(row->format, static_cast<int64_t>(values.size()));
   if (!sizeBytes.isOk())
     return 1;

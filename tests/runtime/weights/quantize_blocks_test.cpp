@@ -27,9 +27,10 @@ TEST(QuantizeBlocks, StaysWithinAStep) {
     int codes;
     bool hasMin;
   };
-  for (auto [format, codes, hasMin] : {Case{StorageFormat::Q4_0, 16, false}, Case{StorageFormat::Q4_1, 15, true},
-                                       Case{StorageFormat::Q5_0, 32, false}, Case{StorageFormat::Q5_1, 31, true},
-                                       Case{StorageFormat::Q8_0, 254, false}}) {
+  for (auto [format, codes, hasMin] :
+       {Case{StorageFormat::Q4_0, 16, false}, Case{StorageFormat::Q4_1, 15, true},
+        Case{StorageFormat::Q5_0, 32, false}, Case{StorageFormat::Q5_1, 31, true},
+        Case{StorageFormat::Q8_0, 254, false}}) {
     std::mt19937 random(7);
     std::normal_distribution<float> normal;
     std::vector<float> values(32 * 500);
@@ -38,7 +39,8 @@ TEST(QuantizeBlocks, StaysWithinAStep) {
     std::vector<float> again = roundTrip(format, values);
     for (size_t first = 0; first < values.size(); first += 32) {
       auto block = std::span(values).subspan(first, 32);
-      float least = *std::min_element(block.begin(), block.end()), most = *std::max_element(block.begin(), block.end());
+      float least = *std::min_element(block.begin(), block.end()),
+            most = *std::max_element(block.begin(), block.end());
       float reach = std::max(std::fabs(least), std::fabs(most));
       float step = (hasMin ? most - least : 2 * reach) / float(codes);
       float bound = step * (hasMin || codes > 100 ? 0.5F : 1.0F) + 2 * reach * 0x1p-11F;
@@ -55,24 +57,27 @@ TEST(QuantizeBlocks, KeepsWhatIsExact) {
     values[static_cast<size_t>(k)] = float(k % 16 - 8) * 0.25F;
   EXPECT_EQ(roundTrip(StorageFormat::Q4_0, values), values);
   EXPECT_EQ(roundTrip(StorageFormat::Q4_1, values), values);
-  EXPECT_EQ(roundTrip(StorageFormat::Q5_0, roundTrip(StorageFormat::Q5_0, values)), roundTrip(StorageFormat::Q5_0, values));
+  EXPECT_EQ(roundTrip(StorageFormat::Q5_0, roundTrip(StorageFormat::Q5_0, values)),
+            roundTrip(StorageFormat::Q5_0, values));
   std::vector<float> zeros(64);
-  for (StorageFormat format : {StorageFormat::Q4_0, StorageFormat::Q4_1, StorageFormat::Q5_0, StorageFormat::Q5_1,
-                               StorageFormat::Q8_0})
+  for (StorageFormat format : {StorageFormat::Q4_0, StorageFormat::Q4_1, StorageFormat::Q5_0,
+                               StorageFormat::Q5_1, StorageFormat::Q8_0})
     EXPECT_EQ(roundTrip(format, zeros), zeros) << formatRow(format).name;
 }
 
 TEST(QuantizeBlocks, ChoosesByNameAndShape) {
   const int64_t matrix[] = {64, 96}, odd[] = {64, 90}, row[] = {96};
-  auto wanted = [&](std::string_view name, std::span<const int64_t> shape, StorageFormat stored = StorageFormat::BF16) {
+  auto wanted = [&](std::string_view name, std::span<const int64_t> shape,
+                    StorageFormat stored = StorageFormat::BF16) {
     return formatWanted(name, shape, stored, StorageFormat::Q4_1);
   };
   EXPECT_EQ(wanted("model.layers.0.mlp.gate_proj.weight", matrix), StorageFormat::Q4_1);
   EXPECT_EQ(wanted("blk.0.attn_output.weight", matrix, StorageFormat::F16), StorageFormat::Q4_1);
-  for (const char *name : {"model.embed_tokens.weight", "lm_head.weight", "token_embd.weight", "output.weight"})
+  for (const char *name :
+       {"model.embed_tokens.weight", "lm_head.weight", "token_embd.weight", "output.weight"})
     EXPECT_EQ(wanted(name, matrix), StorageFormat::Q8_0) << name;
-  for (const char *name : {"model.layers.0.mlp.gate.weight", "blk.0.ffn_gate_inp.weight", "transformer.wpe.weight",
-                           "model.layers.0.self_attn.q_proj.bias"})
+  for (const char *name : {"model.layers.0.mlp.gate.weight", "blk.0.ffn_gate_inp.weight",
+                           "transformer.wpe.weight", "model.layers.0.self_attn.q_proj.bias"})
     EXPECT_EQ(wanted(name, matrix), StorageFormat::BF16) << name;
   EXPECT_EQ(wanted("model.layers.0.mlp.gate_proj.weight", odd), StorageFormat::BF16);
   EXPECT_EQ(wanted("model.norm.weight", row), StorageFormat::BF16);
