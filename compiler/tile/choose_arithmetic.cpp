@@ -93,9 +93,37 @@ Value quantized(Value x, bool bothDigits, DenseMap<Value, Value> &made) {
   return codes;
 }
 
+// Attention on a matrix unit rounds its result itself where nobody else reads it; null where that is not so. What it
+// gave before is gone.
+Value roundedByAttention(Value x) {
+  auto collapse = x.getDefiningOp<tensor::CollapseShapeOp>();
+  auto attention = collapse ? collapse.getSrc().getDefiningOp<AttentionOp>() : AttentionOp();
+  if (!attention || !attention.getOperandType() || !attention.getKv() || !attention->hasOneUse() || !collapse->hasOneUse())
+    return {};
+  OpBuilder b(attention);
+  Location loc = attention.getLoc();
+  Type element = *attention.getOperandType();
+  SmallVector<OpFoldResult> extents = tensor::getMixedSizes(b, loc, attention.getInit());
+  Value init = tensor::EmptyOp::create(b, loc, extents, element);
+  auto rounding = cast<AttentionOp>(b.clone(*attention));
+  rounding.getInitMutable().assign(init);
+  rounding->getResult(0).setType(init.getType());
+  b.setInsertionPoint(collapse);
+  Value flat = tensor::CollapseShapeOp::create(b, collapse.getLoc(), rounding->getResult(0),
+                                               collapse.getReassociationIndices());
+  x.replaceAllUsesWith(flat);
+  collapse.erase();
+  attention.erase();
+  return flat;
+}
+
 // `x` rounded to bf16, likewise. Its rows lie an odd number of a tile's rows apart: with an even number, those that a
 // tile takes together would share few sets of the caches.
 Value rounded(Value x, int64_t tileDepth, DenseMap<Value, Value> &made) {
+  if (getElementTypeOrSelf(x).isBF16())
+    return x;
+  if (Value flat = roundedByAttention(x))
+    return flat;
   Value &halves = made[x];
   if (halves)
     return halves;
@@ -148,6 +176,9 @@ struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<Choose
         continue;
       Facts facts{numerics.getValue(), machine, maxTokens.getInt()};
       DenseMap<Value, Value> codes, halves;
+      // Attention keeps its queries, keys and values in f32 and the cache's type: its kernel rounds them itself.
+      if (suitsMatrixUnit(facts))
+        function.walk([](AttentionOp op) { op.setOperandType(Type(BFloat16Type::get(op.getContext()))); });
       function.walk([&](QMatmulOp op) {
         Arithmetic arithmetic = choose(op, facts);
         if (arithmetic == Arithmetic::I8)
@@ -156,9 +187,6 @@ struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<Choose
           op.getXMutable().assign(rounded(op.getX(), machine.matrixUnitFor("bf16").getTile().getDepth(), halves));
       });
       roundInProducers(halves);
-      // Attention keeps its queries, keys and values in f32 and the cache's type: its kernel rounds them itself.
-      if (suitsMatrixUnit(facts))
-        function.walk([](AttentionOp op) { op.setOperandType(Type(BFloat16Type::get(op.getContext()))); });
     }
   }
 };

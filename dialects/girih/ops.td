@@ -29,6 +29,7 @@ def Girih_Matrix : AnyTypeOf<[2DTensorOf<[F32]>, MemRefRankOf<[F32], [2]>]>;
 def Girih_Activations : AnyTypeOf<[2DTensorOf<[F32, BF16, I8]>, MemRefRankOf<[F32, BF16, I8], [2]>]>;
 def Girih_CodeMatrix : AnyTypeOf<[2DTensorOf<[I8]>, MemRefRankOf<[I8], [2]>]>;
 def Girih_Heads : AnyTypeOf<[3DTensorOf<[F32]>, MemRefRankOf<[F32], [3]>]>;
+def Girih_RoundedHeads : AnyTypeOf<[3DTensorOf<[F32, BF16]>, MemRefRankOf<[F32, BF16], [3]>]>;
 def Girih_Parts : AnyTypeOf<[4DTensorOf<[F32]>, MemRefRankOf<[F32], [4]>]>;
 def Girih_Indices : AnyTypeOf<[1DTensorOf<[I32]>, MemRefRankOf<[I32], [1]>]>;
 def Girih_StoredMatrix : AnyTypeOf<[2DTensorOf<[F32]>, MemRefRankOf<[F32], [2]>, Girih_PackedType]>;
@@ -213,6 +214,7 @@ def Girih_AttentionOp : Girih_StructuredOp<"attention", [AttrSizedOperandSegment
     weights, v) are rounded to it where several tokens of a sequence are computed together; weights of such a row are
     relative to a power of 2 that follows its scores, and `chunk` has no part in it.
     `attention_c1`: G divides H. `attention_c2`: either key and value, or kv. `attention_c3`: D of q and k agree.
+    `attention_c4`: a result that is not f32 is rounded once to the operand_type.
 
     Example:
     ```mlir
@@ -225,10 +227,10 @@ def Girih_AttentionOp : Girih_StructuredOp<"attention", [AttrSizedOperandSegment
     ```
   }];
   let arguments = (ins Girih_Heads:$q, Optional<Girih_Heads>:$key, Optional<Girih_Heads>:$value,
-    Optional<Girih_KvType>:$kv, Variadic<Index>:$offsets, Girih_Heads:$init,
+    Optional<Girih_KvType>:$kv, Variadic<Index>:$offsets, Girih_RoundedHeads:$init,
     F32Attr:$scale, OptionalAttr<I64Attr>:$window, OptionalAttr<F32Attr>:$soft_cap,
     OptionalAttr<I64Attr>:$query_tile, OptionalAttr<I64Attr>:$chunk, OptionalAttr<TypeAttr>:$operand_type);
-  let results = (outs Optional<3DTensorOf<[F32]>>:$result);
+  let results = (outs Optional<3DTensorOf<[F32, BF16]>>:$result);
   let assemblyFormat = [{
     `ins` `(` $q `:` type($q) `)` (`keys` `(` $key^ `,` $value `:` type($key) `,` type($value) `)`)?
     (`cache` `(` $kv^ (`[` $offsets^ `]`)? `:` type($kv) `)`)? `outs` `(` $init `:` type($init) `)`

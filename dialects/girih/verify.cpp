@@ -125,6 +125,9 @@ LogicalResult AttentionOp::verify() {
     return emitOpError("attention_c3: q has head dim ") << q.getDimSize(2) << ", k has " << keyDim;
   if (!getOffsets().empty() && getOffsets().size() != 2)
     return emitOpError("has ") << getOffsets().size() << " offsets; a tile has two: its first token and kv head";
+  Type element = getElementTypeOrSelf(getInit());
+  if (!element.isF32() && (stateless || getOperandType() != element))
+    return emitOpError("attention_c4: the result is ") << element << ", which is not f32 and not the operand_type of attention over a cache";
   return verifyDestination(*this, getInit());
 }
 

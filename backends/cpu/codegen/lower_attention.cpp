@@ -175,8 +175,10 @@ private:
     operands.out = k.addressOf(op.getInit());
     operands.qTokenStride = k.mul(k.strideOf(op.getQ(), 0), 4);
     operands.qHeadStride = k.mul(k.strideOf(op.getQ(), 1), 4);
-    operands.outTokenStride = k.mul(k.strideOf(op.getInit(), 0), 4);
-    operands.outHeadStride = k.mul(k.strideOf(op.getInit(), 1), 4);
+    operands.outElement = getElementTypeOrSelf(op.getInit());
+    int64_t outBytes = operands.outElement.getIntOrFloatBitWidth() / 8;
+    operands.outTokenStride = k.mul(k.strideOf(op.getInit(), 0), outBytes);
+    operands.outHeadStride = k.mul(k.strideOf(op.getInit(), 1), outBytes);
     operands.cache = pointerOf(k, op.getKv());
     operands.firstToken = op.getOffsets().empty() ? k.index(0) : Value(op.getOffsets()[0]);
     return operands;

@@ -85,6 +85,20 @@ module attributes {girih.numerics = "fast", girih.machine = #machine.description
     %o = girih.attention ins(%q : tensor<?x4x16xf32>) cache(%kv : !girih.kv<2, 16, 16, f16>) outs(%init : tensor<?x4x16xf32>) {scale = 0.25 : f32} -> tensor<?x4x16xf32>
     return %o : tensor<?x4x16xf32>
   }
+
+  // What only a matmul reads, attention rounds.
+  // CHECK-LABEL: func.func @rounds_its_result
+  // CHECK: %[[O:.*]] = girih.attention {{.*}} outs(%{{.*}} : tensor<?x4x16xbf16>) {operand_type = bf16
+  // CHECK-NOT: arith.truncf
+  // CHECK: %[[FLAT:.*]] = tensor.collapse_shape %[[O]]
+  // CHECK: girih.qmatmul ins(%[[FLAT]], %{{.*}} : tensor<?x64xbf16>
+  func.func @rounds_its_result(%q: tensor<?x4x16xf32>, %kv: !girih.kv<2, 16, 16, f16>, %init: tensor<?x4x16xf32>,
+      %w: !girih.packed<64 x 64, "p16:u4,f16,f16,32">, %out: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 64 : i64} {
+    %o = girih.attention ins(%q : tensor<?x4x16xf32>) cache(%kv : !girih.kv<2, 16, 16, f16>) outs(%init : tensor<?x4x16xf32>) {scale = 0.25 : f32} -> tensor<?x4x16xf32>
+    %flat = tensor.collapse_shape %o [[0], [1, 2]] : tensor<?x4x16xf32> into tensor<?x64xf32>
+    %y = girih.qmatmul ins(%flat, %w : tensor<?x64xf32>, !girih.packed<64 x 64, "p16:u4,f16,f16,32">) outs(%out : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %y : tensor<?x64xf32>
+  }
   // CHECK-LABEL: func.func @has_too_few_rows_for_it
   // CHECK-NOT: both_digits
   // CHECK: girih.quantize_rows

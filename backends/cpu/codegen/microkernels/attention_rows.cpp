@@ -26,13 +26,19 @@ Value tailMask(KernelBuilder &k, int64_t vector, int64_t extent) {
   return left >= kLanes ? Value() : k.maskOf(k.index(left));
 }
 
-void storeQuotient(KernelBuilder &k, Value out, int64_t valueDim, Value sums, llvm::function_ref<Value(int64_t)> valueOf) {
+void storeResult(KernelBuilder &k, Value value, Value out, Type element, int64_t vector, int64_t valueDim) {
+  if (!element.isF32())
+    value = arith::TruncFOp::create(k.b, k.loc, Type(k.lanes(element)), value);
+  Value target = k.at(out, vector * kLanes * element.getIntOrFloatBitWidth() / 8), mask = tailMask(k, vector, valueDim);
+  mask ? k.storeMasked(value, target, mask) : k.store(value, target);
+}
+
+void storeQuotient(KernelBuilder &k, Value out, Type element, int64_t valueDim, Value sums,
+                   llvm::function_ref<Value(int64_t)> valueOf) {
   Value total = k.splat(k.reduceTree(sums, [&](Value x, Value y) { return k.addf(x, y); }));
   for (int64_t vector = 0; vector * kLanes < valueDim; ++vector) {
     Value value = arith::DivFOp::create(k.b, k.loc, valueOf(vector), total);
-    Value target = k.at(out, vector * kLanes * 4);
-    Value mask = tailMask(k, vector, valueDim);
-    mask ? k.storeMasked(value, target, mask) : k.store(value, target);
+    storeResult(k, value, out, element, vector, valueDim);
   }
 }
 

@@ -33,6 +33,7 @@ struct AttentionOperands {
   mlir::Value outTokenStride, outHeadStride;
   mlir::Value cache;                      // the layer's part of KV block 0
   mlir::Value firstToken;                 // of the tile, counted in the step
+  mlir::Type outElement;                  // f32, or what results are rounded to
 };
 
 // Rows of a group are (token, head) pairs, token-major; what a kernel keeps of each is in its frame.
@@ -89,8 +90,12 @@ private:
 mlir::Value tailMask(KernelBuilder &k, int64_t vector, int64_t extent);
 
 // Writes a row's result: its weighted values over the sum of its weights.
-void storeQuotient(KernelBuilder &k, mlir::Value out, int64_t valueDim, mlir::Value sums,
+void storeQuotient(KernelBuilder &k, mlir::Value out, mlir::Type element, int64_t valueDim, mlir::Value sums,
                    llvm::function_ref<mlir::Value(int64_t)> valueOf);
+
+// Writes vector number `vector` of a row of `valueDim` results, rounded to `element`.
+void storeResult(KernelBuilder &k, mlir::Value value, mlir::Value out, mlir::Type element, int64_t vector,
+                 int64_t valueDim);
 
 // The first position that a token at `position` sees.
 mlir::Value firstSeen(KernelBuilder &k, mlir::Value position, std::optional<int64_t> window);

@@ -256,7 +256,7 @@ void AttentionWalk::deliver(Value sum, Value row, int64_t vector, const PartTarg
 
 void AttentionWalk::finish(const Rows &rows) {
   k.loop(k.index(0), rows.count, 1, [&](Value row) {
-    storeQuotient(k, outAddress(rows, row), shape.valueDim(), k.load(k.lanesF32(), slot(sumsAt, row, kVectorBytes)),
+    storeQuotient(k, outAddress(rows, row), operands.outElement, shape.valueDim(), k.load(k.lanesF32(), slot(sumsAt, row, kVectorBytes)),
                 [&](int64_t vector) { return k.load(k.lanesF32(), k.at(outSlot(row), vector * kVectorBytes)); });
   });
 }
@@ -285,7 +285,7 @@ void emitJoinedParts(KernelBuilder &k, ArrayRef<Value> parts, Value chunkStride,
     return next;
   });
   for (auto [row, target] : llvm::enumerate(out))
-    storeQuotient(k, target, valueDim, state[row * width],
+    storeQuotient(k, target, k.b.getF32Type(), valueDim, state[row * width],
                   [&, first = row * width + 1](int64_t vector) { return state[first + vector]; });
 }
 

@@ -195,8 +195,7 @@ void MatrixAttentionGenerator::finish(const Rows &rows) {
     Value factor = k.splat(arith::DivFOp::create(k.b, k.loc, k.constF32(1), sum));
     for (int64_t vector = 0; vector < numVectors; ++vector) {
       Value value = k.mulf(k.load(k.lanesF32(), k.at(outSlot(row.number), vector * kVectorBytes)), factor);
-      Value target = k.at(row.out, vector * kVectorBytes), mask = tailMask(k, vector, shape.valueDim());
-      mask ? k.storeMasked(value, target, mask) : k.store(value, target);
+      storeResult(k, value, row.out, operands.outElement, vector, shape.valueDim());
     }
   });
 }

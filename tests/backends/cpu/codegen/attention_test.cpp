@@ -373,6 +373,37 @@ TEST_P(AttentionTest, MatrixUnitIsNear) {
       }
 }
 
+// Results that the kernel rounds are those of f32, rounded once.
+TEST_P(AttentionTest, MatrixUnitRoundsItsResults) {
+  const Case &c = GetParam();
+  if (!llvm::is_contained(runnableIsas(), "amx"))
+    GTEST_SKIP() << "this machine has no matrix unit";
+  Contents contents(c);
+  std::string text = replaced(moduleOf(c, 16), {{"scale = 0.125 : f32", "operand_type = bf16, scale = 0.125 : f32"},
+                                                {"scratch_bytes = 0", "scratch_bytes = " + std::to_string(kScratchBytes)}});
+  auto n = [](int64_t value) { return std::to_string(value); };
+  std::string of = n(c.heads / c.groups) + "x" + n(c.valueDim), whole = n(c.heads) + "x" + n(c.valueDim);
+  std::string view = "%out[%first, %head, 0] [%n, " + n(c.heads / c.groups) + ", " + n(c.valueDim) +
+                     "] [1, 1, 1]\n          : memref<?x" + whole;
+  std::string half = replaced(text, {{"[%c3] rows %t : memref<?x" + whole + "xf32", "[%c3] rows %t : memref<?x" + whole + "xbf16"},
+                                     {view + "xf32> to memref<?x" + of + "xf32", view + "xbf16> to memref<?x" + of + "xbf16"},
+                                     {"outs(%oi : memref<?x" + of + "xf32", "outs(%oi : memref<?x" + of + "xbf16"}});
+  std::vector<std::vector<float>> outs;
+  for (const std::string &module : {text, half}) {
+    auto step = Step::compile(module, "amx");
+    ASSERT_TRUE(step.isOk()) << step.status().message();
+    StepData data = emptyCache(c);
+    runStep(**step, data, contents, {{0, 0, kLong}, {1, 0, 120}}, 1);
+    outs.push_back(runStep(**step, data, contents, kMany, 1));
+  }
+  const auto *rounded = reinterpret_cast<const uint16_t *>(outs[1].data());
+  for (size_t i = 0; i < outs[0].size(); ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, &outs[0][i], 4);
+    ASSERT_EQ(rounded[i], (bits + 0x7FFF + (bits >> 16 & 1)) >> 16) << i;
+  }
+}
+
 // Scores that rise or fall by a nat a position, 200 nats from 0: references of a row move, and weights stay in range.
 TEST(MatrixAttentionTest, ReferencesFollowScores) {
   if (!llvm::is_contained(runnableIsas(), "amx"))
