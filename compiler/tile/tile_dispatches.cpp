@@ -66,6 +66,26 @@ void collectGroup(Operation *root, llvm::SmallPtrSetImpl<Operation *> &group) {
   }
 }
 
+// Columns of a matrix unit's unit of work. Where the rows of a core outgrow half of the second level, they pass by in parts
+// of k, each for all columns of the unit, whose sums take an eighth of that level.
+int64_t columnsForParts(QMatmulOp matmul, int64_t columns, int64_t numColumns) {
+  auto module = matmul->getParentOfType<ModuleOp>();
+  auto machine = module->getAttrOfType<girih::machine::DescriptionAttr>("girih.machine");
+  auto maxTokens = matmul->getParentOfType<func::FuncOp>()->getAttrOfType<IntegerAttr>("girih.max_tokens");
+  if (!machine || machine.getLevels().size() < 2 || !maxTokens || columns == 0)
+    return columns;
+  int64_t farBytes = machine.getLevels()[1].getSizeBytes();
+  int64_t rows = std::min(kRowGroupsPerUnit * kRowGroup,
+                          int64_t(llvm::divideCeil(maxTokens.getInt(), std::max<int64_t>(1, machine.getCores()))));
+  int64_t depth = cast<ShapedType>(matmul.getX().getType()).getDimSize(1);
+  if (rows * depth * 2 <= farBytes / 2)
+    return columns;
+  int64_t most = std::max(columns, farBytes / 8 / (rows * 4) / columns * columns);
+  while (numColumns % most != 0)
+    most -= columns;
+  return most;
+}
+
 // [T, N] tile of a matmul: several row groups share a panel; a unit is one column tile wide.
 SmallVector<int64_t> matmulTile(QMatmulOp matmul) {
   int64_t rows = matmul.getRowTile().value_or(1), columns = matmul.getColumnTile().value_or(16);
@@ -73,6 +93,8 @@ SmallVector<int64_t> matmulTile(QMatmulOp matmul) {
   int64_t numColumns = cast<ShapedType>(matmul.getInit().getType()).getDimSize(1);
   if (ShapedType::isDynamic(numColumns) || numColumns % columns != 0)
     columns = 0;  // one unit spans all columns; the kernel masks the last panel
+  if (matrix)
+    columns = columnsForParts(matmul, columns, numColumns);
   // Few rows share one pass over the weights, but when columns are not cut, rows are: a dispatch is a loop.
   int64_t wholeRows = columns == 0 ? rows : 0;
   return {matrix ? kRowsOfCore : panel ? rows * kRowGroupsPerUnit : wholeRows, columns};

@@ -49,24 +49,49 @@ Value MatrixGenerator::weightsOf(Value passNumber) {
   return k.at(k.at(frame, kBuffersAt), k.mul(buffer, matrixPassBytes(shape)));
 }
 
-// Pass `pass` of the panels from `firstPanel` of the call on; of no panels where the weight has none left.
-PanelJob MatrixGenerator::jobAt(const TileOperands &tile, Value firstPanel, Value pass) {
-  int64_t panelBytes = layout.panelBytes(tile.depth),
-          fullBytes = shape.depth / kBlockDepth * layout.blockBytes();
-  int64_t numBlocks = llvm::divideCeil(tile.depth, kBlockDepth), last = numPasses(tile) - 1;
-  int64_t lastBlocks = numBlocks - last * (shape.depth / kBlockDepth);
-  Value isLast = k.less(k.index(last - 1), pass);
-  Value toNextPanels = k.sub(k.index(panelsOfEach(tile) * panelBytes), k.mul(pass, fullBytes));
-  Value panels = k.minOf(k.sub(tile.panelsLeft, firstPanel), k.index(panelsOfEach(tile)));
+Value MatrixGenerator::numPanels(const TileOperands &tile) {
+  return k.div(k.add(tile.numColumns, kPanelColumns - 1), kPanelColumns);
+}
+
+bool MatrixGenerator::isOneGroup(const TileOperands &tile) {
+  auto columns = getConstantIntValue(tile.numColumns);
+  return columns && *columns <= panelsOfEach(tile) * kPanelColumns;
+}
+
+Value MatrixGenerator::numGroups(const TileOperands &tile) {
+  return k.div(k.add(numPanels(tile), panelsOfEach(tile) - 1), panelsOfEach(tile));
+}
+
+// All panels of the call meet a part of k before the next part of it; then come the panels of the call that follows.
+MatrixGenerator::Position MatrixGenerator::after(const TileOperands &tile, const Position &position) {
+  int64_t each = panelsOfEach(tile);
+  Value count = numPanels(tile), next = k.add(position.panel, each), none = k.index(0);
+  Value base = k.select(k.less(position.panel, count), none, count), end = k.add(base, count);
+  Value hasMore = k.less(next, end), isLast = k.less(k.index(numPasses(tile) - 2), position.pass);
+  if (numPasses(tile) == 1)
+    return {k.minOf(next, end), none};
+  return {k.select(hasMore, next, k.select(isLast, end, base)),
+          k.select(hasMore, position.pass, k.select(isLast, none, k.add(position.pass, 1)))};
+}
+
+// The panels at `position`; none where the weight has none left.
+PanelJob MatrixGenerator::jobAt(const TileOperands &tile, const Position &position) {
+  int64_t panelBytes = layout.panelBytes(tile.depth);
+  int64_t numBlocks = llvm::divideCeil(tile.depth, kBlockDepth), blocks = shape.depth / kBlockDepth;
+  int64_t last = numPasses(tile) - 1, lastBlocks = numBlocks - last * blocks;
+  auto bytesTo = [&](const Position &place) {
+    return k.add(k.mul(place.panel, panelBytes), k.mul(place.pass, blocks * layout.blockBytes()));
+  };
+  Value panels = k.minOf(k.sub(tile.panelsLeft, position.panel), k.index(panelsOfEach(tile)));
   Value toPanel = tile.weightsBeside ? bytesFrom(k, tile.weights, tile.weightsBeside) : k.index(panelBytes);
-  bool isOnly = last == 0, isEven = lastBlocks * kBlockDepth == shape.depth;
-  return {k.at(tile.weights, k.add(k.mul(firstPanel, panelBytes), k.mul(pass, fullBytes))),
+  Value isLast = k.less(k.index(last - 1), position.pass);
+  return {k.at(tile.weights, bytesTo(position)),
           toPanel,
           shape.panels,
           k.mul(panels, numWeights(tile)),
-          isOnly || isEven ? k.index(lastBlocks)
-                           : k.select(isLast, k.index(lastBlocks), k.index(shape.depth / kBlockDepth)),
-          isOnly ? toNextPanels : k.select(isLast, toNextPanels, k.index(fullBytes)),
+          last == 0 || lastBlocks == blocks ? k.index(lastBlocks)
+                                            : k.select(isLast, k.index(lastBlocks), k.index(blocks)),
+          k.sub(bytesTo(after(tile, position)), bytesTo(position)),
           matrixPanelBytes(shape)};
 }
 
@@ -83,27 +108,31 @@ void MatrixGenerator::emit(const TileOperands &tile, Place resultPlace, Value me
   spare = k.frameBytes(3 * kTileBytes);
   Type word = k.b.getI64Type();
   firstBuffer = k.toIndex(k.load(word, k.at(frame, kBufferAt)));
-  PanelJob start = jobAt(tile, k.index(0), k.index(0));
+  PanelJob start = jobAt(tile, {k.index(0), k.index(0)});
   Value isPrepared = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, k.load(word, frame),
                                            addressOf(k, start.source));
   k.when(isPrepared, [] {}, [&] { unpack(start, weightsOf(k.index(0))); });
 
   int64_t passes = numPasses(tile), full = tile.depth / shape.depth, rest = tile.depth % shape.depth;
-  Value numPanels = k.div(k.add(tile.numColumns, kPanelColumns - 1), kPanelColumns);
-  k.loop(k.index(0), numPanels, panelsOfEach(tile), [&](Value first) {
-    Value end = k.minOf(k.add(first, panelsOfEach(tile)), numPanels);
-    Group group{first, end, k.mul(k.sub(end, first), numWeights(tile))};
-    if (full > 0)
-      k.loop(k.index(0), k.index(full), 1, [&](Value pass) { emitPass(tile, group, pass, shape.depth); });
-    if (rest != 0)
-      emitPass(tile, group, k.index(full), rest);
-  });
+  Value count = numPanels(tile);
+  auto emitPanels = [&](Value pass, int64_t depth) {
+    k.loop(k.index(0), count, panelsOfEach(tile), [&](Value first) {
+      Value end = k.minOf(k.add(first, panelsOfEach(tile)), count);
+      emitPass(tile, {first, end, k.mul(k.sub(end, first), numWeights(tile))}, pass, depth);
+    });
+  };
+  if (full > 0)
+    k.loop(k.index(0), k.index(full), 1, [&](Value pass) { emitPanels(pass, shape.depth); });
+  if (rest != 0)
+    emitPanels(k.index(full), rest);
   callTile("tilerelease", {});
+  if (rowsDone && !isOneGroup(tile))
+    rowsDone(k.index(0), tile.numRows);
 
-  Value groups = k.div(k.add(numPanels, panelsOfEach(tile) - 1), panelsOfEach(tile));
+  Value groups = numGroups(tile);
   Value buffer = k.rem(k.add(firstBuffer, k.mul(groups, passes)), k.index(2));
-  Value hasMore = k.less(numPanels, tile.panelsLeft);
-  Value following = addressOf(k, jobAt(tile, numPanels, k.index(0)).source);
+  Value hasMore = k.less(count, tile.panelsLeft);
+  Value following = addressOf(k, jobAt(tile, {count, k.index(0)}).source);
   k.store(k.select(hasMore, following, k.integer(word, 0)), frame, 8);
   k.store(k.toInteger(buffer, word), k.at(frame, kBufferAt), 8);
 }
@@ -111,9 +140,9 @@ void MatrixGenerator::emit(const TileOperands &tile, Place resultPlace, Value me
 void MatrixGenerator::emitPass(const TileOperands &tile, const Group &group, Value number, int64_t depth) {
   int64_t passes = numPasses(tile);
   Value isLast = k.less(k.index(passes - 2), number);
-  Value passNumber = k.add(k.mul(k.div(group.first, panelsOfEach(tile)), passes), number);
-  Value numPanels = k.div(k.add(tile.numColumns, kPanelColumns - 1), kPanelColumns);
-  Value isEnd = arith::AndIOp::create(k.b, k.loc, isLast, k.less(k.sub(numPanels, k.index(1)), group.end));
+  Value passNumber = k.add(k.mul(number, numGroups(tile)), k.div(group.first, panelsOfEach(tile)));
+  Value isEnd =
+      arith::AndIOp::create(k.b, k.loc, isLast, k.less(k.sub(numPanels(tile), k.index(1)), group.end));
   Pass pass{k.mul(number, shape.depth),
             depth,
             passes == 1 ? Value() : k.less(number, k.index(1)),
@@ -124,9 +153,7 @@ void MatrixGenerator::emitPass(const TileOperands &tile, const Group &group, Val
             {},
             {},
             {}};
-  pass.next = passes == 1 ? jobAt(tile, group.end, k.index(0))
-                          : jobAt(tile, k.select(isLast, group.end, group.first),
-                                  k.select(isLast, k.index(0), k.add(number, 1)));
+  pass.next = jobAt(tile, after(tile, {group.first, number}));
   pass.nextWeights = weightsOf(k.add(passNumber, 1));
   PanelFeed feed(k, layout, isa);
   pass.numSlices = feed.numSlices(pass.next);
@@ -156,7 +183,7 @@ void MatrixGenerator::emitRows(const TileOperands &tile, const Pass &pass) {
           if (isDelayed)
             follow(pass, k.sub(first, k.index(most)), k.minOf(first, k.index(most)));
         });
-    if (rowsDone && !isDelayed)
+    if (rowsDone && !isDelayed && isOneGroup(tile))
       follow(pass, first, count);
   });
   if (isDelayed) {

@@ -18,6 +18,8 @@ inline constexpr int64_t kTileRows = 16;
 // of sums stay in registers while k goes by. No tile is ever spilled: the register numbers are chosen here, not by LLVM.
 // Of two weights beside each other each pair is a panel of the one and the same panel of the other, so that what joins
 // their results follows while both are near.
+// A call of more panels meets one part of k with all of them before the next, so that rows that outgrow the second level
+// come from beyond it once a call.
 // A pass's weights are dequantised between the tile products of the pass before it, which leave the vector units idle;
 // the last pass of a call prepares the first one of the panels that follow, for the call that most likely comes next.
 class MatrixGenerator {
@@ -47,6 +49,10 @@ private:
   struct Group {
     mlir::Value first, end, count;
   };
+  // A panel, counted from the call's first, and a part of k.
+  struct Position {
+    mlir::Value panel, pass;
+  };
   // The k of one pass over the rows, where its weights lie, and what is prepared meanwhile.
   struct Pass {
     mlir::Value firstK;
@@ -67,7 +73,11 @@ private:
   static int64_t numWeights(const TileOperands &tile) { return tile.weightsBeside ? 2 : 1; }
   int64_t panelsOfEach(const TileOperands &tile) { return shape.panels / numWeights(tile); }
   int64_t numPasses(const TileOperands &tile) { return llvm::divideCeil(tile.depth, shape.depth); }
-  PanelJob jobAt(const TileOperands &tile, mlir::Value firstPanel, mlir::Value pass);
+  mlir::Value numPanels(const TileOperands &tile);
+  bool isOneGroup(const TileOperands &tile);
+  mlir::Value numGroups(const TileOperands &tile);
+  Position after(const TileOperands &tile, const Position &position);
+  PanelJob jobAt(const TileOperands &tile, const Position &position);
   mlir::Value weightsOf(mlir::Value passNumber);
   void unpack(const PanelJob &job, mlir::Value weights);
   void emitPass(const TileOperands &tile, const Group &group, mlir::Value number, int64_t depth);
