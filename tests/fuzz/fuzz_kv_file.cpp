@@ -62,7 +62,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t numBytes) {
   std::vector<uint8_t> read(kBlockBytes);
   bool isRead = (*store)->read(key, read);
   // What is given out is what stands in the file behind its header; what is not is forgotten.
-  if (isRead ? file.size() < kHeaderBytes + kBlockBytes || !std::equal(read.begin(), read.end(), file.begin() + kHeaderBytes)
+  if (isRead ? file.size() < kHeaderBytes + kBlockBytes ||
+                   !std::equal(read.begin(), read.end(), file.begin() + kHeaderBytes)
              : (*store)->has(key))
     std::abort();
   fs::remove(path);

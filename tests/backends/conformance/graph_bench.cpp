@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -53,7 +54,7 @@ Expected<CompiledGraph> compileByTable(const Subject &subject, std::shared_ptr<D
 
 // A folder of two files, gone at the end.
 struct Exchange {
-  std::string folder = "/tmp/girih-conformance-XXXXXX", text, image;
+  std::string folder = (std::filesystem::temp_directory_path() / "girih_conformance_XXXXXX").string(), text, image;
   Exchange() {
     if (!::mkdtemp(folder.data()))
       folder.clear();
