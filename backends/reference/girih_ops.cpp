@@ -94,6 +94,12 @@ float sumOfSizes(const float *values) {
   return lanes[0];
 }
 
+float limitOfOneDigit(const float *values, float largest) {
+  float sizes = sumOfSizes(values);
+  bool isWorth = sizes * (kActivationWorth / kActivationDepth) < largest;
+  return isWorth ? sizes * (kActivationReach / kActivationDepth) : largest;
+}
+
 // One block of activation_block.h; elements of the tensor are its bytes, signed.
 void quantizeBlock(const double *elements, int64_t count, bool bothDigits, double *block) {
   int8_t bytes[kActivationBytes] = {};
@@ -103,8 +109,7 @@ void quantizeBlock(const double *elements, int64_t count, bool bothDigits, doubl
   float largest = 0;
   for (float value : values)
     largest = std::max(largest, std::fabs(value));
-  float reach = bothDigits ? largest / kActivationShare : sumOfSizes(values) * (kActivationReach / kActivationDepth);
-  float limit = std::min(largest, reach);
+  float limit = bothDigits ? largest / kActivationShare : limitOfOneDigit(values, largest);
   bool isZero = !(largest >= kActivationLeast);
   float inverse = isZero ? 0 : 127 / limit, scale = isZero ? 0 : limit / 127;
   int32_t sums[3] = {}, outlierSums[3] = {}, quads = 0;
@@ -134,7 +139,7 @@ void quantizeBlock(const double *elements, int64_t count, bool bothDigits, doubl
 Status evaluateQuantizeRows(Frame &frame, Operation &operation) {
   auto op = cast<QuantizeRowsOp>(operation);
   const Tensor &x = frame.tensor(op.getX());
-  int64_t numRows = x.shape()[0], depth = x.shape()[1], rowBytes = activationRowBytes(depth);
+  int64_t numRows = x.shape()[0], depth = x.shape()[1], rowBytes = cast<ShapedType>(op.getInit().getType()).getDimSize(1);
   Tensor out({numRows, rowBytes});
   double *blocks = out.mutableElements();
   for (int64_t row = 0; row < numRows; ++row)

@@ -87,7 +87,7 @@ Value quantized(Value x, bool bothDigits, DenseMap<Value, Value> &made) {
   b.setInsertionPointAfterValue(x);
   Location loc = x.getLoc();
   auto type = cast<RankedTensorType>(x.getType());
-  SmallVector<OpFoldResult> extents{rowsOf(b, x), b.getIndexAttr(activationRowBytes(type.getDimSize(1)))};
+  SmallVector<OpFoldResult> extents{rowsOf(b, x), b.getIndexAttr(activationStrideBytes(type.getDimSize(1)))};
   Value init = tensor::EmptyOp::create(b, loc, extents, b.getI8Type());
   codes = QuantizeRowsOp::create(b, loc, init.getType(), x, init, bothDigits).getResult();
   return codes;

@@ -29,7 +29,7 @@ def ChooseArithmetic : Pass<"girih-choose-arithmetic", "::mlir::ModuleOp"> {
       }
     }
     // CHECK: girih.quantize_rows
-    // CHECK: girih.qmatmul ins({{.*}} : tensor<?x128xi8>
+    // CHECK: girih.qmatmul ins({{.*}} : tensor<?x192xi8>
     ```
   }];
   let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect",

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // ActivationBlock: how `girih.quantize_rows` writes 32 consecutive elements of a row; kernels and the reference read it.
 //
-// x is near scale * (code + 255 * outlier code). The scale is what lets 127 reach kActivationReach times the mean |x| of
-// the block (or its largest |x|, where that is less): the few elements beyond it, which models have in fixed places,
-// get a second digit instead of making all their neighbours coarse. Quads of k with such elements have a bit in a
+// x is near scale * (code + 255 * outlier code). The scale is what lets 127 reach the block's largest |x|, or, where that
+// is beyond kActivationWorth times the mean |x|, kActivationReach times the mean: the few elements beyond it, which
+// models have in fixed places, get a second digit instead of making all their neighbours coarse. Quads of k with such elements have a bit in a
 // mask, and products skip the others: 8-bit arithmetic, near 11 bits of precision where it matters. What a product with
 // unsigned or offset weight codes needs besides (sums of codes) is written once here and read by every column.
 #pragma once
@@ -34,16 +34,27 @@ constexpr int64_t activationSum(int64_t numGroups, int64_t group) { return (numG
 
 // Of an outlier code, in codes: both digits then lie within -127 .. 127, whose negatives and sums of products fit too.
 inline constexpr int64_t kActivationBase = 255;
-// Every quad beyond it is multiplied twice, which is what few rows pay for: from 5 to 6.5 takes a tenth off one row's
-// time and 15 % off eight's, and brings 8 bits from a mean KL of 6.6e-4 to 9.3e-4; 8 gains no more time and has 1.2e-3.
-inline constexpr float kActivationReach = 6.5F;
+inline constexpr float kActivationReach = 5;
+// Every quad beyond the reach is multiplied twice, in every row of a tile: worth it only in blocks whose largest |x| is
+// beyond this many times the mean; the others take their scale from the largest.
+inline constexpr float kActivationWorth = 10;
 // With both digits for all: the largest |x| is at 127 of each.
 inline constexpr float kActivationShare = 256; // of the largest |x| that 127 codes reach: 1/256
 // Below this a block counts as zeros: 127 / scale must stay finite.
 inline constexpr float kActivationLeast = 0x1p-100f;
 
+// The blocks of a row.
 constexpr int64_t activationRowBytes(int64_t depth) {
   return (depth + kActivationDepth - 1) / kActivationDepth * kActivationBytes;
+}
+
+// From a row to the next: a line more. What is read of every block is its first line, and rows an even number of lines
+// apart would have all of those in one half of a cache's sets.
+constexpr int64_t activationStrideBytes(int64_t depth) { return activationRowBytes(depth) + kActivationBytes / 2; }
+
+// Whether `bytes` are a row of `depth` elements, with what lies before the next one or without.
+constexpr bool isActivationRow(int64_t bytes, int64_t depth) {
+  return bytes == activationRowBytes(depth) || bytes == activationStrideBytes(depth);
 }
 
 } // namespace girih::dialect

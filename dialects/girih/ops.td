@@ -102,13 +102,14 @@ def Girih_QuantizeRowsOp : Girih_StructuredOp<"quantize_rows", [
       "getTiledImplementation", "getResultTilePosition", "generateResultTileValue"]>]> {
   let summary = "rows of f32 as 8-bit codes, and a second digit for outliers";
   let description = [{
-    Each 32 consecutive elements of a row become one block of 128 bytes (`dialects/girih/activation_block.h`): 32 signed
-    codes, their scale, and sums of codes that products with unsigned weight codes need. The scale is 1/127 of the
-    block's largest |x|, or of 6.5 times its mean |x| where that is less; elements beyond have a second code of 255 times
-    the scale, and the 4 k around one a bit in a mask. With `both_digits` the scale is 1/32512 of the largest |x|, so that
-    nearly all elements have both: 16 bits instead of 8. A row's rest of less than 32 is filled with zeros. Tiled by rows and by multiples of 32 elements; a block
-    depends on nothing outside of it, so no tile changes a bit.
-    `quantize_rows_c1`: x has K elements a row, init ceil(K / 32) * 128 bytes.
+    Each 32 consecutive elements of a row become one block of 128 bytes (`dialects/girih/activation_block.h`): 32
+    signed codes, their scale, and sums of codes that products with unsigned weight codes need. The scale is 1/127
+    of the block's largest |x|, or of 5 times its mean |x| where the largest is over 10 times it; elements beyond
+    have a second code of 255 times the scale, and the 4 k around one a bit in a mask. With `both_digits` the scale
+    is 1/32512 of the largest |x|, so that nearly all elements have both: 16 bits instead of 8. A row's rest of less
+    than 32 is filled with zeros. Tiled by rows and by multiples of 32 elements; a block depends on nothing outside
+    of it, so no tile changes a bit.
+    `quantize_rows_c1`: x has K elements a row, init ceil(K / 32) * 128 bytes, or 64 more, which keep rows apart.
 
     Example:
     ```mlir
@@ -142,7 +143,7 @@ def Girih_QMatmulOp : Girih_StructuredOp<"qmatmul", [
     of outliers; over ascending k: the same bits whatever the tiles and the instruction set. *bf16*, for matrix units ("matrix"): the weights are rounded to
     bf16 too, products are exact, and the machine adds them in f32 in pairs of k. "codes", for few rows: the weights'
     integer codes are exact in bf16, and the machine's sum over each group is scaled, `acc = fma(sum, wscale, acc)`.
-    `qmatmul_c1`: x and w agree in K; quantised x has ceil(K / 32) * 128 bytes a row. `qmatmul_c2`: with no column
+    `qmatmul_c1`: x and w agree in K; quantised x has ceil(K / 32) * 128 bytes a row, or 64 more. `qmatmul_c2`: with no column
     offset, out has N columns. `qmatmul_c3`: quantised x meets a packed weight.
 
     Example:

@@ -79,7 +79,7 @@ LogicalResult PackOp::verify() {
 LogicalResult QuantizeRowsOp::verify() {
   auto x = cast<ShapedType>(getX().getType());
   auto init = cast<ShapedType>(getInit().getType());
-  if (!x.isDynamicDim(1) && differ(init.getDimSize(1), activationRowBytes(x.getDimSize(1))))
+  if (!x.isDynamicDim(1) && !init.isDynamicDim(1) && !isActivationRow(init.getDimSize(1), x.getDimSize(1)))
     return emitOpError("quantize_rows_c1: x has ") << x.getDimSize(1) << " elements a row, init " << init.getDimSize(1)
                                                    << " bytes; 32 elements take 128 bytes";
   if (differ(x.getDimSize(0), init.getDimSize(0)))
@@ -94,7 +94,7 @@ LogicalResult QMatmulOp::verify() {
   bool isQuantized = x.getElementType().isInteger(8);
   if (isQuantized && !isa<PackedType>(getW().getType()))
     return emitOpError("qmatmul_c3: x is quantised, w is ") << getW().getType() << "; integer kernels read packed codes";
-  if (isQuantized && differ(x.getDimSize(1), activationRowBytes(depth)))
+  if (isQuantized && !x.isDynamicDim(1) && !isActivationRow(x.getDimSize(1), depth))
     return emitOpError("qmatmul_c1: rows of x have ") << x.getDimSize(1) << " bytes, K = " << depth << " of w needs "
                                                       << activationRowBytes(depth);
   if (!isQuantized && differ(x.getDimSize(1), depth))

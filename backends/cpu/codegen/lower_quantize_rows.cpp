@@ -32,21 +32,15 @@ public:
     for (int64_t half = 0; half < kHalves; ++half)
       halves.push_back(loadHalf(k.at(source, half * kLanes * 4), count - half * kLanes));
     auto [scale, inverse] = scaleOf(halves);
-    clearOutlierLine(target);
-    SmallVector<Value> sums, outlierSums, quads;
-    for (int64_t half = 0; half < kHalves; ++half) {
-      auto [codes, outliers] = digitsOf(halves[half], inverse);
-      storeCodes(codes, k.at(target, kActivationCodes + half * kLanes));
-      quads.push_back(quadsOf(storeCodes(outliers, k.at(target, kActivationOutlierCodes + half * kLanes))));
-      sums.push_back(sumOf(codes));
-      outlierSums.push_back(sumOf(outliers));
+    SmallVector<Value> codes, outliers;
+    for (Value half : halves) {
+      auto [code, outlier] = digitsOf(half, inverse);
+      codes.push_back(code);
+      outliers.push_back(outlier);
     }
-    k.store(scale, k.at(target, kActivationScale));
-    k.store(k.mulf(scale, k.constF32(kActivationBase)), k.at(target, kActivationOutlierScale));
-    storeSums(sums, outlierSums, scale, target);
-    Value high =
-        arith::ShLIOp::create(k.b, k.loc, quads[1], k.integer(quads[1].getType(), kLanes / kActivationQuad));
-    k.store(arith::OrIOp::create(k.b, k.loc, quads[0], high), k.at(target, kActivationOutliers));
+    storeCodes(codes, k.at(target, kActivationCodes));
+    Value quads = quadsOf(storeCodes(outliers, k.at(target, kActivationOutlierCodes)));
+    storeSums(codes, outliers, scale, quads, target);
   }
 
 private:
@@ -58,10 +52,6 @@ private:
   }
 
   Value divide(Value x, Value y) { return arith::DivFOp::create(k.b, k.loc, x, y); }
-
-  Value sumOf(Value codes) {
-    return k.reduceTree(codes, [&](Value x, Value y) { return k.add(x, y); });
-  }
 
   // Of absolute values bits and numbers have one order, in which NaN is the largest.
   std::pair<Value, Value> scaleOf(ArrayRef<Value> halves) {
@@ -78,13 +68,18 @@ private:
     auto total = [&] {
       return k.reduceTree(k.addf(numbers[0], numbers[1]), [&](Value x, Value y) { return k.addf(x, y); });
     };
-    Value reach = bothDigits ? k.mulf(largest, k.constF32(1 / kActivationShare))
-                             : k.mulf(total(), k.constF32(kActivationReach / kActivationDepth));
     // Both comparisons fail for a NaN, so that its block's scale is NaN, and so is every product with it.
     auto less = [&](Value x, Value y) {
       return arith::CmpFOp::create(k.b, k.loc, arith::CmpFPredicate::OLT, x, y);
     };
-    Value limit = k.select(less(reach, largest), reach, largest);
+    auto limitOf = [&]() -> Value {
+      if (bothDigits)
+        return k.mulf(largest, k.constF32(1 / kActivationShare));
+      Value sizes = total();
+      Value worth = less(k.mulf(sizes, k.constF32(kActivationWorth / kActivationDepth)), largest);
+      return k.select(worth, k.mulf(sizes, k.constF32(kActivationReach / kActivationDepth)), largest);
+    };
+    Value limit = limitOf();
     Value isZero = less(largest, k.constF32(kActivationLeast)), zero = k.constF32(0), most = k.constF32(127);
     return {k.select(isZero, zero, divide(limit, most)),
             k.splat(k.select(isZero, zero, divide(most, limit)))};
@@ -101,15 +96,16 @@ private:
     return {integers(k.fma(outliers, k.lanesOf(-kActivationBase), both)), integers(outliers)};
   }
 
-  Value storeCodes(Value codes, Value target) {
-    Value bytes = arith::TruncIOp::create(k.b, k.loc, k.lanes(k.b.getI8Type()), codes);
+  Value storeCodes(ArrayRef<Value> halves, Value target) {
+    Value all = k.joined(halves);
+    Value bytes = arith::TruncIOp::create(k.b, k.loc, VectorType::get(kActivationDepth, k.b.getI8Type()), all);
     k.store(bytes, target);
     return bytes;
   }
 
   // i32: a bit for each 4 bytes that are not all zero.
   Value quadsOf(Value bytes) {
-    constexpr int64_t kQuads = kLanes / kActivationQuad;
+    constexpr int64_t kQuads = kActivationDepth / kActivationQuad;
     auto words = VectorType::get(kQuads, k.b.getI32Type());
     Value quads = LLVM::BitcastOp::create(k.b, k.loc, words, bytes);
     Value isSet = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::ne, quads, k.integer(words, 0));
@@ -117,25 +113,53 @@ private:
     return arith::ExtUIOp::create(k.b, k.loc, k.b.getI32Type(), bits);
   }
 
-  void clearOutlierLine(Value target) {
-    Value zeros = k.integer(k.lanes(k.b.getI32Type()), 0);
-    k.store(zeros, k.at(target, kActivationOutlierCodes));
+  Value shuffled(Value x, Value y, ArrayRef<int64_t> lanes) {
+    return vector::ShuffleOp::create(k.b, k.loc, x, y, lanes);
   }
 
-  // Of the block, then of each half.
-  void storeSums(ArrayRef<Value> sums, ArrayRef<Value> outliers, Value scale, Value target) {
-    Value zero = k.integer(k.b.getI32Type(), 0), base = k.integer(k.b.getI32Type(), kActivationBase);
-    auto store = [&](int64_t number, Value sum, Value outlierSum) {
-      Value whole = k.add(sum, k.mul(outlierSum, base));
-      Value value = arith::SIToFPOp::create(k.b, k.loc, k.b.getF32Type(), whole);
-      k.store(k.mulf(scale, value), k.at(target, kActivationScaledSums + number * 4));
-      k.store(k.sub(zero, sum), k.at(target, kActivationMinusSums + number * 4));
-      k.store(k.sub(zero, outlierSum), k.at(target, kActivationMinusOutliers + number * 4));
+  // Sums of all lanes of four vectors at once: the first in lanes 0 .. 3 of the result, the second in 4 .. 7, and so on.
+  Value sumsOf(ArrayRef<Value> vectors) {
+    auto halvesAdded = [&](Value x, Value y) {
+      Value low = shuffled(x, y, {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23});
+      return k.add(low, shuffled(x, y, {8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31}));
     };
-    store(0, k.add(sums[0], sums[1]), k.add(outliers[0], outliers[1]));
-    for (int64_t half = 0; half < kHalves; ++half)
-      store(1 + half, sums[half], outliers[half]);
+    Value first = halvesAdded(vectors[0], vectors[1]), second = halvesAdded(vectors[2], vectors[3]);
+    Value sums = k.add(shuffled(first, second, {0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27}),
+                       shuffled(first, second, {4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31}));
+    sums = k.add(sums, shuffled(sums, sums, {2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13}));
+    return k.add(sums, shuffled(sums, sums, {1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14}));
   }
+
+  Value inserted(Value scalar, Value vector, int64_t lane) {
+    return vector::InsertOp::create(k.b, k.loc, scalar, vector, lane);
+  }
+
+  // The sums of the block, then of each half, four lanes and one store for each kind of them with what lies beside it.
+  void storeSums(ArrayRef<Value> codes, ArrayRef<Value> outliers, Value scale, Value quads, Value target) {
+    auto four = VectorType::get(4, k.b.getI32Type());
+    auto fourFloats = VectorType::get(4, k.b.getF32Type());
+    Value halves = sumsOf({codes[0], codes[1], outliers[0], outliers[1]});
+    Value zeros = k.integer(halves.getType(), 0), zero = k.integer(four, 0);
+    // {0, both halves, the first, the second}
+    auto ofDigit = [&](int64_t at) {
+      return k.add(shuffled(zeros, halves, {0, 16 + at, 16 + at, 20 + at}),
+                   shuffled(zeros, halves, {0, 20 + at, 0, 0}));
+    };
+    Value sums = ofDigit(0), outlierSums = ofDigit(8);
+    Value whole = k.add(sums, k.mul(outlierSums, k.integer(four, kActivationBase)));
+    Value scaled = arith::SIToFPOp::create(k.b, k.loc, fourFloats, whole);
+    scaled = k.mulf(vector::BroadcastOp::create(k.b, k.loc, fourFloats, scale), scaled);
+    k.store(inserted(scale, scaled, 0), k.at(target, kActivationScale));
+    Value minus = k.sub(zero, sums);
+    k.store(inserted(quads, shuffled(minus, minus, {1, 2, 3, 0}), 3), k.at(target, kActivationMinusSums));
+    Value outlierScale = k.mulf(scale, k.constF32(kActivationBase));
+    Value bits = LLVM::BitcastOp::create(k.b, k.loc, k.b.getI32Type(), outlierScale);
+    k.store(inserted(bits, k.sub(zero, outlierSums), 0), k.at(target, kActivationOutlierScale));
+    k.store(zero, k.at(target, kActivationMinusOutliers + 12));
+  }
+  static_assert(kActivationScaledSums == kActivationScale + 4 && kActivationMinusSums == kActivationScale + 16 &&
+                kActivationOutliers == kActivationMinusSums + 12 &&
+                kActivationMinusOutliers == kActivationOutlierScale + 4);
 
   KernelBuilder &k;
   bool bothDigits;

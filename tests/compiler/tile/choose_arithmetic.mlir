@@ -8,10 +8,10 @@
 !halves = !girih.packed<64 x 75, "p16:f16,none,none,32">
 module attributes {girih.numerics = "invariant", girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1], units = [#fma, #dot]>} {
   // CHECK-LABEL: func.func @shares_codes_of_one_x
-  // CHECK: %[[Q:.*]] = girih.quantize_rows ins({{.*}} : tensor<?x75xf32>) outs({{.*}} : tensor<?x384xi8>)
+  // CHECK: %[[Q:.*]] = girih.quantize_rows ins({{.*}} : tensor<?x75xf32>) outs({{.*}} : tensor<?x448xi8>)
   // CHECK-NOT: girih.quantize_rows
-  // CHECK: girih.qmatmul ins(%[[Q]], {{.*}} : tensor<?x384xi8>
-  // CHECK: girih.qmatmul ins(%[[Q]], {{.*}} : tensor<?x384xi8>
+  // CHECK: girih.qmatmul ins(%[[Q]], {{.*}} : tensor<?x448xi8>
+  // CHECK: girih.qmatmul ins(%[[Q]], {{.*}} : tensor<?x448xi8>
   func.func @shares_codes_of_one_x(%x: tensor<?x75xf32>, %w: !codes, %init: tensor<?x64xf32>) -> (tensor<?x64xf32>, tensor<?x64xf32>) attributes {girih.max_tokens = 1 : i64} {
     %y = girih.qmatmul ins(%x, %w : tensor<?x75xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
     %z = girih.qmatmul ins(%x, %w : tensor<?x75xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>

@@ -20,6 +20,8 @@ constexpr int64_t kLineBytes = 64;
 // Rows up to which a panel kernel does not pay for taking the weights apart, and the tile that it then takes.
 constexpr int64_t kFewRows = 8;
 constexpr int64_t kFewRowTile = 4;
+// Groups of panels that are fetched ahead, since threads take turns, and the rows whose products that is spread over.
+constexpr int64_t kPanelGroupsAhead = 2, kRowsOfFetch = 96;
 
 } // namespace
 
@@ -215,9 +217,12 @@ void DotGenerator::emitPanel(const TileOperands &tile, Value scratch) {
       auto pass = [&](Value firstBlock, int64_t count) {
         unpackPanels(panelAddress(tile, columns), columns.panels, tile.depth, firstBlock, count, scratch);
         forRows(tile.numRows, [&](Value firstRow, int64_t rows) {
+          fetchNext(tile, columns, firstRow, rows);
           panelTile(tile, columns, firstRow, rows, firstBlock, count, scratch);
         });
       };
+      if (numBlocks <= blocksPerPass)
+        return pass(k.index(0), numBlocks);
       // The sums wait in `out` between passes; a stored and reloaded f32 is the same f32. The first pass starts at 0.
       k.loop(k.index(0), tile.numRows, 1, [&](Value row) {
         for (int64_t panel = 0; panel < columns.panels; ++panel)
@@ -240,6 +245,16 @@ void DotGenerator::emitPanel(const TileOperands &tile, Value scratch) {
         shape = whole;
       },
       many);
+}
+
+// The panels that most likely come next, while rows are multiplied: taken apart, they would wait for memory line by line.
+void DotGenerator::fetchNext(const TileOperands &tile, const Columns &columns, Value firstRow, int64_t rows) {
+  int64_t bytes = columns.panels * layout.panelBytes(tile.depth) * kPanelGroupsAhead;
+  int64_t bytesOfRow = llvm::alignTo(llvm::divideCeil(bytes, kRowsOfFetch), kLineBytes);
+  Value next = k.at(panelAddress(tile, columns), columns.panels * layout.panelBytes(tile.depth));
+  Value place = k.at(next, k.mul(firstRow, bytesOfRow));
+  for (int64_t line = 0; line < rows * bytesOfRow; line += kLineBytes)
+    k.prefetch(k.at(place, line), /*level=*/2);
 }
 
 // scratch [block]: codes [step][panel], scales [group][panel], mins [group][panel], 64 bytes each.
@@ -272,10 +287,12 @@ void DotGenerator::unpackPanels(Value weights, int64_t panels, int64_t panelDept
 void DotGenerator::panelTile(const TileOperands &tile, const Columns &columns, Value firstRow, int64_t rows,
                              Value firstBlock, int64_t numBlocks, Value scratch) {
   int64_t panels = columns.panels;
+  // A lone pass reads nothing of `out`, whose lines may be far away.
+  bool isLone = numBlocks * kBlockDepth >= tile.depth;
   Accumulators sums;
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t panel = 0; panel < panels; ++panel)
-      sums.push_back(loadOut(tile, columns, k.add(firstRow, row), panel));
+      sums.push_back(isLone ? k.lanesOf(0) : loadOut(tile, columns, k.add(firstRow, row), panel));
   Value x = k.at(tile.x, k.add(k.mul(firstRow, tile.xStride), k.mul(firstBlock, kActivationBytes)));
   sums = k.loop(k.index(0), k.index(numBlocks), 1, sums, [&](Value block, ValueRange carried) {
     Accumulators inner(carried);

@@ -26,7 +26,8 @@ std::vector<uint8_t> blockOf(const float *values, int64_t count, bool bothDigits
   for (int64_t half : {8, 4, 2, 1})
     for (int64_t lane = 0; lane < half; ++lane)
       sizes[lane] += sizes[lane + half];
-  float limit = bothDigits ? largest / 256 : std::min(largest, sizes[0] * (6.5F / 32));
+  bool isWorth = largest > sizes[0] * (10.0F / 32); // of a second digit
+  float limit = bothDigits ? largest / 256 : isWorth ? sizes[0] * (5.0F / 32) : largest;
   bool isZero = largest < kActivationLeast;
   float inverse = isZero ? 0 : 127 / limit, scale = isZero ? 0 : limit / 127;
   int32_t sums[2][2] = {}, quads = 0;
