@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // ActivationBlock: how `girih.quantize_rows` writes 32 consecutive elements of a row; kernels and the reference read it.
 //
-// x is near scale * (code + 255 * outlier code). The scale is what lets 127 reach the block's largest |x|, or, where that
-// is beyond kActivationWorth times the mean |x|, kActivationReach times the mean: the few elements beyond it, which
-// models have in fixed places, get a second digit instead of making all their neighbours coarse. Quads of k with such elements have a bit in a
-// mask, and products skip the others: 8-bit arithmetic, near 11 bits of precision where it matters. What a product with
-// unsigned or offset weight codes needs besides (sums of codes) is written once here and read by every column.
+// x is near scale * (code + 255 * outlier code). The scale is what lets 127 reach the block's largest |x|, or, where
+// that is beyond kActivationWorth times the mean |x|, kActivationReach times the mean: the few elements beyond it, which
+// models have in fixed places, get a second digit instead of making all their neighbours coarse. Quads of k with such
+// elements have a bit in a mask, and products skip the others: 8-bit arithmetic, near 11 bits of precision where it
+// matters. What a product with unsigned or offset weight codes needs besides (sums of codes) is written once here and
+// read by every column.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +37,8 @@ constexpr int64_t activationSum(int64_t numGroups, int64_t group) { return (numG
 inline constexpr int64_t kActivationBase = 255;
 inline constexpr float kActivationReach = 5;
 // Every quad beyond the reach is multiplied twice, in every row of a tile: worth it only in blocks whose largest |x| is
-// beyond this many times the mean; the others take their scale from the largest.
+// beyond this many times the mean; the others take their scale from the largest. (Mean KL of 8 bits 9.2e-4; a reach of 5
+// for every block has 6.6e-4 and takes 15 % longer where 8 rows meet a weight.)
 inline constexpr float kActivationWorth = 10;
 // With both digits for all: the largest |x| is at 127 of each.
 inline constexpr float kActivationShare = 256; // of the largest |x| that 127 codes reach: 1/256
