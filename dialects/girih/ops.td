@@ -138,7 +138,7 @@ def Girih_QMatmulOp : Girih_StructuredOp<"qmatmul", [
     is overwritten. The attributes are set by `select_strategy`: `strategy` "direct" dequantises in registers,
     "panel" dequantises `k_tile` x `column_tile` weights into thread scratch and reuses them for all rows.
     The element type of x says the arithmetic. *f32*: as above. *i8*, the blocks of `girih.quantize_rows`: for each
-    group of k that shares a weight's scale `acc = fma(float(sum of (wcode - offset) * xcode), wscale * xscale, acc)`
+    group of k that shares a weight's scale `acc = fma(float(sum of (wcode - offset) * xcode) * wscale, xscale, acc)`
     with an exact integer sum and `acc = fma(wmin, sum of x, acc)`, after a block's groups the first again for the codes
     of outliers; over ascending k: the same bits whatever the tiles and the instruction set. *bf16*, for matrix units ("matrix"): the weights are rounded to
     bf16 too, products are exact, and the machine adds them in f32 in pairs of k. "codes", for few rows: the weights'

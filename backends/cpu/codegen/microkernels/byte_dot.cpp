@@ -3,6 +3,7 @@
 #include "backends/cpu/codegen/microkernels/byte_dot.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/bit.h"
 
 using namespace mlir;
 using namespace girih::weights;
@@ -110,8 +111,10 @@ ByteDot::Registers ByteDot::activations(ArrayRef<Value> pointers) {
 
 // ---- Sums ----
 ByteDot::Registers ByteDot::start(ArrayRef<Value> initial) {
-  if (isa.dots == ByteDots::Unsigned4)
-    return {initial[0] ? initial[0] : k.integer(k.lanes(k.b.getI32Type()), 0)};
+  if (isa.dots == ByteDots::Unsigned4) {
+    Value base = k.integer(k.lanes(k.b.getI32Type()), hasBase() ? llvm::bit_cast<int32_t>(kSumBase) : 0);
+    return {!initial[0] ? base : hasBase() ? k.add(initial[0], base) : initial[0]};
+  }
   bool isShort = isa.dots == ByteDots::MultiplyAdd && isNarrow();
   Value none = k.integer(isShort ? integers(16, 16) : integers(isa.registerLanes, 32), 0);
   return Registers(numParts() * rowsTogether(), none);
@@ -153,6 +156,14 @@ void ByteDot::accumulate(Registers &sums, const Registers &weights, const Regist
       sum = call("llvm.aarch64.neon.sdot.v4i32.v16i8", type, {sum, weights[number], activations[0]});
     sum = pinPart(sum);  // or what a step loads waits in registers until the next one
   }
+}
+
+Value ByteDot::baseOf(Value scale) { return hasBase() ? k.mulf(scale, k.lanesOf(-kSumBase)) : Value(); }
+
+Value ByteDot::scaled(Value total, Value scale, Value base) {
+  if (base)
+    return k.fma(LLVM::BitcastOp::create(k.b, k.loc, k.lanesF32(), total), scale, base);
+  return k.mulf(arith::SIToFPOp::create(k.b, k.loc, k.lanesF32(), total), scale);
 }
 
 ByteDot::Lanes ByteDot::total(const Registers &sums, ArrayRef<Value> initial) {

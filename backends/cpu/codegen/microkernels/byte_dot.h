@@ -44,6 +44,12 @@ public:
   void accumulate(Registers &sums, const Registers &weights, const Registers &activations);
   Lanes total(const Registers &sums, llvm::ArrayRef<mlir::Value> initial);
 
+  // A total as f32 times `scale`, rounded once. Where sums begin as the bits of kSumBase, its bits already are that of
+  // kSumBase plus the sum: one multiply-add with `baseOf(scale)` does what a conversion and a product do elsewhere.
+  mlir::Value scaled(mlir::Value total, mlir::Value scale, mlir::Value base);
+  mlir::Value baseOf(mlir::Value scale);  // - kSumBase * scale, exact; null where sums begin at 0
+  bool hasBase() const { return isa.dots == ByteDots::Unsigned4 && layout.scales == weights::ScaleType::F16; }
+
 private:
   // What the ISA's rule of signs adds to every code.
   int64_t excess() const;
@@ -63,6 +69,8 @@ private:
   KernelBuilder &k;
   const weights::PackedLayout &layout;
   const IsaTraits &isa;
+  // 1.5 * 2^23, so that sums within 2^22 of 0 are its last bits; times an f16 it is an f32.
+  static constexpr float kSumBase = 12582912;
   bool isPaired = false;
 };
 

@@ -26,7 +26,7 @@ constexpr int64_t kPanelGroupsAhead = 2, kRowsOfFetch = 96;
 } // namespace
 
 int64_t dotBlockBytes(const PackedLayout &layout, int64_t panels) {
-  int64_t vectors = layout.numGroups() * (layout.mins == ScaleType::None ? 1 : 2);
+  int64_t vectors = layout.numGroups() * (layout.mins == ScaleType::None ? 2 : 3);
   return panels * kLineBytes * (kStepsPerBlock + vectors);
 }
 
@@ -53,13 +53,12 @@ Value DotGenerator::startOf(Value xBlock, int64_t group, const Digit &digit) {
 void DotGenerator::addScaled(const Source &source, const Rows &rows, Panels panels, int64_t panel,
                              int64_t group, const Digit &digit, ArrayRef<Value> products,
                              Accumulators &sums) {
-  Value scale = source.scale(panel, group);
+  Value scale = source.scale(panel, group), base = dot.hasBase() ? source.base(panel, group) : Value();
   Value min = digit.hasMins && layout.mins != ScaleType::None ? source.min(panel, group) : Value();
   for (int64_t row = 0; row < rows.count; ++row) {
     auto ofRow = [&](int64_t at) { return k.splat(k.load(k.b.getF32Type(), k.at(rowOf(rows, row), at))); };
     Value &sum = sums[row * panels.all + panel];
-    Value value = arith::SIToFPOp::create(k.b, k.loc, k.lanesF32(), products[row]);
-    sum = k.fma(value, k.mulf(scale, ofRow(digit.scale)), sum);
+    sum = k.fma(dot.scaled(products[row], scale, base), ofRow(digit.scale), sum);
     if (min)
       sum = k.fma(min, ofRow(kActivationScaledSums + activationSum(layout.numGroups(), group)), sum);
     sum = pinned(k, sum, isa); // or its products stay in registers beside those of the next group
@@ -199,8 +198,9 @@ void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, 
       int64_t at = panel * panelBytes + layout.minOffsetBytes(0, group * layout.groupSize);
       return loadScale(layout.mins, k.at(packed, at));
     };
+    auto base = [&](int64_t panel, int64_t group) { return dot.baseOf(scale(panel, group)); };
     Rows group{k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows};
-    multiplyBlock({codes, scale, min}, group, columns.panels, 1, inner);
+    multiplyBlock({codes, scale, min, base}, group, columns.panels, 1, inner);
     return inner;
   });
   for (int64_t row = 0; row < rows; ++row)
@@ -257,7 +257,7 @@ void DotGenerator::fetchNext(const TileOperands &tile, const Columns &columns, V
     k.prefetch(k.at(place, line), /*level=*/2);
 }
 
-// scratch [block]: codes [step][panel], scales [group][panel], mins [group][panel], 64 bytes each.
+// scratch [block]: codes [step][panel], scales [group][panel], bases [group][panel], mins [group][panel], 64 bytes each.
 void DotGenerator::unpackPanels(Value weights, int64_t panels, int64_t panelDepth, Value firstBlock,
                                 int64_t numBlocks, Value scratch) {
   k.loop(k.index(0), k.index(numBlocks), 1, [&](Value block) {
@@ -275,10 +275,12 @@ void DotGenerator::unpackPanels(Value weights, int64_t panels, int64_t panelDept
         int64_t at = group * layout.groupSize;
         Value scale = loadScale(layout.scales, k.at(packed, layout.scaleOffsetBytes(0, at)));
         k.store(scale, line(k.index(kStepsPerBlock + group), panel), kLineBytes);
+        if (Value base = dot.baseOf(scale))
+          k.store(base, line(k.index(kStepsPerBlock + layout.numGroups() + group), panel), kLineBytes);
         if (layout.mins == ScaleType::None)
           continue;
         Value min = loadScale(layout.mins, k.at(packed, layout.minOffsetBytes(0, at)));
-        k.store(min, line(k.index(kStepsPerBlock + layout.numGroups() + group), panel), kLineBytes);
+        k.store(min, line(k.index(kStepsPerBlock + 2 * layout.numGroups() + group), panel), kLineBytes);
       }
     }
   });
@@ -309,10 +311,13 @@ void DotGenerator::panelTile(const TileOperands &tile, const Columns &columns, V
     auto scale = [&](int64_t panel, int64_t group) {
       return line(k.lanesF32(), k.index(kStepsPerBlock + group), panel);
     };
-    auto min = [&](int64_t panel, int64_t group) {
+    auto base = [&](int64_t panel, int64_t group) {
       return line(k.lanesF32(), k.index(kStepsPerBlock + layout.numGroups() + group), panel);
     };
-    multiplyBlock({codes, scale, min}, {k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows}, panels,
+    auto min = [&](int64_t panel, int64_t group) {
+      return line(k.lanesF32(), k.index(kStepsPerBlock + 2 * layout.numGroups() + group), panel);
+    };
+    multiplyBlock({codes, scale, min, base}, {k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows}, panels,
                   panels, inner);
     return inner;
   });

@@ -8,9 +8,9 @@
 namespace girih::cpu {
 
 // Per output element and group of k with one weight scale, in ascending order, whichever strategy, shape and ISA:
-//   acc = fma(float(sum of (wcode - offset) * xcode), wscale * xscale, acc);
+//   acc = fma(float(sum of (wcode - offset) * xcode) * wscale, xscale, acc);
 //   acc = fma(wmin, xsum, acc), where there are mins;
-// after a block's groups, for each: acc = fma(float(sum of (wcode - offset) * outlier code), wscale * 255 xscale, acc).
+// after a block's groups, for each: acc = fma(float(sum of (wcode - offset) * outlier code) * wscale, 255 xscale, acc).
 // That adds +0 for a row without outliers, so it may be left out when no row of a tile has one. The integer sums are
 // exact, the rest are the same roundings: same bits everywhere. `TileOperands::x` are blocks of
 // dialects/girih/activation_block.h.
@@ -30,7 +30,7 @@ private:
   struct Source {
     llvm::function_ref<ByteDot::Lanes(int64_t panel, mlir::Value step)>
         codes;                                                                // from `step` on, stepsTogether
-    llvm::function_ref<mlir::Value(int64_t panel, int64_t group)> scale, min; // vector<16xf32>
+    llvm::function_ref<mlir::Value(int64_t panel, int64_t group)> scale, min, base; // vector<16xf32>; ByteDot::baseOf
   };
   struct Rows {
     mlir::Value x;      // the block of the first row
@@ -87,7 +87,7 @@ inline int64_t dotLanesPanel(const TileShape &shape) {
   return 2 * shape.rows * shape.panels + shape.panels + 3;
 }
 
-// Bytes of one block of `panels` panels taken apart: a byte a code, then scales and mins in f32.
+// Bytes of one block of `panels` panels taken apart: a byte a code, then scales, their bases and mins in f32.
 int64_t dotBlockBytes(const weights::PackedLayout &layout, int64_t panels);
 inline int64_t dotScratchBytes(const weights::PackedLayout &layout, const TileShape &shape) {
   return shape.depth / weights::kBlockDepth * dotBlockBytes(layout, shape.panels);

@@ -79,7 +79,7 @@ float chainOf(const PackedWeight &weight, const std::vector<std::vector<uint8_t>
         int32_t sum = 0;
         for (int64_t i = k; i < k + layout.groupSize; ++i)
           sum += codeOf(weight, n, number * 32 + i) * static_cast<int8_t>(block[digit * 64 + i]);
-        acc = std::fmaf(float(sum), scale * at<float>(block, digit ? 96 : 32), acc);
+        acc = std::fmaf(float(sum) * scale, at<float>(block, digit ? 96 : 32), acc);
         if (layout.mins == ScaleType::None || digit == 1)
           continue;
         float min = readScale(weight.bytes, packed + layout.minOffsetBytes(n % 16, k), layout.mins);
