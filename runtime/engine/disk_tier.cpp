@@ -17,6 +17,8 @@ constexpr size_t kTrialBlocks = 2;
 constexpr std::chrono::seconds kSlowTime{30};
 // For writing what waits when the server ends.
 constexpr std::chrono::seconds kFlushTime{5};
+// A disk that nobody uses still loses what has expired.
+constexpr std::chrono::seconds kSweepTime{60};
 
 } // namespace
 
@@ -54,10 +56,26 @@ bool DiskTier::store(const TierBlock &block) {
     if (numStoring >= maxStoring)
       return false;
     ++numStoring;
-    stores.push_back(block);
+    jobs.emplace_back(block);
   }
   hasWork.notify_one();
   return true;
+}
+
+void DiskTier::touch(std::vector<kv::ContentKey> keys, uint32_t keepSeconds) {
+  {
+    std::lock_guard lock(mutex);
+    jobs.emplace_back(Touch{std::move(keys), keepSeconds});
+  }
+  hasWork.notify_one();
+}
+
+void DiskTier::forget(ForgetOrder order) {
+  {
+    std::lock_guard lock(mutex);
+    jobs.emplace_back(std::move(order));
+  }
+  hasWork.notify_one();
 }
 
 LowerTierResults DiskTier::takeResults() {
@@ -68,7 +86,7 @@ LowerTierResults DiskTier::takeResults() {
 
 bool DiskTier::hasResults() const {
   std::lock_guard lock(mutex);
-  return !results.loaded.empty() || !results.stored.empty();
+  return !results.loaded.empty() || !results.stored.empty() || !results.forgotten.empty();
 }
 
 void DiskTier::setComputeSeconds(double secondsPerBlock) {
@@ -95,16 +113,40 @@ size_t DiskTier::loadChain(const std::vector<TierBlock> &chain, double secondsPe
   return chain.size();
 }
 
+void DiskTier::run(Job &job) {
+  if (auto *block = std::get_if<TierBlock>(&job)) {
+    if (block->depth == 0)
+      files->tick(); // a chain begins
+    files->write(block->key, block->depth, blockBytes(block->block), block->keepSeconds);
+  } else if (auto *touched = std::get_if<Touch>(&job)) {
+    files->tick();
+    for (const kv::ContentKey &key : touched->keys)
+      files->touch(key, touched->keepSeconds);
+  } else {
+    // Last first: what is left of a chain when the machine stops half-way can be found.
+    const std::vector<kv::ContentKey> &keys = std::get<ForgetOrder>(job).keys;
+    for (size_t index = keys.size(); index > 0; --index)
+      files->erase(keys[index - 1]);
+  }
+}
+
 void DiskTier::work() {
   ::pthread_setname_np(::pthread_self(), "girih-disk");
   std::optional<Time> stopAt;
   std::unique_lock lock(mutex);
   for (;;) {
-    hasWork.wait(lock, [this] { return isStopping || !loads.empty() || !stores.empty(); });
+    bool hasSome =
+        hasWork.wait_for(lock, kSweepTime, [this] { return isStopping || !loads.empty() || !jobs.empty(); });
     if (isStopping && !stopAt)
       stopAt = SteadyClock::now() + kFlushTime;
-    if (isStopping && (stores.empty() || SteadyClock::now() > *stopAt))
+    if (isStopping && (jobs.empty() || SteadyClock::now() > *stopAt))
       return;
+    if (!hasSome) {
+      lock.unlock();
+      files->tick();
+      lock.lock();
+      continue;
+    }
     if (!loads.empty() && !isStopping) {
       LowerTierResults::Loaded loaded{std::move(loads.front()), 0};
       loads.pop_front();
@@ -114,14 +156,17 @@ void DiskTier::work() {
       lock.lock();
       results.loaded.push_back(std::move(loaded));
     } else {
-      TierBlock block = stores.front();
-      stores.pop_front();
+      Job job = std::move(jobs.front());
+      jobs.pop_front();
       lock.unlock();
-      if (block.depth == 0)
-        files->tick(); // a chain begins
-      files->write(block.key, block.depth, blockBytes(block.block));
+      run(job);
       lock.lock();
-      results.stored.push_back(block.block);
+      if (auto *block = std::get_if<TierBlock>(&job))
+        results.stored.push_back(block->block);
+      else if (auto *order = std::get_if<ForgetOrder>(&job))
+        results.forgotten.push_back(std::move(*order));
+      else
+        continue; // nobody waits for it
     }
     lock.unlock();
     wake();

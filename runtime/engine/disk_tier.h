@@ -12,10 +12,12 @@
 #include <optional>
 #include <span>
 #include <thread>
+#include <variant>
 
 namespace girih::engine {
 
-// Reads straight into the pool's blocks and writes straight from them: nothing is copied twice. Loads go before stores.
+// Reads straight into the pool's blocks and writes straight from them: nothing is copied twice. Loads go before all else;
+// what is stored, touched and forgotten is so in the order in which it was asked for.
 // A load that turns out slower than computing ends early; while that was so lately, none is begun.
 // Threads: the engine's calls everything but what the disk's own thread does.
 class DiskTier final : public LowerTier {
@@ -30,6 +32,9 @@ public:
   bool isWorthLoading() const override;
   void load(std::vector<TierBlock> chain) override;
   bool store(const TierBlock &block) override;
+  void touch(std::vector<kv::ContentKey> keys, uint32_t keepSeconds) override;
+  // After everything that was stored before. The order comes back in the results.
+  void forget(ForgetOrder order);
 
   // What ended since the last call.
   LowerTierResults takeResults();
@@ -40,7 +45,13 @@ public:
 
 private:
   using Time = std::chrono::steady_clock::time_point;
+  struct Touch {
+    std::vector<kv::ContentKey> keys;
+    uint32_t keepSeconds;
+  };
+  using Job = std::variant<TierBlock, Touch, ForgetOrder>;
   void work();
+  void run(Job &job);
   size_t loadChain(const std::vector<TierBlock> &chain, double computeSeconds);
 
   const std::unique_ptr<kv::DiskStore> files;
@@ -51,7 +62,7 @@ private:
   mutable std::mutex mutex; // guards all below
   std::condition_variable hasWork;
   std::deque<std::vector<TierBlock>> loads;
-  std::deque<TierBlock> stores;
+  std::deque<Job> jobs;
   LowerTierResults results;
   uint32_t numStoring = 0;
   double computeSeconds;

@@ -27,6 +27,8 @@ constexpr uint64_t kMaxKvBlocks = uint64_t{1} << 26; // a slot, block * 16 + off
 constexpr uint32_t kPartOfPoolBeingStored = 8;
 // How long the engine sleeps for the disk before it looks at deadlines again.
 constexpr std::chrono::milliseconds kDiskPatience{20};
+constexpr std::chrono::milliseconds kAccrualTime{100};
+constexpr std::chrono::seconds kIdleTime{5};  // what lies in the pool is accounted for while nobody asks, too
 constexpr uint32_t kLeastMeasuredTokens = 64; // of a step by which the speed of prompts is measured
 constexpr double kWeightOfLastRate = 0.1;     // of the moving average of tokens a second
 
@@ -37,6 +39,11 @@ double secondsBetween(Clock::time_point from, Clock::time_point to) {
 kv::CacheTime cacheTimeOf(Clock::time_point time) {
   return static_cast<kv::CacheTime>(
       std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count());
+}
+
+// What a request adds to the queue's tokens while it waits.
+uint64_t queuedTokensOf(const Sequence &sequence) {
+  return sequence.request.isBackground ? 0 : sequence.numPrompt;
 }
 
 // What the options come to for this program.
@@ -119,6 +126,7 @@ public:
   EngineLoad load() const override;
   Status diskStatus() const override { return Status(diskCode, diskMessage); }
   void clearCache() override;
+  void forget(const Request &request, uint32_t numKept, std::function<void()> done) override;
   const program::Program &program() const override { return executor->program(); }
   const program::Executable &executable() const override { return executor->executable(); }
   int32_t numThreads() const override { return static_cast<int32_t>(executor->numThreads()); }
@@ -131,8 +139,10 @@ private:
   }
   void openDisk(const EngineOptions &options);
   void takeFromDisk();
+  void forgetTaken();
+  void accrueRetained(Clock::time_point now);
   Status checkRequest(const Request &request) const;
-  Status checkRoom(uint64_t numPromptTokens) const;
+  Status checkRoom(const Request &request) const;
   void loop();
   void endOverdue();
   void start(Sequence &sequence, Clock::time_point now);
@@ -172,6 +182,8 @@ private:
   std::vector<float> ownLogits;           // a row before rules and penalty
   std::vector<std::unique_ptr<Sequence>> takenSequences;
   std::vector<RequestId> takenCancels;
+  std::vector<ForgetOrder> takenForgets;
+  Clock::time_point accruedAt;
   bool isLeaving = false;
   Clock::time_point busySince;
 
@@ -182,11 +194,13 @@ private:
   std::condition_variable wake;
   std::vector<std::unique_ptr<Sequence>> newSequences;
   std::vector<RequestId> newCancels;
+  std::vector<ForgetOrder> newForgets;
   bool isStopping = false;
   bool wantsClearCache = false;
   double tokensPerSecond = 0.0;
   Clock::time_point lastMoved;
   uint64_t numUnfinished = 0;
+  uint64_t numInQueue = 0; // of these, those that the queue's bounds count
   EngineStats counters;
 
   std::thread thread; // last: it uses all of the above
@@ -216,6 +230,10 @@ Status StepEngine::checkRequest(const Request &request) const {
     return invalidArgument("client " + std::to_string(request.client) + " of weight " +
                            std::to_string(request.clientWeight) + "; clients are numbered below " +
                            std::to_string(kMaxClients) + " and weigh 1 to 1000");
+  if (request.numSharedTokens > request.promptTokens.size())
+    return invalidArgument(std::to_string(request.numSharedTokens) +
+                           " tokens are to be shared of a prompt of " +
+                           std::to_string(request.promptTokens.size()));
   if (request.keepSeconds > kMaxKeepSeconds)
     return invalidArgument("its KV is to be kept for " + std::to_string(request.keepSeconds) +
                            " seconds; at most " + std::to_string(kMaxKeepSeconds) + " are granted");
@@ -224,9 +242,12 @@ Status StepEngine::checkRequest(const Request &request) const {
 }
 
 // Requires: `mutex` is held.
-Status StepEngine::checkRoom(uint64_t numPromptTokens) const {
-  if (numUnfinished >= uint64_t{bounds.maxSequences} + maxQueued)
-    return resourceExhausted(std::to_string(numUnfinished) + " requests run or wait, the queue holds " +
+Status StepEngine::checkRoom(const Request &request) const {
+  if (request.isBackground)
+    return {};
+  uint64_t numPromptTokens = request.promptTokens.size();
+  if (numInQueue >= uint64_t{bounds.maxSequences} + maxQueued)
+    return resourceExhausted(std::to_string(numInQueue) + " requests run or wait, the queue holds " +
                              std::to_string(maxQueued) + " beside " + std::to_string(bounds.maxSequences) +
                              " running; try again later");
   // An empty queue takes any prompt, or a long one could never be answered.
@@ -242,30 +263,32 @@ Expected<RequestId> StepEngine::submit(Request request, std::shared_ptr<Listener
   GIRIH_TRY(checkRequest(request));
   {
     std::lock_guard lock(mutex);
-    if (Status status = checkRoom(request.promptTokens.size()); !status.isOk()) {
+    if (Status status = checkRoom(request); !status.isOk()) {
       ++counters.numRefused;
       return status;
     }
   }
   // Outside the lock: this reads the whole prompt.
-  kv::ContentKey root = kv::saltedKey(cacheRoot, request.cacheSalt);
   RequestId id = ++lastId;
   auto sequence =
       std::make_unique<Sequence>(id, std::move(request), std::move(listener),
-                                 executor->program().model().vocabSize, bounds.contextTokens, root);
+                                 executor->program().model().vocabSize, bounds.contextTokens, cacheRoot);
   sequence->submitted = Clock::now();
   {
     std::lock_guard lock(mutex);
     if (isStopping)
       return unavailable("the engine is shutting down");
-    if (Status status = checkRoom(sequence->numPrompt); !status.isOk()) {
+    if (Status status = checkRoom(sequence->request); !status.isOk()) {
       ++counters.numRefused;
       return status;
     }
     if (numUnfinished++ == 0)
       lastMoved = Clock::now();
+    numInQueue += !sequence->request.isBackground;
+    if (sequence->request.client >= counters.retainedByteSeconds.size())
+      counters.retainedByteSeconds.resize(sequence->request.client + 1);
     counters.numPromptTokens += sequence->numPrompt;
-    counters.numQueuedTokens += sequence->numPrompt;
+    counters.numQueuedTokens += queuedTokensOf(*sequence);
     newSequences.push_back(std::move(sequence));
   }
   wake.notify_one();
@@ -290,7 +313,7 @@ EngineStats StepEngine::stats() const {
 
 EngineLoad StepEngine::load() const {
   std::lock_guard lock(mutex);
-  return {static_cast<uint32_t>(numUnfinished), counters.numQueuedTokens, tokensPerSecond};
+  return {static_cast<uint32_t>(numInQueue), counters.numQueuedTokens, tokensPerSecond};
 }
 
 void StepEngine::clearCache() {
@@ -299,6 +322,47 @@ void StepEngine::clearCache() {
     wantsClearCache = true;
   }
   wake.notify_one();
+}
+
+void StepEngine::forget(const Request &request, uint32_t numKept, std::function<void()> done) {
+  ForgetOrder order{{}, std::move(done)};
+  KeyChain chain(cacheRoot, request);
+  uint32_t numFull = static_cast<uint32_t>(request.promptTokens.size()) / GIRIH_KV_BLOCK_TOKENS;
+  // A block that is kept in part is kept; so is what belongs to all.
+  for (uint32_t index = kv::numBlocksFor(std::max(numKept, request.numSharedTokens)); index < numFull;
+       ++index)
+    order.keys.push_back(chain.at(index, request.promptTokens));
+  {
+    std::lock_guard lock(mutex);
+    newForgets.push_back(std::move(order));
+  }
+  wake.notify_one();
+}
+
+// The disk first, if there is one: it may still be reading what the pool would lose.
+void StepEngine::forgetTaken() {
+  for (ForgetOrder &order : takenForgets) {
+    if (disk) {
+      disk->forget(std::move(order));
+      continue;
+    }
+    scheduler.forget(order.keys);
+    order.done();
+  }
+  takenForgets.clear();
+}
+
+// What lay in the pool for each client; often enough for a meter, seldom enough to cost nothing.
+void StepEngine::accrueRetained(Clock::time_point now) {
+  if (now - accruedAt < kAccrualTime)
+    return;
+  accruedAt = now;
+  scheduler.accrue(cacheTimeOf(now));
+  double byteSeconds = static_cast<double>(executor->program().model().kvBlockBytes) / 1e3;
+  std::lock_guard lock(mutex);
+  for (uint32_t client = 0; client < counters.retainedByteSeconds.size(); ++client)
+    counters.retainedByteSeconds[client] =
+        byteSeconds * static_cast<double>(scheduler.cache().idleBlockMilliseconds(client));
 }
 
 void StepEngine::loop() {
@@ -318,19 +382,21 @@ bool StepEngine::takeCommands() {
     showCounts();
     auto hasCommand = [&] {
       return isStopping || wantsClearCache || !newSequences.empty() || !newCancels.empty() ||
-             (disk && disk->hasResults());
+             !newForgets.empty() || (disk && disk->hasResults());
     };
     if (scheduler.isIdle()) {
-      wake.wait(lock, hasCommand);
+      wake.wait_for(lock, kIdleTime, hasCommand);
       busySince = Clock::now();
     } else if (planWasEmpty && scheduler.isMoving()) {
       wake.wait_for(lock, kDiskPatience, hasCommand);
     }
     takenSequences.swap(newSequences);
     takenCancels.swap(newCancels);
+    takenForgets.swap(newForgets);
     clears = std::exchange(wantsClearCache, false);
     isLeaving = isStopping;
   }
+  accrueRetained(Clock::now());
   takeFromDisk();
   for (std::unique_ptr<Sequence> &sequence : takenSequences) {
     numWithDeadline += sequence->request.deadline.has_value();
@@ -342,6 +408,7 @@ bool StepEngine::takeCommands() {
   takenCancels.clear();
   if (clears)
     scheduler.clearCache();
+  forgetTaken();
   endOverdue();
   return !isLeaving;
 }
@@ -353,8 +420,9 @@ void StepEngine::openDisk(const EngineOptions &options) {
   if (executor->kvBlock(0).empty()) {
     status = unimplemented("this device keeps KV where the host cannot read it");
   } else {
-    auto store = kv::DiskStore::open({options.cacheFolder, options.cacheFolderBytes}, cacheRoot,
-                                     executor->program().model().kvBlockBytes);
+    auto store = kv::DiskStore::open(
+        {options.cacheFolder, options.cacheFolderBytes, options.cacheFolderSeconds, options.cacheCipher, {}},
+        cacheRoot, executor->program().model().kvBlockBytes);
     if (store.isOk())
       disk = std::make_unique<DiskTier>(
           std::move(store).value(), [this](int32_t block) { return executor->kvBlock(block); },
@@ -380,6 +448,10 @@ void StepEngine::takeFromDisk() {
   for (const LowerTierResults::Loaded &loaded : results.loaded)
     numTokensLoaded += loaded.numGood * GIRIH_KV_BLOCK_TOKENS;
   scheduler.finish(results);
+  for (const ForgetOrder &order : results.forgotten) {
+    scheduler.forget(order.keys);
+    order.done();
+  }
 }
 
 void StepEngine::endOverdue() {
@@ -396,7 +468,7 @@ void StepEngine::start(Sequence &sequence, Clock::time_point now) {
   sequence.started = now;
   sequence.usage.queueSeconds = secondsBetween(sequence.submitted, now);
   std::lock_guard lock(mutex);
-  counters.numQueuedTokens -= sequence.numPrompt;
+  counters.numQueuedTokens -= queuedTokensOf(sequence);
   counters.queueTime.observe(sequence.usage.queueSeconds);
 }
 
@@ -555,12 +627,13 @@ void StepEngine::finish(RequestId id, FinishReason reason, Status status) {
   {
     std::lock_guard lock(mutex);
     --numUnfinished;
+    numInQueue -= !sequence->request.isBackground;
     ++counters.numRequestsFinished[static_cast<size_t>(reason)];
     counters.numOutputTokens += usage.numOutputTokens;
     counters.numCachedTokens += usage.numCachedTokens;
     counters.wholeTime.observe(secondsBetween(sequence->submitted, Clock::now()));
     if (!sequence->hasStarted)
-      counters.numQueuedTokens -= sequence->numPrompt;
+      counters.numQueuedTokens -= queuedTokensOf(*sequence);
     // So that whoever hears of the end finds the blocks free.
     showCounts();
   }
@@ -578,8 +651,9 @@ void StepEngine::showCounts() {
   if (!disk)
     return;
   kv::DiskStore::Counts counts = disk->counts();
-  counters.disk = {counts.numFiles, counts.numBytes,   counts.numBytesRead,     counts.numBytesWritten,
-                   numTokensLoaded, counts.numDamaged, counts.numWriteFailures, counts.numEvicted};
+  counters.disk = {counts.numFiles,   counts.numBytes,   counts.numBytesRead,     counts.numBytesWritten,
+                   numTokensLoaded,   counts.numDamaged, counts.numWriteFailures, counts.numEvicted,
+                   counts.numExpired, counts.numErased};
 }
 
 void StepEngine::countStep(size_t numSequences, double seconds) {

@@ -20,16 +20,21 @@
 #include <string>
 #include <vector>
 
+namespace girih::kv {
+class BlockCipher;
+}
+
 namespace girih::engine {
 
 struct EngineOptions {
-  int32_t numThreads = 0;     // 0: as many as the affinity mask and the cgroup quota grant
+  int32_t numThreads = 0;                 // 0: as many as the affinity mask and the cgroup quota grant
   const girih_backend *backend = nullptr; // null: the built-in one that the file has code for
-  std::string isa;            // "": the best variant of the file that this machine grants; else only this one
-  double watchdogSeconds = 0; // a step that takes longer is reported to onHang, on a thread of its own; 0: none is
+  std::string isa; // "": the best variant of the file that this machine grants; else only this one
+  double watchdogSeconds =
+      0; // a step that takes longer is reported to onHang, on a thread of its own; 0: none is
   std::function<void(const std::string &entry, double seconds)> onHang;
   std::function<void(const std::string &)> onNote; // what the device tells its user when it is opened
-  uint32_t maxSequences = 64; // sequences that may share a step
+  uint32_t maxSequences = 64;                      // sequences that may share a step
   uint32_t maxTokensPerStep = 0; // 0: the program's own bound; a smaller one gives shorter steps
   uint32_t maxContextTokens = 0; // 0: the program's own bound (most positions of one sequence)
   uint64_t kvBytes = 0;          // size of the KV pool; 0: 4 sequences of full context, at most 1 GiB
@@ -42,6 +47,9 @@ struct EngineOptions {
   // Engine::diskStatus and fails nothing.
   std::string cacheFolder;
   uint64_t cacheFolderBytes = uint64_t{4} << 30;
+  uint32_t cacheFolderSeconds =
+      30 * 24 * 3600; // how long what is not used again stays, where no request says
+  std::shared_ptr<const kv::BlockCipher> cacheCipher; // null: the files lie open
 
   hal::DeviceOptions deviceOptions() const { return {numThreads, watchdogSeconds, onHang, onNote}; }
 };
@@ -54,6 +62,8 @@ struct DiskStats {
   uint64_t numDamaged = 0;       // files that were refused and removed
   uint64_t numWriteFailures = 0; // a full or read-only disk
   uint64_t numEvicted = 0;
+  uint64_t numExpired = 0; // their time was over
+  uint64_t numErased = 0;  // somebody asked for it
 };
 
 using RequestId = uint64_t;
@@ -80,6 +90,13 @@ struct Request {
   int32_t priority = 0;      // higher goes first and may take a lower one's place; granted, not claimed
   std::string cacheSalt;     // only requests with the same salt find each other's KV
   uint32_t keepSeconds = 0;  // its KV counts as used until so long after its end; at most kMaxKeepSeconds
+  bool keepOnDisk = true;    // false: nothing of it is written there
+  // So many tokens at its beginning are nobody's own: requests with the same `sharedSalt` find the KV of their full
+  // blocks whatever their `cacheSalt` is. What follows is found by `cacheSalt` again.
+  uint32_t numSharedTokens = 0;
+  std::string sharedSalt;
+  bool isBackground =
+      false; // waits outside the bounds of the queue; whoever submits many of them bounds them
   std::optional<Clock::time_point> deadline; // ends with Expired where it has not ended by then
 };
 inline constexpr uint32_t kMaxKeepSeconds = 30 * 24 * 3600;
@@ -147,6 +164,8 @@ struct EngineStats {
   double stepSeconds = 0.0;       // total time in the program
   double busySeconds = 0.0;       // total time in which there was something to do
   DiskStats disk;
+  // By client, as far as one was seen: bytes of KV that no sequence held, times the seconds that they were kept.
+  std::vector<double> retainedByteSeconds;
   double stillSeconds = 0.0;   // since something moved, while there is something to do: a watchdog's
   LatencyHistogram queueTime;  // from submit to the first step
   LatencyHistogram firstToken; // from submit to the first token
@@ -188,6 +207,9 @@ public:
   virtual Status diskStatus() const = 0;
   // Forgets all KV that no sequence holds, within a step.
   virtual void clearCache() = 0;
+  // Forgets, in memory and on disk, the KV of a prompt and its answer behind the first `numKept` tokens; what a running
+  // sequence uses, or another text goes on from, stays. `done` is called once, on a thread of the engine.
+  virtual void forget(const Request &request, uint32_t numKept, std::function<void()> done) = 0;
   virtual const program::Program &program() const = 0;
   virtual const program::Executable &executable() const = 0; // the variant in use
   virtual int32_t numThreads() const = 0;

@@ -277,23 +277,31 @@ void Scheduler::finish(const LowerTierResults &results) {
 
 // What a long prompt leaves is worth keeping longer than this process lives. A block is held while it is written.
 void Scheduler::storeBlocks(Sequence &sequence) {
-  if (!lowerTier || sequence.numPrompt < limits.leastStoredTokens)
+  // Who names a time means it, however short the prompt.
+  uint32_t keepSeconds = sequence.request.keepSeconds;
+  if (!lowerTier || !sequence.request.keepOnDisk ||
+      (keepSeconds == 0 && sequence.numPrompt < limits.leastStoredTokens))
     return;
+  std::vector<kv::ContentKey> known;
   uint32_t numFull = sequence.numCached / GIRIH_KV_BLOCK_TOKENS;
   for (uint32_t index = 0; index < numFull && index < sequence.blocks.size(); ++index) {
-    TierBlock next{sequence.keyOf(index), sequence.blocks[index], index};
+    TierBlock next{sequence.keyOf(index), sequence.blocks[index], index, keepSeconds};
     if (!blockCache.isReady(next.block))
-      return;
-    if (lowerTier->has(next.key))
+      break;
+    if (lowerTier->has(next.key)) {
+      known.push_back(next.key);
       continue;
+    }
     blockCache.hold(next.block);
     if (lowerTier->store(next)) {
       ++numStoring;
       continue;
     }
     blockCache.release(next.block, 0);
-    return;
+    break;
   }
+  if (!known.empty())
+    lowerTier->touch(std::move(known), keepSeconds);
 }
 
 // Tells the cache which blocks this step fills. Where an equal one is there already (or comes from a sequence

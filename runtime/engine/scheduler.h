@@ -65,7 +65,10 @@ public:
   Sequence *any() const;
   // Appends those whose deadline has passed.
   void collectOverdue(Clock::time_point now, std::vector<RequestId> &overdue) const;
+  void accrue(kv::CacheTime now) { blockCache.accrue(now); }
   void clearCache() { blockCache.clearIdle(); }
+  // Of the pool, what no sequence uses of these and no other chain goes on from.
+  void forget(std::span<const kv::ContentKey> keys) { blockCache.forget(keys); }
 
   bool isIdle() const { return running.empty() && waiting.empty(); }
   uint32_t numRunning() const { return static_cast<uint32_t>(running.size()); }

@@ -13,16 +13,44 @@
 
 namespace girih::engine {
 
+// The keys of a request's blocks: a chain from the program's root, salted where what is shared ends.
+class KeyChain {
+public:
+  KeyChain(const kv::ContentKey &programRoot, const Request &request)
+      : numShared(request.numSharedTokens / GIRIH_KV_BLOCK_TOKENS), ownSalt(request.cacheSalt),
+        root(kv::saltedKey(programRoot, numShared > 0 ? request.sharedSalt : request.cacheSalt)) {}
+
+  void reserve(size_t numBlocks) { keys.reserve(numBlocks); }
+  // Requires: the block's tokens are among `tokens`.
+  const kv::ContentKey &at(uint32_t blockIndex, std::span<const int32_t> tokens) {
+    while (keys.size() <= blockIndex) {
+      kv::ContentKey parent = keys.empty() ? root : keys.back();
+      if (numShared > 0 && keys.size() == numShared)
+        parent = kv::saltedKey(parent, ownSalt);
+      keys.push_back(
+          kv::blockKey(parent, tokens.subspan(keys.size() * GIRIH_KV_BLOCK_TOKENS, GIRIH_KV_BLOCK_TOKENS)));
+    }
+    return keys[blockIndex];
+  }
+
+private:
+  size_t numShared; // blocks
+  std::string ownSalt;
+  kv::ContentKey root;
+  std::vector<kv::ContentKey> keys;
+};
+
 // Prompt and output are one list: what is not in the cache yet is fed next, be it a prompt, the last sampled
 // token, or everything again after the blocks were given away. Owned by the scheduler, used by the engine
 // thread alone.
 struct Sequence {
-  // `cacheRoot` is the start of the chain of its blocks' keys. The keys of the prompt are computed here, on the
-  // thread that submits.
+  // `programRoot` is the start of all chains of this program. The keys of the prompt are computed here, on the thread
+  // that submits.
   Sequence(RequestId id, Request newRequest, std::shared_ptr<Listener> listener, uint32_t vocabSize,
-           uint32_t contextTokens, const kv::ContentKey &cacheRoot = {})
+           uint32_t contextTokens, const kv::ContentKey &programRoot = {})
       : id(id), request(std::move(newRequest)), listener(std::move(listener)), seen(vocabSize),
-        tokens(request.promptTokens), numPrompt(static_cast<uint32_t>(tokens.size())), cacheRoot(cacheRoot) {
+        tokens(request.promptTokens), numPrompt(static_cast<uint32_t>(tokens.size())),
+        keys(programRoot, request) {
     uint64_t most = uint64_t{numPrompt} + request.maxTokens;
     maxTokens = static_cast<uint32_t>(std::min<uint64_t>(most, std::max(contextTokens, numPrompt)));
     tokens.reserve(maxTokens);
@@ -40,11 +68,10 @@ struct Sequence {
   OutputCounts outputCounts;   // only where a rule asks for it
   std::vector<int32_t> tokens; // prompt, then output
   const uint32_t numPrompt;
-  const kv::ContentKey cacheRoot;
-  std::vector<kv::ContentKey> keys; // of full blocks, as many as were asked for
-  uint32_t maxTokens;               // prompt and output together never exceed it
-  uint32_t numCached = 0;           // tokens whose K and V are in `blocks`
-  uint32_t numRowsDelivered = 0;    // positions below it need no logits for the listener any more
+  KeyChain keys;                 // of full blocks
+  uint32_t maxTokens;            // prompt and output together never exceed it
+  uint32_t numCached = 0;        // tokens whose K and V are in `blocks`
+  uint32_t numRowsDelivered = 0; // positions below it need no logits for the listener any more
   std::vector<int32_t> blocks;
   uint64_t lastServed = 0; // the scheduler's count at its last service
   bool isPreempted = false;
@@ -71,13 +98,7 @@ struct Sequence {
     return request.wantLogits || (request.wantPromptLogprobs && position + 1 < numPrompt);
   }
   // The key of the block of that number. Requires: all its tokens are known.
-  const kv::ContentKey &keyOf(uint32_t blockIndex) {
-    while (keys.size() <= blockIndex)
-      keys.push_back(kv::blockKey(keys.empty() ? cacheRoot : keys.back(),
-                                  std::span<const int32_t>(tokens).subspan(
-                                      keys.size() * GIRIH_KV_BLOCK_TOKENS, GIRIH_KV_BLOCK_TOKENS)));
-    return keys[blockIndex];
-  }
+  const kv::ContentKey &keyOf(uint32_t blockIndex) { return keys.at(blockIndex, tokens); }
 };
 
 } // namespace girih::engine

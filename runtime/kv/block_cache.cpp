@@ -72,7 +72,7 @@ void BlockCache::hold(int32_t number) {
 void BlockCache::becomeHeld(int32_t number) {
   for (bool wasHeld = false; !wasHeld && number >= 0;) {
     dequeue(number);
-    --idleBlocks;
+    removeIdle(at(number));
     number = at(number).parent;
     if (number < 0)
       return;
@@ -86,7 +86,7 @@ void BlockCache::becomeIdle(int32_t number) {
   for (;;) {
     Block &block = at(number);
     block.releaseOrder = ++numReleases;
-    ++idleBlocks;
+    addIdle(block);
     enqueue(number);
     number = block.parent;
     if (number < 0)
@@ -161,6 +161,23 @@ bool BlockCache::isEvictable(const Block &block) {
   return block.state == State::Ready && !isHeld(block) && block.numChildren == 0;
 }
 
+void BlockCache::addIdle(const Block &block) {
+  ++idleBlocks;
+  ++ownerAt(block.owner).numIdle;
+}
+
+void BlockCache::removeIdle(const Block &block) {
+  --idleBlocks;
+  --ownerAt(block.owner).numIdle;
+}
+
+void BlockCache::accrue(CacheTime now) {
+  if (accruedAt > 0)
+    for (Owner &owner : owners)
+      owner.idleBlockMilliseconds += owner.numIdle * (now - accruedAt);
+  accruedAt = now;
+}
+
 void BlockCache::enqueue(int32_t number) {
   const Block &block = at(number);
   if (isEvictable(block))
@@ -230,7 +247,7 @@ void BlockCache::evictOne(OwnerId requester, CacheTime now) {
 void BlockCache::evict(int32_t block) {
   dequeue(block);
   forgetKey(block);
-  --idleBlocks;
+  removeIdle(at(block));
   free(block);
 }
 
@@ -241,6 +258,17 @@ void BlockCache::clearIdle() {
     for (Owner &owner : owners)
       for (; !owner.queue.isEmpty(); isDone = false)
         evict(owner.queue.first().block);
+  }
+}
+
+void BlockCache::forget(std::span<const ContentKey> keys) {
+  for (size_t index = keys.size(); index > 0; --index) {
+    int32_t number = find(keys[index - 1]).block;
+    if (number < 0)
+      continue;
+    if (!isEvictable(at(number)))
+      return;
+    evict(number);
   }
 }
 

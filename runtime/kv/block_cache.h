@@ -6,6 +6,7 @@
 #include "runtime/kv/eviction_queue.h"
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace girih::kv {
@@ -60,8 +61,15 @@ public:
   bool hasKey(int32_t block) const { return at(block).state != State::Unknown; }
   bool isReady(int32_t block) const { return at(block).state == State::Ready; }
   uint32_t numHolders(int32_t block) const { return at(block).numHolders; }
+  // Idle blocks times the milliseconds that they lay there for their owner, up to `now`. Requires: `now` never goes back.
+  void accrue(CacheTime now);
+  uint64_t idleBlockMilliseconds(OwnerId owner) const {
+    return owner < owners.size() ? owners[owner].idleBlockMilliseconds : 0;
+  }
   // Forgets every idle block, for instance when an operator asks.
   void clearIdle();
+  // Forgets the end of a chain, `keys` in its order: from the last one on, up to what is held or has another successor.
+  void forget(std::span<const ContentKey> keys);
 
 private:
   enum class State : uint8_t { Unknown, Announced, Ready };
@@ -80,6 +88,8 @@ private:
   };
   struct Owner {
     uint32_t numBlocks = 0; // held and idle
+    uint32_t numIdle = 0;
+    uint64_t idleBlockMilliseconds = 0;
     CacheTime lastActive = 0;
     bool wasActive = false;
     EvictionQueue queue;
@@ -92,6 +102,8 @@ private:
   static bool isEvictable(const Block &block);
   void becomeHeld(int32_t block);
   void becomeIdle(int32_t block);
+  void addIdle(const Block &block);
+  void removeIdle(const Block &block);
   void enqueue(int32_t block);
   void dequeue(int32_t block);
   void forgetKey(int32_t block);
@@ -107,6 +119,7 @@ private:
   std::vector<Owner> owners;           // grows to the largest owner seen
   uint32_t numActiveOwners = 0;        // as of the allocation in hand
   uint32_t idleBlocks = 0;
+  CacheTime accruedAt = 0;
   uint64_t evictions = 0;
   uint64_t numReleases = 0;
 };

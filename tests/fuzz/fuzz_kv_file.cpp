@@ -30,9 +30,16 @@ struct Folder {
   ~Folder() { fs::remove_all(path); }
 };
 
+auto openStore(const Folder &folder) {
+  DiskStore::Options options;
+  options.folder = folder.path;
+  options.maxBytes = 1 << 20;
+  return DiskStore::open(options, ContentKey{}, kBlockBytes);
+}
+
 // The file of a block that was written in order: its name, and the bytes that must be read.
 std::string writeOne(const Folder &folder, const ContentKey &key, const std::vector<uint8_t> &block) {
-  auto store = DiskStore::open({folder.path, 1 << 20}, ContentKey{}, kBlockBytes);
+  auto store = openStore(folder);
   if (!store.isOk() || !(*store)->write(key, 0, block))
     std::abort();
   for (const fs::directory_entry &entry : fs::recursive_directory_iterator(folder.path))
@@ -56,7 +63,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t numBytes) {
   }
   std::ofstream(path, std::ios::binary | std::ios::trunc)
       .write(reinterpret_cast<const char *>(file.data()), static_cast<std::streamsize>(file.size()));
-  auto store = DiskStore::open({folder.path, 1 << 20}, ContentKey{}, kBlockBytes);
+  auto store = openStore(folder);
   if (!store.isOk())
     std::abort();
   std::vector<uint8_t> read(kBlockBytes);

@@ -32,6 +32,11 @@ public:
     return true;
   }
 
+  void touch(std::vector<kv::ContentKey> keys, uint32_t) override {
+    for (const kv::ContentKey &key : keys)
+      EXPECT_TRUE(files.contains(key));
+  }
+
   LowerTierResults end(bool endsAll) {
     LowerTierResults results;
     while (!stores.empty() && (endsAll || random() % 2)) {
@@ -121,10 +126,15 @@ private:
     request.priority = random() % 8 == 0 ? 1 : 0;
     request.keepSeconds = random() % 5 == 0 ? 10 : 0;
     request.wantPromptLogprobs = random() % 10 == 0;
-    kv::ContentKey root = {static_cast<uint8_t>(random() % 2)};
+    request.cacheSalt = random() % 2 ? "one" : "other";
+    if (random() % 4 == 0) {
+      request.sharedSalt = "all";
+      request.numSharedTokens = random() % (length + 1);
+    }
+    request.keepOnDisk = random() % 8 != 0;
     ++numAdded;
     scheduler.add(std::make_unique<Sequence>(static_cast<RequestId>(numAdded), std::move(request), nullptr,
-                                             1000, shape.context, root));
+                                             1000, shape.context));
   }
 
   void step() {
@@ -145,7 +155,12 @@ private:
       finish(*sequence, ended);
     for (Sequence *sequence : ended) {
       numShared += sequence->usage.numCachedTokens;
+      std::vector<kv::ContentKey> keys;
+      for (uint32_t index = 0; index < sequence->numCached / GIRIH_KV_BLOCK_TOKENS; ++index)
+        keys.push_back(sequence->keyOf(index));
       scheduler.remove(sequence->id);
+      if (random() % 6 == 0)
+        scheduler.forget(keys);
     }
   }
 
@@ -153,25 +168,25 @@ private:
     auto block = static_cast<uint64_t>(sequence.blocks[position / GIRIH_KV_BLOCK_TOKENS]);
     return pool[block * GIRIH_KV_BLOCK_TOKENS + position % GIRIH_KV_BLOCK_TOKENS];
   }
+  // Who finds another's blocks though salts differ finds another past.
   static uint64_t pastOf(const Sequence &sequence, uint32_t numTokens) {
-    uint64_t past = sequence.cacheRoot[0];
-    for (uint32_t position = 0; position < numTokens; ++position)
+    uint32_t numShared = sequence.request.numSharedTokens / GIRIH_KV_BLOCK_TOKENS * GIRIH_KV_BLOCK_TOKENS;
+    uint64_t past = 0;
+    for (uint32_t position = 0; position < numTokens; ++position) {
+      if (position == numShared)
+        past = extend(past, static_cast<int32_t>(sequence.request.cacheSalt.size()));
       past = extend(past, sequence.tokens[position]);
+    }
     return past;
   }
   void write(Sequence &sequence) {
-    uint64_t past = pastOf(sequence, sequence.numCached);
-    for (uint32_t index = 0; index < sequence.numPlanned; ++index) {
-      past = extend(past, sequence.tokens[sequence.numCached + index]);
-      slot(sequence, sequence.numCached + index) = past;
-    }
+    for (uint32_t index = 0; index < sequence.numPlanned; ++index)
+      slot(sequence, sequence.numCached + index) = pastOf(sequence, sequence.numCached + index + 1);
   }
   void read(Sequence &sequence) {
-    uint64_t past = sequence.cacheRoot[0];
-    for (uint32_t position = 0; position < sequence.numCached + sequence.numPlanned; ++position) {
-      past = extend(past, sequence.tokens[position]);
-      ASSERT_EQ(slot(sequence, position), past) << "sequence " << sequence.id << " at " << position;
-    }
+    for (uint32_t position = 0; position < sequence.numCached + sequence.numPlanned; ++position)
+      ASSERT_EQ(slot(sequence, position), pastOf(sequence, position + 1))
+          << "sequence " << sequence.id << " at " << position;
   }
   void finish(Sequence &sequence, std::vector<Sequence *> &ended) {
     uint32_t endOfRows = sequence.firstRowPosition + sequence.numRows;

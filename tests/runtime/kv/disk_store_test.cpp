@@ -28,7 +28,12 @@ protected:
     fs::remove_all(folder);
   }
   std::unique_ptr<DiskStore> open(uint64_t maxBytes = 1 << 20) {
-    auto store = DiskStore::open({folder, maxBytes}, root, kBlockBytes);
+    DiskStore::Options options;
+    options.folder = folder;
+    options.maxBytes = maxBytes;
+    options.cipher = cipher;
+    options.unixSeconds = [this] { return now; };
+    auto store = DiskStore::open(options, root, kBlockBytes);
     GIRIH_CHECK(store.isOk());
     return std::move(store).value();
   }
@@ -60,6 +65,8 @@ protected:
 
   std::string folder;
   ContentKey root = {1, 2, 3};
+  int64_t now = ::time(nullptr);
+  std::shared_ptr<const BlockCipher> cipher;
 };
 
 TEST_F(DiskStoreTest, FindsWhatAnotherProcessLeft) {
@@ -123,7 +130,10 @@ TEST_F(DiskStoreTest, ShortLongMissingAndSwappedFilesAreMisses) {
   for (int number = 0; number < 4; ++number)
     store->write(keyOf(number), 0, blockOf(number));
   auto pathOf = [&](int number) {
-    return files().front().parent_path() / (hexDigits(keyOf(number)) + ".kv");
+    for (const fs::path &path : files())
+      if (path.filename().string().starts_with(hexDigits(keyOf(number))))
+        return path;
+    return fs::path();
   };
   fs::path shortened = pathOf(0), missing = pathOf(1), swapped = pathOf(2), donor = pathOf(3);
   fs::resize_file(shortened, 1000);
@@ -164,9 +174,84 @@ TEST_F(DiskStoreTest, KeepsWithinItsBoundLongestUnusedFirst) {
   EXPECT_FALSE(open(100)->write(keyOf(9), 0, blockOf(9))) << "a bound below one block";
 }
 
+TEST_F(DiskStoreTest, WhatIsKeptCountsAsUsedUntilThen) {
+  constexpr uint64_t kTwoBlocks = 2 * (kBlockBytes + 128);
+  {
+    auto store = open(kTwoBlocks);
+    store->write(keyOf(1), 0, blockOf(1), /*keepSeconds=*/3600);
+    now += 60;
+    store->tick();
+    store->write(keyOf(2), 0, blockOf(2));
+    store->tick();
+    store->write(keyOf(3), 0, blockOf(3));
+    EXPECT_TRUE(store->has(keyOf(1))) << "older, but kept";
+    EXPECT_FALSE(store->has(keyOf(2)));
+  }
+  // Another process knows it too; and it decays: who was used after that time is missed more.
+  auto store = open(kTwoBlocks);
+  now += 3000;
+  store->tick();
+  EXPECT_TRUE(store->write(keyOf(4), 0, blockOf(4)));
+  EXPECT_TRUE(store->has(keyOf(1)));
+  store->touch(keyOf(4), 7200);
+  now += 300;
+  store->tick();
+  EXPECT_TRUE(store->write(keyOf(5), 0, blockOf(5), 3600));
+  EXPECT_FALSE(store->has(keyOf(1)));
+  EXPECT_TRUE(store->has(keyOf(4)));
+}
+
+TEST_F(DiskStoreTest, WhatHasExpiredIsNeitherReadNorLeft) {
+  auto store = open();
+  store->write(keyOf(1), 0, blockOf(1), /*keepSeconds=*/300);
+  store->write(keyOf(2), 0, blockOf(2)); // nobody says
+  store->write(keyOf(3), 0, blockOf(3), 300);
+  now += 200;
+  store->tick();
+  store->touch(keyOf(3), 300);
+  now += 100;
+  EXPECT_FALSE(readsRight(*store, 1));
+  EXPECT_EQ(files().size(), 3u);
+  store->tick();
+  EXPECT_EQ(files().size(), 2u) << "swept";
+  EXPECT_EQ(store->counts().numExpired, 1u);
+  EXPECT_TRUE(readsRight(*store, 3)) << "used again in time";
+  now += 250;
+  EXPECT_FALSE(open()->has(keyOf(3))) << "expired while nobody ran";
+  EXPECT_TRUE(open()->has(keyOf(2)));
+  now += 31 * 24 * 3600;
+  EXPECT_EQ(open()->counts().numFiles, 0u) << "nothing stays for ever";
+  EXPECT_TRUE(files().empty());
+}
+
+TEST_F(DiskStoreTest, WhatIsErasedIsGone) {
+  auto store = open();
+  store->write(keyOf(1), 0, blockOf(1));
+  store->write(keyOf(2), 0, blockOf(2));
+  store->erase(keyOf(1));
+  store->erase(keyOf(9));
+  EXPECT_FALSE(store->has(keyOf(1)));
+  EXPECT_EQ(files().size(), 1u);
+  EXPECT_EQ(store->counts().numErased, 1u);
+  EXPECT_FALSE(open()->has(keyOf(1)));
+}
+
+TEST_F(DiskStoreTest, FilesOfOtherVersionsAreRemoved) {
+  open()->write(keyOf(1), 0, blockOf(1));
+  fs::path rootFolder = files().front().parent_path();
+  std::string digits = hexDigits(keyOf(2));
+  for (std::string name : {digits + ".kv", digits + "-0.kv", digits + "-0-zz.kv", digits + "-1--5.kv",
+                           digits + "-0-7fffffff0000000000000000.kv", std::string("x.kv")})
+    std::ofstream(rootFolder / name) << "old";
+  EXPECT_EQ(open()->counts().numFiles, 1u);
+  EXPECT_EQ(files().size(), 1u);
+}
+
 TEST_F(DiskStoreTest, AFolderThatCannotBeIsToldOnce) {
   std::ofstream(folder + "/file") << "x";
-  auto store = DiskStore::open({folder + "/file", 1 << 20}, root, kBlockBytes);
+  DiskStore::Options options;
+  options.folder = folder + "/file";
+  auto store = DiskStore::open(options, root, kBlockBytes);
   ASSERT_FALSE(store.isOk());
   EXPECT_EQ(store.status().code(), StatusCode::Unavailable);
 }
