@@ -17,6 +17,9 @@ Sha256Digest digestOf(std::string_view text) {
   return sha256({reinterpret_cast<const uint8_t *>(text.data()), text.size()});
 }
 
+// Hashed again: the digest of a key is its salt.
+std::string identityOf(const Sha256Digest &digest) { return "key " + hexDigits(sha256(digest)); }
+
 // The next word of the line, which loses it.
 std::string_view takeWord(std::string_view &line) {
   constexpr std::string_view kBlanks = " \t\r";
@@ -66,6 +69,7 @@ Status readOption(std::string_view word, Client &client) {
 ApiKeys ApiKeys::ofOne(std::string_view key) {
   ApiKeys keys;
   keys.digests.push_back({digestOf(key), 0});
+  keys.clients.front().identity = identityOf(keys.digests.front().digest);
   return keys;
 }
 
@@ -82,10 +86,13 @@ Expected<ApiKeys> ApiKeys::parse(std::string_view text, bool shareCache) {
       continue;
     std::string place = "line " + std::to_string(lineNumber);
     Client client;
-    client.name = "client-" + std::to_string(keys.clients.size() + 1);
+    client.name.clear();
     for (std::string_view word = takeWord(line); !word.empty(); word = takeWord(line))
       if (Status status = readOption(word, client); !status.isOk())
         return std::move(status).withContext(place);
+    bool isNamed = !client.name.empty();
+    if (!isNamed)
+      client.name = "client-" + std::to_string(keys.clients.size() + 1);
     Sha256Digest digest = digestOf(key);
     for (const KeyDigest &other : keys.digests)
       if (other.digest == digest)
@@ -100,6 +107,7 @@ Expected<ApiKeys> ApiKeys::parse(std::string_view text, bool shareCache) {
       // From the key itself: whoever reads the cache's keys learns nothing without it.
       if (!shareCache)
         client.salt.assign(digest.begin(), digest.end());
+      client.identity = isNamed ? "name " + client.name : identityOf(digest);
       keys.clients.push_back(client);
       same = std::prev(keys.clients.end());
     }

@@ -20,6 +20,8 @@ struct Client {
   int32_t priority = 0;
   uint32_t weight = 1;
   std::string salt; // what only this client's cached prompts are found by; see ApiKeys
+  // The same in every run, whatever stands around its key: what is kept between runs belongs to it. No secret.
+  std::string identity = "anybody";
 };
 
 // Immutable and thread-safe.

@@ -82,6 +82,9 @@ struct GenerationParameters {
   std::optional<AnswerShape> shape;
   std::string cacheSalt;                 // cache_salt: an end user's, within the client's own
   uint32_t keepSeconds = 0;              // how long the prompt and answer should stay in the cache
+  bool keepOnDisk = true;                // store: false, or prompt_cache_retention "in_memory": nothing there
+  uint32_t numSharedTokens = 0;          // at the beginning of the prompt, of a named one
+  std::string sharedSalt;
   bool isPatient = false;                // service_tier "flex": behind the client's other requests
   std::vector<std::string> ignoredNames;  // fields that nothing here knows: x-girih-ignored
 };
@@ -142,6 +145,7 @@ struct ResponsesRequest {
   ToolUse toolUse;
   std::string instructions;
   std::string previousId;          // empty: none
+  std::string promptName;          // prompt.id; empty: none
   std::vector<std::string> items;  // of the input, as JSON; a text is a message
   bool isStored = true;
   std::string toolsJson = "[]", toolChoiceJson = "\"auto\"", textJson = R"({"format":{"type":"text"}})", metadataJson = "{}";  // as they came

@@ -11,7 +11,7 @@ namespace {
 // What all generating routes read, and what the two older ones of OpenAI have in common.
 #define GIRIH_SAMPLING_FIELDS                                                                                          \
   "model stream temperature top_p top_k min_p repetition_penalty seed cache_salt prompt_cache_retention "              \
-  "prompt_cache_options service_tier "
+  "prompt_cache_options service_tier store "
 #define GIRIH_RULE_FIELDS "presence_penalty frequency_penalty min_tokens logit_bias "
 #define GIRIH_COMPLETION_FIELDS                                                                                        \
   GIRIH_SAMPLING_FIELDS GIRIH_RULE_FIELDS                                                                              \
@@ -24,7 +24,7 @@ constexpr Route kRoutes[] = {
      GIRIH_COMPLETION_FIELDS "messages tools tool_choice parallel_tool_calls top_logprobs chat_template_kwargs add_generation_prompt"},
     {"POST", "/v1/completions", true, true, answerCompletions, "Continue a text or token ids", GIRIH_COMPLETION_FIELDS "prompt echo suffix"},
     {"POST", "/v1/responses", true, true, answerResponses, "Answer items, and keep the response",
-     GIRIH_SAMPLING_FIELDS GIRIH_RULE_FIELDS "input instructions previous_response_id store max_output_tokens text tools tool_choice parallel_tool_calls metadata"},
+     GIRIH_SAMPLING_FIELDS GIRIH_RULE_FIELDS "input instructions previous_response_id prompt max_output_tokens text tools tool_choice parallel_tool_calls metadata"},
     {"GET", "/v1/responses/{id}/input_items", true, false, answerInputItems, "The input of a stored response", ""},
     {"GET", "/v1/responses/{id}", true, false, answerStoredResponse, "A stored response", ""},
     {"DELETE", "/v1/responses/{id}", true, false, answerStoredResponse, "Forget a stored response", ""},

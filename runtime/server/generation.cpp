@@ -165,6 +165,9 @@ Expected<engine::Request> Generation::makeRequest(const std::vector<int32_t> &pr
   request.clientWeight = client.weight;
   request.priority = client.priority - (parameters.isPatient ? 1 : 0);
   request.cacheSalt = client.salt + parameters.cacheSalt;
+  request.numSharedTokens = parameters.numSharedTokens;
+  request.sharedSalt = parameters.sharedSalt;
+  request.keepOnDisk = parameters.keepOnDisk;
   request.keepSeconds = std::min(parameters.keepSeconds, service.options().maxKeepSeconds);
   if (std::chrono::milliseconds time = service.timeFor(exchange->request()); time.count() > 0)
     request.deadline = received + time;

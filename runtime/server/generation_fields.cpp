@@ -135,6 +135,7 @@ void takeCaching(RequestFields &fields, GenerationParameters &parameters) {
   fields.takeText("prompt_cache_retention", retention);
   bool isKnown = retention.empty() || retention == "in_memory" || retention == "in-memory" ||
                  readDuration(retention, parameters.keepSeconds);
+  parameters.keepOnDisk = !retention.starts_with("in");
   if (!isKnown)
     return fields.fail("prompt_cache_retention", "must be \"in_memory\" or a time such as \"24h\"");
   if (auto options = fields.take("prompt_cache_options")) {
@@ -146,6 +147,9 @@ void takeCaching(RequestFields &fields, GenerationParameters &parameters) {
         return fields.fail("prompt_cache_options", "has a `ttl` that is no time such as \"30m\"");
     }
   }
+  bool isStored = true;
+  fields.takeBoolean("store", isStored);
+  parameters.keepOnDisk = parameters.keepOnDisk && isStored;
   fields.takeText("service_tier", tier);
   parameters.isPatient = tier == "flex";
 }

@@ -19,7 +19,7 @@ void takeStopStrings(RequestFields &fields, std::string_view name, GenerationPar
 void takeStopTokens(RequestFields &fields, GenerationParameters &parameters);
 // Penalties, min_tokens and logit_bias.
 void takeRules(RequestFields &fields, GenerationParameters &parameters);
-// cache_salt, prompt_cache_retention, prompt_cache_options and service_tier: how long what was computed for this
+// cache_salt, prompt_cache_retention, prompt_cache_options, store and service_tier: where and how long what was computed for this
 // request should stay, and behind whom it waits.
 void takeCaching(RequestFields &fields, GenerationParameters &parameters);
 // stream and stream_options.

@@ -13,7 +13,7 @@ namespace girih::server {
 namespace {
 
 // Fields of the OpenAI API that say nothing about the answer's text: known, so not reported as ignored.
-constexpr std::string_view kWithoutEffect[] = {"user", "store", "metadata", "safety_identifier", "prompt_cache_key"};
+constexpr std::string_view kWithoutEffect[] = {"user", "metadata", "safety_identifier", "prompt_cache_key"};
 
 void takeChoices(RequestFields &fields, GenerationParameters &parameters) {
   int64_t numChoices = 1, bestOf = 1;

@@ -39,8 +39,7 @@ void takeInput(RequestFields &fields, std::vector<std::string> &items) {
 }
 
 void refuseUnoffered(RequestFields &fields) {
-  for (std::string_view name :
-       {"conversation", "prompt", "background_options", "context_management", "moderation"})
+  for (std::string_view name : {"conversation", "background_options", "context_management", "moderation"})
     if (fields.take(name))
       fields.fail(name, "is not offered by this server", "unsupported_parameter");
   if (auto background = fields.take("background"))
@@ -52,6 +51,19 @@ void refuseUnoffered(RequestFields &fields) {
   int64_t numTopLogprobs = 0;
   fields.takeInteger("top_logprobs", 0, 20, numTopLogprobs);
   fields.refuseUnless(numTopLogprobs == 0, "top_logprobs", "are given by /v1/chat/completions only");
+}
+
+// {"id": NAME}: a text that the operator named.
+void takePrompt(RequestFields &fields, std::string &name) {
+  auto prompt = fields.take("prompt");
+  if (!prompt)
+    return;
+  auto id = prompt->find("id"), variables = prompt->find("variables");
+  bool hasVariables = variables && !variables->isNull() && !variables->members().empty();
+  if (!id || !id->isString() || hasVariables)
+    return fields.fail("prompt",
+                       "must be an object whose `id` names a prompt of this server, without variables");
+  name = *id->asString();
 }
 
 // The field as it came, for the response to say again.
@@ -67,14 +79,14 @@ ApiResult<ResponsesRequest> parseResponses(std::string_view body,
   auto document = parseObject(body);
   if (auto *error = std::get_if<ApiError>(&document))
     return *error;
-  RequestFields fields(std::get<JsonDocument>(document).root());
+  JsonValue root = std::get<JsonDocument>(document).root();
+  RequestFields fields(root);
   ResponsesRequest request;
   GenerationParameters &parameters = request.generation;
   takeInput(fields, request.items);
   fields.takeText("model", parameters.model);
   fields.takeText("instructions", request.instructions);
   fields.takeText("previous_response_id", request.previousId);
-  fields.takeBoolean("store", request.isStored);
   fields.takeBoolean("stream", parameters.stream);
   int64_t maxTokens = -1;
   fields.takeInteger("max_output_tokens", 1, std::numeric_limits<int32_t>::max(), maxTokens);
@@ -82,7 +94,11 @@ ApiResult<ResponsesRequest> parseResponses(std::string_view body,
     parameters.maxTokens = static_cast<uint32_t>(maxTokens);
   takeSampling(fields, defaults, parameters.sampling);
   takeRules(fields, parameters);
+  // Read by takeCaching too, for the cache.
+  if (auto store = root.find("store"); store && !store->isNull())
+    request.isStored = store->asBoolean().isOk() && *store->asBoolean();
   takeCaching(fields, parameters);
+  takePrompt(fields, request.promptName);
   takeFormat(fields, "text", parameters.shape);
   takeTools(fields, request.toolUse);
   copyJson(fields, "tools", request.toolsJson);

@@ -183,6 +183,7 @@ std::string ResponseFormat::store(const TokenCounts &counts) {
     draft.stored.conversation.push_back(std::make_shared<ResponseItem>(ResponseItem{item.id, json.take()}));
   }
   draft.stored.body = body;
+  draft.stored.createdSeconds = created;
   service.responses().put(std::move(draft.stored));
   return body;
 }

@@ -2,7 +2,10 @@
 // Service: names, counts and the order of shutting down.
 #include "runtime/server/service.h"
 
+#include "runtime/server/chat_prompt.h"
 #include "runtime/server/endpoints.h"
+
+#include "runtime/base/json.h"
 
 #include <algorithm>
 #include <charconv>
@@ -15,12 +18,51 @@ constexpr double kMostRetrySeconds = 60;
 constexpr uint32_t kMaxCompiling = 64;  // a hostile shape takes half a second
 constexpr double kStuckSeconds = 60;  // no step takes that long
 
+ResponseStore::Owners ownersOf(const ApiKeys &keys) {
+  ResponseStore::Owners owners;
+  for (const Client &client : keys.all())
+    owners[client.identity] = client.number;
+  return owners;
+}
+
+class NobodyListens final : public engine::Listener {
+  void onTokens(engine::RequestId, std::span<const engine::TokenResult>) override {}
+  void onFinish(engine::RequestId, engine::FinishReason, const engine::Usage &, const Status &) override {}
+};
+
 }  // namespace
 
-Service::Service(ServedModel model, ServiceOptions options) : served(std::move(model)), serviceOptions(std::move(options)), requestLog(serviceOptions.logFile), grammarStore(served.tokenizer, served.stopTokens) {
+Service::Service(ServedModel model, ServiceOptions options) : served(std::move(model)), serviceOptions(std::move(options)), requestLog(serviceOptions.logFile), grammarStore(served.tokenizer, served.stopTokens),
+      responseStore(serviceOptions.state, ownersOf(serviceOptions.keys), served.programId),
+      namedPrompts(serviceOptions.state ? serviceOptions.state->part(kPromptFolder) : "", [this](const NamedPrompt &prompt) { return warmPrompt(prompt); }) {
   GIRIH_CHECK(!served.names.empty() && served.engine);
   if (served.tokenizer && served.chatTemplate)
     served.toolFormat = findToolFormat(*served.chatTemplate, served.tokenizer->specialTexts());
+  for (const std::string &name : namedPrompts.names())
+    (void)namedPrompts.find(name);
+}
+
+// Its KV is computed now, and kept for as long as anything is.
+std::vector<int32_t> Service::warmPrompt(const NamedPrompt &prompt) {
+  ChatCompletionRequest conversation;
+  JsonWriter messages;
+  messages.beginArray().beginObject().member("role", "system").member("content", prompt.text).endObject().endArray();
+  conversation.chat.messagesJson = messages.take();
+  conversation.chat.addGenerationPrompt = false;
+  auto encoded = encodeChat(*this, conversation, "prompt");
+  auto *tokens = std::get_if<ChatTokens>(&encoded);
+  if (!tokens)
+    return {};
+  engine::Request request;
+  request.promptTokens = tokens->tokens;
+  request.maxTokens = 0;
+  request.numSharedTokens = static_cast<uint32_t>(tokens->tokens.size());
+  request.sharedSalt = prompt.sharedSalt;
+  request.keepSeconds = engine::kMaxKeepSeconds;
+  request.priority = kBackgroundPriority;
+  request.isBackground = true;
+  (void)served.engine->submit(std::move(request), std::make_shared<NobodyListens>());  // refused: computed when asked for
+  return std::move(tokens->tokens);
 }
 
 Service::~Service() { shutDown(); }

@@ -6,6 +6,7 @@
 #include "runtime/server/api_keys.h"
 #include "runtime/server/api_types.h"
 #include "runtime/server/grammar_store.h"
+#include "runtime/server/named_prompts.h"
 #include "runtime/server/request_log.h"
 #include "runtime/server/response_store.h"
 #include "runtime/server/serial_worker.h"
@@ -22,6 +23,9 @@
 
 namespace girih::server {
 
+// Of what nobody waits for: below whatever a key may be granted.
+inline constexpr int32_t kBackgroundPriority = -1000;
+
 struct ServedModel {
   std::vector<std::string> names;  // what `model` may say; the first one is reported. At least one
   int64_t createdSeconds = 0;      // Unix time
@@ -31,6 +35,7 @@ struct ServedModel {
   std::string bosText, eosText;
   ToolFormat toolFormat;  // found by the service
   std::vector<int32_t> stopTokens;
+  std::string programId;  // whose tokens are stored: the program's digest
   program::GenerationDefaults generation;
   std::unique_ptr<engine::Engine> engine;
 };
@@ -43,6 +48,7 @@ struct ServiceOptions {
   uint32_t maxKeepSeconds = 24 * 3600;  // longest time that a request may ask its prompt to be kept
   std::vector<std::string> allowedHosts;    // names besides those of this machine that `Host` may say; "*": any
   std::vector<std::string> allowedOrigins;  // pages whose scripts may ask; "*": any
+  std::shared_ptr<StateFolder> state;  // null: what is stored ends with the process
   std::FILE *logFile = nullptr;  // a line for each generation; null: none
   bool vllmMetricNames = false;  // /metrics says the main figures under vLLM's names too
   size_t largeBodyBytes = 32 * 1024;  // larger bodies are parsed and tokenized off the sockets' thread
@@ -66,6 +72,7 @@ public:
   SerialWorker &preparer() { return preparingWorker; }
   GrammarStore &grammars() { return grammarStore; }
   ResponseStore &responses() { return responseStore; }
+  NamedPrompts &prompts() { return namedPrompts; }
   // Runs the task on the thread that compiles grammars; false: too many wait for it.
   bool compileLater(std::function<void()> task);
 
@@ -101,6 +108,8 @@ public:
   void shutDown();
 
 private:
+  std::vector<int32_t> warmPrompt(const NamedPrompt &prompt);
+
   ServedModel served;
   const ServiceOptions serviceOptions;
   std::shared_mutex engineMutex;  // cancel() against shutDown()
@@ -111,6 +120,7 @@ private:
   SerialWorker preparingWorker;
   GrammarStore grammarStore;
   ResponseStore responseStore;
+  NamedPrompts namedPrompts;
   std::atomic<uint32_t> numCompiling = 0;
   SerialWorker compilingWorker;
 };

@@ -33,8 +33,8 @@ CommandLine::CommandLine(std::string_view command, std::string_view description)
 
 CommandLine::~CommandLine() = default;
 
-void CommandLine::positional(const char *name, std::string &value, const char *help) {
-  parser->app.add_option(name, value, help)->required()->type_name("");
+void CommandLine::positional(const char *name, std::string &value, const char *help, bool isRequired) {
+  parser->app.add_option(name, value, help)->required(isRequired)->type_name("");
 }
 
 void CommandLine::text(const char *spelling, const char *unit, std::string &value, const char *help) {

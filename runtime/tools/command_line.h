@@ -22,7 +22,7 @@ public:
   CommandLine(std::string_view command, std::string_view description);
   ~CommandLine();
 
-  void positional(const char *name, std::string &value, const char *help);
+  void positional(const char *name, std::string &value, const char *help, bool isRequired = true);
   void text(const char *spelling, const char *unit, std::string &value, const char *help);
   void integer(const char *spelling, int64_t &value, int64_t lowest, int64_t highest, const char *help);
   void integer(const char *spelling, std::optional<int64_t> &value, int64_t lowest, int64_t highest, const char *help);

@@ -16,6 +16,7 @@ using Arguments = std::vector<std::string>;
 Expected<int> runCommand(const Arguments &arguments);
 Expected<int> chatCommand(const Arguments &arguments);
 Expected<int> serveCommand(const Arguments &arguments);
+Expected<int> promptCommand(const Arguments &arguments);
 Expected<int> scoreCommand(const Arguments &arguments);
 Expected<int> benchCommand(const Arguments &arguments);
 Expected<int> benchServeCommand(const Arguments &arguments); // `bench serve`, by benchCommand

@@ -168,6 +168,18 @@ bool beginsLikeGguf(const fs::path &path) {
 
 }  // namespace
 
+Expected<std::string> stateFolder() {
+  if (std::string folder = variable("GIRIH_STATE"); !folder.empty())
+    return folder;
+  if (std::string folder = variable("GIRIH_CACHE"); !folder.empty())
+    return folder + "/state";
+  if (std::string folder = variable("XDG_STATE_HOME"); !folder.empty())
+    return folder + "/girih";
+  if (std::string home = variable("HOME"); !home.empty())
+    return home + "/.local/state/girih";
+  return failedPrecondition("no folder for a server's state is known; set HOME or GIRIH_STATE");
+}
+
 Expected<std::string> cacheFolder() {
   if (std::string folder = variable("GIRIH_CACHE"); !folder.empty())
     return folder;

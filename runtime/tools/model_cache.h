@@ -13,6 +13,10 @@ namespace girih::tools {
 // Fails: FailedPrecondition when no folder can be named.
 Expected<std::string> cacheFolder();
 
+// Where a server keeps what is its own, not made again from anything: $GIRIH_STATE, else $GIRIH_CACHE/state, else
+// $XDG_STATE_HOME/girih, else ~/.local/state/girih. Fails as cacheFolder does.
+Expected<std::string> stateFolder();
+
 // The compiler's flag that names the cache's code/; empty when there is no such folder.
 std::string codeCacheFlag();
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih serve: one model behind an OpenAI-compatible HTTP endpoint.
+#include "runtime/base/sha256.h"
 #include "runtime/server/endpoints.h"
 #include "runtime/server/http_server.h"
 #include "runtime/tools/commands.h"
@@ -37,6 +38,8 @@ struct ServeFlags {
   int64_t kvMegabytes = 0;
   std::string kvFolder;
   int64_t kvFolderMegabytes = 4096;
+  int64_t kvFolderDays = 30;
+  std::string stateFolder;
   ExecutionFlags execution;
 };
 
@@ -59,6 +62,8 @@ void declare(CommandLine &line, ServeFlags &flags) {
   line.flag("--vllm-metric-names", flags.vllmMetricNames, "Give /metrics under vLLM's names too");
   line.integer("--kv-mib", flags.kvMegabytes, 0, 1 << 24, "Memory of the KV cache in MiB; 0: 4 full contexts, at most 1 GiB");
   line.text("--cache-dir", "FOLDER", flags.kvFolder, "Where the KV of long prompts is kept between runs; none: nowhere (default: kv/ in girih's cache folder)");
+  line.integer("--cache-days", flags.kvFolderDays, 1, 365, "Days that KV which is not used again stays there, where no request names a time");
+  line.text("--state-dir", "FOLDER", flags.stateFolder, "Where responses, named prompts, files, batches, the ledger and the secret that seals what is kept on disk lie; none: nowhere, and no KV on disk (default: ~/.local/state/girih)");
   line.integer("--cache-mib", flags.kvFolderMegabytes, 1, 1 << 30, "Most MiB in that folder, for each program and variant");
   flags.execution.declare(line);
   line.examples("Examples:\n"
@@ -87,6 +92,28 @@ std::vector<std::string> servedNames(const LoadedModel &model, const ServeFlags 
   return names;
 }
 
+// The folder that was asked for, or the usual one; empty: none. Fails where no usual one is known.
+Expected<std::string> chosenStateFolder(const ServeFlags &flags) {
+  if (flags.stateFolder.empty())
+    return stateFolder();
+  return flags.stateFolder == "none" ? std::string() : flags.stateFolder;
+}
+
+// Never unsealed: without the secret of this installation there is no tier on disk.
+Status sealCache(engine::EngineOptions &options, const ServeFlags &flags) {
+  if (options.cacheFolder.empty())
+    return {};
+  GIRIH_ASSIGN(std::string folder, chosenStateFolder(flags));
+  if (folder.empty()) {
+    options.cacheFolder.clear();
+    return {};
+  }
+  std::error_code ignored; // the secret's file says what is wrong
+  std::filesystem::create_directories(folder, ignored);
+  GIRIH_ASSIGN(options.cacheCipher, server::Sealer::ofFolder(folder));
+  return {};
+}
+
 Expected<server::ServedModel> prepareModel(LoadedModel &model, const ServeFlags &flags) {
   server::ServedModel served;
   served.names = servedNames(model, flags);
@@ -99,6 +126,7 @@ Expected<server::ServedModel> prepareModel(LoadedModel &model, const ServeFlags 
   served.bosText = model.tables().bosText;
   served.eosText = model.tables().eosText;
   served.stopTokens = model.stopTokens();
+  served.programId = hexDigits(model.tables().digest);
   served.generation = model.tables().generation;
   GIRIH_ASSIGN(auto options, flags.execution.engineOptions());
   options.maxSequences = static_cast<uint32_t>(flags.maxSequences);
@@ -112,6 +140,11 @@ Expected<server::ServedModel> prepareModel(LoadedModel &model, const ServeFlags 
   else if (flags.kvFolder == "none")
     options.cacheFolder.clear();
   options.cacheFolderBytes = static_cast<uint64_t>(flags.kvFolderMegabytes) << 20;
+  options.cacheFolderSeconds = static_cast<uint32_t>(flags.kvFolderDays) * 24 * 3600;
+  if (Status status = sealCache(options, flags); !status.isOk()) {
+    std::cerr << "warning: prompts are not kept on disk: " << status.message() << '\n';
+    options.cacheFolder.clear();
+  }
   GIRIH_ASSIGN(served.engine, engine::Engine::create(model.program, options));
   if (Status status = served.engine->diskStatus(); !status.isOk())
     std::cerr << "warning: prompts are not kept on disk: " << status.message() << '\n';
@@ -143,6 +176,14 @@ Expected<server::ServiceOptions> prepareService(const ServeFlags &flags) {
   options.maxActiveRequests = static_cast<size_t>(flags.maxSequences + flags.maxQueued);
   options.maxQueuedTokens = static_cast<uint64_t>(flags.maxQueuedTokens);
   options.requestTimeout = std::chrono::seconds(flags.requestTimeoutSeconds);
+  GIRIH_ASSIGN(std::string stateFolder, chosenStateFolder(flags));
+  if (!stateFolder.empty()) {
+    auto state = server::StateFolder::open(stateFolder);
+    if (state.isOk())
+      options.state = std::move(state).value();
+    else
+      std::cerr << "warning: responses are not kept between runs: " << state.status().message() << '\n';
+  }
   options.allowedHosts = splitAtCommas(flags.allowedHosts);
   options.allowedOrigins = splitAtCommas(flags.allowedOrigins);
   // Who listens beyond this machine is reached by names that only its owner knows.

@@ -7,6 +7,8 @@
 #include "runtime/server/tool_use.h"
 #include "runtime/server/turns.h"
 
+#include <algorithm>
+
 namespace girih::server {
 namespace {
 
@@ -84,6 +86,11 @@ public:
       : service(service), client(client), request(request) {}
 
   std::optional<ApiError> read() {
+    if (!request.promptName.empty()) {
+      prompt = service.prompts().find(request.promptName);
+      if (!prompt)
+        return notStored("Prompt", request.promptName, "prompt", "prompt_not_found");
+    }
     if (!request.previousId.empty()) {
       previous = service.responses().find(request.previousId, client);
       if (!previous)
@@ -99,6 +106,7 @@ public:
   }
 
   std::shared_ptr<const StoredResponse> previous; // null: none
+  std::shared_ptr<const NamedPrompt> prompt;      // null: none
   ResponseItems items;
   size_t firstInput = 0;
   TurnList turns;
@@ -129,8 +137,10 @@ private:
   }
 
   std::optional<ApiError> addTurns() {
+    if (prompt)
+      turns.of("system").texts.push_back(prompt->text);
     if (!request.instructions.empty())
-      turns.begin("system").texts.push_back(request.instructions);
+      turns.of("system").texts.push_back(request.instructions);
     for (size_t index = 0; index < items.size(); ++index) {
       auto document = JsonDocument::parse(items[index]->json);
       const char *fault = document.isOk() ? addItem(turns, document->root()) : "is no JSON";
@@ -174,10 +184,20 @@ void startResponse(Service &service, const std::shared_ptr<Exchange> &exchange) 
   GenerationRequest generation;
   generation.prompts.push_back(tokens.tokens);
   generation.parameters = std::move(chat.generation);
+  if (conversation.prompt) {
+    // As far as what was computed for all is how this prompt begins.
+    const std::vector<int32_t> &shared = conversation.prompt->tokens;
+    auto end = std::mismatch(shared.begin(), shared.end(), tokens.tokens.begin(), tokens.tokens.end());
+    generation.parameters.numSharedTokens = static_cast<uint32_t>(end.first - shared.begin());
+    generation.parameters.sharedSalt = conversation.prompt->sharedSalt;
+  }
   generation.promptField = "input";
   ResponseDraft draft;
   draft.stored.id = makeId("resp_");
   draft.stored.client = client;
+  draft.stored.cacheSalt = generation.parameters.cacheSalt;
+  draft.stored.sharedSalt = generation.parameters.sharedSalt;
+  draft.stored.numSharedTokens = generation.parameters.numSharedTokens;
   draft.stored.firstInput = conversation.firstInput;
   draft.stored.numInput = conversation.items.size() - conversation.firstInput;
   draft.stored.conversation = std::move(conversation.items);
@@ -196,6 +216,28 @@ std::string storedId(const Exchange &exchange) {
   return id.substr(0, id.find('/'));
 }
 
+// Answers when nothing of it is left: neither the text nor what was computed from it, in memory or on disk. What the
+// client's other responses begin with stays for them.
+void deleteResponse(Service &service, const std::shared_ptr<Exchange> &exchange, const std::string &id) {
+  const Client &client = service.clientOf(exchange->request());
+  size_t numShared = 0;
+  auto removed = service.responses().remove(id, client.number, numShared);
+  if (!removed)
+    return service.answerError(*exchange, notStored("Response", id, "", "not_found"));
+  engine::Request evaluated;
+  evaluated.promptTokens = removed->tokens;
+  evaluated.cacheSalt = client.salt + removed->cacheSalt;
+  evaluated.sharedSalt = removed->sharedSalt;
+  evaluated.numSharedTokens = removed->numSharedTokens;
+  service.engine().forget(evaluated, static_cast<uint32_t>(numShared), [&service, exchange, id] {
+    HttpResponse response;
+    JsonWriter writer;
+    writer.beginObject().member("id", id).member("object", "response").member("deleted", true);
+    response.body = writer.endObject().take();
+    service.answer(*exchange, std::move(response));
+  });
+}
+
 } // namespace
 
 void answerResponses(Service &service, std::shared_ptr<Exchange> exchange) {
@@ -205,19 +247,9 @@ void answerResponses(Service &service, std::shared_ptr<Exchange> exchange) {
 void answerStoredResponse(Service &service, std::shared_ptr<Exchange> exchange) {
   std::string id = storedId(*exchange);
   uint32_t client = service.clientOf(exchange->request()).number;
+  if (exchange->request().method == "DELETE")
+    return deleteResponse(service, exchange, id);
   HttpResponse response;
-  if (exchange->request().method == "DELETE") {
-    if (!service.responses().remove(id, client))
-      return service.answerError(*exchange, notStored("Response", id, "", "not_found"));
-    response.body = JsonWriter()
-                        .beginObject()
-                        .member("id", id)
-                        .member("object", "response")
-                        .member("deleted", true)
-                        .endObject()
-                        .take();
-    return service.answer(*exchange, std::move(response));
-  }
   auto stored = service.responses().find(id, client);
   if (!stored)
     return service.answerError(*exchange, notStored("Response", id, "", "not_found"));

@@ -32,10 +32,16 @@ Expected<engine::RequestId> FakeEngine::submit(engine::Request request, std::sha
     if (token < 0 || token >= static_cast<int32_t>(kVocabSize))
       return invalidArgument("token " + std::to_string(token) + " is beyond the vocabulary of " + std::to_string(kVocabSize));
   std::lock_guard lock(mutex);
+  submitted.push_back(request);
   counters.numPromptTokens += request.promptTokens.size();
   sequences[nextId] = {std::move(request), std::move(listener)};
   changed.notify_one();
   return nextId++;
+}
+
+void FakeEngine::forget(const engine::Request &request, uint32_t numKept, std::function<void()> done) {
+  forgotten.emplace_back(request, numKept);
+  done();
 }
 
 void FakeEngine::cancel(engine::RequestId id) {

@@ -38,6 +38,10 @@ public:
   engine::EngineLoad load() const override;
   Status diskStatus() const override { return {}; }
   void clearCache() override {}
+  // Remembers what was to be forgotten, behind how many tokens.
+  void forget(const engine::Request &request, uint32_t numKept, std::function<void()> done) override;
+  std::vector<std::pair<engine::Request, uint32_t>> forgotten;
+  std::vector<engine::Request> submitted;
   const program::Program &program() const override { return noProgram(); }
   const program::Executable &executable() const override { return executableFacts; }
   int32_t numThreads() const override { return 1; }

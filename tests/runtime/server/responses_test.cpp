@@ -154,6 +154,10 @@ TEST_F(ResponsesTest, NamesTheFieldOfEveryRefusal) {
       {R"({"input":"x","conversation":"c"})", "conversation"},
       {R"({"input":"x","text":{"format":{"type":"yaml"}}})", "text"},
       {R"({"input":"x","previous_response_id":"resp_0"})", "previous_response_id"},
+      {R"({"input":"x","prompt":{"id":"nobody"}})", "prompt"},
+      {R"({"input":"x","prompt":{"id":"../secret"}})", "prompt"},
+      {R"({"input":"x","prompt":{"id":"a","variables":{"b":"c"}}})", "prompt"},
+      {R"({"input":"x","store":"no"})", "store"},
   };
   for (const auto &[body, field] : kRefusals) {
     HttpResponse response = answer("POST", "/v1/responses", body);
@@ -179,8 +183,9 @@ TEST(ResponseStore, ForgetsTheLongestUnusedBeyondItsBytes) {
   EXPECT_EQ(store.findItem("item_b", 0), nullptr);
   EXPECT_NE(store.findItem("item_a", 0), nullptr);
   EXPECT_EQ(store.find("a", 1), nullptr);
-  EXPECT_FALSE(store.remove("a", 1));
-  EXPECT_TRUE(store.remove("a", 0));
+  size_t numShared = 0;
+  EXPECT_EQ(store.remove("a", 1, numShared), nullptr);
+  EXPECT_NE(store.remove("a", 0, numShared), nullptr);
   EXPECT_EQ(store.findItem("item_a", 0), nullptr);
 }
 
