@@ -328,9 +328,9 @@ void StepEngine::forget(const Request &request, uint32_t numKept, std::function<
   ForgetOrder order{{}, std::move(done)};
   KeyChain chain(cacheRoot, request);
   uint32_t numFull = static_cast<uint32_t>(request.promptTokens.size()) / GIRIH_KV_BLOCK_TOKENS;
-  // A block that is kept in part is kept; so is what belongs to all.
-  for (uint32_t index = kv::numBlocksFor(std::max(numKept, request.numSharedTokens)); index < numFull;
-       ++index)
+  // A block that is kept in part is this text's alone: others go on differently within it.
+  uint32_t numKeptBlocks = std::max(numKept, request.numSharedTokens) / GIRIH_KV_BLOCK_TOKENS;
+  for (uint32_t index = numKeptBlocks; index < numFull; ++index)
     order.keys.push_back(chain.at(index, request.promptTokens));
   {
     std::lock_guard lock(mutex);

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <functional>
 #include <gmock/gmock.h>
+#include <future>
 #include <gtest/gtest.h>
 #include <mutex>
 
@@ -398,6 +399,67 @@ TEST_F(EngineOnDisk, ARestartFindsThePrompt) {
   EXPECT_EQ(engine->stats().disk.numFiles, 38u);
   EXPECT_EQ(ask(*engine), std::pair(expected, 592u));
   EXPECT_EQ(engine->stats().disk.numTokensLoaded, 592u) << "the second time from memory";
+}
+
+// Forgetting reaches the pool and the files, up to where other texts go on.
+TEST_F(EngineOnDisk, WhatIsForgottenIsNowhere) {
+  auto engine = open();
+  ask(*engine);
+  Request longer = greedy(somePrompt(600, 3), 10);
+  longer.promptTokens.insert(longer.promptTokens.end(), expected.begin(), expected.end());
+  longer.promptTokens.resize(640, 5);
+  auto forget = [&](const Request &request, uint32_t numKept) {
+    std::promise<void> done;
+    engine->forget(request, numKept, [&] { done.set_value(); });
+    done.get_future().wait();
+  };
+  auto numCached = [&](Request request) {
+    request.keepOnDisk = false;
+    return generate(*engine, std::move(request))->usage.numCachedTokens;
+  };
+  ASSERT_TRUE(generate(*engine, longer).isOk());
+  Request first = greedy(somePrompt(600, 3), 10);
+  first.promptTokens.insert(first.promptTokens.end(), expected.begin(), expected.end());
+  forget(longer, 610);
+  EXPECT_EQ(files().size(), 38u) << "what the first text had of it";
+  EXPECT_EQ(engine->stats().disk.numErased, 2u);
+  EXPECT_EQ(numCached(longer), 608u);
+  forget(longer, 610);
+  forget(first, 0);
+  EXPECT_TRUE(files().empty());
+  EXPECT_EQ(numCached(first), 0u);
+  EXPECT_EQ(engine->stats().numKvBlocksUsed, 0u);
+}
+
+TEST_F(EngineOnDisk, WhatIsNotToBeKeptThereIsNotWritten) {
+  auto engine = open();
+  Request fleeting = greedy(somePrompt(600, 3), 10), brief = greedy(somePrompt(40, 4), 1);
+  fleeting.keepOnDisk = false;
+  ASSERT_TRUE(generate(*engine, fleeting).isOk());
+  EXPECT_TRUE(files().empty());
+  brief.keepSeconds = 60; // however short: it was asked for
+  ASSERT_TRUE(generate(*engine, brief).isOk());
+  engine.reset();
+  EXPECT_EQ(files().size(), 2u);
+}
+
+// The beginning that belongs to all is computed once; what follows it is everybody's own.
+TEST_F(EngineOnDisk, SharesWhatIsNobodysOwn) {
+  auto engine = open();
+  auto cachedFor = [&](std::string salt, uint32_t numShared) {
+    Request request = greedy(somePrompt(100, 3), 10);
+    request.cacheSalt = std::move(salt);
+    request.sharedSalt = "all";
+    request.numSharedTokens = numShared;
+    auto completion = generate(*engine, std::move(request));
+    EXPECT_EQ(completion->tokens, toyGreedy(somePrompt(100, 3), 10));
+    return completion->usage.numCachedTokens;
+  };
+  EXPECT_EQ(cachedFor("one", 70), 0u);
+  EXPECT_EQ(cachedFor("two", 70), 64u);
+  EXPECT_EQ(cachedFor("two", 70), 96u);
+  EXPECT_EQ(cachedFor("one", 0), 0u) << "who does not name it has it alone";
+  EXPECT_GT(engine->stats().retainedByteSeconds.size(), 0u);
 }
 
 TEST_F(EngineOnDisk, ABurstAfterARestartLoadsOnce) {
