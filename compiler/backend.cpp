@@ -2,6 +2,7 @@
 // CompilingBackend: a backend's compile table (runtime/abi/backend.h) as the compiler uses it, wherever it comes from.
 #include "compiler/backend.h"
 
+#include "compiler/emit/emit_c99.h"
 #include "dialects/machine/json.h"
 #include "runtime/hal/call.h"
 
@@ -13,8 +14,8 @@
 namespace girih::compiler {
 namespace {
 
-// Levels that are not written yet join here, the most portable first.
-constexpr uint64_t kLevelsHandedOver = GIRIH_LEVEL_BIT(GIRIH_LEVEL_MLIR);
+// A level that is not written yet joins here.
+constexpr uint64_t kLevelsHandedOver = GIRIH_LEVEL_BIT(GIRIH_LEVEL_C99) | GIRIH_LEVEL_BIT(GIRIH_LEVEL_MLIR);
 
 std::string levelNames(uint64_t levels) {
   constexpr const char *kNames[] = {"", "graphs", "C99 source", "LLVM bitcode", "MLIR bytecode"};
@@ -29,6 +30,17 @@ void collectErrors(void *context, int32_t severity, const char *text) {
   auto &errors = *static_cast<std::string *>(context);
   if (severity >= 2)
     errors += (errors.empty() ? "" : "; ") + std::string(text);
+}
+
+// C says where buffers lie, but not how many bytes they are. Scratch memory is for the machine's cores, of which the host,
+// that counts its own threads, knows nothing: it is part of the arena.
+void addPlannedMemory(mlir::ModuleOp module, CompiledStep &step) {
+  auto bytes = [&](llvm::StringRef name) {
+    auto attribute = module->getAttrOfType<mlir::IntegerAttr>(name);
+    return attribute ? uint64_t(attribute.getInt()) : 0;
+  };
+  auto machine = module->getAttrOfType<machine::DescriptionAttr>("girih.machine");
+  step.arenaBytes += bytes("girih.arena_bytes") + bytes("girih.scratch_bytes") * uint64_t(machine ? machine.getCores() : 1);
 }
 
 }  // namespace
@@ -67,18 +79,28 @@ Expected<std::vector<std::string>> CompilingBackend::variants(const std::string 
   return std::vector<std::string>(parts.begin(), parts.end());
 }
 
-Expected<CompiledStep> CompilingBackend::compile(mlir::ModuleOp module, const std::string &target) const {
+// The module as its bytecode or as C, whichever the backend takes; bytecode keeps more, so it comes first.
+Expected<std::string> CompilingBackend::write(mlir::ModuleOp module, uint64_t level) const {
+  if (level == GIRIH_LEVEL_C99)
+    return emitC99(module);
   std::string bytecode;
   llvm::raw_string_ostream stream(bytecode);
   if (mlir::failed(mlir::writeBytecodeToFile(module, stream)))
     return internalError("the scheduled step could not be written as bytecode");
+  return bytecode;
+}
+
+Expected<CompiledStep> CompilingBackend::compile(mlir::ModuleOp module, const std::string &target) const {
+  bool takesMlir = !backend->levels || (backend->levels & GIRIH_LEVEL_BIT(GIRIH_LEVEL_MLIR));
+  uint64_t level = takesMlir ? GIRIH_LEVEL_MLIR : GIRIH_LEVEL_C99;
+  GIRIH_ASSIGN(std::string written, write(module, level));
   std::string errors;
   girih_compilation compilation{};
   compilation.struct_size = sizeof compilation;
   compilation.target = target.c_str();
-  compilation.level = GIRIH_LEVEL_MLIR;
-  compilation.bytes = reinterpret_cast<const uint8_t *>(bytecode.data());
-  compilation.size_bytes = bytecode.size();
+  compilation.level = level;
+  compilation.bytes = reinterpret_cast<const uint8_t *>(written.data());
+  compilation.size_bytes = written.size();
   compilation.diagnose = collectErrors;
   compilation.diagnose_context = &errors;
   hal::Call call;
@@ -98,6 +120,8 @@ Expected<CompiledStep> CompilingBackend::compile(mlir::ModuleOp module, const st
   step.entries.assign(info.entry_symbols, info.entry_symbols + info.num_entries);
   step.arenaBytes = info.arena_bytes;
   step.scratchBytesPerThread = info.scratch_bytes_per_thread;
+  if (level == GIRIH_LEVEL_C99)
+    addPlannedMemory(module, step);
   step.accumulateType = info.accumulate_type ? info.accumulate_type : "f32";
   step.activationType = info.activation_type ? info.activation_type : "f32";
   llvm::SmallVector<llvm::StringRef> features;

@@ -46,11 +46,14 @@ public:
   Expected<machine::DescriptionAttr> describe(mlir::MLIRContext *context, const std::string &target) const;
   // The variants that `target` stands for, best last; without a name where the backend has none. Fails: InvalidArgument.
   Expected<std::vector<std::string>> variants(const std::string &target, const std::string &numerics) const;
-  // Hands over the module as MLIR bytecode. Fails as the backend does; the message holds its diagnostics.
+  // Hands over the module at the level that the backend takes: MLIR bytecode, else C99. Fails as writing that does, and as
+  // the backend does; the message holds its diagnostics.
   Expected<CompiledStep> compile(mlir::ModuleOp module, const std::string &target) const;
 
 private:
   explicit CompilingBackend(const girih_backend *backend) : backend(backend) {}
+  Expected<std::string> write(mlir::ModuleOp module, uint64_t level) const;
+
   const girih_backend *backend;
 };
 

@@ -43,13 +43,15 @@ Status askForSupport(const girih_backend &backend, const std::string &target,
   return {};
 }
 
-// Lines of a word and its value, an empty one, the image.
-Status writeImage(const CompiledStep &step, const std::string &path) {
+// Lines of a word and its value, an empty one, the image. What a machine's own cores need behind the arena is asked for as
+// that of the one thread that every host has.
+Status writeImage(const CompiledStep &step, uint64_t arenaBytes, const std::string &path) {
+  uint64_t scratchBytes = step.scratchBytesPerThread + (step.arenaBytes > arenaBytes ? step.arenaBytes - arenaBytes : 0);
   std::error_code error;
   llvm::raw_fd_ostream out(path, error);
   if (error)
     return girih::failedPrecondition("cannot write " + path + ": " + error.message());
-  out << "format " << step.format << "\nscratch_bytes_per_thread " << step.scratchBytesPerThread << "\nfeatures "
+  out << "format " << step.format << "\nscratch_bytes_per_thread " << scratchBytes << "\nfeatures "
       << llvm::join(step.requiredFeatures, ",") << "\naccumulate " << step.accumulateType << "\nactivation "
       << step.activationType << "\n\n";
   out.write(reinterpret_cast<const char *>(step.image.data()), step.image.size());
@@ -76,7 +78,7 @@ Status compileGraph(llvm::StringRef backendName, const std::string &target, llvm
   GIRIH_ASSIGN(auto machine, compiling.describe(&context, target));
   (*module)->setAttr("girih.machine", machine);
   GIRIH_ASSIGN(CompiledStep step, compiling.compile(*module, target));
-  return writeImage(step, output);
+  return writeImage(step, uint64_t(numArenaBytes), output);
 }
 
 }  // namespace

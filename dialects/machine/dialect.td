@@ -24,16 +24,25 @@ class Machine_Attr<string name, string attrMnemonic> : AttrDef<Machine_Dialect, 
 def Machine_LevelAttr : Machine_Attr<"Level", "level"> {
   let summary = "one memory level";
   let description = [{
-    `size_bytes` as one unit sees it; `bytes_per_cycle` that one unit can read from it; `shared_by` units.
+    `size_bytes` as one unit sees it; `bytes_per_cycle` that one unit can read from it; `shared_by` units. A level that
+    no load or store reaches names the builtins that move rows of bytes from and to it (`runtime/abi/kernel.h`).
 
     Example:
     ```mlir
     #l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1,
         source = "CPUID leaf 4">
+    #memory = #machine.level<name = "memory", size_bytes = 4294967296, bytes_per_cycle = 8, latency_cycles = 200,
+        shared_by = 2, source = "datasheet", dma_in = "npu_dma_in", dma_out = "npu_dma_out">
     ```
   }];
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$size_bytes, "int64_t":$bytes_per_cycle,
-    "int64_t":$latency_cycles, "int64_t":$shared_by, StringRefParameter<>:$source);
+    "int64_t":$latency_cycles, "int64_t":$shared_by, StringRefParameter<>:$source,
+    OptionalParameter<"::mlir::StringAttr">:$dma_in, OptionalParameter<"::mlir::StringAttr">:$dma_out);
+  let builders = [AttrBuilder<(ins "::llvm::StringRef":$name, "int64_t":$size_bytes, "int64_t":$bytes_per_cycle,
+    "int64_t":$latency_cycles, "int64_t":$shared_by, "::llvm::StringRef":$source), [{
+    return $_get($_ctxt, name, size_bytes, bytes_per_cycle, latency_cycles, shared_by, source, ::mlir::StringAttr(),
+                 ::mlir::StringAttr());
+  }]>];
 }
 
 def Machine_TileAttr : Machine_Attr<"Tile", "tile"> {
@@ -54,7 +63,8 @@ def Machine_UnitAttr : Machine_Attr<"Unit", "unit"> {
   let description = [{
     `per_cycle` instructions of `lanes` elements of `element` can start each cycle, one multiply and one add each;
     results take `latency_cycles`; `registers` of that width exist. A unit that multiplies matrices has a `tile`: then
-    `lanes` multiply-adds of one tile start each cycle, and a register holds a tile.
+    `lanes` multiply-adds of one tile start each cycle, and a register holds a tile. `builtin` is its name in kernels
+    that are handed over as C.
 
     Example:
     ```mlir
@@ -66,17 +76,19 @@ def Machine_UnitAttr : Machine_Attr<"Unit", "unit"> {
   }];
   let parameters = (ins StringRefParameter<>:$name, StringRefParameter<>:$element, "int64_t":$lanes,
     "int64_t":$per_cycle, "int64_t":$latency_cycles, "int64_t":$registers, StringRefParameter<>:$source,
-    OptionalParameter<"TileAttr">:$tile);
+    OptionalParameter<"TileAttr">:$tile, OptionalParameter<"::mlir::StringAttr">:$builtin);
   let builders = [AttrBuilder<(ins "::llvm::StringRef":$name, "::llvm::StringRef":$element, "int64_t":$lanes,
-    "int64_t":$per_cycle, "int64_t":$latency_cycles, "int64_t":$registers, "::llvm::StringRef":$source), [{
-    return $_get($_ctxt, name, element, lanes, per_cycle, latency_cycles, registers, source, TileAttr());
+    "int64_t":$per_cycle, "int64_t":$latency_cycles, "int64_t":$registers, "::llvm::StringRef":$source,
+    CArg<"TileAttr", "TileAttr()">:$tile), [{
+    return $_get($_ctxt, name, element, lanes, per_cycle, latency_cycles, registers, source, tile, ::mlir::StringAttr());
   }]>];
 }
 
 def Machine_DescriptionAttr : Machine_Attr<"Description", "description"> {
   let summary = "a whole machine";
   let description = [{
-    `levels` from the nearest to the farthest. JSON both ways: dialects/machine/json.h.
+    `levels` from the nearest to the farthest; `barrier` is the name of the cores' barrier in kernels that are handed
+    over as C. JSON both ways: dialects/machine/json.h.
 
     Example:
     ```mlir
@@ -89,10 +101,16 @@ def Machine_DescriptionAttr : Machine_Attr<"Description", "description"> {
   }];
   let parameters = (ins StringRefParameter<>:$name, StringRefParameter<>:$kind, "int64_t":$cores,
     "int64_t":$clock_mhz, "int64_t":$barrier_ns, ArrayRefParameter<"LevelAttr">:$levels,
-    ArrayRefParameter<"UnitAttr">:$units);
+    ArrayRefParameter<"UnitAttr">:$units, OptionalParameter<"::mlir::StringAttr">:$barrier);
+  let builders = [AttrBuilder<(ins "::llvm::StringRef":$name, "::llvm::StringRef":$kind, "int64_t":$cores,
+    "int64_t":$clock_mhz, "int64_t":$barrier_ns, "::llvm::ArrayRef<LevelAttr>":$levels,
+    "::llvm::ArrayRef<UnitAttr>":$units), [{
+    return $_get($_ctxt, name, kind, cores, clock_mhz, barrier_ns, levels, units, ::mlir::StringAttr());
+  }]>];
   let assemblyFormat = [{
     `<` `name` `=` $name `,` `kind` `=` $kind `,` `cores` `=` $cores `,` `clock_mhz` `=` $clock_mhz `,`
-    `barrier_ns` `=` $barrier_ns `,` `levels` `=` `[` $levels `]` `,` `units` `=` `[` $units `]` `>`
+    `barrier_ns` `=` $barrier_ns `,` `levels` `=` `[` $levels `]` `,` `units` `=` `[` $units `]`
+    (`,` `barrier` `=` $barrier^)? `>`
   }];
   let extraClassDeclaration = [{
     // The vector unit with most lanes for `element` ("f32"), or null.

@@ -44,6 +44,11 @@ public:
   // Null when there is no such field.
   const llvm::json::Value *optional(StringRef key) { return object ? object->get(key) : nullptr; }
 
+  // Null when there is no such field.
+  mlir::StringAttr optionalText(mlir::MLIRContext *context, StringRef key) {
+    return optional(key) ? mlir::StringAttr::get(context, text(key)) : mlir::StringAttr();
+  }
+
   const llvm::json::Array &list(StringRef key) {
     static const llvm::json::Array empty;
     const llvm::json::Array *value = object ? object->getArray(key) : nullptr;
@@ -76,7 +81,8 @@ DescriptionAttr girih::machine::parseJson(mlir::MLIRContext *context, StringRef 
   for (const llvm::json::Value &value : top.list("levels")) {
     Fields f(value, "level " + std::to_string(levels.size()), error);
     levels.push_back(LevelAttr::get(context, f.text("name"), f.number("size_bytes"), f.number("bytes_per_cycle"),
-                                    f.number("latency_cycles"), f.number("shared_by"), f.text("source")));
+                                    f.number("latency_cycles"), f.number("shared_by"), f.text("source"),
+                                    f.optionalText(context, "dma_in"), f.optionalText(context, "dma_out")));
   }
   llvm::SmallVector<UnitAttr> units;
   for (const llvm::json::Value &value : top.list("units")) {
@@ -88,10 +94,11 @@ DescriptionAttr girih::machine::parseJson(mlir::MLIRContext *context, StringRef 
     }
     units.push_back(UnitAttr::get(context, f.text("name"), f.text("element"), f.number("lanes"),
                                   f.number("per_cycle"), f.number("latency_cycles"), f.number("registers"),
-                                  f.text("source"), tile));
+                                  f.text("source"), tile, f.optionalText(context, "builtin")));
   }
   auto description = DescriptionAttr::get(context, top.text("name"), top.text("kind"), top.number("cores"),
-                                          top.number("clock_mhz"), top.number("barrier_ns"), levels, units);
+                                          top.number("clock_mhz"), top.number("barrier_ns"), levels, units,
+                                          top.optionalText(context, "barrier"));
   return error.empty() ? description : DescriptionAttr();
 }
 
@@ -99,12 +106,17 @@ std::string girih::machine::printJson(DescriptionAttr description) {
   std::string text;
   llvm::raw_string_ostream stream(text);
   llvm::json::OStream json(stream, 2);
+  auto optional = [&](StringRef key, mlir::StringAttr name) {
+    if (name)
+      json.attribute(key, name.getValue());
+  };
   json.object([&] {
     json.attribute("name", description.getName());
     json.attribute("kind", description.getKind());
     json.attribute("cores", description.getCores());
     json.attribute("clock_mhz", description.getClockMhz());
     json.attribute("barrier_ns", description.getBarrierNs());
+    optional("barrier", description.getBarrier());
     json.attributeArray("levels", [&] {
       for (LevelAttr level : description.getLevels())
         json.object([&] {
@@ -114,6 +126,8 @@ std::string girih::machine::printJson(DescriptionAttr description) {
           json.attribute("latency_cycles", level.getLatencyCycles());
           json.attribute("shared_by", level.getSharedBy());
           json.attribute("source", level.getSource());
+          optional("dma_in", level.getDmaIn());
+          optional("dma_out", level.getDmaOut());
         });
     });
     json.attributeArray("units", [&] {
@@ -126,6 +140,7 @@ std::string girih::machine::printJson(DescriptionAttr description) {
           json.attribute("latency_cycles", unit.getLatencyCycles());
           json.attribute("registers", unit.getRegisters());
           json.attribute("source", unit.getSource());
+          optional("builtin", unit.getBuiltin());
           if (TileAttr tile = unit.getTile())
             json.attributeObject("tile", [&] {
               json.attribute("rows", tile.getRows());

@@ -187,7 +187,7 @@ typedef struct girih_artifact girih_artifact;
 
 /* The levels at which a backend may take kernels; compile says which it was given. */
 #define GIRIH_LEVEL_GRAPH 1   /* whole ops over the step's buffers, as text: graph.h */
-#define GIRIH_LEVEL_C99 2     /* source of tiled kernels that calls the machine's declared units as builtins */
+#define GIRIH_LEVEL_C99 2     /* source of tiled kernels that calls the machine's declared units as builtins: kernel.h */
 #define GIRIH_LEVEL_BITCODE 3 /* LLVM bitcode of tiled kernels */
 #define GIRIH_LEVEL_MLIR 4    /* upstream dialects as bytecode; unstable, bound to one LLVM version */
 #define GIRIH_LEVEL_BIT(level) (UINT64_C(1) << (level))

@@ -21,7 +21,9 @@
  *
  * A machine whose memory no load reaches says so in its description: the level's `dma_in` and `dma_out` name builtins
  * that move rows of bytes, and then nothing else touches a girih_address. Arrays are dense, rows in memory `stride_bytes`
- * apart. A unit's `builtin` multiplies one tile, `barrier` is where cores meet. Their names are the machine's own:
+ * apart. Without them a statement may also be `ELEMENT *NAME = (ELEMENT *)(EXPRESSION);`, of a girih_address, and NAME is then
+ * read and written as an array. A unit's `builtin` multiplies one tile, `barrier` is where cores meet (without one,
+ * `args->barrier(args->team, thread);`). Their names are the machine's own:
  *
  *   void DMA_IN(void *to, girih_address from, int64_t rows, int64_t row_bytes, int64_t stride_bytes);
  *   void DMA_OUT(girih_address to, const void *from, int64_t rows, int64_t row_bytes, int64_t stride_bytes);

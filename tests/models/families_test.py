@@ -18,7 +18,7 @@ import tiny_checkpoints as tiny
 BOUND = 1e-3
 
 
-def judge(name, checkpoint, folder, look=lambda program: None, **options):
+def judge(name, checkpoint, folder, look=lambda program: None, run_options={}, **options):
     """None, or what was wrong in one line: what `look` says of the program, or what transformers would."""
     golden = np.load(tiny.GOLDEN / f"{name}.npz")
     try:
@@ -26,7 +26,7 @@ def judge(name, checkpoint, folder, look=lambda program: None, **options):
         program = girih_cli.compile_model(checkpoint, folder / "model.girih", **(options or {"target": "cpu:native"}))
         if problem := look(program):
             return problem
-        output, logits = girih_cli.run_tokens(program, golden["prompt"], len(golden["output"]), folder)
+        output, logits = girih_cli.run_tokens(program, golden["prompt"], len(golden["output"]), folder, **run_options)
     except girih_cli.Failure as failure:
         return str(failure)
     finally:

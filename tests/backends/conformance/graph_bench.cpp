@@ -117,7 +117,7 @@ Expected<CompiledGraph> compileByProgram(const Subject &subject, std::shared_ptr
 
 Expected<CompiledGraph> compileGraph(const Subject &subject, std::shared_ptr<Device> device, const std::string &text,
                                      const std::vector<std::string> &entries, uint64_t arenaBytes) {
-  if (takesGraphs(subject))
+  if (takesGraphs(subject) && subject.compiler.empty())
     return compileByTable(subject, std::move(device), text, entries);
   if (subject.compiler.empty())
     return unimplemented("it takes no graphs, and no --compiler is named that makes images of them");

@@ -18,8 +18,8 @@ struct CompiledGraph {
   // What it declares; see girih_artifact_info.
   std::string accumulateType = "f32", activationType = "f32";
 };
-// By the backend's own compile table, else by the subject's compiler, with scratch memory behind `arenaBytes`. Fails:
-// Unimplemented when there is neither, or not for these operations.
+// By the subject's compiler where one is named, with scratch memory behind `arenaBytes`; else by the backend's own compile
+// table. Fails: Unimplemented when there is neither, or not for these operations.
 Expected<CompiledGraph> compileGraph(const Subject &subject, std::shared_ptr<hal::Device> device, const std::string &text,
                                      const std::vector<std::string> &entries, uint64_t arenaBytes = 4096);
 
