@@ -70,6 +70,7 @@ private:
 
 // One target's way through the ladder.
 struct CompiledTarget {
+  CompilingBackend backend;
   std::string target;  // backend:variant
   std::string isa;     // the variant
   OwningOpRef<ModuleOp> module;  // scheduled step
@@ -97,9 +98,8 @@ public:
       GIRIH_TRY(store->quantize(*quantizeTo).withContext(options.inputPath));
     }
     GIRIH_ASSIGN(model, openGraph(&context, options.graphPath, *store));
-    GIRIH_ASSIGN(auto loaded, CompilingBackend::create(*options.backend));
     if (options.judgesPasses)
-      GIRIH_TRY(judgePasses(loaded));
+      GIRIH_TRY(judgePasses(options.targets.front()));
     if (options.hasGolden) {
       step("asking the reference for golden answers", 0.03);
       float tolerance = kvType == "f32" ? kExactTolerance : kHalfCacheTolerance;
@@ -107,9 +107,9 @@ public:
       GIRIH_ASSIGN(goldens, referenceGoldens(*model.module, *store, model.config.vocabSize, {tolerance, ofSpread}));
     }
     GIRIH_TRY(raiseGraph());
-    for (const std::string &isa : options.isas)
-      GIRIH_TRY(schedule(loaded, isa));
-    GIRIH_TRY(emit(loaded));
+    for (const CompileTarget &target : options.targets)
+      GIRIH_TRY(schedule(target));
+    GIRIH_TRY(emit());
     return writeProgram();
   }
 
@@ -151,19 +151,24 @@ private:
     if (options.numerics == "exact" && kvType != "f32")
       return invalidArgument("numerics exact keeps the KV cache in f32, not in " + kvType + "; leave --kv out, or use "
                              "--numerics fast");
-    if (options.isas.empty())
+    if (options.targets.empty())
       return invalidArgument("no variant to compile for; a target stands for one at least");
+    std::set<std::string> variants;  // by which --isa and the report name an executable
+    for (const CompileTarget &target : options.targets)
+      if (!variants.insert(target.variant).second)
+        return invalidArgument("two targets have a variant \"" + target.variant + "\"; a file has each name once");
     return checkSkippedPasses();
   }
 
   // Runs the ladder once more, on a cut-down copy, before the real one.
-  Status judgePasses(const CompilingBackend &backend) {
+  Status judgePasses(const CompileTarget &target) {
     step("judging every pass", 0.02);
+    GIRIH_ASSIGN(auto backend, CompilingBackend::create(*target.backend));
     GIRIH_ASSIGN(PassJudge judge, PassJudge::create(*model.module, reference::weightsOf(*store)));
     PassManager machineFree(&context), forMachine(&context);
     buildMachineFreeLadder(machineFree, {.kvElement = kvType, .maxTokens = rowCounts()});
     GIRIH_TRY(judge.run(machineFree));
-    GIRIH_ASSIGN(auto machine, machineFor(backend, backend.targetOf(options.isas.front())));
+    GIRIH_ASSIGN(auto machine, machineFor(backend, backend.targetOf(target.variant)));
     judge.module()->setAttr("girih.machine", machine);
     judge.module()->setAttr("girih.numerics", StringAttr::get(&context, options.numerics));
     buildMachineLadder(forMachine);
@@ -214,12 +219,12 @@ private:
     return counts;
   }
 
-  // tile and allocate for one instruction set.
-  Status schedule(const CompilingBackend &backend, const std::string &isa) {
-    step("scheduling for " + isa, 0.1 + 0.1 * double(compiled.size()) / double(options.isas.size()));
-    CompiledTarget result;
-    result.target = backend.targetOf(isa);
-    result.isa = isa;
+  // tile and allocate for one target.
+  Status schedule(const CompileTarget &target) {
+    GIRIH_ASSIGN(auto backend, CompilingBackend::create(*target.backend));
+    const std::string &isa = target.variant;
+    CompiledTarget result{backend, backend.targetOf(isa), isa, {}, {}};
+    step("scheduling for " + result.target, 0.1 + 0.1 * double(compiled.size()) / double(options.targets.size()));
     GIRIH_ASSIGN(auto machine, machineFor(backend, result.target));
     result.module = model.module->clone();
     (*result.module)->setAttr("girih.machine", machine);
@@ -228,13 +233,13 @@ private:
     buildMachineLadder(pipeline);
     addDumps(pipeline, isa);
     if (failed(pipeline.run(*result.module)))
-      return log.failure("tiling for " + isa);
+      return log.failure("tiling for " + result.target);
     compiled.push_back(std::move(result));
     return {};
   }
 
-  // Code for all instruction sets, each by a thread of its own: a compilation sees nothing but its bytecode.
-  Status emit(const CompilingBackend &backend) {
+  // Code for all targets, each by a thread of its own: a compilation sees nothing but its bytecode.
+  Status emit() {
     std::string names;
     for (const CompiledTarget &target : compiled)
       names += (names.empty() ? "" : ", ") + target.isa;
@@ -249,7 +254,7 @@ private:
         continue;
       }
       running.push_back(std::async(std::launch::async, [&, key]() -> Status {
-        GIRIH_ASSIGN(target.step, backend.compile(*target.module, target.target));
+        GIRIH_ASSIGN(target.step, target.backend.compile(*target.module, target.target));
         cache.keep(key, target.step);
         return {};
       }));
@@ -368,7 +373,7 @@ private:
     int32_t preference = 0;
     for (const CompiledTarget &isa : compiled) {
       program::Executable executable;
-      executable.backend = StringRef(isa.target).split(':').first.str();
+      executable.backend = isa.backend.name();
       executable.isa = isa.isa;
       executable.requiredFeatures = isa.step.requiredFeatures;
       executable.format = isa.step.format;
@@ -384,8 +389,10 @@ private:
       });
       tables.executables.push_back(std::move(executable));
     }
-    tables.machineJson = machine::printJson(
-        (*compiled.back().module)->getAttrOfType<machine::DescriptionAttr>("girih.machine"));
+    // Of the first backend that was named, the best variant's.
+    auto isOfFirst = [&](const CompiledTarget &one) { return one.backend.name() == compiled.front().backend.name(); };
+    ModuleOp best = *std::find_if(compiled.rbegin(), compiled.rend(), isOfFirst)->module;
+    tables.machineJson = machine::printJson(best->getAttrOfType<machine::DescriptionAttr>("girih.machine"));
   }
 
   void fillText(program::Tables &tables, const TextAssets &text) {

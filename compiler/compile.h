@@ -12,13 +12,18 @@
 
 namespace girih::compiler {
 
+// One executable of the file: what a backend makes for one of its variants.
+struct CompileTarget {
+  const girih_backend *backend = nullptr;  // adopted; outlives the compilation
+  std::string variant;                     // as its compile table names it; "": one without a name
+};
+
 struct CompileOptions {
   std::string inputPath;   // a .gguf file or a Hugging Face folder
   std::string outputPath;  // the .girih file
   std::string graphPath;   // MLIR: a graph of the checkpoint's weights; empty: the one that its config describes
-  const girih_backend *backend = nullptr;  // adopted; its compile table makes the executables
-  std::vector<std::string> isas;  // the backend's variants; "": one without a name
-  std::string numerics = "fast";  // "exact", "fast"
+  std::vector<CompileTarget> targets;      // of one backend the better ones later; all read the same packed weights
+  std::string numerics = "fast";  // "exact", "invariant", "fast"
   std::string kvType;             // "f32", "f16", "int8"; empty: f32 in exact, f16 else
   std::string quantizeTo;         // a format for matrices of floats: "q4_1"; empty: as they are stored
   std::string machineJson;        // a machine to compile for instead of this one; empty: this one

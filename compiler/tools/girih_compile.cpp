@@ -68,36 +68,42 @@ constexpr BuiltIn kBuiltIns[] = {
 #undef GIRIH_COMPILES
 };
 
-// The built-in backend that `targets` begin with, or the first; or a vendor's library, which is probed in a process of its
-// own before this one opens it.
-girih::Expected<const girih_backend *> openBackend(const std::string &library, llvm::StringRef targets) {
-  if (library.empty()) {
-    llvm::StringRef wanted = targets.split(',').first.split(':').first;
-    const BuiltIn *found = llvm::find_if(kBuiltIns, [&](const BuiltIn &one) { return one.name == wanted; });
-    const BuiltIn &chosen = found == std::end(kBuiltIns) ? kBuiltIns[0] : *found;
-    return girih::hal::adoptBackend(chosen.query, chosen.name.str());
-  }
-  std::string path = llvm::StringRef(library).contains('/') ? library : "./" + library;
+// A vendor's library, which is probed in a process of its own before this one opens it.
+girih::Expected<const girih_backend *> openLibrary(llvm::StringRef library) {
+  std::string path = library.contains('/') ? library.str() : "./" + library.str();
   GIRIH_TRY(girih::hal::probeBackend(path));
   return girih::hal::loadBackend(path);
 }
 
-// "cpu", "cpu:avx2", "cpu:x86,cpu:arm64" -> variants, each once; "" is the backend's own name.
-girih::Expected<std::vector<std::string>> parseTargets(const std::string &targets, const std::string &numerics,
-                                                       const girih_backend &backend) {
-  GIRIH_ASSIGN(auto compiling, girih::compiler::CompilingBackend::create(backend));
-  const std::string named = targets.empty() ? compiling.name() : targets;
-  std::vector<std::string> variants;
-  for (llvm::StringRef target : llvm::split(named, ',')) {
-    if (target.split(':').first != compiling.name())
-      return girih::invalidArgument("--target is \"" + target.str() + "\", the backend is \"" + compiling.name() +
-                                    "\"; --backend path/lib.so opens another");
-    GIRIH_ASSIGN(auto names, compiling.variants(target.str(), numerics));
-    for (std::string &name : names)
-      if (!llvm::is_contained(variants, name))
-        variants.push_back(std::move(name));
+// The backend that `target` ("cpu:avx2") begins with: the vendor's, or a built-in one.
+girih::Expected<const girih_backend *> backendOf(llvm::StringRef target, const girih_backend *vendors) {
+  llvm::StringRef name = target.split(':').first;
+  if (vendors && name == vendors->name)
+    return vendors;
+  std::string known = vendors ? vendors->name : "";
+  for (const BuiltIn &candidate : kBuiltIns) {
+    if (candidate.name == name)
+      return girih::hal::adoptBackend(candidate.query, candidate.name.str());
+    known += (known.empty() ? "" : ", ") + candidate.name.str();
   }
-  return variants;
+  return girih::invalidArgument("--target names the backend \"" + name.str() + "\"; there are " + known +
+                                "; --backend path/lib.so adds another");
+}
+
+// "cpu", "cpu:avx2", "cpu:x86,vulkan" -> variants, each once; "" is the vendor's backend, or the first built-in one.
+girih::Expected<std::vector<girih::compiler::CompileTarget>>
+parseTargets(const std::string &targets, const std::string &numerics, const girih_backend *vendors) {
+  const std::string named = !targets.empty() ? targets : vendors ? vendors->name : kBuiltIns[0].name.str();
+  std::vector<girih::compiler::CompileTarget> parsed;
+  for (llvm::StringRef target : llvm::split(named, ',')) {
+    GIRIH_ASSIGN(const girih_backend *backend, backendOf(target, vendors));
+    GIRIH_ASSIGN(auto compiling, girih::compiler::CompilingBackend::create(*backend));
+    GIRIH_ASSIGN(auto variants, compiling.variants(target.str(), numerics));
+    for (std::string &variant : variants)
+      if (llvm::none_of(parsed, [&](const auto &one) { return one.backend == backend && one.variant == variant; }))
+        parsed.push_back({backend, std::move(variant)});
+  }
+  return parsed;
 }
 
 }  // namespace
@@ -113,9 +119,10 @@ int main(int argc, char **argv) {
                               cl::value_desc("file"), cl::cat(category));
   cl::opt<std::string> target("target",
                               cl::desc("separated by commas: cpu (this machine's kind, the default), cpu:x86 (avx2, avx512 and amx), cpu:arm64 "
-                                       "(neon, dotprod and i8mm), one of those by its name, or cpu:native"),
+                                       "(neon, dotprod and i8mm), one of those by its name, cpu:native, or vulkan; "
+                                       "all share one copy of the weights"),
                               cl::value_desc("targets"), cl::cat(category));
-  cl::opt<std::string> library("backend", cl::desc("compile for this vendor's library instead of cpu"),
+  cl::opt<std::string> library("backend", cl::desc("compile for this vendor's library: alone, or beside those that --target names"),
                                cl::value_desc("path/lib.so"), cl::cat(category));
   cl::opt<std::string> numerics("numerics", cl::init("fast"),
                                 cl::desc("exact: f32 throughout, the reference's own tokens; invariant: 8-bit activations, "
@@ -161,20 +168,29 @@ int main(int argc, char **argv) {
   if (!cl::ParseCommandLineOptions(argc, argv,
                                    "girih compile: a checkpoint in, one .girih file out\n\n"
                                    "  girih compile model.gguf -o model.girih\n"
-                                   "  girih compile model.gguf --numerics exact --target cpu:native\n",
+                                   "  girih compile model.gguf --numerics exact --target cpu:native\n"
+                                   "  girih compile model.gguf --target cpu,vulkan\n",
                                    &errorStream))
     return usageError(errors);
   auto fail = [](const girih::Status &status) {
     llvm::errs() << "girih compile: " << status.message() << "\n";
     return kFailure;
   };
-  auto opened = openBackend(library, target);  // before any thread is started: it may fork
-  if (!opened.isOk())
-    return fail(opened.status());
+  const girih_backend *vendors = nullptr;
+  if (!library.empty()) {
+    auto opened = openLibrary(library.getValue());  // before any thread is started: it forks
+    if (!opened.isOk())
+      return fail(opened.status());
+    vendors = *opened;
+  }
+  auto targets = parseTargets(target, numerics, vendors);
+  if (!targets.isOk())
+    return targets.status().code() == girih::StatusCode::InvalidArgument ? usageError(std::string(targets.status().message()))
+                                                                         : fail(targets.status());
   if (!printMachine.empty()) {
     mlir::MLIRContext context;
     context.loadDialect<girih::machine::MachineDialect>();
-    auto backend = girih::compiler::CompilingBackend::create(**opened);
+    auto backend = girih::compiler::CompilingBackend::create(*targets->front().backend);
     if (!backend.isOk())
       return fail(backend.status());
     auto described = backend->describe(&context, backend->targetOf(printMachine));
@@ -194,14 +210,9 @@ int main(int argc, char **argv) {
                                       : std::string(output);
   if (output.empty() && !llvm::StringRef(input).contains('/'))
     options.outputPath = llvm::StringRef(input).rsplit('.').first.str() + ".girih";
-  auto variants = parseTargets(target, numerics, **opened);
-  if (!variants.isOk())
-    return variants.status().code() == girih::StatusCode::InvalidArgument ? usageError(std::string(variants.status().message()))
-                                                                          : fail(variants.status());
-  options.isas = *variants;
+  options.targets = std::move(*targets);
   options.graphPath = graph;
   options.skippedPasses.assign(without.begin(), without.end());
-  options.backend = *opened;
   options.numerics = numerics;
   options.kvType = kv;
   options.quantizeTo = quantize;
