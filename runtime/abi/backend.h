@@ -56,7 +56,7 @@ extern "C" {
 #endif
 
 #define GIRIH_BACKEND_ABI_MAJOR 0
-#define GIRIH_BACKEND_ABI_MINOR 4
+#define GIRIH_BACKEND_ABI_MINOR 5
 #define GIRIH_BACKEND_QUERY_SYMBOL "girih_backend_query"
 
 /* ---- the run table ---------------------------------------------------------------------------------------- */
@@ -71,6 +71,8 @@ typedef struct girih_executable girih_executable;
 #define GIRIH_DEVICE_DETERMINISTIC (UINT64_C(1) << 1)
 /* A driver outside of this library runs the device, and may have threads of its own while the device is open. */
 #define GIRIH_DEVICE_DRIVER_THREADS (UINT64_C(1) << 2)
+/* Since 0.5. The host's own processors compute, whatever is between: of several devices, one without this goes first. */
+#define GIRIH_DEVICE_HOST_PROCESSORS (UINT64_C(1) << 3)
 
 typedef struct girih_device_info {
   uint64_t struct_size;      /* in: of the host; the backend fills no more than that */
@@ -142,6 +144,7 @@ typedef struct girih_run_table {
   uint64_t struct_size;
   /* 13 required functions. */
   girih_code (*device_count)(uint64_t *count, girih_message *message);
+  /* Where device_count is 0 the host asks for number 0 to learn from the message why. */
   girih_code (*device_info)(uint64_t index, girih_device_info *info, girih_message *message);
   girih_code (*open)(uint64_t index, const girih_device_options *options, girih_device **device,
                      girih_message *message);

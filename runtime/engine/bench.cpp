@@ -136,7 +136,7 @@ Expected<BenchResult> bench(std::shared_ptr<const program::Program> program, con
     return resourceExhausted(std::to_string(bench.numSequences) + " sequences take " +
                              std::to_string(numBlocks) + " KV blocks; lower --sequences or --context");
   program::ExecutorOptions executorOptions;
-  executorOptions.backend = options.backend;
+  executorOptions.devices = options.devices;
   executorOptions.device = options.deviceOptions();
   executorOptions.isa = options.isa;
   executorOptions.numKvBlocks = static_cast<uint32_t>(numBlocks);

@@ -95,17 +95,19 @@ Expected<Bounds> resolveOptions(const program::Model &model, const EngineOptions
 
 class StepEngine final : public Engine {
 public:
-  StepEngine(std::unique_ptr<program::Executor> newExecutor, const EngineOptions &options,
-             const Bounds &bounds)
-      : executor(std::move(newExecutor)), bounds(bounds), maxQueued(options.maxQueued),
+  StepEngine(std::shared_ptr<const program::Program> program, std::unique_ptr<program::Executor> newExecutor,
+             const program::ExecutorOptions &executorOptions, const EngineOptions &options, const Bounds &bounds)
+      : source(std::move(program)), executorOptions(executorOptions), executor(std::move(newExecutor)), bounds(bounds),
+        maxQueued(options.maxQueued),
         maxQueuedTokens(options.maxQueuedTokens), cacheRoot(kv::rootKey(cacheFacts())),
-        scheduler({bounds.maxSequences, executor->program().model().recompute}, bounds.numKvBlocks),
-        batch(bounds.maxTokensPerStep, bounds.maxSequences, executor->program().model().maxLogitRows,
+        scheduler({bounds.maxSequences, source->model().recompute}, bounds.numKvBlocks),
+        batch(bounds.maxTokensPerStep, bounds.maxSequences, source->model().maxLogitRows,
               kv::numBlocksFor(bounds.contextTokens)),
-        sampler(executor->program().model().vocabSize),
-        maskWords((executor->program().model().vocabSize + 31) / 32),
+        sampler(source->model().vocabSize),
+        maskWords((source->model().vocabSize + 31) / 32),
         pacer(options.maxSlowdown, bounds.maxTokensPerStep) {
     counters.numKvBlocks = bounds.numKvBlocks;
+    showExecutor();
     openDisk(options);
     thread = std::thread([this] { loop(); });
   }
@@ -127,14 +129,14 @@ public:
   Status diskStatus() const override { return Status(diskCode, diskMessage); }
   void clearCache() override;
   void forget(const Request &request, uint32_t numKept, std::function<void()> done) override;
-  const program::Program &program() const override { return executor->program(); }
-  const program::Executable &executable() const override { return executor->executable(); }
-  int32_t numThreads() const override { return static_cast<int32_t>(executor->numThreads()); }
+  const program::Program &program() const override { return *source; }
+  const program::Executable &executable() const override { return *variant; }
+  int32_t numThreads() const override { return teamSize; }
   uint32_t contextTokens() const override { return bounds.contextTokens; }
 
 private:
   kv::CacheFacts cacheFacts() const {
-    const program::Tables &tables = executor->program().tables();
+    const program::Tables &tables = source->tables();
     return {tables.digest, tables.model.numerics, executor->executable().isa, tables.model.kvType};
   }
   void openDisk(const EngineOptions &options);
@@ -150,6 +152,12 @@ private:
   void observePrompt(uint32_t numPromptTokens, double seconds);
   bool takeCommands();
   void step();
+  bool replaceDevice(const Status &reason);
+  // The executor belongs to the engine's thread, what others may ask of it does not.
+  void showExecutor() {
+    variant = &executor->executable();
+    teamSize = static_cast<int32_t>(executor->numThreads());
+  }
   void finishRow(Sequence &sequence, uint32_t firstRow, Clock::time_point now);
   void reportRows(Sequence &sequence, uint32_t firstRow);
   void reportPrompt(Sequence &sequence, uint32_t first, uint32_t firstRow, uint32_t numRows);
@@ -157,7 +165,11 @@ private:
   void finish(RequestId id, FinishReason reason, Status status);
   void countStep(size_t numSequences, double seconds);
 
+  const std::shared_ptr<const program::Program> source;
+  program::ExecutorOptions executorOptions;
   std::unique_ptr<program::Executor> executor;
+  std::atomic<const program::Executable *> variant = nullptr;
+  std::atomic<int32_t> teamSize = 0;
   const Bounds bounds;
   const uint32_t maxQueued;
   const uint64_t maxQueuedTokens;
@@ -207,7 +219,7 @@ private:
 };
 
 Status StepEngine::checkRequest(const Request &request) const {
-  const program::Model &model = executor->program().model();
+  const program::Model &model = source->model();
   if (request.promptTokens.empty())
     return invalidArgument("the prompt has no token; it must have at least one");
   if (request.promptTokens.size() > bounds.contextTokens)
@@ -272,7 +284,7 @@ Expected<RequestId> StepEngine::submit(Request request, std::shared_ptr<Listener
   RequestId id = ++lastId;
   auto sequence =
       std::make_unique<Sequence>(id, std::move(request), std::move(listener),
-                                 executor->program().model().vocabSize, bounds.contextTokens, cacheRoot);
+                                 source->model().vocabSize, bounds.contextTokens, cacheRoot);
   sequence->submitted = Clock::now();
   {
     std::lock_guard lock(mutex);
@@ -422,7 +434,7 @@ void StepEngine::openDisk(const EngineOptions &options) {
   } else {
     auto store = kv::DiskStore::open(
         {options.cacheFolder, options.cacheFolderBytes, options.cacheFolderSeconds, options.cacheCipher, {}},
-        cacheRoot, executor->program().model().kvBlockBytes);
+        cacheRoot, source->model().kvBlockBytes);
     if (store.isOk())
       disk = std::make_unique<DiskTier>(
           std::move(store).value(), [this](int32_t block) { return executor->kvBlock(block); },
@@ -489,6 +501,8 @@ void StepEngine::step() {
       start(*sequence, begin);
   }
   Status status = executor->run(batch);
+  if (status.code() == StatusCode::Unavailable && replaceDevice(status))
+    return;
   Clock::time_point end = Clock::now();
   observePrompt(batch.numTokens() - numGenerating, secondsBetween(begin, end));
   pacer.observe(numGenerating, batch.numTokens() - numGenerating, secondsBetween(begin, end));
@@ -502,6 +516,28 @@ void StepEngine::step() {
       finishRow(*sequence, firstRow, end);
     firstRow += numRows;
   }
+}
+
+// The device is lost, and the KV pool with it: goes on with the next that the file has code for, from the tokens. False
+// where there is none, or where a tier on disk still reads the pool.
+bool StepEngine::replaceDevice(const Status &reason) {
+  const program::DeviceName lost = executor->deviceName();
+  executorOptions.devices = executor->devicesLeft();
+  if (executorOptions.devices.empty() || disk)
+    return false;
+  executorOptions.numKvBlocks = bounds.numKvBlocks;
+  executorOptions.leastKvBlocks = 0;
+  auto next = program::Executor::create(source, executorOptions);
+  if (!next.isOk())
+    return false;
+  executor = std::move(next).value();
+  showExecutor();
+  if (executorOptions.device.onNote)
+    executorOptions.device.onNote(program::describe(lost) + ": " + std::string(reason.message()) + "; going on with " +
+                                  program::describe(executor->deviceName()) + ", where " +
+                                  std::to_string(scheduler.numRunning()) + " sequences are computed again");
+  scheduler.forgetPool();
+  return true;
 }
 
 // How fast prompts are computed, against which the disk is measured.
@@ -680,18 +716,19 @@ Expected<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const program::
                                                  const EngineOptions &options) {
   GIRIH_ASSIGN(Bounds bounds, resolveOptions(program->model(), options));
   program::ExecutorOptions executorOptions;
-  executorOptions.backend = options.backend;
+  executorOptions.devices = options.devices;
   executorOptions.device = options.deviceOptions();
   executorOptions.isa = options.isa;
   executorOptions.numKvBlocks = bounds.numKvBlocks;
   // A pool that nobody asked for by size may be as small as the device's buffers are.
   executorOptions.leastKvBlocks = options.kvBytes == 0 ? 1 : 0;
-  GIRIH_ASSIGN(auto executor, program::Executor::create(std::move(program), executorOptions));
+  GIRIH_ASSIGN(auto executor, program::Executor::create(program, executorOptions));
   if (bounds.numKvBlocks > 0) {
     bounds.numKvBlocks = executor->numKvBlocks();
     bounds.contextTokens = std::min(bounds.contextTokens, bounds.numKvBlocks * GIRIH_KV_BLOCK_TOKENS);
   }
-  return std::unique_ptr<Engine>(std::make_unique<StepEngine>(std::move(executor), options, bounds));
+  return std::unique_ptr<Engine>(
+      std::make_unique<StepEngine>(std::move(program), std::move(executor), executorOptions, options, bounds));
 }
 
 } // namespace girih::engine

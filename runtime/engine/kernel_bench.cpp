@@ -182,7 +182,7 @@ Expected<KernelBenchResult> benchKernels(std::shared_ptr<const program::Program>
     for (const program::Entry &entry : executable.entries)
       numBlocks = std::max(numBlocks, EntryBench::blocksFor(entry, bench.contextTokens));
   program::ExecutorOptions executorOptions;
-  executorOptions.backend = options.backend;
+  executorOptions.devices = options.devices;
   executorOptions.device = options.deviceOptions();
   executorOptions.isa = options.isa;
   executorOptions.numKvBlocks = numBlocks;

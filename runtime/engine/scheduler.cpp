@@ -411,6 +411,14 @@ void Scheduler::requeuePreempted() {
   }
 }
 
+void Scheduler::forgetPool() {
+  GIRIH_CHECK(!lowerTier && !isMoving());
+  for (const std::unique_ptr<Sequence> &sequence : running)
+    preempt(*sequence);
+  requeuePreempted();
+  blockCache.clearIdle();
+}
+
 // Free and idle blocks less what running sequences will still take for tokens that they already have.
 uint64_t Scheduler::unclaimedBlocks() const {
   uint64_t claimed = 0;

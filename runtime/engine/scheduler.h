@@ -69,6 +69,8 @@ public:
   void clearCache() { blockCache.clearIdle(); }
   // Of the pool, what no sequence uses of these and no other chain goes on from.
   void forget(std::span<const kv::ContentKey> keys) { blockCache.forget(keys); }
+  // What the pool held is gone: who runs waits again, is recomputed, and finds nothing of before. Requires: no lower tier.
+  void forgetPool();
 
   bool isIdle() const { return running.empty() && waiting.empty(); }
   uint32_t numRunning() const { return static_cast<uint32_t>(running.size()); }

@@ -51,6 +51,14 @@ Expected<DeviceFacts> describeDevice(const girih_backend &backend, uint64_t inde
   Call call;
   uint64_t count = 0;
   GIRIH_TRY(call.status(backend.run->device_count(&count, call.message())));
+  if (count == 0) {
+    // Only the backend knows why: a loader, a driver or a permission that is missing.
+    girih_device_info none = {};
+    none.struct_size = sizeof none;
+    Status reason = call.status(backend.run->device_info(0, &none, call.message()));
+    return unavailable("backend \"" + std::string(backend.name) + "\" has no device here" +
+                       (reason.isOk() ? "" : ": " + std::string(reason.message())));
+  }
   if (index >= count)
     return unavailable("backend \"" + std::string(backend.name) + "\" has " + std::to_string(count) +
                        " devices here, number " + std::to_string(index) + " is asked for");
@@ -64,6 +72,7 @@ Expected<DeviceFacts> describeDevice(const girih_backend &backend, uint64_t inde
   facts.hasHostMemory = (info.flags & GIRIH_DEVICE_HOST_MEMORY) != 0;
   facts.isDeterministic = (info.flags & GIRIH_DEVICE_DETERMINISTIC) != 0;
   facts.hasDriverThreads = (info.flags & GIRIH_DEVICE_DRIVER_THREADS) != 0;
+  facts.isOnHostProcessors = (info.flags & GIRIH_DEVICE_HOST_PROCESSORS) != 0;
   facts.memoryBytes = info.memory_bytes;
   facts.maxBufferBytes = info.max_buffer_bytes ? info.max_buffer_bytes : info.memory_bytes;
   facts.alignmentBytes = info.alignment_bytes;

@@ -23,6 +23,7 @@ struct DeviceFacts {
   bool hasHostMemory = false;
   bool isDeterministic = false;
   bool hasDriverThreads = false; // that the backend does not start
+  bool isOnHostProcessors = false; // nothing but the host computes
   uint64_t memoryBytes = 0;    // 0: unknown
   uint64_t maxBufferBytes = 0; // 0: memoryBytes
   uint64_t alignmentBytes = 64;

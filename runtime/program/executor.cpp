@@ -11,24 +11,9 @@
 namespace girih::program {
 namespace {
 
-// The built-in backend that the file has code for and that has a device here; the first of them where there are several.
-Expected<const girih_backend *> chooseBackend(const Tables &tables) {
-  std::string reasons;
-  for (const girih_backend *backend : hal::builtInBackends()) {
-    bool isInFile = std::any_of(tables.executables.begin(), tables.executables.end(),
-                                [&](const Executable &executable) { return executable.backend == backend->name; });
-    auto facts = hal::describeDevice(*backend, 0);
-    if (isInFile && facts.isOk())
-      return backend;
-    reasons += std::string("; ") + backend->name + ": " +
-               (isInFile ? std::string(facts.status().message()) : "the file has no code for it");
-  }
-  std::string targets;
-  for (const Executable &executable : tables.executables)
-    targets += (targets.empty() ? "" : ", ") + executable.backend + ":" + executable.isa;
-  return unavailable("the file has code for " + (targets.empty() ? "no backend" : targets) +
-                     ", of which none is built in and has a device here" + reasons +
-                     "; name another with --backend, or compile it again");
+// A device that is not there or has no room leaves others to be tried; what is wrong with the file is wrong for all.
+bool isOfDevice(const Status &status) {
+  return status.code() == StatusCode::Unavailable || status.code() == StatusCode::ResourceExhausted;
 }
 
 uint64_t roundUp(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
@@ -91,19 +76,39 @@ void StepBatch::addSequence(std::span<const int32_t> newTokens, uint32_t firstPo
 
 Expected<std::unique_ptr<Executor>> Executor::create(std::shared_ptr<const Program> program,
                                                      const ExecutorOptions &options) {
+  DeviceChoice choice{options.devices, {}};
+  if (choice.devices.empty()) {
+    GIRIH_ASSIGN(choice, chooseDevices(program->tables(), hal::builtInBackends(), options.isa));
+  }
+  auto tell = [&](const std::string &note) {
+    if (options.device.onNote)
+      options.device.onNote(note);
+  };
+  for (const std::string &reason : choice.absent)
+    tell(reason + "; running on " + describe(choice.devices.front()));
+  for (size_t index = 0;; ++index) {
+    auto executor = createOn(choice.devices[index], program, options);
+    if (executor.isOk())
+      (*executor)->left.assign(choice.devices.begin() + static_cast<std::ptrdiff_t>(index) + 1, choice.devices.end());
+    if (executor.isOk() || index + 1 == choice.devices.size() || !isOfDevice(executor.status()))
+      return executor;
+    tell(describe(choice.devices[index]) + ": " + std::string(executor.status().message()) + "; running on " +
+         describe(choice.devices[index + 1]));
+  }
+}
+
+Expected<std::unique_ptr<Executor>> Executor::createOn(const DeviceName &name, std::shared_ptr<const Program> program,
+                                                       const ExecutorOptions &options) {
   std::unique_ptr<Executor> executor(new Executor);
   const Model &model = program->model();
-  const girih_backend *backend = options.backend;
-  if (!backend) {
-    GIRIH_ASSIGN(backend, chooseBackend(program->tables()));
-  }
-  GIRIH_ASSIGN(hal::DeviceFacts facts, hal::describeDevice(*backend, 0));
-  Expected<const Executable *> chosen =
-      selectVariant(program->tables(), backend->name, facts.features, options.isa);
+  const girih_backend &backend = *name.backend;
+  executor->name = name;
+  GIRIH_ASSIGN(hal::DeviceFacts facts, hal::describeDevice(backend, name.index));
+  Expected<const Executable *> chosen = selectVariant(program->tables(), backend.name, facts.features, options.isa);
   if (!chosen.isOk())
     return std::move(chosen).status().withContext("\"" + program->path() + "\"");
   executor->variant = *chosen;
-  GIRIH_ASSIGN(executor->device, hal::Device::open(*backend, 0, options.device));
+  GIRIH_ASSIGN(executor->device, hal::Device::open(backend, name.index, options.device));
 
   std::vector<std::string> symbols;
   for (const Entry &entry : executor->variant->entries)

@@ -4,6 +4,7 @@
 
 #include "runtime/base/expected.h"
 #include "runtime/hal/device.h"
+#include "runtime/program/device_choice.h"
 #include "runtime/program/program.h"
 
 #include <cstdint>
@@ -53,7 +54,7 @@ struct StepTimes {
 };
 
 struct ExecutorOptions {
-  const girih_backend *backend = nullptr; // null: the built-in one that the file has code for
+  std::vector<DeviceName> devices; // tried in this order; empty: the built-in ones that the file has code for, best first
   hal::DeviceOptions device;
   std::string isa; // "": the best granted variant
   uint32_t numKvBlocks = 0;
@@ -64,6 +65,8 @@ struct ExecutorOptions {
 // file's code is loaded and may run.
 class Executor {
 public:
+  // Where a device cannot be had or has no room, the next one is taken and options.device.onNote told. Fails: as the last
+  // device does.
   static Expected<std::unique_ptr<Executor>> create(std::shared_ptr<const Program> program,
                                                     const ExecutorOptions &options);
 
@@ -87,6 +90,9 @@ public:
 
   const Program &program() const { return *source; }
   const Executable &executable() const { return *variant; }
+  const DeviceName &deviceName() const { return name; }
+  // Those that would have been tried next.
+  const std::vector<DeviceName> &devicesLeft() const { return left; }
   int64_t numThreads() const { return device->numThreads(); }
   uint32_t numKvBlocks() const { return numBlocks; }
   // The bytes of one KV block, where the host can see the device's memory; else empty. Not while a step runs that reads
@@ -95,11 +101,15 @@ public:
 
 private:
   Executor() = default;
+  static Expected<std::unique_ptr<Executor>> createOn(const DeviceName &device, std::shared_ptr<const Program> program,
+                                                      const ExecutorOptions &options);
   Status checkBatch(const StepBatch &batch) const;
   uint64_t entryFor(uint32_t numTokens) const;
 
   std::shared_ptr<const Program> source;
   const Executable *variant = nullptr;
+  DeviceName name;
+  std::vector<DeviceName> left;
   std::shared_ptr<hal::Device> device;
   hal::Executable code;
   hal::Buffer weights, kvPool, arena, logitRows;

@@ -18,7 +18,8 @@ namespace girih::tools {
 void ExecutionFlags::declare(CommandLine &line) {
   line.integer("--threads", numThreads, 0, 1024, "Threads that compute; 0: as many cores as this process is granted");
   line.text("--isa", "NAME", isa, "Hold to one of the file's variants (avx2, avx512, ...; `girih inspect` lists them)");
-  line.text("--backend", "LIB", backend, "Run on this backend: a name, or a vendor's library (path/lib.so); the default is the built-in one that the file has code for");
+  line.text("--device", "NAME", device, "Run on this device only: cpu, vulkan, vulkan:1, ... (`girih machine --list`); by default on the best one that the file has code for");
+  line.text("--backend", "LIB", backend, "Run on this backend: a vendor's library (path/lib.so), or a name");
   line.integer("--watchdog", watchdogSeconds, 0, 1 << 20, "Seconds after which a step that has not ended is reported, by its entry's name, and given up; 0: never");
 }
 
@@ -32,9 +33,7 @@ static void giveUp(const std::string &entry, double seconds) {
 
 Expected<engine::EngineOptions> ExecutionFlags::engineOptions() const {
   engine::EngineOptions options;
-  if (!backend.empty()) {
-    GIRIH_ASSIGN(options.backend, openBackend(backend));
-  }
+  GIRIH_ASSIGN(options.devices, openDevices(device, backend));
   options.watchdogSeconds = static_cast<double>(watchdogSeconds);
   options.onHang = giveUp;
   options.onNote = [](const std::string &note) { std::fprintf(stderr, "girih: %s\n", note.c_str()); };

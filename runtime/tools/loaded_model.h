@@ -18,11 +18,11 @@ namespace girih::tools {
 struct ExecutionFlags {
   int64_t numThreads = 0;
   std::string isa;
-  std::string backend;
+  std::string device, backend;
   int64_t watchdogSeconds = 300;  // a step of the most tokens on a slow device takes seconds
 
   void declare(CommandLine &line);
-  // Opens the backend that was named. A step that hangs is told on stderr and ends the process.
+  // Opens the device that was named. A step that hangs is told on stderr and ends the process.
   Expected<engine::EngineOptions> engineOptions() const;
 };
 

@@ -2,6 +2,7 @@
 // girih verify: every checksum of the file, then its golden prompts on every variant that this machine grants.
 #include "runtime/kv/block_cache.h"
 #include "runtime/program/executor.h"
+#include "runtime/tools/backend_choice.h"
 #include "runtime/tools/commands.h"
 #include "runtime/tools/loaded_model.h"
 
@@ -26,7 +27,7 @@ public:
     }
     GIRIH_ASSIGN(auto execution, flags.engineOptions());
     program::ExecutorOptions options;
-    options.backend = execution.backend;
+    options.devices = execution.devices;
     options.device = execution.deviceOptions();
     options.isa = isa;
     options.numKvBlocks = kv::numBlocksFor(uint32_t(mostTokens));
@@ -124,8 +125,10 @@ Expected<int> countDifferences(const LoadedModel &model, Sequence &sequence) {
 
 Expected<int> verifyVariants(const LoadedModel &model, const ExecutionFlags &flags) {
   int numDifferent = 0, numRun = 0;
+  GIRIH_ASSIGN(std::vector<program::DeviceName> wanted, openDevices(flags.device, flags.backend));
   for (const program::Executable &executable : model.tables().executables) {
-    if (!flags.isa.empty() && flags.isa != executable.isa)
+    bool isOfWanted = wanted.empty() || executable.backend == wanted.front().backend->name;
+    if (!isOfWanted || (!flags.isa.empty() && flags.isa != executable.isa))
       continue;
     auto sequence = Sequence::open(model, flags, executable.isa);
     if (!sequence.isOk() && sequence.status().code() != StatusCode::Unavailable)

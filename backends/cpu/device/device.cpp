@@ -83,7 +83,7 @@ girih_code deviceInfo(uint64_t index, girih_device_info *info, girih_message *me
   filled.struct_size = std::min<uint64_t>(info->struct_size, sizeof filled);
   filled.name = name.c_str();
   filled.features = features.c_str();
-  filled.flags = GIRIH_DEVICE_HOST_MEMORY;
+  filled.flags = GIRIH_DEVICE_HOST_MEMORY | GIRIH_DEVICE_HOST_PROCESSORS;
   filled.memory_bytes =
       static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   filled.alignment_bytes = kAlignmentBytes;

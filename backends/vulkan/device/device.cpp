@@ -88,6 +88,8 @@ girih_code deviceInfo(uint64_t index, girih_device_info *info, girih_message *me
   filled.name = properties.name.c_str();
   filled.features = properties.features.c_str();
   filled.flags = GIRIH_DEVICE_DETERMINISTIC | GIRIH_DEVICE_DRIVER_THREADS;
+  if (properties.type == VK_PHYSICAL_DEVICE_TYPE_CPU)
+    filled.flags |= GIRIH_DEVICE_HOST_PROCESSORS;
   filled.memory_bytes = properties.memoryBytes;
   filled.alignment_bytes = properties.offsetAlignment;
   filled.max_buffer_bytes = properties.maxBufferBytes;
