@@ -370,7 +370,7 @@ void StepEngine::accrueRetained(Clock::time_point now) {
     return;
   accruedAt = now;
   scheduler.accrue(cacheTimeOf(now));
-  double byteSeconds = static_cast<double>(executor->program().model().kvBlockBytes) / 1e3;
+  double byteSeconds = static_cast<double>(source->model().kvBlockBytes) / 1e3;
   std::lock_guard lock(mutex);
   for (uint32_t client = 0; client < counters.retainedByteSeconds.size(); ++client)
     counters.retainedByteSeconds[client] =
