@@ -138,7 +138,7 @@ Operand readValue(const std::string &line, std::istringstream &words) {
     refuse(GIRIH_INVALID_ARGUMENT, line, "a value has a binding of the step, an offset, a type and extents");
   if (!type)
     refuse(GIRIH_UNIMPLEMENTED, line, "quill has no elements of that type");
-  value.address = "(args->" + binding + " + " + std::to_string(offset) + ")";
+  value.address = "((girih_address)args->" + binding + " + " + std::to_string(offset) + ")";
   value.bytes = type->bytes;
   std::istringstream each(value.extents);
   int64_t columns = 1;

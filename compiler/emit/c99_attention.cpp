@@ -36,7 +36,7 @@ Expr tileAddress(const Cache &cache, const Expr &block, const Expr &head, bool i
   int64_t bytes = bytesOf(cache.type.getElement()), keyDim = cache.type.getKeyDim();
   int64_t width = isKey ? keyDim : cache.type.getValueDim();
   Expr begin = isKey ? "0" : number(cache.type.getHeads() * keyDim * kBlockTokens * bytes);
-  Expr layer = add(add("args->kv_pool", mul(block, number(cache.blockBytes))), cache.offset);
+  Expr layer = add(add(stepAddress("kv_pool"), mul(block, number(cache.blockBytes))), cache.offset);
   return add(add(layer, begin), mul(head, number(width * kBlockTokens * bytes)));
 }
 

@@ -301,6 +301,8 @@ void lowerGeneric(StepValues &values, linalg::LinalgOp op) { GenericLowering(val
 void lowerCopy(StepValues &values, Value from, Value to) {
   View source = values.view(from), target = values.view(to);
   CWriter &out = values.out;
+  // Bits are moved: as floats some would change.
+  source.element = target.element = IntegerType::get(from.getContext(), unsigned(8 * bytesOf(source.element)));
   if (!source.table.empty() || source.strides.back() != 1 || target.strides.back() != 1)
     return values.fail("a copy of elements that do not lie side by side has no form in C yet");
   SmallVector<Expr> position;

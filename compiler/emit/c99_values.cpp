@@ -25,12 +25,17 @@ StringRef nameOf(Type element) {
   switch (bytesOf(element)) {
   case 1:
     return element.isInteger(1) ? "uint8_t" : "int8_t";
+  case 2:
+    return "uint16_t";
   case 4:
     return "int32_t";
   default:
     return "int64_t";
   }
 }
+
+// The step's own types differ, and some are const.
+Expr stepAddress(StringRef field) { return ("((girih_address)args->" + field + ")").str(); }
 
 // ---- Numbers ----
 Expr StepValues::scalar(Value value) {
@@ -173,9 +178,7 @@ View StepValues::ofBuffer(BufferAtOp op) {
   (void)type.getStridesAndOffset(result.strides, offset);
   result.element = type.getElementType();
   StringRef space = op.getSpace();
-  result.base = ("args->" + (space == "scratch" ? "arena" : space)).str();
-  if (llvm::is_contained({"tokens", "positions", "logit_rows", "logits"}, space))
-    result.base = "((girih_address)" + result.base + ")";
+  result.base = stepAddress(space == "scratch" ? "arena" : space);
   result.offset = scalar(op.getOffsetBytes());
   if (space == "scratch")
     result.offset = add(add(number(arenaBytes), mul("thread", number(scratchBytes))), result.offset);
@@ -235,9 +238,9 @@ PackedWeight StepValues::packed(Value weight) {
   auto layout = weights::PackedLayout::parse(std::string_view(type.getLayout()));
   if (!at || !layout.isOk()) {
     fail("a packed weight has no address or an unknown layout");
-    return {"args->weights", type.getDepth(), type.getColumns(), {}};
+    return {stepAddress("weights"), type.getDepth(), type.getColumns(), {}};
   }
-  return {add("args->weights", scalar(at.getOffsetBytes())), type.getDepth(), type.getColumns(), *layout};
+  return {add(stepAddress("weights"), scalar(at.getOffsetBytes())), type.getDepth(), type.getColumns(), *layout};
 }
 
 // ---- Memory ----
@@ -285,7 +288,10 @@ Expr StepValues::load(const Window &window, const Expr &index) {
   Expr raw = element(window.name, add(window.first, mul(index, number(window.stride))));
   if (window.element.isF16())
     return call("girih_f32_of_f16", raw);
-  return window.element.isBF16() ? call("girih_f32_of_bits", raw + " << 16") : raw;
+  if (window.element.isBF16())
+    return call("girih_f32_of_bits", "(int64_t)" + raw + " << 16");
+  // C would calculate with the element's own width, or an int's.
+  return window.element.isF32() || bytesOf(window.element) == 8 ? raw : "((int64_t)" + raw + ")";
 }
 
 void StepValues::store(const Window &window, const Expr &index, const Expr &value) {
@@ -297,7 +303,7 @@ void StepValues::store(const Window &window, const Expr &index, const Expr &valu
 
 Expr StepValues::stepNumber(StringRef array, const Expr &index) {
   Type i32 = IntegerType::get(context, 32);
-  return out.integer(load(fetch(add(("((girih_address)args->" + array + ")").str(), mul(index, "4")), i32, "1", 1), "0"));
+  return out.integer(load(fetch(add(stepAddress(array), mul(index, "4")), i32, "1", 1), "0"));
 }
 
 }  // namespace girih::compiler::c99

@@ -111,6 +111,8 @@ private:
   llvm::DenseMap<mlir::Value, View> views;
 };
 
+// A pointer of the step's arguments as a girih_address.
+Expr stepAddress(llvm::StringRef field);
 int64_t bytesOf(mlir::Type element);
 llvm::StringRef nameOf(mlir::Type element);  // in C
 

@@ -20,7 +20,7 @@
 // CHECK: // scale.own
 // CHECK: for (int64_t [[ROW:i[0-9]+]] = 0; [[ROW]] < 2; [[ROW]] += 1) {
 // Scratch memory lies behind the arena, a piece for each thread.
-// CHECK: args->arena + ((4096 + (thread * 128)) + 64)
+// CHECK: ((girih_address)args->arena) + ((4096 + (thread * 128)) + 64)
 // CHECK-NOT: npu_barrier
 // CHECK: }
 #machine = #machine.description<name = "npu", kind = "npu", cores = 2, clock_mhz = 500, barrier_ns = 100,
