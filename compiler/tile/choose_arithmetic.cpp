@@ -59,6 +59,15 @@ Arithmetic choose(QMatmulOp op, const Facts &facts) {
   return Arithmetic::F32;
 }
 
+// What attention rounds its operands to, null for f32: bf16 for a matrix unit, else 16 bits where a unit multiplies those,
+// but in short prompts.
+Type attentionOperands(const Facts &facts, MLIRContext *context) {
+  if (suitsMatrixUnit(facts))
+    return BFloat16Type::get(context);
+  bool hasDots = facts.machine.unitFor("i16") && facts.maxTokens > kShortPrompt;
+  return facts.numerics == "fast" && hasDots ? Type(IntegerType::get(context, 16)) : Type();
+}
+
 // `fast` gives x 16 bits in short prompts, where one near tie decides what the whole answer is and twice the products
 // are soon done. Steps of fewer rows decode, long prompts have many: both would take nearly twice their time. The other
 // numerics have one rule for any number of rows.
@@ -177,8 +186,8 @@ struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<Choose
       Facts facts{numerics.getValue(), machine, maxTokens.getInt()};
       DenseMap<Value, Value> codes, halves;
       // Attention keeps its queries, keys and values in f32 and the cache's type: its kernel rounds them itself.
-      if (suitsMatrixUnit(facts))
-        function.walk([](AttentionOp op) { op.setOperandType(Type(BFloat16Type::get(op.getContext()))); });
+      if (Type operands = attentionOperands(facts, &getContext()))
+        function.walk([&](AttentionOp op) { op.setOperandType(operands); });
       function.walk([&](QMatmulOp op) {
         Arithmetic arithmetic = choose(op, facts);
         if (arithmetic == Arithmetic::I8)

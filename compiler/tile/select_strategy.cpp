@@ -210,7 +210,7 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
       return;
     auto q = cast<ShapedType>(op.getQ().getType());
     int64_t headsPerGroup = q.getDimSize(1) / op.getKv().getType().getHeads(), fits = 0;
-    if (op.getOperandType() && budget.matrix) {
+    if (op.getOperandType()) {
       // What keys and values cost to put in pairs is shared by all rows of a tile, whose state stays in the second level.
       int64_t valueDim = op.getKv().getType().getValueDim();
       int64_t bytesPerToken = headsPerGroup * (q.getDimSize(2) * 2 + (valueDim + kVirtualLanes) * 4);

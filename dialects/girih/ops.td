@@ -212,8 +212,9 @@ def Girih_AttentionOp : Girih_StructuredOp<"attention", [AttrSizedOperandSegment
     The cache is cut at multiples of `chunk` positions (64 divides it; 128 when absent). A chunk has one maximum, its
     weights and sums are relative to it, and chunks are joined in order, so the result does not depend on tiles, on
     who computes which chunk, or on the rest of the step. With an `operand_type` the operands of both products (q, k,
-    weights, v) are rounded to it where several tokens of a sequence are computed together; weights of such a row are
-    relative to a power of 2 that follows its scores, and `chunk` has no part in it.
+    weights, v) are rounded to it where several tokens of a sequence are computed together, and `chunk` has no part in it.
+    *bf16*: weights of a row are relative to a power of 2 that follows its scores. *i16*: operands are integers of common
+    scales, values' over those that rows computed together see, so that these say a result's last bits.
     `attention_c1`: G divides H. `attention_c2`: either key and value, or kv. `attention_c3`: D of q and k agree.
     `attention_c4`: a result that is not f32 is rounded once to the operand_type.
 

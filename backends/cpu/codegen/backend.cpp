@@ -39,6 +39,8 @@ Expected<CpuTarget> cpuTarget(const std::string &name) {
   for (StringRef feature : features)
     if (feature.consume_front("+"))
       target.required.push_back(feature.str());
+  if (isa->dots == ByteDots::Unsigned4)
+    target.llvmFeatures += ",+fast-dpwssd"; // tuning: vpdpwssd is not made vpmaddwd and vpaddd
   return target;
 }
 
@@ -55,7 +57,7 @@ int64_t kernelScratchBytes(Operation *module) {
   });
   for (auto [op, frame] : tileFramesOf(module))
     bytes = std::max(bytes, frame);
-  module->walk([&](dialect::AttentionOp op) { bytes = std::max(bytes, matrixAttentionScratch(op)); });
+  module->walk([&](dialect::AttentionOp op) { bytes = std::max(bytes, attentionScratch(op)); });
   return bytes;
 }
 

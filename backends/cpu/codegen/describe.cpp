@@ -118,6 +118,9 @@ DescriptionAttr girih::cpu::describeMachine(mlir::MLIRContext *context, llvm::St
       girih::machine::UnitAttr::get(context, "vector", "i32", lanes, vectorsPerCycle(traits), 1, traits.registers,
                                     "assumed: measured on one Xeon"),
   };
+  if (traits.dots == ByteDots::Unsigned4)
+    units.push_back(girih::machine::UnitAttr::get(context, "dot", "i16", lanes * 2, rates.dotsPerCycle, 5,
+                                                  traits.registers, rates.dotSource));
   if (traits.hasTiles)
     units.push_back(bf16TileUnit(context));
   std::string name = (traits.architecture->machineName + llvm::Twine(" ") + isa).str();

@@ -3,6 +3,7 @@
 #include "backends/cpu/codegen/math_functions.h"
 #include "backends/cpu/codegen/lower_attention.h"
 #include "backends/cpu/codegen/microkernels/attention_generator.h"
+#include "backends/cpu/codegen/microkernels/dot_attention_generator.h"
 #include "backends/cpu/codegen/microkernels/matrix_attention_generator.h"
 #include "backends/cpu/codegen/passes.h"
 #include "backends/cpu/codegen/step_memory.h"
@@ -147,17 +148,18 @@ public:
   }
 
 private:
-  // Many tokens on a matrix unit; a single one, wherever it stands, by multiply-adds in f32.
+  // Many tokens on a matrix unit, or by dots; a single one, wherever it stands, by multiply-adds in f32.
   LogicalResult chooseUnit() {
     if (!op.getOperandType())
       return success();
-    if (!op.getOperandType()->isBF16() || !isa.hasTiles)
+    bool isByDots = op.getOperandType()->isInteger(16) && isa.dots == ByteDots::Unsigned4;
+    if (!isByDots && !(op.getOperandType()->isBF16() && isa.hasTiles))
       return op.emitOpError("operand_type ") << *op.getOperandType() << " needs a unit that " << isa.name << " lacks";
-    int64_t needed = matrixAttentionScratch(op), available = scratchBytesOf(op);
+    int64_t needed = attentionScratch(op), available = scratchBytesOf(op);
     if (needed > available)
       return op.emitOpError("tile of ") << queryTile << " tokens needs " << needed << " bytes of scratch, the module has "
                                         << "girih.scratch_bytes = " << available << "; reduce query_tile";
-    matrixScratch = k.at(threadScratch(k, op), available - needed);
+    scratch = k.at(threadScratch(k, op), available - needed);
     return success();
   }
 
@@ -190,17 +192,21 @@ private:
     Value numTokens = k.extentOf(op.getQ(), 0), one = k.index(1);
     if (queryTile == 1)
       return k.loop(k.index(0), numTokens, 1, [&](Value token) { attend(single, one, token); });
-    if (matrixScratch) {
-      MatrixAttentionGenerator many(k, shape, operands, queryTile, matrixScratch);
+    auto alone = [&](Value token) { attend(single, one, token); };
+    if (scratch && op.getOperandType()->isInteger()) {
+      DotAttentionGenerator many(k, shape, operands, queryTile, scratch);
+      return forTogether(operands, numTokens, [&](Value count, Value token) { attend(many, count, token); }, alone);
+    }
+    if (scratch) {
+      MatrixAttentionGenerator many(k, shape, operands, queryTile, scratch);
       return forTogether(operands, numTokens, [&](Value count, Value token) {
         many.configure();
         attend(many, count, token);
         many.release();
-      }, [&](Value token) { attend(single, one, token); });
+      }, alone);
     }
     AttentionGenerator many(k, isa, shape, operands, queryTile);
-    forTogether(operands, numTokens, [&](Value count, Value token) { attend(many, count, token); },
-                [&](Value token) { attend(single, one, token); });
+    forTogether(operands, numTokens, [&](Value count, Value token) { attend(many, count, token); }, alone);
   }
 
   void attend(AttentionRows &generator, Value count, Value token) {
@@ -241,7 +247,7 @@ private:
   KernelBuilder k;
   AttentionShape shape;
   int64_t queryTile = 1;
-  Value matrixScratch;  // null: no matrix unit
+  Value scratch;  // null: no matrix unit
 };
 
 // ---- Attention in parts ----
@@ -534,10 +540,12 @@ struct LowerAttention : impl::LowerAttentionBase<LowerAttention> {
 
 }  // namespace
 
-int64_t matrixAttentionScratch(AttentionOp op) {
+int64_t attentionScratch(AttentionOp op) {
   if (!op.getKv() || !op.getOperandType())
     return 0;
-  return MatrixAttentionGenerator::scratchBytes(attentionShapeOf(op), static_cast<int64_t>(op.getQueryTile().value_or(1)));
+  auto queryTile = static_cast<int64_t>(op.getQueryTile().value_or(1));
+  return op.getOperandType()->isInteger() ? DotAttentionGenerator::scratchBytes(attentionShapeOf(op), queryTile)
+                                          : MatrixAttentionGenerator::scratchBytes(attentionShapeOf(op), queryTile);
 }
 
 }  // namespace girih::cpu

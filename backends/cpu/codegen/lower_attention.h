@@ -7,6 +7,6 @@
 namespace girih::cpu {
 
 // 0 for an op that needs none.
-int64_t matrixAttentionScratch(dialect::AttentionOp op);
+int64_t attentionScratch(dialect::AttentionOp op);
 
 }  // namespace girih::cpu

@@ -150,3 +150,38 @@ module attributes {girih.numerics = "fast", girih.machine = #machine.description
     return %y : tensor<?x64xf32>
   }
 }
+
+// -----
+
+// Attention of long prompts multiplies 16-bit integers where a unit does, unless results are to be the same everywhere.
+#l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">
+#dot = #machine.unit<name = "dot", element = "i16", lanes = 32, per_cycle = 2, latency_cycles = 5, registers = 32, source = "test">
+!kv = !girih.kv<3, 64, 64, f16>
+module attributes {girih.numerics = "fast", girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1], units = [#dot]>} {
+  // CHECK-LABEL: func.func @attends_long
+  // CHECK: girih.attention {{.*}}operand_type = i16
+  func.func @attends_long(%q: tensor<?x9x64xf32>, %init: tensor<?x9x64xf32>, %kv: !kv) -> tensor<?x9x64xf32> attributes {girih.max_tokens = 512 : i64} {
+    %o = girih.attention ins(%q : tensor<?x9x64xf32>) cache(%kv : !kv) outs(%init : tensor<?x9x64xf32>) {scale = 0.125 : f32} -> tensor<?x9x64xf32>
+    return %o : tensor<?x9x64xf32>
+  }
+  // CHECK-LABEL: func.func @attends_short
+  // CHECK-NOT: operand_type
+  func.func @attends_short(%q: tensor<?x9x64xf32>, %init: tensor<?x9x64xf32>, %kv: !kv) -> tensor<?x9x64xf32> attributes {girih.max_tokens = 64 : i64} {
+    %o = girih.attention ins(%q : tensor<?x9x64xf32>) cache(%kv : !kv) outs(%init : tensor<?x9x64xf32>) {scale = 0.125 : f32} -> tensor<?x9x64xf32>
+    return %o : tensor<?x9x64xf32>
+  }
+}
+
+// -----
+
+#l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">
+#dot = #machine.unit<name = "dot", element = "i16", lanes = 32, per_cycle = 2, latency_cycles = 5, registers = 32, source = "test">
+!kv = !girih.kv<3, 64, 64, f16>
+module attributes {girih.numerics = "invariant", girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1], units = [#dot]>} {
+  // CHECK-LABEL: func.func @attends_the_same_everywhere
+  // CHECK-NOT: operand_type
+  func.func @attends_the_same_everywhere(%q: tensor<?x9x64xf32>, %init: tensor<?x9x64xf32>, %kv: !kv) -> tensor<?x9x64xf32> attributes {girih.max_tokens = 512 : i64} {
+    %o = girih.attention ins(%q : tensor<?x9x64xf32>) cache(%kv : !kv) outs(%init : tensor<?x9x64xf32>) {scale = 0.125 : f32} -> tensor<?x9x64xf32>
+    return %o : tensor<?x9x64xf32>
+  }
+}

@@ -337,6 +337,29 @@ TEST_P(AttentionTest, AppendsTilesAsItAppendsTokens) {
   }
 }
 
+// What operands are rounded to, and the ISA whose unit then multiplies them.
+struct Rounding {
+  const char *element, *isa;
+};
+
+std::string roundedModule(const Case &c, int64_t queryTile, const Rounding &rounding) {
+  return replaced(moduleOf(c, queryTile),
+                  {{"scale = 0.125 : f32", std::string("operand_type = ") + rounding.element + ", scale = 0.125 : f32"},
+                   {"scratch_bytes = 0", "scratch_bytes = " + std::to_string(kScratchBytes)}});
+}
+
+void expectNear(const Case &c, const Contents &contents, const std::vector<float> &out, double bound) {
+  int64_t token = 0;
+  for (const Chunk &chunk : kMany)
+    for (int64_t i = 0; i < chunk.now; ++i, ++token)
+      for (int64_t h = 0; h < c.heads; ++h) {
+        std::vector<double> reference = contents.reference(chunk.sequence, chunk.past + i, h);
+        for (int64_t d = 0; d < c.valueDim; ++d)
+          ASSERT_NEAR(out[(token * c.heads + h) * c.valueDim + d], reference[d], bound)
+              << "token " << token << " head " << h << " d " << d;
+      }
+}
+
 // On a matrix unit: operands have 8 bits, so the result is near, and still the same whatever shares the step.
 TEST_P(AttentionTest, MatrixUnitIsNear) {
   const Case &c = GetParam();
@@ -346,9 +369,7 @@ TEST_P(AttentionTest, MatrixUnitIsNear) {
   std::vector<float> expected;
   for (int64_t queryTile : {5, 16, 32}) {
     SCOPED_TRACE("query_tile " + std::to_string(queryTile));
-    std::string text = replaced(moduleOf(c, queryTile), {{"scale = 0.125 : f32", "operand_type = bf16, scale = 0.125 : f32"},
-                                                         {"scratch_bytes = 0", "scratch_bytes = " + std::to_string(kScratchBytes)}});
-    auto step = Step::compile(text, "amx");
+    auto step = Step::compile(roundedModule(c, queryTile, {"bf16", "amx"}), "amx");
     ASSERT_TRUE(step.isOk()) << step.status().message();
     for (int numThreads : {1, 2}) {
       StepData data = emptyCache(c);
@@ -359,18 +380,31 @@ TEST_P(AttentionTest, MatrixUnitIsNear) {
       EXPECT_EQ(std::memcmp(expected.data(), out.data(), out.size() * 4), 0) << "differs from the first variant";
     }
   }
-  int64_t token = 0;
-  for (const Chunk &chunk : kMany)
-    for (int64_t i = 0; i < chunk.now; ++i, ++token)
-      for (int64_t h = 0; h < c.heads; ++h) {
-        std::vector<double> reference = contents.reference(chunk.sequence, chunk.past + i, h);
-        for (int64_t d = 0; d < c.valueDim; ++d) {
-          // Scores err by 2^-8 of |q||k| / 8 each at most, in practice by its root; weights by that relatively.
-          double bound = 0.02 + 0.006 * std::sqrt(double(c.keyDim));
-          ASSERT_NEAR(expected[(token * c.heads + h) * c.valueDim + d], reference[d], bound)
-              << "token " << token << " head " << h << " d " << d;
-        }
-      }
+  // Scores err by 2^-8 of |q||k| / 8 each at most, in practice by its root; weights by that relatively.
+  expectNear(c, contents, expected, 0.02 + 0.006 * std::sqrt(double(c.keyDim)));
+}
+
+// Dots of 16-bit integers: weights err by 0.6 %, values by 1/2046 of the largest, scores by 2^-12 of |q||k| / 8.
+TEST_P(AttentionTest, DotsAreNear) {
+  const Case &c = GetParam();
+  if (!llvm::is_contained(runnableIsas(), "avx512"))
+    GTEST_SKIP() << "this machine has no dots of 16-bit integers";
+  Contents contents(c);
+  for (int64_t queryTile : {5, 16, 32}) {
+    SCOPED_TRACE("query_tile " + std::to_string(queryTile));
+    auto step = Step::compile(roundedModule(c, queryTile, {"i16", "avx512"}), "avx512");
+    ASSERT_TRUE(step.isOk()) << step.status().message();
+    std::vector<float> expected;
+    for (int numThreads : {1, 2}) {
+      StepData data = emptyCache(c);
+      runStep(**step, data, contents, {{0, 0, kLong}, {1, 0, 120}}, numThreads);
+      std::vector<float> out = runStep(**step, data, contents, kMany, numThreads);
+      if (expected.empty())
+        expected = out;
+      EXPECT_EQ(std::memcmp(expected.data(), out.data(), out.size() * 4), 0) << "differs with two threads";
+    }
+    expectNear(c, contents, expected, 0.02);
+  }
 }
 
 // Results that the kernel rounds are those of f32, rounded once.
@@ -379,8 +413,7 @@ TEST_P(AttentionTest, MatrixUnitRoundsItsResults) {
   if (!llvm::is_contained(runnableIsas(), "amx"))
     GTEST_SKIP() << "this machine has no matrix unit";
   Contents contents(c);
-  std::string text = replaced(moduleOf(c, 16), {{"scale = 0.125 : f32", "operand_type = bf16, scale = 0.125 : f32"},
-                                                {"scratch_bytes = 0", "scratch_bytes = " + std::to_string(kScratchBytes)}});
+  std::string text = roundedModule(c, 16, {"bf16", "amx"});
   auto n = [](int64_t value) { return std::to_string(value); };
   std::string of = n(c.heads / c.groups) + "x" + n(c.valueDim), whole = n(c.heads) + "x" + n(c.valueDim);
   std::string view = "%out[%first, %head, 0] [%n, " + n(c.heads / c.groups) + ", " + n(c.valueDim) +
@@ -405,36 +438,26 @@ TEST_P(AttentionTest, MatrixUnitRoundsItsResults) {
 }
 
 // Scores that rise or fall by a nat a position, 200 nats from 0: references of a row move, and weights stay in range.
-TEST(MatrixAttentionTest, ReferencesFollowScores) {
-  if (!llvm::is_contained(runnableIsas(), "amx"))
-    GTEST_SKIP() << "this machine has no matrix unit";
+TEST(RoundedAttentionTest, ReferencesFollowScores) {
   Case c{4, 2, 32, 32, true, 0, 0};
-  for (float slope : {1.0f, -1.0f}) {
-    SCOPED_TRACE("slope " + std::to_string(slope));
-    Contents contents(c);
-    for (size_t i = 0; i < contents.q.size(); ++i)
-      contents.q[i] = i % c.keyDim == 0 ? 1 : 0;
-    for (size_t i = 0; i < contents.k.size(); ++i) {
-      auto position = static_cast<float>(i / (c.groups * c.keyDim) % kMaxPositions);
-      contents.k[i] = i % c.keyDim != 0 ? 0 : 8 * (slope * position - (slope < 0 ? 200 : 0));
+  for (const Rounding &rounding : {Rounding{"bf16", "amx"}, Rounding{"i16", "avx512"}})
+    for (float slope : {1.0f, -1.0f}) {
+      if (!llvm::is_contained(runnableIsas(), rounding.isa))
+        continue;
+      SCOPED_TRACE(std::string(rounding.isa) + " slope " + std::to_string(slope));
+      Contents contents(c);
+      for (size_t i = 0; i < contents.q.size(); ++i)
+        contents.q[i] = i % c.keyDim == 0 ? 1 : 0;
+      for (size_t i = 0; i < contents.k.size(); ++i) {
+        auto position = static_cast<float>(i / (c.groups * c.keyDim) % kMaxPositions);
+        contents.k[i] = i % c.keyDim != 0 ? 0 : 8 * (slope * position - (slope < 0 ? 200 : 0));
+      }
+      auto step = Step::compile(roundedModule(c, 16, rounding), rounding.isa);
+      ASSERT_TRUE(step.isOk()) << step.status().message();
+      StepData data = emptyCache(c);
+      runStep(**step, data, contents, {{1, 0, 120}}, 1);
+      expectNear(c, contents, runStep(**step, data, contents, kMany, 2), 0.05);
     }
-    std::string text = replaced(moduleOf(c, 16), {{"scale = 0.125 : f32", "operand_type = bf16, scale = 0.125 : f32"},
-                                                  {"scratch_bytes = 0", "scratch_bytes = " + std::to_string(kScratchBytes)}});
-    auto step = Step::compile(text, "amx");
-    ASSERT_TRUE(step.isOk()) << step.status().message();
-    StepData data = emptyCache(c);
-    runStep(**step, data, contents, {{1, 0, 120}}, 1);
-    std::vector<float> out = runStep(**step, data, contents, kMany, 2);
-    int64_t token = 0;
-    for (const Chunk &chunk : kMany)
-      for (int64_t i = 0; i < chunk.now; ++i, ++token)
-        for (int64_t h = 0; h < c.heads; ++h) {
-          std::vector<double> reference = contents.reference(chunk.sequence, chunk.past + i, h);
-          for (int64_t d = 0; d < c.valueDim; ++d)
-            ASSERT_NEAR(out[(token * c.heads + h) * c.valueDim + d], reference[d], 0.05)
-                << "token " << token << " head " << h << " d " << d;
-        }
-  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
