@@ -4,7 +4,7 @@
 The suite's levels pass through C99 too; tokens are transformers' own, and so are logits: in `exact` within the bound of the
 families' test, in `fast`, where the matrix unit rounds to f16, within what that rounding can do.
 
-    quill_test.py CC CXX [NAME ...]
+    quill_test.py [NAME ...]
 """
 import json
 import pathlib
@@ -18,7 +18,7 @@ import numpy as np
 import sdk_test as sdk
 import tiny_checkpoints as tiny
 
-ONE_EACH = ("gemma2_1", "llama_3", "mistral_2", "qwen2_1", "qwen3_2")  # `quill_test.py CC CXX NAME` takes any other
+ONE_EACH = ("gemma2_1", "llama_3", "mistral_2", "qwen2_1", "qwen3_2")  # `quill_test.py NAME` takes any other
 # Both sides of a product are rounded to f16, by 2^-11 of themselves; a token passes four matmuls a layer, and the head.
 ROUNDING = 2 * 2.0 ** -11
 MATMULS_OF_LAYER = 4
@@ -37,14 +37,13 @@ def judge_rounded(name, checkpoint, folder, library):
     return None if families.BOUND / 10 < error <= bound else f"logits differ by {error:.1e} of the largest; rounding does up to {bound:.1e}"
 
 
-def main(arguments):
-    compilers, names = arguments[:2], arguments[2:]
+def main(names):
     report = girih_cli.Reporter()
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         prefix = folder / "sdk"
         sdk.run("cmake", "--install", sdk.BUILD, "--prefix", prefix, "--component", "sdk")
-        library = sdk.build("quill", folder, prefix, compilers)
+        library = sdk.build("quill", folder, prefix)
         suite = sdk.run(prefix / "bin/girih-conformance", "--backend", library, "--limit", 120, "--compiler",
                         sdk.BUILD / "bin/girih-compile-graph")
         report(f"the suite through C99: {suite.splitlines()[-1]}", sdk.unsupported_in(suite) <= sdk.MAY_BE_UNSUPPORTED)
