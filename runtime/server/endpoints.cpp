@@ -32,6 +32,16 @@ constexpr Route kRoutes[] = {
      GIRIH_SAMPLING_FIELDS "messages system max_tokens stop_sequences tools tool_choice output_config thinking cache_control metadata"},
     {"POST", "/v1/messages/count_tokens", true, false, answerCountTokens, "How many tokens such a conversation has",
      "model messages system tools tool_choice"},
+    {"POST", "/v1/files", true, false, answerFiles, "Keep a file", "file purpose", "multipart/form-data"},
+    {"GET", "/v1/files", true, false, answerFiles, "The files of this key", ""},
+    {"GET", "/v1/files/{id}/content", true, false, answerFileContent, "What is in a file", ""},
+    {"GET", "/v1/files/{id}", true, false, answerFile, "A file", ""},
+    {"DELETE", "/v1/files/{id}", true, false, answerFile, "Forget a file", ""},
+    {"POST", "/v1/batches", true, false, answerBatches, "Answer a file of requests within a day",
+     "input_file_id endpoint completion_window metadata"},
+    {"GET", "/v1/batches", true, false, answerBatches, "The batches of this key", ""},
+    {"POST", "/v1/batches/{id}/cancel", true, false, answerBatch, "End a batch; what was answered is kept", ""},
+    {"GET", "/v1/batches/{id}", true, false, answerBatch, "A batch", ""},
     {"POST", "/v1/embeddings", true, false, answerEmbeddings, "Not offered: says what is missing", "model input"},
     {"POST", "/tokenize", true, false, answerTokenize, "Tokens of a text or of messages",
      "model prompt add_special_tokens return_token_strs messages tools"},
@@ -48,6 +58,15 @@ constexpr Route kRoutes[] = {
     {"GET", "/openapi.json", true, false, answerOpenApi, "This description", ""},
 };
 
+// The operator's, on a port of their own.
+constexpr Route kAdminRoutes[] = {
+    {"GET", "/ledger", false, false, answerLedger, "What each key used, in all runs", ""},
+    {"POST", "/cache/clear", false, false, answerClearCache, "Forget all KV in memory that no sequence holds", ""},
+    {"GET", "/metrics", false, false, answerMetrics, "Counters, gauges and histograms for Prometheus", ""},
+    {"GET", "/health", false, false, answerHealth, "Whether requests are taken", ""},
+    {"GET", "/live", false, false, answerHealth, "Whether steps are made", ""},
+};
+
 bool matches(std::string_view pattern, std::string_view path) {
   size_t brace = pattern.find('{');
   if (brace == std::string_view::npos)
@@ -57,9 +76,9 @@ bool matches(std::string_view pattern, std::string_view path) {
 }
 
 // The route of that method, or else any of the path; null: none.
-const Route *findRoute(std::string_view path, std::string_view method = {}) {
+const Route *findRoute(std::span<const Route> routes, std::string_view path, std::string_view method = {}) {
   const Route *found = nullptr;
-  for (const Route &route : kRoutes)
+  for (const Route &route : routes)
     if (matches(route.path, path)) {
       if (method.empty() || route.method == method || (method == "HEAD" && route.method == "GET"))
         return &route;
@@ -116,23 +135,23 @@ HttpResponse preflightAnswer(const HttpRequest &request) {
   return response;
 }
 
-bool isJson(std::string_view contentType) {
+bool isOfType(std::string_view contentType, std::string_view wanted) {
   std::string_view kind = contentType.substr(0, contentType.find(';'));
   while (kind.ends_with(' '))
     kind.remove_suffix(1);
-  return kind == "application/json";
+  return kind == wanted;
 }
 
-std::optional<ApiError> findRefusal(const Service &service, const HttpRequest &request) {
+std::optional<ApiError> findRefusal(const Service &service, std::span<const Route> routes, const HttpRequest &request) {
   if (auto foreign = findForeign(service.options(), request))
     return foreign;
-  const Route *route = findRoute(request.path, request.method);
+  const Route *route = findRoute(routes, request.path, request.method);
   bool needsKey = !route || route->needsKey;
   if (needsKey && !isAuthorized(service, request))
     return ApiError{401, "authentication_error", "invalid_api_key", "the request's API key is missing or wrong; send `Authorization: Bearer KEY`", "", 1};
   if (!route) {
     std::string known;
-    for (const Route &row : kRoutes)
+    for (const Route &row : routes)
       known += (known.empty() ? "" : ", ") + std::string(row.path);
     return ApiError{404, "invalid_request_error", "unknown_url", "there is nothing at " + request.path.substr(0, 100) + "; this server answers " + known, "", 1};
   }
@@ -140,8 +159,8 @@ std::optional<ApiError> findRefusal(const Service &service, const HttpRequest &r
   if (!methodFits)
     return ApiError{405, "invalid_request_error", "method_not_allowed", std::string(route->path) + " takes " + std::string(route->method) + ", not " + request.method.substr(0, 20), "", 1};
   // A form of a foreign page can be sent without asking, but not as JSON.
-  if (route->method == "POST" && !request.contentType.empty() && !isJson(request.contentType))
-    return ApiError{415, "invalid_request_error", "unsupported_media_type", "the body is declared as `" + request.contentType.substr(0, 100) + "`; this route takes application/json", "", 1};
+  if (route->method == "POST" && !request.contentType.empty() && !isOfType(request.contentType, route->bodyType))
+    return ApiError{415, "invalid_request_error", "unsupported_media_type", "the body is declared as `" + request.contentType.substr(0, 100) + "`; this route takes " + std::string(route->bodyType), "", 1};
   return std::nullopt;
 }
 
@@ -155,14 +174,16 @@ HttpResponse refusalOf(int status, std::string_view message) {
 std::span<const Route> allRoutes() { return kRoutes; }
 
 std::string_view routeName(std::string_view path) {
-  const Route *route = findRoute(path);
+  const Route *route = findRoute(kRoutes, path);
   return route ? route->path : "other";
 }
 
-HttpHandlers makeHandlers(Service &service) {
+namespace {
+
+HttpHandlers handlersOf(Service &service, std::span<const Route> routes) {
   HttpHandlers handlers;
-  handlers.screen = [&service](const HttpRequest &request) -> std::optional<HttpResponse> {
-    auto refusal = findRefusal(service, request);
+  handlers.screen = [&service, routes](const HttpRequest &request) -> std::optional<HttpResponse> {
+    auto refusal = findRefusal(service, routes, request);
     if (request.method == "OPTIONS" && isAllowedOrigin(service.options(), request) && !findForeign(service.options(), request))
       return preflightAnswer(request);
     if (!refusal)
@@ -170,8 +191,8 @@ HttpHandlers makeHandlers(Service &service) {
     service.countAnswer(request, refusal->status);
     return errorResponse(*refusal, request);
   };
-  handlers.handle = [&service](std::shared_ptr<Exchange> exchange) {
-    const Route *route = findRoute(exchange->request().path, exchange->request().method);  // screen() let it pass
+  handlers.handle = [&service, routes](std::shared_ptr<Exchange> exchange) {
+    const Route *route = findRoute(routes, exchange->request().path, exchange->request().method);  // screen() let it pass
     // The body has been read, so that the client sees the answer; it has not been looked at.
     if (route->generates)
       if (auto overload = service.findOverload(exchange->request().body.size())) {
@@ -186,8 +207,28 @@ HttpHandlers makeHandlers(Service &service) {
       return {};
     return {{"access-control-allow-origin", request.origin}, {"access-control-expose-headers", "x-request-id, x-girih-ignored, retry-after"}, {"vary", "origin"}};
   };
+  return handlers;
+}
+
+}  // namespace
+
+HttpHandlers makeHandlers(Service &service) {
+  HttpHandlers handlers = handlersOf(service, kRoutes);
+  handlers.bodyLimit = [](const HttpRequest &request) { return request.path == "/v1/files" ? kMaxUploadBytes : HttpLimits().maxBodyBytes; };
   handlers.drainBegins = [&service] { service.isDraining = true; };
   return handlers;
+}
+
+HttpHandlers makeAdminHandlers(Service &service) { return handlersOf(service, kAdminRoutes); }
+
+bool isBatchEndpoint(std::string_view path) {
+  const Route *route = findRoute(kRoutes, path, "POST");
+  return route && route->path == path && route->generates;
+}
+
+void answerInternally(Service &service, std::shared_ptr<Exchange> exchange) {
+  const Route *route = findRoute(kRoutes, exchange->request().path, "POST");
+  route->answer(service, std::move(exchange));
 }
 
 void prepare(Service &service, const std::shared_ptr<Exchange> &exchange, std::function<void()> task) {

@@ -21,6 +21,13 @@ void answerResponses(Service &service, std::shared_ptr<Exchange> exchange);
 void answerStoredResponse(Service &service, std::shared_ptr<Exchange> exchange);
 void answerInputItems(Service &service, std::shared_ptr<Exchange> exchange);
 void answerEmbeddings(Service &service, std::shared_ptr<Exchange> exchange);
+void answerFiles(Service &service, std::shared_ptr<Exchange> exchange);
+void answerFile(Service &service, std::shared_ptr<Exchange> exchange);
+void answerFileContent(Service &service, std::shared_ptr<Exchange> exchange);
+void answerBatches(Service &service, std::shared_ptr<Exchange> exchange);
+void answerBatch(Service &service, std::shared_ptr<Exchange> exchange);
+void answerLedger(Service &service, std::shared_ptr<Exchange> exchange);
+void answerClearCache(Service &service, std::shared_ptr<Exchange> exchange);
 void answerOpenApi(Service &service, std::shared_ptr<Exchange> exchange);
 void answerModels(Service &service, std::shared_ptr<Exchange> exchange);
 void answerHealth(Service &service, std::shared_ptr<Exchange> exchange);
@@ -34,6 +41,7 @@ struct Route {
   void (*answer)(Service &, std::shared_ptr<Exchange>);
   std::string_view summary;
   std::string_view fields;   // of the body, for /openapi.json
+  std::string_view bodyType = "application/json";
 };
 std::span<const Route> allRoutes();
 
@@ -42,6 +50,15 @@ std::string_view routeName(std::string_view path);
 
 // Routing, authorization and refusals, for HttpServer. `service` must outlive the server's run().
 HttpHandlers makeHandlers(Service &service);
+// The same for the operator's own port, which asks for no key and must listen on this machine alone.
+HttpHandlers makeAdminHandlers(Service &service);
+// The largest body of any route, for HttpLimits::maxUploadBytes.
+inline constexpr size_t kMaxUploadBytes = kMaxFileBytes + 64 * 1024;
+
+// True for the routes that a batch's lines may name.
+bool isBatchEndpoint(std::string_view path);
+// A line of a batch: routed, but neither screened nor counted against the queue. Requires: isBatchEndpoint().
+void answerInternally(Service &service, std::shared_ptr<Exchange> exchange);
 
 // Runs `task` at once for small bodies, else on the preparer's thread: a long prompt must not hold up other streams.
 void prepare(Service &service, const std::shared_ptr<Exchange> &exchange, std::function<void()> task);

@@ -89,10 +89,10 @@ Generation::Generation(Service &service, std::shared_ptr<Exchange> exchange, Gen
     : service(service), exchange(std::move(exchange)), client(service.clientOf(this->exchange->request())),
       parameters(std::move(request.parameters)), format(std::move(request.format)),
       promptField(std::move(request.promptField)), grammar(std::move(request.grammar)) {
-  ++service.numActive;
+  service.numActive += !isBatch();
 }
 
-Generation::~Generation() { --service.numActive; }
+Generation::~Generation() { service.numActive -= !isBatch(); }
 
 void Generation::start(Service &service, std::shared_ptr<Exchange> exchange, GenerationRequest request) {
   uint32_t contextTokens = service.engine().contextTokens();
@@ -163,7 +163,8 @@ Expected<engine::Request> Generation::makeRequest(const std::vector<int32_t> &pr
   request.numTopLogprobs = parameters.numTopLogprobs;
   request.client = client.number;
   request.clientWeight = client.weight;
-  request.priority = client.priority - (parameters.isPatient ? 1 : 0);
+  request.priority = isBatch() ? kBackgroundPriority : client.priority - (parameters.isPatient ? 1 : 0);
+  request.isBackground = isBatch();
   request.cacheSalt = client.salt + parameters.cacheSalt;
   request.numSharedTokens = parameters.numSharedTokens;
   request.sharedSalt = parameters.sharedSalt;
@@ -324,6 +325,7 @@ TokenCounts Generation::counts() const {
 
 void Generation::finish() {
   hasEnded = true;
+  meter();
   TokenCounts all = counts();
   log(200, choices.front().ending.reason);
   if (!parameters.stream) {
@@ -342,12 +344,25 @@ void Generation::finish() {
 // A stream has sent its status already: the error is its last event, which the official clients raise.
 void Generation::endWithError(const ApiError &error) {
   hasEnded = true;
+  meter();
   cancelAll();
   log(error.status, error.code);
   if (!parameters.stream)
     return service.answerError(*exchange, error);
   format->fail(*exchange, error);
   exchange->endEvents();
+}
+
+// Also of who left or was too slow: what was computed was used.
+void Generation::meter() {
+  bool hasRun = false;
+  for (const Choice &choice : choices)
+    hasRun |= choice.usage.prefillSeconds > 0 || !choice.spokenTokens.empty() || choice.hasEnded;
+  if (!hasRun)
+    return;
+  TokenCounts all = counts();
+  service.meter(client, isBatch() ? UsedBy::Batch : UsedBy::Live,
+                {1, all.numPromptTokens, all.numCachedTokens, all.numOutputTokens, 0});
 }
 
 void Generation::log(int status, std::string_view finishReason) const {

@@ -122,6 +122,8 @@ private:
   void finish();
   void endWithError(const ApiError &error);
   TokenCounts counts() const;
+  bool isBatch() const { return exchange->request().batchClient.has_value(); }
+  void meter();
   void log(int status, std::string_view finishReason) const;
 
   Service &service;

@@ -69,7 +69,7 @@ std::string makeRequestId(std::string_view offered) {
     isHarmless &= std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.';
   if (isHarmless)
     return std::string(offered);
-  static std::mt19937_64 generator{std::random_device{}()};  // only used on the server's thread
+  thread_local std::mt19937_64 generator{std::random_device{}()};
   char text[24];
   std::snprintf(text, sizeof(text), "req_%016llx", static_cast<unsigned long long>(generator()));
   return text;
@@ -124,6 +124,7 @@ private:
   asio::signal_set signals;
   asio::steady_timer drainTimer;
   std::list<Connection> connections;
+  uint32_t numUploads = 0;  // large bodies that are being read
 };
 
 Status HttpServer::Listener::listen() {
@@ -243,7 +244,7 @@ asio::awaitable<bool> HttpServer::Listener::serveRequest(Connection &connection)
 
   Parser parser;
   parser.header_limit(static_cast<uint32_t>(options.limits.maxHeaderBytes));
-  parser.body_limit(options.limits.maxBodyBytes);
+  parser.body_limit(std::max(options.limits.maxBodyBytes, options.limits.maxUploadBytes));
   stream.expires_after(options.limits.headerTimeout);
   auto [headError, numHeadBytes] = co_await http::async_read_header(stream, buffer, parser, kAwait);
   if (headError)
@@ -254,8 +255,26 @@ asio::awaitable<bool> HttpServer::Listener::serveRequest(Connection &connection)
     co_await refuse(connection, request, std::move(*refusal));
     co_return false;
   }
-  if (!co_await readBody(connection, parser))
+  size_t bodyLimit = handlers.bodyLimit ? handlers.bodyLimit(request) : options.limits.maxBodyBytes;
+  if (parser.content_length().value_or(0) > bodyLimit)
+    co_return co_await refuseUnreadable(connection, parser, http::error::body_limit);
+  // One whose length is not declared may be as large as any.
+  bool isUpload = parser.content_length().value_or(bodyLimit) > options.limits.maxBodyBytes;
+  if (isUpload && numUploads > 0) {
+    co_await refuse(connection, request, handlers.refuse(503, "another upload is being read; retry when it has ended"));
     co_return false;
+  }
+  parser.body_limit(bodyLimit);
+  {
+    struct UploadScope {
+      uint32_t &numUploads;
+      const bool isUpload;
+      ~UploadScope() { numUploads -= isUpload; }
+    } scope{numUploads, isUpload};
+    numUploads += isUpload;
+    if (!co_await readBody(connection, parser))
+      co_return false;
+  }
   request.body = std::move(parser.get().body());
 
   ConnectionExchange::Form form;
@@ -358,7 +377,7 @@ asio::awaitable<bool> HttpServer::Listener::refuseUnreadable(Connection &connect
                                                              ErrorCode error) {
   HttpRequest request = describeRequest(parser.get());
   if (error == http::error::body_limit)
-    co_await refuse(connection, request, handlers.refuse(413, "the request's body is larger than the " + std::to_string(options.limits.maxBodyBytes) + " bytes that this server accepts"));
+    co_await refuse(connection, request, handlers.refuse(413, "the request's body is larger than the " + std::to_string(handlers.bodyLimit ? handlers.bodyLimit(request) : options.limits.maxBodyBytes) + " bytes that this server accepts"));
   else if (error == http::error::header_limit || error == http::error::buffer_overflow)
     co_await refuse(connection, request, handlers.refuse(431, "the request's headers are larger than the " + std::to_string(options.limits.maxHeaderBytes) + " bytes that this server accepts"));
   else if (error.category() == http::make_error_code(http::error::bad_method).category() && error != http::error::end_of_stream && error != http::error::partial_message)

@@ -30,6 +30,8 @@ struct HttpRequest {
   std::string contentType;
   std::string requestId;  // the client's x-request-id where it is harmless, else one of ours
   std::string body;
+  // Of requests that nobody sent: the lines of a batch, on behalf of the client of that number.
+  std::optional<uint32_t> batchClient;
 };
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
@@ -63,6 +65,7 @@ public:
 struct HttpLimits {
   size_t maxHeaderBytes = 16 * 1024;
   size_t maxBodyBytes = 16 * 1024 * 1024;
+  size_t maxUploadBytes = 16 * 1024 * 1024;  // the largest that HttpHandlers::bodyLimit allows
   size_t maxConnections = 4096;
   size_t maxPendingBytes = 4 * 1024 * 1024;  // unread bytes of one stream before its reader counts as gone
   std::chrono::milliseconds idleTimeout{75'000};   // between two requests of a kept connection
@@ -86,6 +89,9 @@ struct HttpHandlers {
   std::function<std::optional<HttpResponse>(const HttpRequest &)> screen;
   // Answers now, or keeps the exchange and answers later from any thread.
   std::function<void(std::shared_ptr<Exchange>)> handle;
+  // Optional: how large the body of this request may be, where not HttpLimits::maxBodyBytes. Of bodies larger than that
+  // one is read at a time.
+  std::function<size_t(const HttpRequest &)> bodyLimit;
   // The body of an error that the server itself finds: too large, malformed, too many connections.
   std::function<HttpResponse(int status, std::string_view message)> refuse;
   // Optional: headers that the answer to this request carries besides its own.

@@ -3,7 +3,7 @@
 #include "runtime/server/response_store.h"
 
 #include "runtime/base/json.h"
-#include "runtime/base/json_reader.h"
+#include "runtime/server/stored_fields.h"
 
 #include <unistd.h>
 
@@ -45,43 +45,6 @@ std::string printStored(const StoredResponse &response, std::string_view owner, 
   writer.member("num_shared", response.numSharedTokens);
   return writer.endObject().take();
 }
-
-namespace {
-
-// Members of an object that must be there; what is not leaves `isWhole` false.
-class StoredFields {
-public:
-  explicit StoredFields(JsonValue object) : object(object) {}
-  std::string text(std::string_view name) {
-    auto value = object.find(name);
-    isWhole &= value && value->isString();
-    return isWhole ? std::string(*value->asString()) : std::string();
-  }
-  int64_t number(std::string_view name) {
-    auto value = object.find(name);
-    auto number = value ? value->asInteger() : Expected<int64_t>(notFound(""));
-    isWhole &= number.isOk() && *number >= 0;
-    return isWhole ? *number : 0;
-  }
-  std::string bytes(std::string_view name) {
-    std::string digits = text(name), decoded;
-    auto valueOf = [](char digit) { return digit <= '9' ? digit - '0' : digit - 'a' + 10; };
-    for (size_t index = 0; index + 1 < digits.size(); index += 2)
-      decoded += static_cast<char>(valueOf(digits[index]) << 4 | valueOf(digits[index + 1]));
-    return decoded;
-  }
-  std::vector<JsonValue> elements(std::string_view name) {
-    auto value = object.find(name);
-    isWhole &= value && value->isArray();
-    return isWhole ? value->elements() : std::vector<JsonValue>();
-  }
-  bool isWhole = true;
-
-private:
-  JsonValue object;
-};
-
-} // namespace
 
 Expected<StoredResponse> readStored(std::string_view json, std::string_view program, std::string &owner) {
   GIRIH_ASSIGN(JsonDocument document, JsonDocument::parse(json));

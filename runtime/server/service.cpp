@@ -2,6 +2,7 @@
 // Service: names, counts and the order of shutting down.
 #include "runtime/server/service.h"
 
+#include "runtime/server/batch_runner.h"
 #include "runtime/server/chat_prompt.h"
 #include "runtime/server/endpoints.h"
 
@@ -16,6 +17,7 @@ namespace {
 
 constexpr double kMostRetrySeconds = 60;
 constexpr uint32_t kMaxCompiling = 64;  // a hostile shape takes half a second
+constexpr std::chrono::seconds kRetainedTime{60};  // so much of what was kept is lost with the process
 constexpr double kStuckSeconds = 60;  // no step takes that long
 
 ResponseStore::Owners ownersOf(const ApiKeys &keys) {
@@ -23,6 +25,14 @@ ResponseStore::Owners ownersOf(const ApiKeys &keys) {
   for (const Client &client : keys.all())
     owners[client.identity] = client.number;
   return owners;
+}
+
+// Where it cannot be opened this process still counts, and says in /ledger and its log that nothing is written.
+std::unique_ptr<Ledger> openLedger(const std::shared_ptr<StateFolder> &state) {
+  if (state)
+    if (auto opened = Ledger::open(state->part("ledger") + "/used"); opened.isOk())
+      return std::move(opened).value();
+  return std::make_unique<Ledger>();
 }
 
 class NobodyListens final : public engine::Listener {
@@ -34,12 +44,57 @@ class NobodyListens final : public engine::Listener {
 
 Service::Service(ServedModel model, ServiceOptions options) : served(std::move(model)), serviceOptions(std::move(options)), requestLog(serviceOptions.logFile), grammarStore(served.tokenizer, served.stopTokens),
       responseStore(serviceOptions.state, ownersOf(serviceOptions.keys), served.programId),
-      namedPrompts(serviceOptions.state ? serviceOptions.state->part(kPromptFolder) : "", [this](const NamedPrompt &prompt) { return warmPrompt(prompt); }) {
+      namedPrompts(serviceOptions.state ? serviceOptions.state->part(kPromptFolder) : "", [this](const NamedPrompt &prompt) { return warmPrompt(prompt); }),
+      fileStore(serviceOptions.state ? serviceOptions.state->part("files") : ""), usedLedger(openLedger(serviceOptions.state)) {
   GIRIH_CHECK(!served.names.empty() && served.engine);
   if (served.tokenizer && served.chatTemplate)
     served.toolFormat = findToolFormat(*served.chatTemplate, served.tokenizer->specialTexts());
   for (const std::string &name : namedPrompts.names())
     (void)namedPrompts.find(name);
+  retainedThread = std::thread([this] { watchRetained(); });
+  batchRunner = std::make_unique<BatchRunner>(*this, fileStore, serviceOptions.state ? serviceOptions.state->part("batches") : "");
+}
+
+void Service::watchRetained() {
+  std::unique_lock lock(retainedMutex);
+  while (!retainedChanged.wait_for(lock, kRetainedTime, [this] { return isStopping; })) {
+    lock.unlock();
+    meterRetained();
+    lock.lock();
+  }
+}
+
+void Service::meterRetained() {
+  std::shared_lock engineLock(engineMutex);
+  if (!served.engine)
+    return;
+  std::vector<double> retained = served.engine->stats().retainedByteSeconds;
+  std::lock_guard lock(retainedMutex);
+  meteredByteSeconds.resize(std::max(meteredByteSeconds.size(), retained.size()));
+  for (const Client &client : serviceOptions.keys.all()) {
+    if (client.number >= retained.size())
+      continue;
+    auto total = static_cast<uint64_t>(retained[client.number]);
+    uint64_t &metered = meteredByteSeconds[client.number];
+    if (total <= metered)
+      continue;
+    Used used;
+    used.retainedByteSeconds = total - metered;
+    metered = total;
+    meter(client, UsedBy::Live, used);
+  }
+}
+
+std::vector<std::pair<std::string, UsedInAll>> Service::usedByClient() const {
+  std::vector<std::pair<std::string, UsedInAll>> named;
+  for (const auto &[owner, used] : usedLedger->sums()) {
+    std::string name = "key-" + hexDigits(owner).substr(0, 12);
+    for (const Client &client : serviceOptions.keys.all())
+      if (Ledger::digestOf(client.identity) == owner)
+        name = client.name;
+    named.emplace_back(std::move(name), used);
+  }
+  return named;
 }
 
 // Its KV is computed now, and kept for as long as anything is.
@@ -77,11 +132,15 @@ std::optional<ApiError> Service::checkModelName(const std::string &name) const {
 }
 
 const Client &Service::clientOf(const HttpRequest &request) const {
+  if (request.batchClient)
+    return serviceOptions.keys.all()[*request.batchClient];
   const Client *client = serviceOptions.keys.find(offeredKey(request));
   return client ? *client : serviceOptions.keys.anybody();
 }
 
 std::chrono::milliseconds Service::timeFor(const HttpRequest &request) const {
+  if (request.batchClient)
+    return std::chrono::milliseconds(0);
   std::chrono::milliseconds time = serviceOptions.requestTimeout;
   uint32_t seconds = 0;  // the client hangs up then anyway
   const std::string &text = request.clientTimeout;
@@ -152,6 +211,15 @@ void Service::cancel(engine::RequestId id) {
 }
 
 void Service::shutDown() {
+  batchRunner->stop();
+  {
+    std::lock_guard lock(retainedMutex);
+    isStopping = true;
+  }
+  retainedChanged.notify_all();
+  if (retainedThread.joinable())
+    retainedThread.join();
+  meterRetained();
   // Requests still being prepared are submitted (or refused) first; the engine then cancels all, and what it says
   // last is spoken before the speaker ends.
   preparingWorker.stop();

@@ -5,7 +5,9 @@
 #include "runtime/engine/engine.h"
 #include "runtime/server/api_keys.h"
 #include "runtime/server/api_types.h"
+#include "runtime/server/file_store.h"
 #include "runtime/server/grammar_store.h"
+#include "runtime/server/ledger.h"
 #include "runtime/server/named_prompts.h"
 #include "runtime/server/request_log.h"
 #include "runtime/server/response_store.h"
@@ -16,12 +18,16 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <shared_mutex>
+#include <thread>
 
 namespace girih::server {
+
+class BatchRunner;
 
 // Of what nobody waits for: below whatever a key may be granted.
 inline constexpr int32_t kBackgroundPriority = -1000;
@@ -48,6 +54,7 @@ struct ServiceOptions {
   uint32_t maxKeepSeconds = 24 * 3600;  // longest time that a request may ask its prompt to be kept
   std::vector<std::string> allowedHosts;    // names besides those of this machine that `Host` may say; "*": any
   std::vector<std::string> allowedOrigins;  // pages whose scripts may ask; "*": any
+  size_t maxBatchRequests = 64;  // of batches, that wait or run at a time
   std::shared_ptr<StateFolder> state;  // null: what is stored ends with the process
   std::FILE *logFile = nullptr;  // a line for each generation; null: none
   bool vllmMetricNames = false;  // /metrics says the main figures under vLLM's names too
@@ -73,6 +80,15 @@ public:
   GrammarStore &grammars() { return grammarStore; }
   ResponseStore &responses() { return responseStore; }
   NamedPrompts &prompts() { return namedPrompts; }
+  FileStore &files() { return fileStore; }
+  BatchRunner &batches() { return *batchRunner; }
+  const Ledger &ledger() const { return *usedLedger; }
+  // Into the ledger, before the answer is given.
+  void meter(const Client &client, UsedBy by, const Used &used) { usedLedger->add(client.identity, by, used); }
+  // What the cache kept for each client since the last time. Does nothing once the engine is gone.
+  void meterRetained();
+  // By name; of keys that are no longer served by a part of their digest.
+  std::vector<std::pair<std::string, UsedInAll>> usedByClient() const;
   // Runs the task on the thread that compiles grammars; false: too many wait for it.
   bool compileLater(std::function<void()> task);
 
@@ -109,6 +125,7 @@ public:
 
 private:
   std::vector<int32_t> warmPrompt(const NamedPrompt &prompt);
+  void watchRetained();
 
   ServedModel served;
   const ServiceOptions serviceOptions;
@@ -121,8 +138,16 @@ private:
   GrammarStore grammarStore;
   ResponseStore responseStore;
   NamedPrompts namedPrompts;
+  FileStore fileStore;
+  std::unique_ptr<Ledger> usedLedger;
+  std::mutex retainedMutex;  // guards the four below
+  std::vector<uint64_t> meteredByteSeconds;  // by client
+  std::condition_variable retainedChanged;
+  bool isStopping = false;
+  std::thread retainedThread;
   std::atomic<uint32_t> numCompiling = 0;
   SerialWorker compilingWorker;
+  std::unique_ptr<BatchRunner> batchRunner;
 };
 
 }  // namespace girih::server

@@ -18,6 +18,7 @@ Expected<int> chatCommand(const Arguments &arguments);
 Expected<int> serveCommand(const Arguments &arguments);
 Expected<int> promptCommand(const Arguments &arguments);
 Expected<int> scoreCommand(const Arguments &arguments);
+Expected<int> batchCommand(const Arguments &arguments);
 Expected<int> benchCommand(const Arguments &arguments);
 Expected<int> benchServeCommand(const Arguments &arguments); // `bench serve`, by benchCommand
 Expected<int> inspectCommand(const Arguments &arguments);

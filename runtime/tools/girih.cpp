@@ -20,6 +20,7 @@ constexpr Command kCommands[] = {
     {"run", runCommand, "answer one prompt"},
     {"chat", chatCommand, "talk with a model in the terminal"},
     {"serve", serveCommand, "answer OpenAI clients over HTTP"},
+    {"batch", batchCommand, "answer a file of requests, without a server"},
     {"prompt", promptCommand, "give a server's prompts names: computed once, warm for everybody"},
     {"compile", compileCommand, "turn a checkpoint (.gguf, or a Hugging Face folder) into one .girih file"},
     {"inspect", inspectCommand, "show what a .girih file holds, without running any of it"},

@@ -45,16 +45,20 @@ Status removePrompt(const std::string &folder, const std::string &name) {
 
 Expected<int> promptCommand(const Arguments &arguments) {
   std::string action, name, file, state;
-  CommandLine line("prompt", "Gives texts names, for the `prompt` field of /v1/responses: {\"prompt\": {\"id\": NAME}}.");
+  CommandLine line(
+      "prompt", "Gives texts names, for the `prompt` field of /v1/responses: {\"prompt\": {\"id\": NAME}}.");
   line.positional("ACTION", action, "add, list or remove");
   line.positional("NAME", name, "1 to 64 letters, digits, '-', '_' and '.'", /*isRequired=*/false);
-  line.positional("FILE", file, "To add: the text, which becomes the beginning of the conversation's system message", /*isRequired=*/false);
+  line.positional("FILE", file,
+                  "To add: the text, which becomes the beginning of the conversation's system message",
+                  /*isRequired=*/false);
   line.text("--state-dir", "FOLDER", state, "The server's (default: ~/.local/state/girih)");
   line.examples("Examples:\n"
                 "  girih prompt add support support.txt\n"
                 "  girih prompt list\n"
                 "  girih prompt remove support\n\n"
-                "A running server sees the change with the next request. What was computed for a prompt is kept in memory and on\n"
+                "A running server sees the change with the next request. What was computed for a prompt is "
+                "kept in memory and on\n"
                 "disk, and found by every key that names it.");
   if (auto exitStatus = line.parse(arguments))
     return *exitStatus;
@@ -70,7 +74,9 @@ Expected<int> promptCommand(const Arguments &arguments) {
   if (action != "add" && action != "remove")
     return invalidArgument("the action is `" + action + "`; it must be add, list or remove");
   if (!server::isPromptName(name))
-    return invalidArgument("the name is `" + name + "`; it must have 1 to 64 letters, digits, '-', '_' and '.', and not begin with '.'");
+    return invalidArgument(
+        "the name is `" + name +
+        "`; it must have 1 to 64 letters, digits, '-', '_' and '.', and not begin with '.'");
   GIRIH_TRY(action == "add" ? addPrompt(folder, name, file) : removePrompt(folder, name));
   return 0;
 }

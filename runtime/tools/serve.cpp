@@ -6,12 +6,14 @@
 #include "runtime/tools/commands.h"
 #include "runtime/tools/loaded_model.h"
 #include "runtime/tools/model_cache.h"
+#include "runtime/tools/served_model.h"
 
 #include <ctime>
 #include <filesystem>
 #include <iostream>
 #include <optional>
 #include <sstream>
+#include <thread>
 
 #include <sys/resource.h>
 
@@ -40,6 +42,7 @@ struct ServeFlags {
   int64_t kvFolderMegabytes = 4096;
   int64_t kvFolderDays = 30;
   std::string stateFolder;
+  int64_t adminPort = -1;
   ExecutionFlags execution;
 };
 
@@ -47,6 +50,7 @@ void declare(CommandLine &line, ServeFlags &flags) {
   line.positional("FILE", flags.file, "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
   line.text("--host", "ADDRESS", flags.host, "Address to listen on; 0.0.0.0: every interface");
   line.integer("--port", flags.port, 0, 65535, "Port to listen on; 0: any free one");
+  line.integer("--admin-port", flags.adminPort, -1, 65535, "Port of this machine alone for /ledger, /cache/clear and /metrics, without a key; 0: any free one; -1: none");
   line.text("--api-key", "K", flags.apiKey, "Ask every client for this key (all routes but /health, /live and /ready)");
   line.text("--api-key-file", "FILE", flags.apiKeyFile, "Keys, a line each: KEY [name=NAME] [priority=N] [weight=N]");
   line.flag("--share-prefixes", flags.sharePrefixes, "Let clients with different keys find each other's cached prompts; timing then tells what others asked");
@@ -69,7 +73,7 @@ void declare(CommandLine &line, ServeFlags &flags) {
   line.examples("Examples:\n"
                 "  girih serve smollm2\n"
                 "  girih serve model.girih --host 0.0.0.0 --port 9000 --api-key \"$KEY\"\n\n"
-                "Routes: /v1/chat/completions, /v1/completions, /v1/responses, /v1/models; /v1/messages[/count_tokens] as Anthropic's clients\n"
+                "Routes: /v1/chat/completions, /v1/completions, /v1/responses, /v1/files, /v1/batches, /v1/models; /v1/messages[/count_tokens] as Anthropic's clients\n"
                 "ask; /tokenize, /detokenize, /apply-template, /tokenizer_info; /health, /live, /ready, /metrics, /openapi.json.\n"
                 "SIGTERM or Ctrl-C takes no more requests and ends when those in hand are answered; a second one ends at once.");
 }
@@ -115,19 +119,6 @@ Status sealCache(engine::EngineOptions &options, const ServeFlags &flags) {
 }
 
 Expected<server::ServedModel> prepareModel(LoadedModel &model, const ServeFlags &flags) {
-  server::ServedModel served;
-  served.names = servedNames(model, flags);
-  served.createdSeconds = time(nullptr);
-  if (model.hasChatTemplate()) {
-    GIRIH_ASSIGN(served.chatTemplate, model.chatTemplate());
-    served.templateText = model.tables().chatTemplate;
-  }
-  served.tokenizer = model.tokenizer;
-  served.bosText = model.tables().bosText;
-  served.eosText = model.tables().eosText;
-  served.stopTokens = model.stopTokens();
-  served.programId = hexDigits(model.tables().digest);
-  served.generation = model.tables().generation;
   GIRIH_ASSIGN(auto options, flags.execution.engineOptions());
   options.maxSequences = static_cast<uint32_t>(flags.maxSequences);
   options.maxQueued = static_cast<uint32_t>(flags.maxQueued);
@@ -145,7 +136,7 @@ Expected<server::ServedModel> prepareModel(LoadedModel &model, const ServeFlags 
     std::cerr << "warning: prompts are not kept on disk: " << status.message() << '\n';
     options.cacheFolder.clear();
   }
-  GIRIH_ASSIGN(served.engine, engine::Engine::create(model.program, options));
+  GIRIH_ASSIGN(auto served, serveModel(model, servedNames(model, flags), options));
   if (Status status = served.engine->diskStatus(); !status.isOk())
     std::cerr << "warning: prompts are not kept on disk: " << status.message() << '\n';
   return served;
@@ -235,9 +226,25 @@ Expected<int> serveCommand(const Arguments &arguments) {
   httpOptions.host = flags.host;
   httpOptions.port = static_cast<uint16_t>(flags.port);
   httpOptions.drainOnSignals = true;
+  httpOptions.limits.maxUploadBytes = server::kMaxUploadBytes;
   GIRIH_ASSIGN(auto httpServer, server::HttpServer::create(httpOptions, server::makeHandlers(service)));
+  std::unique_ptr<server::HttpServer> adminServer;
+  if (flags.adminPort >= 0) {
+    server::HttpServerOptions adminOptions;
+    adminOptions.port = static_cast<uint16_t>(flags.adminPort);
+    GIRIH_ASSIGN(adminServer, server::HttpServer::create(adminOptions, server::makeAdminHandlers(service)));
+  }
   greet(model, service, flags, httpServer->port());
+  if (adminServer)
+    std::cout << "for this machine alone: http://127.0.0.1:" << adminServer->port() << "/ledger\n" << std::endl;
+  std::thread adminThread([&] {
+    if (adminServer)
+      adminServer->run();
+  });
   httpServer->run();
+  if (adminServer)
+    adminServer->stop();
+  adminThread.join();
   // Before the server goes: the service's threads may still be answering.
   service.shutDown();
   std::cerr << "girih serve: ended\n";

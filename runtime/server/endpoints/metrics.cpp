@@ -33,7 +33,8 @@ public:
         text << "+Inf";
       text << "\"} " << numUpTo << '\n';
     }
-    text << name << "_sum " << histogram.sumSeconds << '\n' << name << "_count " << histogram.numObserved << '\n';
+    text << name << "_sum " << histogram.sumSeconds << '\n'
+         << name << "_count " << histogram.numObserved << '\n';
   }
   std::string take() { return text.str(); }
 
@@ -45,19 +46,24 @@ void writeSteps(MetricsText &metrics, const engine::EngineStats &stats) {
   metrics.single("girih_steps_total", "counter", "Steps of the program.", stats.numSteps);
   metrics.single("girih_shared_steps_total", "counter", "Steps with more than one sequence in them.",
                  stats.numSharedSteps);
-  metrics.single("girih_step_sequences_max", "gauge", "Most sequences that shared one step.", stats.maxSequencesInStep);
+  metrics.single("girih_step_sequences_max", "gauge", "Most sequences that shared one step.",
+                 stats.maxSequencesInStep);
   metrics.single("girih_step_seconds_total", "counter", "Time in the program.", stats.stepSeconds);
-  metrics.single("girih_busy_seconds_total", "counter", "Time in which there was something to do.", stats.busySeconds);
-  metrics.single("girih_evaluated_tokens_total", "counter", "Tokens fed to the program.", stats.numTokensEvaluated);
-  metrics.single("girih_preemptions_total", "counter", "Sequences that gave their blocks back and were recomputed.",
-                 stats.numPreemptions);
+  metrics.single("girih_busy_seconds_total", "counter", "Time in which there was something to do.",
+                 stats.busySeconds);
+  metrics.single("girih_evaluated_tokens_total", "counter", "Tokens fed to the program.",
+                 stats.numTokensEvaluated);
+  metrics.single("girih_preemptions_total", "counter",
+                 "Sequences that gave their blocks back and were recomputed.", stats.numPreemptions);
 }
 
 void writeRequests(MetricsText &metrics, const engine::EngineStats &stats) {
-  metrics.single("girih_prompt_tokens_total", "counter", "Prompt tokens of accepted requests.", stats.numPromptTokens);
+  metrics.single("girih_prompt_tokens_total", "counter", "Prompt tokens of accepted requests.",
+                 stats.numPromptTokens);
   metrics.single("girih_output_tokens_total", "counter", "Tokens generated.", stats.numOutputTokens);
   metrics.family("girih_generations_total", "counter", "Generations that ended, by reason.");
-  constexpr const char *kReasons[engine::kNumFinishReasons] = {"stop", "length", "cancelled", "failed", "expired"};
+  constexpr const char *kReasons[engine::kNumFinishReasons] = {"stop", "length", "cancelled", "failed",
+                                                               "expired"};
   for (size_t reason = 0; reason < engine::kNumFinishReasons; ++reason)
     metrics.row("girih_generations_total", std::string("{reason=\"") + kReasons[reason] + "\"}",
                 stats.numRequestsFinished[reason]);
@@ -76,11 +82,13 @@ void writeCache(MetricsText &metrics, const engine::EngineStats &stats) {
   metrics.single("girih_kv_blocks_used", "gauge", "Blocks that sequences hold.", stats.numKvBlocksUsed);
   metrics.single("girih_kv_blocks_cached", "gauge", "Blocks that no sequence holds and requests may find.",
                  stats.numKvBlocksCached);
-  metrics.family("girih_cached_prompt_tokens_total", "counter", "Prompt tokens whose KV came from a cache, by tier.");
+  metrics.family("girih_cached_prompt_tokens_total", "counter",
+                 "Prompt tokens whose KV came from a cache, by tier.");
   // What came from disk was loaded into memory first, once for all that wanted it.
   metrics.row("girih_cached_prompt_tokens_total", "{tier=\"memory\"}", stats.numCachedTokens);
   metrics.row("girih_cached_prompt_tokens_total", "{tier=\"disk\"}", stats.disk.numTokensLoaded);
-  metrics.single("girih_evictions_total", "counter", "Cached blocks given up for others.", stats.numEvictions);
+  metrics.single("girih_evictions_total", "counter", "Cached blocks given up for others.",
+                 stats.numEvictions);
 }
 
 void writeDisk(MetricsText &metrics, const engine::DiskStats &disk) {
@@ -91,6 +99,9 @@ void writeDisk(MetricsText &metrics, const engine::DiskStats &disk) {
   metrics.single("girih_disk_damaged_total", "counter", "Files refused and removed.", disk.numDamaged);
   metrics.single("girih_disk_write_failures_total", "counter", "Blocks that could not be written.",
                  disk.numWriteFailures);
+  metrics.single("girih_disk_expired_total", "counter", "Files whose time was over.", disk.numExpired);
+  metrics.single("girih_disk_erased_total", "counter", "Files that somebody asked to forget.",
+                 disk.numErased);
   metrics.single("girih_disk_evictions_total", "counter", "Files given up for others.", disk.numEvicted);
 }
 
@@ -103,6 +114,30 @@ std::string escaped(const std::string &text) {
     result += letter == '\n' ? ' ' : letter;
   }
   return result;
+}
+
+// What the ledger has: over all runs, so that a restart is no reset.
+void writeUsed(MetricsText &metrics, const std::vector<std::pair<std::string, UsedInAll>> &used) {
+  metrics.family("girih_client_tokens_total", "counter",
+                 "Tokens of each key over all runs, by kind; cached are of the input.");
+  for (const auto &[client, kinds] : used)
+    for (size_t by = 0; by < kinds.size(); ++by) {
+      auto row = [&, by = by](std::string_view kind, uint64_t number) {
+        metrics.row("girih_client_tokens_total",
+                    "{client=\"" + escaped(client) + "\",kind=\"" +
+                        (by == static_cast<size_t>(UsedBy::Batch) ? "batch_" : "") + std::string(kind) +
+                        "\"}",
+                    number);
+      };
+      row("input", kinds[by].numInputTokens);
+      row("cached", kinds[by].numCachedTokens);
+      row("output", kinds[by].numOutputTokens);
+    }
+  metrics.family("girih_client_retained_byte_seconds_total", "counter",
+                 "KV that was kept for each key while nobody used it.");
+  for (const auto &[client, kinds] : used)
+    metrics.row("girih_client_retained_byte_seconds_total", "{client=\"" + escaped(client) + "\"}",
+                kinds[0].retainedByteSeconds);
 }
 
 // What dashboards for vLLM look for: the same figures under its names.
@@ -139,13 +174,16 @@ void answerMetrics(Service &service, std::shared_ptr<Exchange> exchange) {
   metrics.single("girih_clients_gone_total", "counter", "Generations that their client left.",
                  service.numClientsGone.load());
   engine::EngineStats stats = service.engine().stats();
-  metrics.family("girih_rejections_total", "counter", "Requests turned away, before they were read or by the engine.");
+  metrics.family("girih_rejections_total", "counter",
+                 "Requests turned away, before they were read or by the engine.");
   metrics.row("girih_rejections_total", "{by=\"estimate\"}", service.numRejected.load());
   metrics.row("girih_rejections_total", "{by=\"queue\"}", stats.numRefused);
   writeSteps(metrics, stats);
   writeRequests(metrics, stats);
   writeCache(metrics, stats);
   writeDisk(metrics, stats.disk);
+  service.meterRetained();
+  writeUsed(metrics, service.usedByClient());
   if (service.options().vllmMetricNames)
     writeVllmNames(metrics, service.model().names.front(), stats);
   HttpResponse response;

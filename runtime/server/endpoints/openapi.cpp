@@ -17,9 +17,9 @@ void writeParameters(JsonWriter &writer, std::string_view path) {
   writer.key("schema").beginObject().member("type", "string").endObject().endObject().endArray();
 }
 
-void writeBody(JsonWriter &writer, std::string_view fields) {
+void writeBody(JsonWriter &writer, std::string_view bodyType, std::string_view fields) {
   writer.key("requestBody").beginObject().member("required", true).key("content").beginObject();
-  writer.key("application/json").beginObject().key("schema").beginObject().member("type", "object");
+  writer.key(bodyType).beginObject().key("schema").beginObject().member("type", "object");
   writer.key("properties").beginObject();
   while (!fields.empty()) {
     std::string_view name = fields.substr(0, fields.find(' '));
@@ -36,7 +36,7 @@ void writeOperation(JsonWriter &writer, const Route &route) {
     writer.key("security").beginArray().endArray();
   writeParameters(writer, route.path);
   if (!route.fields.empty())
-    writeBody(writer, route.fields);
+    writeBody(writer, route.bodyType, route.fields);
   writer.key("responses")
       .beginObject()
       .key("200")

@@ -203,6 +203,8 @@ void startResponse(Service &service, const std::shared_ptr<Exchange> &exchange) 
   draft.stored.conversation = std::move(conversation.items);
   draft.stored.text = std::move(tokens.text);
   draft.stored.tokens = std::move(tokens.tokens);
+  // Thousands of answers that their file has would drive out what conversations go on from.
+  request.isStored = request.isStored && !exchange->request().batchClient;
   draft.request = std::move(request);
   std::optional<ToolFormat> toolFormat;
   if (chat.toolUse.mayCall())

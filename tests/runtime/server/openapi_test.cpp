@@ -29,7 +29,9 @@ TEST_F(OpenApiTest, ListsEveryRouteWithFieldsThatAreKnown) {
   for (const Route &route : allRoutes()) {
     auto path = document->root().find("paths")->find(route.path);
     ASSERT_TRUE(path.has_value()) << route.path;
-    if (route.method != "POST" || route.path == "/v1/embeddings")
+    // Files and batches need a folder, and are asked in their own test.
+    if (route.method != "POST" || route.fields.empty() || route.path == "/v1/embeddings" ||
+        route.path == "/v1/files" || route.path == "/v1/batches")
       continue;
     std::string body = "{" + leastBody(route.path);
     auto properties = path->find("post")
