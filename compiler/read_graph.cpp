@@ -2,11 +2,14 @@
 // readGraph: writes each operation as linalg over rows of the step's buffers, which all code generators take.
 #include "compiler/read_graph.h"
 
+#include "compiler/graph_value.h"
+
+#include "runtime/abi/step.h"
+
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Parser/Parser.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringMap.h"
-#include "llvm/Support/FormatVariadic.h"
 
 #include <map>
 
@@ -18,18 +21,6 @@ namespace {
 
 constexpr llvm::StringLiteral kFirstLine = "girih.graph 1";
 constexpr int64_t kRowScratchBytes = 128;  // two values of a row, each on a line of its own
-
-// A row-major matrix in a binding: the first extent is rows, the others together are columns.
-struct GraphValue {
-  std::string binding, element, extents;
-  int64_t offset = 0, rows = 1, columns = 1;  // rows < 0: of the step
-  std::string rowsName;                       // of the step_extent
-
-  std::string type() const {
-    return formatv("memref<{0}x{1}x{2}>", rows < 0 ? "?" : std::to_string(rows), columns, element).str();
-  }
-  std::string rowType() const { return formatv("memref<1x{0}x{1}, strided<[{0}, 1], offset: ?>>", columns, element).str(); }
-};
 
 Status wrong(StringRef line, StringRef rule) {
   return invalidArgument("`" + line.str() + "` is no statement of a graph: " + rule.str());
@@ -48,7 +39,7 @@ public:
       GIRIH_TRY(readLine(line));
     if (isInside)
       return invalidArgument("an entry has no `end`");
-    module += "}\n";
+    module += globals + "}\n";
     return {};
   }
   std::string module;
@@ -85,7 +76,9 @@ private:
     value.extents = words[5].str();
     if (!llvm::is_contained({"weights", "kv_pool", "arena", "logits"}, words[2]))
       return wrong(line, "bindings are weights, kv_pool, arena and logits");
-    if (!llvm::is_contained({"f32", "f16", "bf16", "i8", "i32"}, words[4]))
+    value.id = words[1].str();
+    bool isOpaque = value.isPacked() || value.isCache();
+    if (!isOpaque && !llvm::is_contained({"f32", "f16", "bf16", "i8", "i32"}, words[4]))
       return unimplemented("values of type " + value.element + " are not lowered");
     SmallVector<StringRef> extents;
     words[5].split(extents, 'x');
@@ -101,25 +94,46 @@ private:
         value.rowsName = extent.str();
       } else {
         value.columns *= number;
+        value.inner.push_back(number);
       }
     }
-    std::string id = words[1].str();
-    if (!values.emplace(id, value).second)
+    if (!values.emplace(value.id, value).second)
       return wrong(line, "the name is taken");
+    if (isOpaque)
+      return placeOpaque(line, values[value.id]);
     std::string rows = value.rows < 0 ? " rows %" + value.rowsName : "";
-    module += formatv("%{0}_at = arith.constant {1} : index\n%{0}_v = girih.buffer_at \"{2}\"[%{0}_at]{3} : {4}\n", id,
+    module += formatv("%{0}_at = arith.constant {1} : index\n%{0}_v = girih.buffer_at \"{2}\"[%{0}_at]{3} : {4}\n", value.id,
                       value.offset, value.binding, rows, value.type());
+    return {};
+  }
+
+  // A packed weight or a cache. Extents of the latter are all its own.
+  Status placeOpaque(StringRef line, GraphValue &value) {
+    module += formatv("%{0}_at = arith.constant {1} : index\n", value.id, value.offset);
+    if (value.isPacked()) {
+      module += formatv("%{0}_v = girih.packed_at %{0}_at : {1}\n", value.id, value.packedType());
+      return value.binding == "weights" && value.rows > 0 && value.inner.size() == 1
+                 ? Status()
+                 : wrong(line, "a packed weight is NxK, among the weights");
+    }
+    value.inner.insert(value.inner.begin(), value.rows);
+    bool isHalf = value.element == "kv:f16";
+    if (value.binding != "kv_pool" || value.inner.size() != 3 || value.rows < 0 || !(isHalf || value.element == "kv:f32"))
+      return wrong(line, "a cache is GxDxE in the kv_pool, kv:f32 or kv:f16");
+    int64_t bytes = GIRIH_KV_BLOCK_TOKENS * value.inner[0] * (value.inner[1] + value.inner[2]) * (isHalf ? 2 : 4);
+    module += formatv("%{0}_v = girih.kv_at %{0}_at {{block_bytes = {1} : i64} : {2}\n", value.id, (bytes + 63) / 64 * 64,
+                      value.cacheType());
     return {};
   }
 
   Status readOperation(StringRef line, ArrayRef<StringRef> words) {
     SmallVector<const GraphValue *> operands;
     SmallVector<std::string> names;
-    double epsilon = 0;
+    SmallVector<std::pair<std::string, double>> attributes;
     for (StringRef word : words.drop_front()) {
-      if (word.consume_front("eps=")) {
-        if (word.getAsDouble(epsilon))
-          return wrong(line, "eps is a number");
+      if (auto [key, text] = word.split('='); !text.empty()) {
+        if (text.getAsDouble(attributes.emplace_back(key.str(), 0.0).second))
+          return wrong(line, "attributes are numbers");
         continue;
       }
       auto found = values.find(word.str());
@@ -130,6 +144,23 @@ private:
     }
     StringRef name = words[0];
     operations.push_back({name.str(), signatureOf(operands)});
+    TokenOperation tokens{operands, int64_t(operations.size()), globals, attributes};
+    using Lower = Expected<std::string> (*)(const TokenOperation &);
+    bool isPacked = operands.size() == 3 && operands[1]->isPacked();
+    Lower lower = name == "rope"        ? lowerRope
+                  : name == "kv_append" ? lowerKvAppend
+                  : name == "attention" ? lowerAttention
+                  : name == "matmul" && isPacked ? lowerPackedMatmul
+                                                 : nullptr;
+    if (lower) {
+      GIRIH_ASSIGN(std::string lowered, lower(tokens));
+      module += lowered;
+      return {};
+    }
+    if (llvm::any_of(operands, [](const GraphValue *value) { return value->isPacked() || value->isCache(); }))
+      return unimplemented("the operation `" + name.str() + "` of a packed weight or a cache is not lowered");
+    if (!attributes.empty() && name != "rms_norm")
+      return wrong(line, "the operation has no attributes");
     auto areAlike = [&](size_t count) {
       return operands.size() == count && llvm::all_of(operands, [&](const GraphValue *value) {
         return value->extents == operands[0]->extents && value->element == operands[0]->element;
@@ -149,14 +180,15 @@ private:
       return areAlike(2) && operands[0]->element == "f32" ? emit(operands, names, {}, softmax(operands))
                                                           : wrong(line, "softmax X TO, f32 of equal extents");
     if (name == "rms_norm")
-      return readNorm(line, operands, names, epsilon);
+      return readNorm(line, operands, names, attributes);
     if (name == "matmul")
       return readMatmul(line, operands, names);
     return unimplemented("the operation `" + name.str() + "` is not lowered");
   }
 
-  Status readNorm(StringRef line, ArrayRef<const GraphValue *> operands, ArrayRef<std::string> names, double epsilon) {
-    bool isNorm = operands.size() == 3 && operands[0]->extents == operands[2]->extents &&
+  Status readNorm(StringRef line, ArrayRef<const GraphValue *> operands, ArrayRef<std::string> names,
+                  ArrayRef<std::pair<std::string, double>> attributes) {
+    bool isNorm = operands.size() == 3 && attributes.size() == 1 && attributes[0].first == "eps" && operands[0]->extents == operands[2]->extents &&
                   operands[1]->columns == operands[0]->columns && operands[1]->rows == 1 &&
                   llvm::all_of(operands, [](const GraphValue *value) { return value->element == "f32"; });
     if (!isNorm)
@@ -179,7 +211,7 @@ private:
         %x = arith.mulf %a, %q : f32
         %y = arith.mulf %x, %w : f32
         linalg.yield %y : f32
-      })", kBoth, kRowOnly, row, weight, floating(double(operands[0]->columns)), floating(epsilon));
+      })", kBoth, kRowOnly, row, weight, floating(double(operands[0]->columns)), floating(attributes[0].second));
     return emit(operands, names, {1}, body);
   }
 
@@ -319,6 +351,7 @@ private:
         linalg.yield %n : f32)";
 
   std::map<std::string, GraphValue> values;
+  std::string globals;  // what stands beside the functions
   bool isInside = false;
 };
 

@@ -149,19 +149,17 @@ static girih_code copy_buffer(girih_device *device, const girih_buffer_view *to,
 /* ---- graphs ------------------------------------------------------------------------------------------------- */
 
 typedef struct value {
-  char id[16];
+  char id[16], type[32], extents[64];
   int binding;
-  uint64_t offset_bytes;
-  uint64_t element_bytes;
+  uint64_t offset_bytes, element_bytes; /* 0: a packed weight, a cache */
   int is_integer;
-  char extents[64];
 } value;
 
 static int parse_value(const char *line, value *parsed) {
   static const char *const bindings[] = {"weights", "kv_pool", "arena", "logits"};
-  char binding[16], type[16];
+  char binding[16], *type = parsed->type;
   unsigned long long offset;
-  if (sscanf(line, "value %15s %15s %llu %15s %63s", parsed->id, binding, &offset, type, parsed->extents) != 5)
+  if (sscanf(line, "value %15s %15s %llu %31s %63s", parsed->id, binding, &offset, type, parsed->extents) != 5)
     return 0;
   parsed->offset_bytes = offset;
   parsed->element_bytes = !strcmp(type, "i8")                             ? 1
@@ -171,7 +169,7 @@ static int parse_value(const char *line, value *parsed) {
   parsed->is_integer = type[0] == 'i';
   for (parsed->binding = 0; parsed->binding < GIRIH_STEP_NUM_BINDINGS; ++parsed->binding)
     if (!strcmp(binding, bindings[parsed->binding]))
-      return parsed->element_bytes > 0;
+      return 1;
   return 0;
 }
 
@@ -229,7 +227,7 @@ static girih_code walk(const char *line, const girih_submission *submission, gir
     }
     from = find(values, count, from_id);
     to = find(values, count, to_id);
-    if (!from || !to || from->element_bytes != to->element_bytes || strcmp(from->extents, to->extents))
+    if (!from || !to || !from->element_bytes || strcmp(from->type, to->type) || strcmp(from->extents, to->extents))
       return fail(message, GIRIH_DATA_LOSS, "`%.40s` does not copy between values of equal type and extents", line);
     if (submission) {
       const girih_step_args *args =

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The compile table and the query: quill as data, and kernels as C99 or as whole operations.
-#include "graph_kernels.h"
+// The compile table and the query: quill as data, and kernels as C99.
 #include "kernel_compiler.h"
 #include "tables.h"
 
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <string_view>
 
 struct girih_artifact {
   std::vector<uint8_t> image;
@@ -35,6 +35,10 @@ constexpr const char *kMachine = R"({
   ]
 })";
 
+// That Girih writes as C99 of quill's builtins.
+constexpr std::string_view kOperations[] = {"copy", "add", "mul", "matmul", "rms_norm", "softmax", "swiglu", "rope", "kv_append",
+                                            "attention"};
+
 girih_code describe(const char *, const char **machineJson, girih_message *) {
   *machineJson = kMachine;
   return GIRIH_OK;
@@ -45,7 +49,8 @@ girih_code supports(const char *, const girih_op *ops, uint64_t numOps, girih_ve
   return guarded(message, [&] {
     reasons.assign(numOps, "");
     for (uint64_t index = 0; index < numOps; ++index) {
-      reasons[index] = reasonAgainst(ops[index].name);
+      bool isKnown = std::find(std::begin(kOperations), std::end(kOperations), ops[index].name) != std::end(kOperations);
+      reasons[index] = isKnown ? "" : "nobody has tried `" + std::string(ops[index].name) + "` on quill";
       verdicts[index].code = reasons[index].empty() ? GIRIH_OK : GIRIH_UNIMPLEMENTED;
       verdicts[index].reason = reasons[index].c_str();
     }
@@ -56,10 +61,8 @@ girih_code compile(const girih_compilation *compilation, girih_artifact **artifa
                    girih_message *message) {
   return guarded(message, [&] {
     std::string text(reinterpret_cast<const char *>(compilation->bytes), compilation->size_bytes);
-    if (compilation->level == GIRIH_LEVEL_GRAPH)
-      text = writeKernels(text);
-    else if (compilation->level != GIRIH_LEVEL_C99)
-      throw Refusal(GIRIH_UNIMPLEMENTED, "level " + std::to_string(compilation->level) + " is offered; quill takes graphs and C99");
+    if (compilation->level != GIRIH_LEVEL_C99)
+      throw Refusal(GIRIH_UNIMPLEMENTED, "level " + std::to_string(compilation->level) + " is offered; quill takes 2, C99");
     Program program = compileKernels(text);
     auto made = std::make_unique<girih_artifact>();
     made->image = quill::write(program);
@@ -95,7 +98,7 @@ const girih_compile_table kCompileTable = {
 GIRIH_BACKEND_EXPORT const girih_backend *girih_backend_query(const girih_host *host) {
   static const girih_backend backend = {
       sizeof(girih_backend), GIRIH_BACKEND_ABI_MAJOR, GIRIH_BACKEND_ABI_MINOR, "quill", "", &quill::kRunTable,
-      &quill::kCompileTable, GIRIH_LEVEL_BIT(GIRIH_LEVEL_GRAPH) | GIRIH_LEVEL_BIT(GIRIH_LEVEL_C99),
+      &quill::kCompileTable, GIRIH_LEVEL_BIT(GIRIH_LEVEL_C99),
   };
   return host->abi_major == GIRIH_BACKEND_ABI_MAJOR ? &backend : nullptr;
 }

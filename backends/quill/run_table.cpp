@@ -3,7 +3,6 @@
 #include "simulator.h"
 #include "tables.h"
 
-#include <girih/graph.h>
 #include <girih/step.h>
 
 #include <algorithm>

@@ -56,11 +56,14 @@ girih_code describe(const char *target, const char **machineJson, girih_message 
 // can load: weights in blocks come to it packed, as whole models have them.
 girih_code supports(const char *, const girih_op *ops, uint64_t numOps, girih_verdict *verdicts, girih_message *) {
   for (uint64_t op = 0; op < numOps; ++op) {
-    bool isKnown = llvm::is_contained({"copy", "add", "mul", "matmul", "rms_norm", "softmax", "swiglu"}, StringRef(ops[op].name));
+    StringRef name = ops[op].name;
+    bool isKnown = llvm::is_contained({"copy", "add", "mul", "matmul", "rms_norm", "softmax", "swiglu", "rope", "kv_append",
+                                       "attention"}, name);
     SmallVector<StringRef> values;
     StringRef(ops[op].signature ? ops[op].signature : "").split(values, ' ', -1, /*KeepEmpty=*/false);
     bool isPlain = llvm::all_of(values, [](StringRef value) {
-      return llvm::is_contained({"f32", "f16", "bf16", "i8", "i32"}, value.split('[').first);
+      StringRef type = value.split('[').first;
+      return llvm::is_contained({"f32", "f16", "bf16", "i8", "i32", "kv:f32", "kv:f16"}, type) || type.starts_with("p16:");
     });
     verdicts[op].code = isKnown && isPlain ? GIRIH_OK : GIRIH_UNIMPLEMENTED;
     verdicts[op].reason = isKnown && isPlain ? "" : isKnown ? "weights in blocks are taken packed alone" : "it is not lowered for CPUs";

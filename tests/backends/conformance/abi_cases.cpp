@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Level "abi": versions, sizes, messages, out-parameters, and what a backend must not do to the process.
-#include "tests/backends/conformance/suite.h"
+#include "tests/backends/conformance/machine_facts.h"
 
 #include "runtime/hal/call.h"
 
@@ -164,14 +164,8 @@ Finding foreignImagesAreRefused(const Subject &subject) {
 }
 
 Finding describesItsMachine(const Subject &subject) {
-  if (!subject.backend->compile)
-    return unsupported("no compile table");
-  const char *json = nullptr;
-  Call call;
-  GIRIH_TRY_FINDING(call.status(subject.backend->compile->describe(subject.backend->name, &json, call.message())));
-  return json && std::strstr(json, "\"levels\"") && std::strstr(json, "\"units\"")
-             ? pass()
-             : fail("the description has no levels or no units");
+  auto facts = readMachine(subject);
+  return facts.isOk() ? pass() : findingOf(facts.status());
 }
 
 Finding declinesWhatItDoesNotKnow(const Subject &subject) {

@@ -155,7 +155,8 @@ int run(const Options &options) {
     }
   std::vector<Result> results;
   std::map<Outcome, int> counts;
-  for (const auto *cases : {&abiCases(), &memoryCases(), &executionCases(), &opsCases(), &fusedCases()})
+  for (const auto *cases : {&abiCases(), &memoryCases(), &executionCases(), &opsCases(), &fusedCases(), &attentionCases(),
+                            &packedCases()})
     for (const Case &check : *cases) {
       if (!isWanted(check, options.only))
         continue;

@@ -10,8 +10,6 @@
 namespace girih::conformance {
 namespace {
 
-constexpr double kUnit = 1.0 / (1 << 24);   // half an ulp of f32
-constexpr double kFunctionError = 8 * kUnit; // of exp and rsqrt: four ulps
 constexpr float kMasked = -std::numeric_limits<float>::infinity();
 
 using Row = std::vector<Judged> (*)(const CompiledGraph &graph, const float *x, const float *w, int64_t count);

@@ -147,7 +147,7 @@ Status GraphBench::resetGuards() {
 }
 
 girih_submission GraphBench::submission(uint64_t entry, int64_t numTokens) {
-  args = {};
+  args = tokens;
   args.struct_size = sizeof args;
   args.num_tokens = numTokens;
   args.num_logit_rows = numTokens;

@@ -32,6 +32,7 @@ struct GraphBench {
   uint64_t bindingBytes = kBindingBytes;
   std::vector<hal::Buffer> bindings; // the arena is larger, by the scratch memory of the image
   CompiledGraph graph;
+  girih_step_args tokens = {}; // what a case says of its tokens' places; `submission` fills the rest
   girih_step_args args = {};
   girih_buffer_view views[GIRIH_STEP_NUM_BINDINGS] = {};
 

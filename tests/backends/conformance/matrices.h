@@ -27,6 +27,9 @@ template <typename T> std::vector<uint8_t> bytesOf(const std::vector<T> &values)
   return bytes;
 }
 
+constexpr double kUnit = 1.0 / (1 << 24);    // half an ulp of f32
+constexpr double kFunctionError = 8 * kUnit; // of exp, rsqrt and the like: four ulps
+
 // The unit roundoff of a type that sums are kept in, or that activations are rounded to. 0: they are exact.
 double roundoffOf(const std::string &type);
 // The relative error of a sum of `count` products, in any order, each rounded: gamma of Higham's Accuracy and Stability

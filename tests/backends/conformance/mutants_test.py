@@ -43,6 +43,15 @@ CAUGHT_BY = {
     "no_maximum": ("fused/softmaxes_large_scores", "fail"),
     "masked_rows_divide": ("fused/fully_masked_rows_are_zero", "fail"),
     "overflowing_gate": ("fused/gates_large_inputs", "fail"),
+    "window_off_by_one": ("fused/attends_windows", "fail"),
+    "cap_forgotten": ("fused/attends_capped_scores", "fail"),
+    "groups_by_turns": ("fused/attends_grouped_heads", "fail"),
+    "sees_the_future": ("fused/attends_grouped_heads", "fail"),
+    "blocks_in_order": ("fused/attends_grouped_heads", "fail"),
+    "truncated_cache": ("fused/appends_rounded_once", "fail"),
+    "adjacent_pairs": ("fused/turns_pairs", "fail"),
+    "swapped_nibbles": ("fused/multiplies_grouped_weights", "fail"),
+    "one_scale_a_block": ("fused/multiplies_grouped_weights", "fail"),
 }
 HANG_SECONDS = 5  # what a mutant that must hang is given; on a busy machine the others may need more than that
 LIMIT_SECONDS = 60

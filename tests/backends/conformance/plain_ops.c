@@ -203,27 +203,29 @@ static int are_alike(const matrix *a, const matrix *b) {
   return a->at->element_bytes == b->at->element_bytes && !strcmp(a->at->extents, b->at->extents);
 }
 
+#include "plain_tokens.c"
+
 static girih_code other_operation(const char *line, const value *values, int count, const girih_submission *submission,
                                   girih_message *message) {
   char name[16], ids[3][16];
+  const value *of[3];
   matrix m[3];
-  double eps = 0;
-  int words, index;
-  const char *option = strstr(line, "eps="), *end = strchr(line, '\n');
-  if (option && end && option < end)
-    eps = strtod(option + 4, 0);
-  words = sscanf(line, "%15s %15s %15s %15s", name, ids[0], ids[1], ids[2]) - 1;
-  if (!strcmp(name, "softmax"))
+  girih_code code = GIRIH_OK;
+  double eps = attribute(line, "eps=", 0);
+  int words = sscanf(line, "%15s %15s %15s %15s", name, ids[0], ids[1], ids[2]) - 1, index;
+  if (!strcmp(name, "softmax") || !strcmp(name, "rope"))
     words = 2;
   if (words < 2)
     return fail(message, GIRIH_UNIMPLEMENTED, "`%.40s` is no operation of graph.h", line);
-  for (index = 0; index < words; ++index) {
-    const value *v = find(values, count, ids[index]);
-    girih_code code = v ? open_matrix(v, submission, &m[index], message)
-                        : fail(message, GIRIH_UNIMPLEMENTED, "`%.40s` names no value", line);
-    if (code != GIRIH_OK)
+  for (index = 0; index < words; ++index)
+    if (!(of[index] = find(values, count, ids[index])))
+      return fail(message, GIRIH_UNIMPLEMENTED, "`%.40s` names no value", line);
+  code = token_operation(line, name, of, words, submission, message);
+  if (code != GIRIH_NOT_FOUND)
+    return code;
+  for (index = 0; index < words; ++index)
+    if ((code = open_matrix(of[index], submission, &m[index], message)) != GIRIH_OK)
       return code;
-  }
   if (words == 3 && (!strcmp(name, "add") || !strcmp(name, "mul")) && are_alike(&m[0], &m[1]) && are_alike(&m[0], &m[2])) {
     if (submission)
       pairwise(name, &m[0], &m[1], &m[2], !m[0].at->is_integer);

@@ -18,12 +18,13 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 BUILD = pathlib.Path(os.environ["GIRIH_BUILD"])
+COMPILER = BUILD / "bin/girih-compile-graph"
 MOST_SECONDS = 30
-# Lines of code: over the first the ABI is too wide, over the second a small machine takes more than an afternoon.
+# Lines: over the first the ABI is too wide, over the second a small machine takes more than an afternoon.
 MOST_LINES = {"null": 400, "quill": 1500}
 MAY_BE_UNSUPPORTED = {  # what needs memory that the host sees
     "memory/mapped_buffers_are_aligned", "memory/imported_bytes_are_read"}
-COMPLETE = ("quill",)  # passes every level
+COMPLETE = ("quill",)  # passes every level, with the compiler that makes C99 of the suite's graphs
 
 
 def run(*command):
@@ -56,18 +57,16 @@ def without_llvm():
     return hidden
 
 
-def lines_of_code(project):
-    lines = [line.strip() for file in sorted(project.iterdir()) if file.suffix in (".c", ".cpp", ".h")
-             for line in file.read_text().splitlines()]
-    return len([line for line in lines if line and not line.startswith("//")])
+def lines_of(project):
+    return sum(len(file.read_text().splitlines()) for file in project.iterdir() if file.suffix in (".c", ".cpp", ".h"))
 
 
 def build(name, folder, prefix):
     """The backend's library, built as a vendor would."""
     project, built = folder / name, folder / f"{name}-build"
     shutil.copytree(ROOT / "backends" / name, project)
-    lines = lines_of_code(project)
-    assert lines <= MOST_LINES[name], f"{name} has {lines} lines of code; at most {MOST_LINES[name]} are wanted"
+    lines = lines_of(project)
+    assert lines <= MOST_LINES[name], f"{name} has {lines} lines; at most {MOST_LINES[name]} are wanted"
     begin = time.monotonic()
     alone = without_llvm()
     run(*alone, "cmake", "-S", project, "-B", built, f"-DCMAKE_PREFIX_PATH={prefix}", "-DCMAKE_C_COMPILER=gcc",
@@ -79,7 +78,7 @@ def build(name, folder, prefix):
     library = built / f"libgirih_{name}.so"
     exported = [line.split()[-1] for line in run("nm", "-D", "--defined-only", library).splitlines() if " T " in line]
     assert exported == ["girih_backend_query"], exported
-    print(f"{name}: {lines} lines of code, built in {seconds:.1f} s")
+    print(f"{name}: {lines} lines, built in {seconds:.1f} s")
     return library
 
 
@@ -97,8 +96,10 @@ def main():
         run("cmake", "--install", BUILD, "--prefix", prefix, "--component", "sdk")
         check_sdk(prefix)
         for name in MOST_LINES:
-            report = run(prefix / "bin/girih-conformance", "--backend", build(name, folder, prefix))
-            assert name not in COMPLETE or unsupported_in(report) <= MAY_BE_UNSUPPORTED, report
+            isComplete = name in COMPLETE and COMPILER.exists()
+            report = run(prefix / "bin/girih-conformance", "--backend", build(name, folder, prefix), "--limit", 120,
+                         *(["--compiler", COMPILER] if isComplete else []))
+            assert not isComplete or unsupported_in(report) <= MAY_BE_UNSUPPORTED, report
             print(report.splitlines()[-1])
     return 0
 

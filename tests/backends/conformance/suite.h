@@ -52,5 +52,7 @@ const std::vector<Case> &memoryCases();
 const std::vector<Case> &executionCases();
 const std::vector<Case> &opsCases();
 const std::vector<Case> &fusedCases();
+const std::vector<Case> &attentionCases(); // of level "fused", as those of packed weights
+const std::vector<Case> &packedCases();
 
 } // namespace girih::conformance

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """quill, built from the installed SDK alone, runs tiny models of every family, compiled through C99.
 
-The suite's levels pass through C99 too; tokens are transformers' own, and so are logits: in `exact` within the bound of the
-families' test, in `fast`, where the matrix unit rounds to f16, within what that rounding can do.
+Tokens are transformers' own, and so are logits: in `exact` within the bound of the families' test, in `fast`, where the matrix
+unit rounds to f16, within what that rounding can do.
 
     quill_test.py [NAME ...]
 """
@@ -44,9 +44,6 @@ def main(names):
         prefix = folder / "sdk"
         sdk.run("cmake", "--install", sdk.BUILD, "--prefix", prefix, "--component", "sdk")
         library = sdk.build("quill", folder, prefix)
-        suite = sdk.run(prefix / "bin/girih-conformance", "--backend", library, "--limit", 120, "--compiler",
-                        sdk.BUILD / "bin/girih-compile-graph")
-        report(f"the suite through C99: {suite.splitlines()[-1]}", sdk.unsupported_in(suite) <= sdk.MAY_BE_UNSUPPORTED)
         for name in names or ONE_EACH:
             tiny.write_checkpoint(name, folder / name)
             checkpoint = folder / name / "hf"

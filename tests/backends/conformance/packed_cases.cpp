@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// Level "fused", matmuls of packed weights: int8 and int4 in groups with scales and mins, and floats, within the bound of the
+// declared types, and bit for bit where sums are whole numbers.
+#include "tests/backends/conformance/matrices.h"
+
+#include "runtime/base/element_type.h"
+#include "runtime/weights/pack.h"
+
+#include <cmath>
+
+namespace girih::conformance {
+namespace {
+
+using weights::CodeType;
+using weights::PackedLayout;
+using weights::ScaleType;
+
+struct Weight {
+  const char *layout;
+  int64_t columns, depth;
+};
+// int8; int4 about a middle; int4 and int8 from a least; groups of half a block; floats. Columns and, of floats, k that fill no
+// panel and no block.
+constexpr Weight kWeights[] = {{"p16:s8,f16,none,32", 48, 64},  {"p16:s8,f16,none,32", 17, 96}, {"p16:u4,f16,none,32,8", 33, 256},
+                               {"p16:u4,f16,f16,32", 31, 64},   {"p16:u8,f16,f16,32", 16, 32},  {"p16:u4,f32,f32,16", 5, 96},
+                               {"p16:f16,none,none,32", 19, 57}};
+constexpr int64_t kTokens[] = {1, 3, 17};
+constexpr uint64_t kBytes = 1 << 16;
+
+void putScale(uint8_t *to, ScaleType type, float value) {
+  uint16_t half = floatToHalf(value);
+  float rounded = halfToFloat(half); // few bits in f32 too: products with a code are exact
+  if (type == ScaleType::F16)
+    std::memcpy(to, &half, 2);
+  else if (type == ScaleType::F32)
+    std::memcpy(to, &rounded, 4);
+}
+
+// Random codes; what is beyond columns and depth stays zero. `isWhole`: scales of 1, and mins that keep a weight within 8 bits.
+std::vector<uint8_t> pack(const PackedLayout &layout, const Weight &weight, bool isWhole) {
+  std::vector<uint8_t> bytes(static_cast<size_t>(layout.tensorBytes(weight.columns, weight.depth).value()));
+  std::mt19937 random(51);
+  std::normal_distribution<float> normal;
+  for (int64_t n = 0; n < weight.columns; ++n)
+    for (int64_t k = 0; k < weight.depth; ++k) {
+      uint8_t *block = &bytes[static_cast<size_t>(n / 16 * layout.panelBytes(weight.depth) + k / 32 * layout.blockBytes())];
+      uint8_t *code = block + layout.codeOffsetBytes(n % 16, k % 32);
+      if (layout.codes == CodeType::U4)
+        *code = static_cast<uint8_t>(*code | (random() % 16) << layout.codeShift(k % 32));
+      else if (!layout.hasFloatCodes())
+        *code = static_cast<uint8_t>(random());
+      else
+        putScale(code, ScaleType::F16, isWhole ? static_cast<float>(random() % 16) : normal(random));
+      if (k % layout.groupSize != 0)
+        continue;
+      putScale(block + layout.scaleOffsetBytes(n % 16, k % 32), layout.scales, isWhole ? 1.0f : 0.02f * normal(random));
+      if (layout.mins != ScaleType::None)
+        putScale(block + layout.minOffsetBytes(n % 16, k % 32), layout.mins,
+                 isWhole ? -static_cast<float>(random() % 8) : 0.1f * normal(random));
+    }
+  return bytes;
+}
+
+// Activations of normal or of small whole numbers.
+std::vector<float> activations(size_t count, bool isWhole) {
+  std::vector<float> values = normals(count, 52);
+  for (float &value : values)
+    value = isWhole ? std::nearbyint(value * 3) : value;
+  return values;
+}
+
+Finding judgeWeight(const Subject &subject, const Weight &weight, bool isWhole) {
+  auto layout = PackedLayout::parse(weight.layout);
+  if (!layout.isOk())
+    return findingOf(layout.status());
+  std::vector<uint8_t> packed = pack(*layout, weight, isWhole);
+  std::string body = entryOf("e", {{"a", "kv_pool", "f32", "Tx" + std::to_string(weight.depth)},
+                                   {"b", "weights", weight.layout, Shape{weight.columns, weight.depth}.text()},
+                                   {"c", "arena", "f32", "Tx" + std::to_string(weight.columns)}}, "matmul a b c");
+  BENCH(bench, body, {"e"}, 2, kBytes);
+  if (isWhole && bench.graph.accumulateType != "f32")
+    return unsupported("it declares sums in " + bench.graph.accumulateType);
+  // A matrix unit of narrow operands rounds the weight as it rounds the activation.
+  double weightError = bench.graph.activationType == "f32" ? 0 : roundoffOf(bench.graph.activationType);
+  for (int64_t numTokens : kTokens) {
+    std::vector<float> a = activations(static_cast<size_t>(numTokens * weight.depth), isWhole);
+    RESULTS(got, float, bench, 0, packed, bytesOf(a), static_cast<size_t>(numTokens * weight.columns), numTokens);
+    std::vector<Judged> wanted;
+    for (int64_t at = 0; at < numTokens * weight.columns; ++at) {
+      double sum = 0, magnitude = 0;
+      for (int64_t k = 0; k < weight.depth; ++k) {
+        double term = static_cast<double>(a[static_cast<size_t>(at / weight.columns * weight.depth + k)]) *
+                      static_cast<double>(weights::unpackValue(*layout, packed.data(), weight.depth, at % weight.columns, k));
+        sum += term;
+        magnitude += std::fabs(term);
+      }
+      wanted.push_back({sum, isWhole ? 0 : (sumError(bench.graph, weight.depth) * (1 + weightError) + weightError) * magnitude});
+    }
+    if (std::string difference = judge(got, wanted); !difference.empty())
+      return fail("matmul of " + std::string(weight.layout) + ", " + Shape{weight.columns, weight.depth}.text() + ", " +
+                  std::to_string(numTokens) + " tokens: " + difference);
+  }
+  return pass();
+}
+
+Finding judgeAll(const Subject &subject, bool isWhole) {
+  for (const Weight &weight : kWeights)
+    if (Finding finding = judgeWeight(subject, weight, isWhole); finding.outcome != Outcome::Pass)
+      return finding;
+  return pass();
+}
+
+Finding multipliesGroupedWeights(const Subject &subject) { return judgeAll(subject, false); }
+
+// Codes and activations are whole and small: exact in f16 and bf16 too, and so is every partial sum in f32.
+Finding groupedSumsAreExact(const Subject &subject) { return judgeAll(subject, true); }
+
+} // namespace
+
+const std::vector<Case> &packedCases() {
+  static const std::vector<Case> cases = {
+      {"fused", "multiplies_grouped_weights", multipliesGroupedWeights},
+      {"fused", "grouped_sums_are_exact", groupedSumsAreExact},
+  };
+  return cases;
+}
+
+} // namespace girih::conformance
