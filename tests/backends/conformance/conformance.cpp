@@ -156,7 +156,7 @@ int run(const Options &options) {
   std::vector<Result> results;
   std::map<Outcome, int> counts;
   for (const auto *cases : {&abiCases(), &memoryCases(), &executionCases(), &opsCases(), &fusedCases(), &attentionCases(),
-                            &packedCases()})
+                            &packedCases(), &machineCases()})
     for (const Case &check : *cases) {
       if (!isWanted(check, options.only))
         continue;

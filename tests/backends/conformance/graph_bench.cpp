@@ -26,13 +26,13 @@ bool takesGraphs(const Subject &subject) {
 
 namespace {
 
-Expected<CompiledGraph> compileByTable(const Subject &subject, std::shared_ptr<Device> device, const std::string &text,
-                                       const std::vector<std::string> &entries) {
+Expected<CompiledGraph> compileByTable(const Subject &subject, std::shared_ptr<Device> device, uint64_t level,
+                                       const std::string &text, const std::vector<std::string> &entries) {
   const girih_compile_table *table = subject.backend->compile;
   girih_compilation compilation = {};
   compilation.struct_size = sizeof compilation;
   compilation.target = subject.backend->name;
-  compilation.level = GIRIH_LEVEL_GRAPH;
+  compilation.level = level;
   compilation.bytes = reinterpret_cast<const uint8_t *>(text.data());
   compilation.size_bytes = text.size();
   girih_artifact *artifact = nullptr;
@@ -118,7 +118,7 @@ Expected<CompiledGraph> compileByProgram(const Subject &subject, std::shared_ptr
 Expected<CompiledGraph> compileGraph(const Subject &subject, std::shared_ptr<Device> device, const std::string &text,
                                      const std::vector<std::string> &entries, uint64_t arenaBytes) {
   if (takesGraphs(subject) && subject.compiler.empty())
-    return compileByTable(subject, std::move(device), text, entries);
+    return compileByTable(subject, std::move(device), GIRIH_LEVEL_GRAPH, text, entries);
   if (subject.compiler.empty())
     return unimplemented("it takes no graphs, and no --compiler is named that makes images of them");
   return compileByProgram(subject, std::move(device), text, entries, arenaBytes);
@@ -130,14 +130,31 @@ Expected<GraphBench> GraphBench::create(const Subject &subject, const std::strin
   bench.bindingBytes = bindingBytes;
   GIRIH_ASSIGN(bench.device, Device::open(*subject.backend, 0, {numThreads}));
   GIRIH_ASSIGN(bench.graph, compileGraph(subject, bench.device, GIRIH_GRAPH_FIRST_LINE + body, entries, bindingBytes));
-  uint64_t threads = static_cast<uint64_t>(std::max<int64_t>(1, bench.device->numThreads()));
-  for (int index = 0; index < GIRIH_STEP_NUM_BINDINGS; ++index) {
-    uint64_t scratch = index == GIRIH_STEP_BINDING_ARENA ? threads * bench.graph.scratchBytesPerThread : 0;
-    GIRIH_ASSIGN(Buffer buffer, Buffer::allocate(bench.device, bindingBytes + scratch));
-    bench.bindings.push_back(std::move(buffer));
-  }
-  GIRIH_TRY(bench.resetGuards());
+  GIRIH_TRY(bench.allocate());
   return bench;
+}
+
+Expected<GraphBench> GraphBench::createOfKernels(const Subject &subject, const std::string &text,
+                                                 const std::vector<std::string> &entries, int64_t numThreads,
+                                                 uint64_t bindingBytes) {
+  if (!subject.backend->compile || !(subject.backend->levels & GIRIH_LEVEL_BIT(GIRIH_LEVEL_C99)))
+    return unimplemented("it takes no kernels as C99");
+  GraphBench bench;
+  bench.bindingBytes = bindingBytes;
+  GIRIH_ASSIGN(bench.device, Device::open(*subject.backend, 0, {numThreads}));
+  GIRIH_ASSIGN(bench.graph, compileByTable(subject, bench.device, GIRIH_LEVEL_C99, text, entries));
+  GIRIH_TRY(bench.allocate());
+  return bench;
+}
+
+Status GraphBench::allocate() {
+  uint64_t threads = static_cast<uint64_t>(std::max<int64_t>(1, device->numThreads()));
+  for (int index = 0; index < GIRIH_STEP_NUM_BINDINGS; ++index) {
+    uint64_t scratch = index == GIRIH_STEP_BINDING_ARENA ? threads * graph.scratchBytesPerThread : 0;
+    GIRIH_ASSIGN(Buffer buffer, Buffer::allocate(device, bindingBytes + scratch));
+    bindings.push_back(std::move(buffer));
+  }
+  return resetGuards();
 }
 
 Status GraphBench::resetGuards() {

@@ -39,6 +39,10 @@ struct GraphBench {
   static Expected<GraphBench> create(const Subject &subject, const std::string &body,
                                      const std::vector<std::string> &entries, int64_t numThreads = 1,
                                      uint64_t bindingBytes = kBindingBytes);
+  // Of kernels as C99 (kernel.h). Fails: Unimplemented where the backend takes none.
+  static Expected<GraphBench> createOfKernels(const Subject &subject, const std::string &text,
+                                              const std::vector<std::string> &entries, int64_t numThreads = 0,
+                                              uint64_t bindingBytes = kBindingBytes);
   Status resetGuards();
   // Points into this bench; good until the next call.
   girih_submission submission(uint64_t entry, int64_t numTokens = 1);
@@ -47,6 +51,9 @@ struct GraphBench {
   Expected<std::vector<uint8_t>> bytesOf(int binding);
   // "" when `binding` holds `expected` at `offset` and its guard everywhere else.
   Expected<std::string> differenceAt(int binding, uint64_t offset, std::span<const uint8_t> expected);
+
+private:
+  Status allocate();
 };
 
 // Ends a case when the graph cannot be compiled, or when bytes differ.

@@ -43,7 +43,7 @@ struct Subject {
 };
 
 struct Case {
-  const char *level; // "abi", "memory", "execution", "ops", "fused"
+  const char *level; // "abi", "memory", "execution", "ops", "fused", "machine"
   const char *name;
   Finding (*check)(const Subject &subject);
 };
@@ -54,5 +54,6 @@ const std::vector<Case> &opsCases();
 const std::vector<Case> &fusedCases();
 const std::vector<Case> &attentionCases(); // of level "fused", as those of packed weights
 const std::vector<Case> &packedCases();
+const std::vector<Case> &machineCases();
 
 } // namespace girih::conformance
