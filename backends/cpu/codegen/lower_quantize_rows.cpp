@@ -9,6 +9,8 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
+#include "llvm/ADT/bit.h"
+
 using namespace mlir;
 using namespace girih::dialect;
 
@@ -42,6 +44,30 @@ public:
     Value quads = quadsOf(storeCodes(outliers, k.at(target, kActivationOutlierCodes)));
     storeSums(codes, outliers, scale, quads, target);
   }
+
+  // Four whole blocks at once, `sourceStride` and `targetStride` bytes apart: what reduces each of them does it side by side.
+  // First all of one digit; those with outliers are then done again.
+  void emitFour(Value source, Value sourceStride, Value target, Value targetStride) {
+    auto sourceOf = [&](Value block) { return k.at(source, k.mul(sourceStride, block)); };
+    auto targetOf = [&](Value block) { return k.at(target, k.mul(targetStride, block)); };
+    SmallVector<Value> sources, targets;
+    for (int64_t block = 0; block < kTogether; ++block) {
+      sources.push_back(sourceOf(k.index(block)));
+      targets.push_back(targetOf(k.index(block)));
+    }
+    Scales scales = scalesOfFour(sources);
+    SmallVector<Value> codes = storeFourCodes(sources, scales.inverse, targets);
+    for (int64_t pair = 0; pair < kTogether; pair += 2)
+      storePairSums(ArrayRef(codes).slice(pair * kHalves, 2 * kHalves), scales.scale, pair, targets);
+    storeNoOutliers(scales.scale, targets);
+    k.forBits(scales.worth, {}, [&](Value block, ValueRange) {
+      emit(sourceOf(block), targetOf(block), kActivationDepth);
+      return SmallVector<Value>();
+    });
+  }
+
+  bool takesFour() const { return !bothDigits; }
+  static constexpr int64_t kTogether = 4;
 
 private:
   Value loadHalf(Value source, int64_t count) {
@@ -96,6 +122,96 @@ private:
     return {integers(k.fma(outliers, k.lanesOf(-kActivationBase), both)), integers(outliers)};
   }
 
+  // ---- Four blocks ----
+  struct Scales {
+    Value scale, inverse; // vector<4xf32>
+    Value worth;          // i32: a bit for each block that is to have a second digit
+  };
+
+  Scales scalesOfFour(ArrayRef<Value> sources) {
+    Type bits = k.lanes(k.b.getI32Type());
+    SmallVector<Value> maxima, totals;
+    for (Value source : sources) {
+      SmallVector<Value> sizes, numbers;
+      for (int64_t half = 0; half < kHalves; ++half) {
+        Value size = LLVM::BitcastOp::create(k.b, k.loc, bits, loadHalf(k.at(source, half * kLanes * 4), kLanes));
+        sizes.push_back(arith::AndIOp::create(k.b, k.loc, size, k.integer(bits, 0x7fffffff)));
+        numbers.push_back(LLVM::BitcastOp::create(k.b, k.loc, k.lanesF32(), sizes.back()));
+      }
+      maxima.push_back(k.maxOf(sizes[0], sizes[1]));
+      totals.push_back(k.addf(numbers[0], numbers[1]));
+    }
+    auto four = [&](double value) { return k.constant(VectorType::get(kTogether, k.b.getF32Type()), value); };
+    auto firsts = [&](Value vector) { return shuffled(vector, vector, {0, 4, 8, 12}); };
+    Value largest = combined(maxima, [&](Value x, Value y) { return k.maxOf(x, y); });
+    largest = firsts(LLVM::BitcastOp::create(k.b, k.loc, k.lanesF32(), largest));
+    Value sizes = firsts(combined(totals, [&](Value x, Value y) { return k.addf(x, y); }));
+    auto less = [&](Value x, Value y) {
+      return arith::CmpFOp::create(k.b, k.loc, arith::CmpFPredicate::OLT, x, y);
+    };
+    Value worth = less(k.mulf(sizes, four(kActivationWorth / kActivationDepth)), largest);
+    worth = LLVM::BitcastOp::create(k.b, k.loc, k.b.getIntegerType(kTogether), worth);
+    Value isZero = less(largest, four(kActivationLeast));
+    return {k.select(isZero, four(0), divide(largest, four(127))), k.select(isZero, four(0), divide(four(127), largest)),
+            arith::ExtUIOp::create(k.b, k.loc, k.b.getI32Type(), worth)};
+  }
+
+  // The codes of each half, i32, plus kRoundingBits: a number below 2^22 added to 1.5 * 2^23 is rounded as a conversion
+  // rounds it, and its last bits are that integer.
+  SmallVector<Value> storeFourCodes(ArrayRef<Value> sources, Value inverse, ArrayRef<Value> targets) {
+    SmallVector<Value> codes;
+    for (auto [block, source] : llvm::enumerate(sources)) {
+      Value factor = shuffled(inverse, inverse, SmallVector<int64_t>(kLanes, int64_t(block)));
+      for (int64_t half = 0; half < kHalves; ++half) {
+        Value scaled = k.mulf(loadHalf(k.at(source, half * kLanes * 4), kLanes), factor);
+        Value moved = k.addf(scaled, k.lanesOf(llvm::bit_cast<float>(kRoundingBits)));
+        codes.push_back(LLVM::BitcastOp::create(k.b, k.loc, k.lanes(k.b.getI32Type()), moved));
+        Value bytes = arith::TruncIOp::create(k.b, k.loc, k.lanes(k.b.getI8Type()), codes.back());
+        k.store(bytes, k.at(targets[block], kActivationCodes + half * kLanes));
+      }
+    }
+    return codes;
+  }
+  static constexpr int32_t kRoundingBits = 0x4b400000;
+
+  // Of blocks `pair` and `pair` + 1, each in half of a vector: in its first lanes the scale and its sums as f32, then as
+  // integers with no outliers behind them.
+  void storePairSums(ArrayRef<Value> codes, Value scale, int64_t pair, ArrayRef<Value> targets) {
+    Value sums = combined(codes, [&](Value x, Value y) { return k.add(x, y); });
+    sums = k.sub(sums, k.integer(sums.getType(), static_cast<int32_t>(uint32_t(kRoundingBits) * uint32_t(kLanes))));
+    Value others = shuffled(sums, sums, {4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11});
+    // {both halves, both, the first, the second}
+    Value kinds = shuffled(k.add(sums, others), sums, {0, 1, 18, 3, 4, 5, 6, 7, 8, 9, 26, 11, 12, 13, 14, 15});
+    kinds = shuffled(kinds, others, {0, 1, 2, 19, 4, 5, 6, 7, 8, 9, 10, 27, 12, 13, 14, 15});
+    SmallVector<int64_t> ofBlock(kLanes, pair), beside;
+    std::fill(ofBlock.begin() + kLanes / 2, ofBlock.end(), pair + 1);
+    Value scales = shuffled(scale, scale, ofBlock);
+    Value scaled = k.mulf(scales, arith::SIToFPOp::create(k.b, k.loc, k.lanesF32(), kinds));
+    scaled = shuffled(scaled, scales, {16, 1, 2, 3, 4, 5, 6, 7, 24, 9, 10, 11, 12, 13, 14, 15});
+    Value zeros = k.integer(sums.getType(), 0), minus = k.sub(zeros, kinds);
+    minus = shuffled(minus, zeros, {1, 2, 3, 16, 5, 6, 7, 16, 9, 10, 11, 16, 13, 14, 15, 16});
+    for (int64_t block : {0, 1}) {
+      k.store(k.slice(scaled, block * 8, 4), k.at(targets[pair + block], kActivationScale));
+      k.store(k.slice(minus, block * 8, 4), k.at(targets[pair + block], kActivationMinusSums));
+    }
+  }
+
+  // The second line: zeros but for the scale.
+  void storeNoOutliers(Value scale, ArrayRef<Value> targets) {
+    constexpr int64_t kAt = (kActivationOutlierScale - kActivationOutlierCodes) / 4;
+    Value outlierScale = k.mulf(scale, k.constant(scale.getType(), kActivationBase)), zeros = k.lanesOf(0);
+    SmallVector<int64_t> all;
+    for (int64_t lane = 0; lane < kLanes; ++lane)
+      all.push_back(std::min<int64_t>(lane, kTogether - 1));
+    Value wide = shuffled(outlierScale, outlierScale, all);
+    for (auto [block, target] : llvm::enumerate(targets)) {
+      SmallVector<int64_t> lanes(kLanes, 0);
+      lanes[kAt] = kLanes + int64_t(block);
+      k.store(shuffled(zeros, wide, lanes), k.at(target, kActivationOutlierCodes));
+    }
+  }
+
+  // ---- One block, both digits ----
   Value storeCodes(ArrayRef<Value> halves, Value target) {
     Value all = k.joined(halves);
     Value bytes = arith::TruncIOp::create(k.b, k.loc, VectorType::get(kActivationDepth, k.b.getI8Type()), all);
@@ -117,17 +233,18 @@ private:
     return vector::ShuffleOp::create(k.b, k.loc, x, y, lanes);
   }
 
-  // Sums of all lanes of four vectors at once: the first in lanes 0 .. 3 of the result, the second in 4 .. 7, and so on.
-  Value sumsOf(ArrayRef<Value> vectors) {
-    auto halvesAdded = [&](Value x, Value y) {
+  // All lanes of each of four vectors, combined by reduceTree's tree: the first in lanes 0 .. 3 of the result, the second in
+  // 4 .. 7, and so on.
+  Value combined(ArrayRef<Value> vectors, llvm::function_ref<Value(Value, Value)> combine) {
+    auto halves = [&](Value x, Value y) {
       Value low = shuffled(x, y, {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23});
-      return k.add(low, shuffled(x, y, {8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31}));
+      return combine(low, shuffled(x, y, {8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31}));
     };
-    Value first = halvesAdded(vectors[0], vectors[1]), second = halvesAdded(vectors[2], vectors[3]);
-    Value sums = k.add(shuffled(first, second, {0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27}),
-                       shuffled(first, second, {4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31}));
-    sums = k.add(sums, shuffled(sums, sums, {2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13}));
-    return k.add(sums, shuffled(sums, sums, {1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14}));
+    Value first = halves(vectors[0], vectors[1]), second = halves(vectors[2], vectors[3]);
+    Value all = combine(shuffled(first, second, {0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27}),
+                        shuffled(first, second, {4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31}));
+    all = combine(all, shuffled(all, all, {2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13}));
+    return combine(all, shuffled(all, all, {1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14}));
   }
 
   Value inserted(Value scalar, Value vector, int64_t lane) {
@@ -138,7 +255,7 @@ private:
   void storeSums(ArrayRef<Value> codes, ArrayRef<Value> outliers, Value scale, Value quads, Value target) {
     auto four = VectorType::get(4, k.b.getI32Type());
     auto fourFloats = VectorType::get(4, k.b.getF32Type());
-    Value halves = sumsOf({codes[0], codes[1], outliers[0], outliers[1]});
+    Value halves = combined({codes[0], codes[1], outliers[0], outliers[1]}, [&](Value x, Value y) { return k.add(x, y); });
     Value zeros = k.integer(halves.getType(), 0), zero = k.integer(four, 0);
     // {0, both halves, the first, the second}
     auto ofDigit = [&](int64_t at) {
@@ -185,17 +302,44 @@ LogicalResult lower(QuantizeRowsOp op) {
   int64_t depth = type.getDimSize(1), full = depth / kActivationDepth;
   Value x = k.addressOf(op.getX()), out = k.addressOf(op.getInit());
   Value xStride = k.mul(k.strideOf(op.getX(), 0), 4), outStride = k.strideOf(op.getInit(), 0);
-  k.loop(k.index(0), k.extentOf(op.getX(), 0), 1, [&](Value row) {
-    Value source = k.at(x, k.mul(row, xStride)), target = k.at(out, k.mul(row, outStride));
-    auto block = [&](Value number, int64_t count) {
-      quantizer.emit(k.at(source, k.mul(number, kActivationDepth * 4)),
-                     k.at(target, k.mul(number, kActivationBytes)), count);
-    };
-    if (full > 0)
-      k.loop(k.index(0), k.index(full), 1, [&](Value number) { block(number, kActivationDepth); });
-    if (depth % kActivationDepth != 0)
-      block(k.index(full), depth % kActivationDepth);
-  });
+  Value numRows = k.extentOf(op.getX(), 0), four = k.index(BlockQuantizer::kTogether);
+  auto sourceOf = [&](Value row, Value number) {
+    return k.at(x, k.add(k.mul(row, xStride), k.mul(number, kActivationDepth * 4)));
+  };
+  auto targetOf = [&](Value row, Value number) {
+    return k.at(out, k.add(k.mul(row, outStride), k.mul(number, kActivationBytes)));
+  };
+  auto single = [&](Value row, Value number, int64_t count) {
+    quantizer.emit(sourceOf(row, number), targetOf(row, number), count);
+  };
+  // By fours along the row, or down the rows; the last four may overlap those before, and write the same again.
+  auto alongRow = [&](Value row) {
+    k.loop(k.index(0), k.index(full), BlockQuantizer::kTogether, [&](Value number) {
+      Value first = k.minOf(number, k.sub(k.index(full), four));
+      quantizer.emitFour(sourceOf(row, first), k.index(kActivationDepth * 4), targetOf(row, first),
+                         k.index(kActivationBytes));
+    });
+  };
+  auto downRows = [&] {
+    k.loop(k.index(0), numRows, BlockQuantizer::kTogether, [&](Value number) {
+      Value row = k.minOf(number, k.sub(numRows, four));
+      k.loop(k.index(0), k.index(full), 1, [&](Value block) {
+        quantizer.emitFour(sourceOf(row, block), xStride, targetOf(row, block), outStride);
+      });
+    });
+  };
+  auto oneByOne = [&](Value row) {
+    k.loop(k.index(0), k.index(full), 1, [&](Value number) { single(row, number, kActivationDepth); });
+  };
+  auto forRows = [&](llvm::function_ref<void(Value)> body) { k.loop(k.index(0), numRows, 1, body); };
+  if (full >= BlockQuantizer::kTogether && quantizer.takesFour())
+    forRows(alongRow);
+  else if (full > 0 && quantizer.takesFour())
+    k.when(k.less(numRows, four), [&] { forRows(oneByOne); }, downRows);
+  else if (full > 0)
+    forRows(oneByOne);
+  if (depth % kActivationDepth != 0)
+    forRows([&](Value row) { single(row, k.index(full), depth % kActivationDepth); });
   op.erase();
   return success();
 }
