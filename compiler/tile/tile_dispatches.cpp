@@ -66,6 +66,25 @@ void collectGroup(Operation *root, llvm::SmallPtrSetImpl<Operation *> &group) {
   }
 }
 
+bool sharesPanels(QMatmulOp matmul) {
+  return matmul.getStrategy() == StringRef("panel") && getElementTypeOrSelf(matmul.getX()).isInteger(8);
+}
+
+// How rows are shared out where each core keeps to its own: in whole groups, as many at most as stay near.
+struct RowShares {
+  int64_t group, most;
+};
+
+RowShares rowSharesOf(QMatmulOp matmul) {
+  auto machine = matmul->getParentOfType<ModuleOp>()->getAttrOfType<girih::machine::DescriptionAttr>("girih.machine");
+  if (!sharesPanels(matmul) || !machine)
+    return {kRowGroup, kRowGroup * kRowGroupsPerUnit};
+  int64_t group = matmul.getRowTile().value_or(1), levels = machine.getLevels().size();
+  int64_t farBytes = machine.getLevels()[std::min<int64_t>(1, levels - 1)].getSizeBytes();
+  int64_t rowBytes = cast<ShapedType>(matmul.getX().getType()).getDimSize(1);
+  return {group, group * std::max(kRowGroupsPerUnit, farBytes / 2 / rowBytes / group)};
+}
+
 // Columns of a matrix unit's unit of work. Where the rows of a core outgrow half of the second level, they pass by in parts
 // of k, each for all columns of the unit, whose sums take an eighth of that level.
 int64_t columnsForParts(QMatmulOp matmul, int64_t columns, int64_t numColumns) {
@@ -97,7 +116,7 @@ SmallVector<int64_t> matmulTile(QMatmulOp matmul) {
     columns = columnsForParts(matmul, columns, numColumns);
   // Few rows share one pass over the weights, but when columns are not cut, rows are: a dispatch is a loop.
   int64_t wholeRows = columns == 0 ? rows : 0;
-  return {matrix ? kRowsOfCore : panel ? rows * kRowGroupsPerUnit : wholeRows, columns};
+  return {matrix || sharesPanels(matmul) ? kRowsOfCore : panel ? rows * kRowGroupsPerUnit : wholeRows, columns};
 }
 
 SmallVector<int64_t> loopTile(Operation *op, const llvm::SmallPtrSetImpl<Operation *> &group);
@@ -212,7 +231,7 @@ private:
     rewriter.setInsertionPoint(root);
     SmallVector<OpFoldResult> sizes;
     for (int64_t size : tileSizes(root, group))
-      sizes.push_back(size == kRowsOfCore ? rowsOfCore(root) : rewriter.getIndexAttr(size));
+      sizes.push_back(size == kRowsOfCore ? rowsOfCore(root, group) : rewriter.getIndexAttr(size));
     scf::SCFTileAndFuseOptions options;
     options.tilingOptions.setLoopType(scf::SCFTilingOptions::LoopType::ForallOp).setTileSizes(sizes);
     options.setFusionControlFn([&](tensor::ExtractSliceOp, OpResult producer, bool)
@@ -237,22 +256,28 @@ private:
     return success();
   }
 
-  // T rows in as many equal shares as there are cores, fewer where a share would be too small; none larger than what a
-  // panel is dequantised for. Whole groups of 32 rows, so that only the last share has an odd end.
-  OpFoldResult rowsOfCore(Operation *root) {
+  // T rows in as many equal shares as there are cores, fewer where a share would be too small; a share in equal parts
+  // where it is larger than what stays near. Whole groups of rows, so that only the last part has an odd end.
+  OpFoldResult rowsOfCore(Operation *root, const llvm::SmallPtrSetImpl<Operation *> &group) {
     Location loc = root->getLoc();
+    auto matmul = dyn_cast<QMatmulOp>(root);
+    for (Operation *op : group)
+      matmul = matmul ? matmul : dyn_cast<QMatmulOp>(op);
+    RowShares shared = rowSharesOf(matmul);
     Value out = cast<DestinationStyleOpInterface>(root).getDpsInits()[0];
     auto constant = [&](int64_t value) -> Value { return arith::ConstantIndexOp::create(rewriter, loc, value); };
     auto create = [&]<typename Op>(Value x, Value y) -> Value { return Op::create(rewriter, loc, x, y); };
+    auto ceilDiv = [&](Value x, Value y) { return create.operator()<arith::CeilDivUIOp>(x, y); };
+    Value one = constant(1);
     Value rows = getValueOrCreateConstantIndexOp(rewriter, loc, tensor::getMixedSize(rewriter, loc, out, 0));
     Value shares = create.operator()<arith::DivUIOp>(rows, constant(kLeastRowsOfCore));
     shares = create.operator()<arith::MinUIOp>(shares, constant(numCores));
-    shares = create.operator()<arith::MaxUIOp>(shares, constant(1));
-    Value share = create.operator()<arith::CeilDivUIOp>(rows, shares);
-    Value groups = create.operator()<arith::CeilDivUIOp>(share, constant(kRowGroup));
-    groups = create.operator()<arith::MaxUIOp>(groups, constant(1));
-    groups = create.operator()<arith::MinUIOp>(groups, constant(kRowGroupsPerUnit));
-    return create.operator()<arith::MulIOp>(groups, constant(kRowGroup));
+    Value share = ceilDiv(rows, create.operator()<arith::MaxUIOp>(shares, one));
+    Value parts = create.operator()<arith::MaxUIOp>(ceilDiv(share, constant(shared.most)), one);
+    Value groups = ceilDiv(ceilDiv(share, parts), constant(shared.group));
+    groups = create.operator()<arith::MaxUIOp>(groups, one);
+    groups = create.operator()<arith::MinUIOp>(groups, constant(shared.most / shared.group));
+    return create.operator()<arith::MulIOp>(groups, constant(shared.group));
   }
 
   // The append has no tensor result: a loop over tokens around its slices. What follows reads the same cache. In a long

@@ -217,7 +217,7 @@ void DotGenerator::emitPanel(const TileOperands &tile, Value scratch) {
       auto pass = [&](Value firstBlock, int64_t count) {
         unpackPanels(panelAddress(tile, columns), columns.panels, tile.depth, firstBlock, count, scratch);
         forRows(tile.numRows, [&](Value firstRow, int64_t rows) {
-          fetchNext(tile, columns, firstRow, rows);
+          fetchNext(tile, columns, firstRow, rows, firstBlock);
           panelTile(tile, columns, firstRow, rows, firstBlock, count, scratch);
         });
       };
@@ -247,14 +247,20 @@ void DotGenerator::emitPanel(const TileOperands &tile, Value scratch) {
       many);
 }
 
-// The panels that most likely come next, while rows are multiplied: taken apart, they would wait for memory line by line.
-void DotGenerator::fetchNext(const TileOperands &tile, const Columns &columns, Value firstRow, int64_t rows) {
+// The panels that most likely come next, while the first rows are multiplied: taken apart, they would wait for memory
+// line by line. Each pass over k fetches its part.
+void DotGenerator::fetchNext(const TileOperands &tile, const Columns &columns, Value firstRow, int64_t rows,
+                             Value firstBlock) {
   int64_t bytes = columns.panels * layout.panelBytes(tile.depth) * kPanelGroupsAhead;
-  int64_t bytesOfRow = llvm::alignTo(llvm::divideCeil(bytes, kRowsOfFetch), kLineBytes);
-  Value next = k.at(panelAddress(tile, columns), columns.panels * layout.panelBytes(tile.depth));
-  Value place = k.at(next, k.mul(firstRow, bytesOfRow));
-  for (int64_t line = 0; line < rows * bytesOfRow; line += kLineBytes)
-    k.prefetch(k.at(place, line), /*level=*/2);
+  int64_t bytesOfBlock = llvm::divideCeil(bytes, llvm::divideCeil(tile.depth, kBlockDepth));
+  int64_t bytesOfPass = std::min<int64_t>(bytes, bytesOfBlock * (shape.depth / kBlockDepth));
+  int64_t bytesOfRow = llvm::alignTo(llvm::divideCeil(bytesOfPass, kRowsOfFetch), kLineBytes);
+  k.when(k.less(firstRow, k.index(kRowsOfFetch)), [&] {
+    Value next = k.at(panelAddress(tile, columns), columns.panels * layout.panelBytes(tile.depth));
+    Value place = k.at(next, k.add(k.mul(firstBlock, bytesOfBlock), k.mul(firstRow, bytesOfRow)));
+    for (int64_t line = 0; line < rows * bytesOfRow; line += kLineBytes)
+      k.prefetch(k.at(place, line), /*level=*/2);
+  });
 }
 
 // scratch [block]: codes [step][panel], scales [group][panel], bases [group][panel], mins [group][panel], 64 bytes each.

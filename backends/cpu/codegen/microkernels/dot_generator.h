@@ -50,7 +50,8 @@ private:
   void directTile(const TileOperands &tile, const Columns &columns, mlir::Value firstRow, int64_t rows);
   void unpackPanels(mlir::Value weights, int64_t panels, int64_t panelDepth, mlir::Value firstBlock,
                     int64_t numBlocks, mlir::Value scratch);
-  void fetchNext(const TileOperands &tile, const Columns &columns, mlir::Value firstRow, int64_t rows);
+  void fetchNext(const TileOperands &tile, const Columns &columns, mlir::Value firstRow, int64_t rows,
+                 mlir::Value firstBlock);
   void panelTile(const TileOperands &tile, const Columns &columns, mlir::Value firstRow, int64_t rows,
                  mlir::Value firstBlock, int64_t numBlocks, mlir::Value scratch);
   // Rows go by groups that are multiplied together; the last one stands in for those that a group lacks.
