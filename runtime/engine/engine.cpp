@@ -5,6 +5,7 @@
 #include "runtime/abi/step.h"
 #include "runtime/engine/disk_tier.h"
 #include "runtime/engine/scheduler.h"
+#include "runtime/engine/speculation.h"
 #include "runtime/engine/step_pacer.h"
 
 #include <algorithm>
@@ -105,7 +106,8 @@ public:
               kv::numBlocksFor(bounds.contextTokens)),
         sampler(source->model().vocabSize),
         maskWords((source->model().vocabSize + 31) / 32),
-        pacer(options.maxSlowdown, bounds.maxTokensPerStep) {
+        pacer(options.maxSlowdown, bounds.maxTokensPerStep),
+        speculation({std::min(options.maxDraft, kMaxDraft), options.draftsEagerly}) {
     counters.numKvBlocks = bounds.numKvBlocks;
     showExecutor();
     openDisk(options);
@@ -159,6 +161,8 @@ private:
     teamSize = static_cast<int32_t>(executor->numThreads());
   }
   void finishRow(Sequence &sequence, uint32_t firstRow, Clock::time_point now);
+  void sampleRows(Sequence &sequence, uint32_t firstRow, Clock::time_point now);
+  void countDraft(Sequence &sequence, uint32_t numAccepted);
   void reportRows(Sequence &sequence, uint32_t firstRow);
   void reportPrompt(Sequence &sequence, uint32_t first, uint32_t firstRow, uint32_t numRows);
   Expected<bool> sampleToken(Sequence &sequence, std::span<float> logits, Clock::time_point now);
@@ -181,6 +185,7 @@ private:
   Sampler sampler;
   std::vector<uint32_t> maskWords; // a bit a token
   StepPacer pacer;
+  Speculation speculation;
   std::unique_ptr<DiskTier> disk; // null: none
   StatusCode diskCode = StatusCode::Ok;
   std::string diskMessage;
@@ -489,14 +494,16 @@ void StepEngine::step() {
   terms.now = cacheTimeOf(Clock::now());
   terms.maxPromptTokens = pacer.promptTokensBeside(scheduler.numGenerating());
   terms.shortPromptTokens = bounds.maxTokensPerStep;
+  if (speculation.isOn())
+    speculation.guess(scheduler.onlyGenerating(), std::min(bounds.maxTokensPerStep, source->model().maxLogitRows));
   std::span<Sequence *const> planned = scheduler.plan(batch, terms);
   planWasEmpty = planned.empty();
   if (planWasEmpty)
     return;
   Clock::time_point begin = Clock::now();
-  uint32_t numGenerating = 0;
+  uint32_t numGenerating = 0; // their guesses, too
   for (Sequence *sequence : planned) {
-    numGenerating += sequence->numPlanned == 1;
+    numGenerating += sequence->numPlanned == 1 ? 1 + sequence->numDrafted : 0;
     if (!sequence->hasStarted)
       start(*sequence, begin);
   }
@@ -506,6 +513,8 @@ void StepEngine::step() {
   Clock::time_point end = Clock::now();
   observePrompt(batch.numTokens() - numGenerating, secondsBetween(begin, end));
   pacer.observe(numGenerating, batch.numTokens() - numGenerating, secondsBetween(begin, end));
+  if (numGenerating == batch.numTokens())
+    speculation.observeStep(numGenerating, secondsBetween(begin, end));
   countStep(planned.size(), secondsBetween(begin, end));
   uint32_t firstRow = 0;
   for (Sequence *sequence : planned) {
@@ -558,14 +567,45 @@ void StepEngine::finishRow(Sequence &sequence, uint32_t firstRow, Clock::time_po
     return;
   if (!sequence.wantsToken())
     return finish(sequence.id, FinishReason::Length, {});
-  Expected<bool> isLast = sampleToken(sequence, executor->logits(firstRow + sequence.numRows - 1), now);
-  if (!isLast.isOk())
-    return finish(sequence.id, FinishReason::Failed, std::move(isLast).status());
-  if (*isLast)
-    return finish(sequence.id, FinishReason::Stop, {});
-  // The last token of all is handed out but never fed: nothing depends on it.
-  if (!sequence.wantsToken())
-    finish(sequence.id, FinishReason::Length, {});
+  sampleRows(sequence, firstRow + sequence.numRows - 1 - sequence.numDrafted, now);
+}
+
+// Samples from the row of its last token, and from those of its guesses as long as they say what was sampled. The sequence
+// may be gone afterwards.
+void StepEngine::sampleRows(Sequence &sequence, uint32_t firstRow, Clock::time_point now) {
+  uint32_t numDrafted = sequence.numDrafted, numAccepted = 0;
+  std::optional<FinishReason> ended;
+  Status status;
+  while (!ended) {
+    Expected<bool> isLast = sampleToken(sequence, executor->logits(firstRow + numAccepted), now);
+    if (!isLast.isOk()) {
+      ended = FinishReason::Failed;
+      status = std::move(isLast).status();
+    } else if (*isLast) {
+      ended = FinishReason::Stop;
+    } else if (!sequence.wantsToken()) {
+      // The last token of all is handed out but never fed: nothing depends on it.
+      ended = FinishReason::Length;
+    } else {
+      if (numAccepted == numDrafted || sequence.tokens.back() != sequence.draft[numAccepted])
+        break;
+      scheduler.acceptDraft(sequence);
+      ++numAccepted;
+    }
+  }
+  if (numDrafted > 0)
+    countDraft(sequence, numAccepted);
+  sequence.draft.clear();
+  if (ended)
+    finish(sequence.id, *ended, std::move(status));
+}
+
+void StepEngine::countDraft(Sequence &sequence, uint32_t numAccepted) {
+  sequence.drafts.observe(sequence.numDrafted, numAccepted);
+  std::lock_guard lock(mutex);
+  ++counters.numDrafts;
+  counters.numDraftedTokens += sequence.numDrafted;
+  counters.numAcceptedTokens += numAccepted;
 }
 
 void StepEngine::reportRows(Sequence &sequence, uint32_t firstRow) {

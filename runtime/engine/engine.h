@@ -42,6 +42,10 @@ struct EngineOptions {
   // A step with a part of a long prompt in it may take so many times what its generating sequences take alone:
   // the prompt is cut so that streams do not pause. Prompts that fit one step are not. 0: no bound.
   double maxSlowdown = 2.5;
+  // Tokens of one sequence that may be guessed from its own text and checked in one step, wherever that is measured to pay;
+  // 0: none are. Where a program's rows depend on their company ("fast" numerics) so may the answer's tokens.
+  uint32_t maxDraft = 0;
+  bool draftsEagerly = false; // also where it does not pay (tests)
   // Where KV blocks of long prompts are kept between runs; empty: nowhere. A folder that cannot be used is told by
   // Engine::diskStatus and fails nothing.
   std::string cacheFolder;
@@ -64,6 +68,8 @@ struct DiskStats {
   uint64_t numExpired = 0; // their time was over
   uint64_t numErased = 0;  // somebody asked for it
 };
+
+inline constexpr uint32_t kMaxDraft = 15;
 
 using RequestId = uint64_t;
 using Clock = std::chrono::steady_clock;
@@ -148,6 +154,9 @@ struct EngineStats {
   uint64_t numPromptTokens = 0;    // of accepted requests
   uint64_t numCachedTokens = 0;    // of prompts, that came from the cache
   uint64_t numOutputTokens = 0;
+  uint64_t numDrafts = 0;         // steps of a sequence in which guesses were checked
+  uint64_t numDraftedTokens = 0;  // these guesses
+  uint64_t numAcceptedTokens = 0; // those that came true
   uint64_t numPreemptions = 0;
   uint64_t numEvictions = 0;                                     // of cached blocks
   uint64_t numRefused = 0;                                       // requests that the full queue turned away

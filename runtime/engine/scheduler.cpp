@@ -67,6 +67,15 @@ uint32_t Scheduler::numGenerating() const {
       running.begin(), running.end(), [](const auto &sequence) { return sequence->numPending() == 1; }));
 }
 
+std::span<Sequence *const> Scheduler::onlyGenerating() {
+  order.clear();
+  if (!waiting.empty() || limits.recompute || numGenerating() < running.size())
+    return {};
+  for (const std::unique_ptr<Sequence> &sequence : running)
+    order.push_back(sequence.get());
+  return order;
+}
+
 kv::CacheTime Scheduler::keepUntil(const Sequence &sequence) const {
   return terms.now + uint64_t{sequence.request.keepSeconds} * 1000;
 }
@@ -178,10 +187,7 @@ void Scheduler::planSequence(Sequence &sequence, program::StepBatch &batch) {
   uint32_t numTokens = chunkOf(sequence, batch);
   if (numTokens == 0 || !reserveBlocks(sequence, sequence.numCached + numTokens))
     return;
-  chooseRows(sequence, sequence.numCached, numTokens);
-  batch.addSequence(std::span<const int32_t>(sequence.tokens).subspan(sequence.numCached, numTokens),
-                    sequence.numCached, sequence.blocks, sequence.firstRowPosition - sequence.numCached,
-                    sequence.numRows);
+  addToBatch(sequence, numTokens, batch);
   if (isPaced(sequence) && promptTokensLeft != ~uint32_t{0})
     promptTokensLeft -= numTokens;
   sequence.numPlanned = numTokens;
@@ -189,6 +195,33 @@ void Scheduler::planSequence(Sequence &sequence, program::StepBatch &batch) {
   clientOf(sequence).numServed += static_cast<double>(numTokens) / sequence.request.clientWeight;
   announceBlocks(sequence);
   planned.push_back(&sequence);
+}
+
+void Scheduler::addToBatch(Sequence &sequence, uint32_t numTokens, program::StepBatch &batch) {
+  chooseRows(sequence, sequence.numCached, numTokens);
+  sequence.numDrafted = numTokens == sequence.numPending() ? numDraftsThatFit(sequence, batch) : 0;
+  sequence.numRows += sequence.numDrafted;
+  uint32_t numBlocks = kv::numBlocksFor(sequence.numCached + numTokens + sequence.numDrafted);
+  while (sequence.blocks.size() < numBlocks)
+    sequence.blocks.push_back(blockCache.allocate(sequence.request.client, terms.now));
+  // They stand behind its tokens as long as the batch takes them; there is room, since they are never its last.
+  sequence.tokens.insert(sequence.tokens.end(), sequence.draft.begin(), sequence.draft.begin() + sequence.numDrafted);
+  batch.addSequence(
+      std::span<const int32_t>(sequence.tokens).subspan(sequence.numCached, numTokens + sequence.numDrafted),
+      sequence.numCached, sequence.blocks, sequence.firstRowPosition - sequence.numCached, sequence.numRows);
+  sequence.tokens.resize(sequence.tokens.size() - sequence.numDrafted);
+}
+
+// Nobody gives a block, a row or a place up for a guess.
+uint32_t Scheduler::numDraftsThatFit(const Sequence &sequence, const program::StepBatch &batch) const {
+  if (sequence.draft.empty() || sequence.numRows == 0)
+    return 0;
+  uint64_t numTokens = sequence.tokens.size();
+  uint64_t numPositions = (sequence.blocks.size() + unclaimedBlocks()) * GIRIH_KV_BLOCK_TOKENS;
+  uint64_t most = std::min<uint64_t>(std::min(batch.tokensLeft() - sequence.numPending(),
+                                              batch.logitRowsLeft() - sequence.numRows),
+                                     std::min<uint64_t>(numPositions, sequence.maxTokens - 1) - numTokens);
+  return static_cast<uint32_t>(std::min<uint64_t>(most, sequence.draft.size()));
 }
 
 // A step of a program without a cache: everything again, and as many of the rows still wanted as fit.
@@ -343,6 +376,11 @@ void Scheduler::advance(Sequence &sequence) {
   }
 }
 
+void Scheduler::acceptDraft(Sequence &sequence) {
+  sequence.numPlanned = 1;
+  advance(sequence);
+}
+
 // The one to give its blocks back first: of those outside this step the youngest of the lowest priority.
 Sequence *Scheduler::mostExpendable() const {
   Sequence *victim = nullptr;
@@ -419,11 +457,14 @@ void Scheduler::forgetPool() {
   blockCache.clearIdle();
 }
 
-// Free and idle blocks less what running sequences will still take for tokens that they already have.
+// Free and idle blocks less what running sequences will still take for tokens that they already have. Who fed guesses may
+// have a block more than that.
 uint64_t Scheduler::unclaimedBlocks() const {
   uint64_t claimed = 0;
-  for (const std::unique_ptr<Sequence> &sequence : running)
-    claimed += kv::numBlocksFor(sequence->tokens.size() + 1) - sequence->blocks.size();
+  for (const std::unique_ptr<Sequence> &sequence : running) {
+    uint64_t wanted = kv::numBlocksFor(sequence->tokens.size() + 1);
+    claimed += wanted - std::min<uint64_t>(wanted, sequence->blocks.size());
+  }
   return blockCache.numAvailable() > claimed ? blockCache.numAvailable() - claimed : 0;
 }
 

@@ -40,6 +40,7 @@ struct StepTerms {
 // moves.
 // A prompt goes on from where the cache ends. What another sequence computes in this very step is waited for
 // and not computed twice: a burst of equal prompts costs one of them.
+// Guesses (Sequence::draft) follow the token that a sequence generates, where there is room beside everybody's tokens.
 // Below the pool there may be another tier: what it has of a prompt is fetched while others compute, and what a long
 // prompt leaves goes there.
 // Knows neither threads nor devices. Thread-compatible.
@@ -59,6 +60,9 @@ public:
   std::span<Sequence *const> plan(program::StepBatch &batch, const StepTerms &terms = {});
   // The step is done for this sequence: its planned tokens are in the cache, and full blocks can be shared.
   void advance(Sequence &sequence);
+  // The first guess that it fed and that is not among its tokens yet was right: the last of its tokens, just added, is in
+  // the cache, too.
+  void acceptDraft(Sequence &sequence);
   // Takes a sequence out; null when there is none of that id. Its blocks stay in the cache for others.
   std::unique_ptr<Sequence> remove(RequestId id);
   // Any one of the sequences left, null when there is none.
@@ -77,6 +81,8 @@ public:
   uint32_t numWaiting() const { return static_cast<uint32_t>(waiting.size()); }
   // Running sequences that have one token to feed.
   uint32_t numGenerating() const;
+  // All that run where each has one token to feed and nobody waits; else none. Valid until the next call.
+  std::span<Sequence *const> onlyGenerating();
   uint64_t numPreemptions() const { return preemptions; }
   const kv::BlockCache &cache() const { return blockCache; }
 
@@ -90,6 +96,8 @@ private:
   Client &clientOf(const Sequence &sequence) { return clients[sequence.request.client]; }
   void orderRunning();
   void planSequence(Sequence &sequence, program::StepBatch &batch);
+  void addToBatch(Sequence &sequence, uint32_t numTokens, program::StepBatch &batch);
+  uint32_t numDraftsThatFit(const Sequence &sequence, const program::StepBatch &batch) const;
   void planWhole(Sequence &sequence, program::StepBatch &batch);
   bool isPaced(const Sequence &sequence) const;
   uint32_t chunkOf(const Sequence &sequence, const program::StepBatch &batch) const;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/abi/step.h"
+#include "runtime/engine/drafter.h"
 #include "runtime/engine/engine.h"
 #include "runtime/kv/content_key.h"
 
@@ -77,8 +78,14 @@ struct Sequence {
   bool isPreempted = false;
   bool hasTriedLoading = false; // from the tier below: once, so that a failing one holds nobody up
 
+  // What may come next, guessed for the next step or the one in flight.
+  std::vector<int32_t> draft;
+  NgramIndex ngrams;
+  DraftRecord drafts;
+
   // What the step in flight does with it.
-  uint32_t numPlanned = 0;
+  uint32_t numPlanned = 0; // of `tokens`
+  uint32_t numDrafted = 0; // of `draft`, fed behind them, a row each
   uint32_t firstRowPosition = 0; // rows are for consecutive positions from here on
   uint32_t numRows = 0;
 

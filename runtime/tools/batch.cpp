@@ -32,6 +32,7 @@ void declare(CommandLine &line, BatchFlags &flags) {
   line.integer("--kv-mib", flags.kvMegabytes, 0, 1 << 24,
                "Memory of the KV cache in MiB; 0: 4 full contexts, at most 1 GiB");
   flags.execution.declare(line);
+  flags.execution.declareDrafts(line, engine::kMaxDraft);
   line.examples("Examples:\n"
                 "  girih batch in.jsonl out.jsonl --model smollm2\n\n"
                 "A line as OpenAI's batches have it: {\"custom_id\": \"1\", \"method\": \"POST\", \"url\": "

@@ -102,6 +102,7 @@ Expected<int> chatCommand(const Arguments &arguments) {
   line.integer("--max-tokens", flags.maxTokens, 1, 1 << 30, "Most tokens of one answer");
   flags.sampling.declare(line);
   flags.execution.declare(line);
+  flags.execution.declareDrafts(line, 0);
   line.examples("Examples:\n  girih chat smollm2\n  girih chat model.girih --system \"Answer in one sentence.\" --temperature 0.7");
   if (auto exitStatus = line.parse(arguments))
     return *exitStatus;

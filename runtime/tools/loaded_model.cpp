@@ -23,6 +23,11 @@ void ExecutionFlags::declare(CommandLine &line) {
   line.integer("--watchdog", watchdogSeconds, 0, 1 << 20, "Seconds after which a step that has not ended is reported, by its entry's name, and given up; 0: never");
 }
 
+void ExecutionFlags::declareDrafts(CommandLine &line, int64_t usual) {
+  maxDraft = usual;
+  line.integer("--max-draft", maxDraft, 0, engine::kMaxDraft, "Tokens of an answer that may be guessed from its own text and checked in one step, where that pays; 0: none");
+}
+
 // The thread that hangs holds the device: nothing can be closed in order.
 static void giveUp(const std::string &entry, double seconds) {
   std::fprintf(stderr, "girih: the device hangs: entry `%s` has not ended after %.0f s; giving up (--watchdog sets the time)\n",
@@ -39,6 +44,7 @@ Expected<engine::EngineOptions> ExecutionFlags::engineOptions() const {
   options.onNote = [](const std::string &note) { std::fprintf(stderr, "girih: %s\n", note.c_str()); };
   options.numThreads = static_cast<int32_t>(numThreads);
   options.isa = isa;
+  options.maxDraft = static_cast<uint32_t>(maxDraft);
   return options;
 }
 

@@ -38,6 +38,7 @@ void declare(CommandLine &line, RunFlags &flags) {
   flags.sampling.declare(line);
   line.flag("--no-template", flags.noTemplate, "Feed the prompt as it is, without the chat template");
   flags.execution.declare(line);
+  flags.execution.declareDrafts(line, 0);
   line.choice("--format", flags.format, {"text", "json"}, "How to print the answer");
   line.text("--dump-logits", "out.npy", flags.dumpLogits, "Also write the logits, f32, one row for each evaluated position of prompt and output");
   line.examples("Examples:\n"

@@ -70,6 +70,7 @@ void declare(CommandLine &line, ServeFlags &flags) {
   line.text("--state-dir", "FOLDER", flags.stateFolder, "Where responses, named prompts, files, batches, the ledger and the secret that seals what is kept on disk lie; none: nowhere, and no KV on disk (default: ~/.local/state/girih)");
   line.integer("--cache-mib", flags.kvFolderMegabytes, 1, 1 << 30, "Most MiB in that folder, for each program and variant");
   flags.execution.declare(line);
+  flags.execution.declareDrafts(line, engine::kMaxDraft);
   line.examples("Examples:\n"
                 "  girih serve smollm2\n"
                 "  girih serve model.girih --host 0.0.0.0 --port 9000 --api-key \"$KEY\"\n\n"

@@ -55,6 +55,11 @@ void writeSteps(MetricsText &metrics, const engine::EngineStats &stats) {
                  stats.numTokensEvaluated);
   metrics.single("girih_preemptions_total", "counter",
                  "Sequences that gave their blocks back and were recomputed.", stats.numPreemptions);
+  metrics.single("girih_drafts_total", "counter", "Times that guessed tokens of a sequence were checked.",
+                 stats.numDrafts);
+  metrics.single("girih_draft_tokens_total", "counter", "Tokens guessed.", stats.numDraftedTokens);
+  metrics.single("girih_draft_tokens_accepted_total", "counter", "Tokens guessed that came true.",
+                 stats.numAcceptedTokens);
 }
 
 void writeRequests(MetricsText &metrics, const engine::EngineStats &stats) {
@@ -156,6 +161,9 @@ void writeVllmNames(MetricsText &metrics, const std::string &model, const engine
   gauge("vllm:prefix_cache_queries_total", "counter", stats.numPromptTokens);
   gauge("vllm:prefix_cache_hits_total", "counter", stats.numCachedTokens);
   gauge("vllm:num_preemptions_total", "counter", stats.numPreemptions);
+  gauge("vllm:spec_decode_num_drafts_total", "counter", stats.numDrafts);
+  gauge("vllm:spec_decode_num_draft_tokens_total", "counter", stats.numDraftedTokens);
+  gauge("vllm:spec_decode_num_accepted_tokens_total", "counter", stats.numAcceptedTokens);
   metrics.histogram("vllm:time_to_first_token_seconds", "As vLLM names it.", stats.firstToken);
   metrics.histogram("vllm:inter_token_latency_seconds", "As vLLM names it.", stats.interToken);
   metrics.histogram("vllm:e2e_request_latency_seconds", "As vLLM names it.", stats.wholeTime);

@@ -105,6 +105,7 @@ public:
   uint64_t numPreemptions() const { return scheduler.numPreemptions(); }
   uint64_t numEvictions() const { return scheduler.cache().numEvictions(); }
   uint64_t numShared = 0; // tokens that came from the cache
+  uint64_t numGuessed = 0, numAccepted = 0;
 
 private:
   // A slot remembers the whole past of its token, as K and V of all layers but the first do.
@@ -143,6 +144,8 @@ private:
     if (random() % 3 == 0)
       terms.maxPromptTokens = 1 + random() % shape.tokensPerStep;
     bool wasIdle = scheduler.isIdle();
+    for (Sequence *sequence : scheduler.onlyGenerating())
+      guess(*sequence);
     std::span<Sequence *const> planned = scheduler.plan(batch, terms);
     ASSERT_TRUE(wasIdle || scheduler.isMoving() || !planned.empty()) << "something always moves";
     // All writes of a step come before its reads.
@@ -164,6 +167,15 @@ private:
     }
   }
 
+  // Right for a while, then wrong, and sometimes more than there is room for.
+  void guess(Sequence &sequence) {
+    sequence.draft.clear();
+    uint32_t numRight = random() % 20, numWrong = random() % 4;
+    for (uint32_t count = 0; count < numRight + numWrong; ++count)
+      sequence.draft.push_back(count < numRight ? answerAt(sequence.tokens.size() + count) : 998);
+  }
+  static int32_t answerAt(size_t position) { return static_cast<int32_t>(position % 5); }
+
   uint64_t &slot(const Sequence &sequence, uint32_t position) {
     auto block = static_cast<uint64_t>(sequence.blocks[position / GIRIH_KV_BLOCK_TOKENS]);
     return pool[block * GIRIH_KV_BLOCK_TOKENS + position % GIRIH_KV_BLOCK_TOKENS];
@@ -182,6 +194,12 @@ private:
   void write(Sequence &sequence) {
     for (uint32_t index = 0; index < sequence.numPlanned; ++index)
       slot(sequence, sequence.numCached + index) = pastOf(sequence, sequence.numCached + index + 1);
+    uint64_t past = pastOf(sequence, sequence.numCached + sequence.numPlanned);
+    for (uint32_t index = 0; index < sequence.numDrafted; ++index) {
+      past = extend(past, sequence.draft[index]);
+      slot(sequence, static_cast<uint32_t>(sequence.tokens.size()) + index) = past;
+    }
+    numGuessed += sequence.numDrafted;
   }
   void read(Sequence &sequence) {
     for (uint32_t position = 0; position < sequence.numCached + sequence.numPlanned; ++position)
@@ -196,8 +214,15 @@ private:
     if (sequence.numPending() > 0)
       return;
     if (sequence.wantsToken()) {
-      ASSERT_EQ(endOfRows, sequence.tokens.size()) << "the last position is sampled from";
-      sequence.tokens.push_back(static_cast<int32_t>(sequence.tokens.size() % 5));
+      ASSERT_EQ(endOfRows, sequence.tokens.size() + sequence.numDrafted) << "the last position is sampled from";
+      sequence.tokens.push_back(answerAt(sequence.tokens.size()));
+      for (uint32_t index = 0; index < sequence.numDrafted && sequence.draft[index] == sequence.tokens.back();
+           ++index) {
+        ASSERT_TRUE(sequence.wantsToken()) << "a guess is never the last token";
+        scheduler.acceptDraft(sequence);
+        sequence.tokens.push_back(answerAt(sequence.tokens.size()));
+        ++numAccepted;
+      }
     }
     if (!sequence.wantsToken())
       ended.push_back(&sequence);
@@ -215,6 +240,7 @@ private:
 
 TEST(ScheduleFuzz, EveryStepReadsItsOwnTokens) {
   uint64_t numPreemptions = 0, numEvictions = 0, numShared = 0, numLoads = 0;
+  uint64_t numGuessed = 0, numAccepted = 0;
   constexpr Shape kShapes[] = {
       {6, 9, 4, 4, 80}, {10, 32, 8, 16, 120}, {40, 64, 8, 64, 200}, {7, 16, 3, 2, 112}};
   for (unsigned seed = 0; seed < 4000; ++seed) {
@@ -225,12 +251,16 @@ TEST(ScheduleFuzz, EveryStepReadsItsOwnTokens) {
     numEvictions += simulation.numEvictions();
     numShared += simulation.numShared;
     numLoads += simulation.numLoads();
+    numGuessed += simulation.numGuessed;
+    numAccepted += simulation.numAccepted;
   }
   // The schedules must be such that it could have gone wrong.
   EXPECT_GT(numPreemptions, 4000u);
   EXPECT_GT(numEvictions, 20000u);
   EXPECT_GT(numShared, 40000u);
   EXPECT_GT(numLoads, 1000u);
+  EXPECT_GT(numAccepted, 10000u);
+  EXPECT_GT(numGuessed, numAccepted + 1000);
 }
 
 } // namespace
