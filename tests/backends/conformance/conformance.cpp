@@ -37,7 +37,7 @@ constexpr const char *kOutcomeNames[] = {"pass", "fail", "unsupported", "crash",
 constexpr int kUsage = 2;
 
 struct Options {
-  std::string backend, compiler, only, jsonPath, htmlPath;
+  std::string backend, compiler, models, only, jsonPath, htmlPath;
   double limitSeconds = 20;
 };
 
@@ -61,8 +61,10 @@ Expected<Subject> open(const std::string &path) {
 // The child's half: a byte for the outcome, then the text.
 [[noreturn]] void runChild(const Case &check, const Options &options, int pipe) {
   auto subject = open(options.backend);
-  if (subject.isOk())
+  if (subject.isOk()) {
     subject->compiler = options.compiler;
+    subject->models = options.models;
+  }
   Finding finding = subject.isOk() ? (subject->backend->run ? check.check(*subject) : unsupported("no run table"))
                                    : fail(std::string(subject.status().message()));
   std::string record(1, static_cast<char>('0' + static_cast<int>(finding.outcome)));
@@ -156,7 +158,7 @@ int run(const Options &options) {
   std::vector<Result> results;
   std::map<Outcome, int> counts;
   for (const auto *cases : {&abiCases(), &memoryCases(), &executionCases(), &opsCases(), &fusedCases(), &attentionCases(),
-                            &packedCases(), &machineCases()})
+                            &packedCases(), &machineCases(), &modelsCases()})
     for (const Case &check : *cases) {
       if (!isWanted(check, options.only))
         continue;
@@ -177,10 +179,14 @@ int run(const Options &options) {
 }
 
 int usage(FILE *out) {
-  std::fprintf(out, "girih-conformance --backend path/lib.so [--compiler FILE] [--only LEVEL[/CASE]] [--json FILE] "
-                    "[--html FILE] [--limit SECONDS]\n\n--compiler names a program that makes images of graphs, for a "
-                    "backend that takes none: girih-compile-graph.\nRuns every case in a process of its own. Exit status: 0 nothing fails, crashes "
-                    "or hangs; 1 something does; 2 wrong usage.\n");
+  std::fprintf(out, R"(girih-conformance --backend path/lib.so [--compiler FILE] [--models FOLDER] [--only LEVEL[/CASE]]
+                  [--limit SECONDS] [--json FILE] [--html FILE]
+
+Runs every case in a process of its own.
+--compiler names a program that makes images of graphs, for a backend that takes none: girih-compile-graph.
+--models names a folder of programs that `girih compile --backend path/lib.so` made, for level `models`.
+Exit status: 0 nothing fails, crashes or hangs; 1 something does; 2 wrong usage.
+)");
   return out == stdout ? EXIT_SUCCESS : kUsage;
 }
 
@@ -196,6 +202,7 @@ int main(int argc, char **argv) {
       options.limitSeconds = std::atof(argv[index + 1]);
     else if (std::string *text = flag == "--backend" ? &options.backend
                                  : flag == "--compiler" ? &options.compiler
+                                 : flag == "--models" ? &options.models
                                  : flag == "--only"  ? &options.only
                                  : flag == "--json"  ? &options.jsonPath
                                  : flag == "--html"  ? &options.htmlPath

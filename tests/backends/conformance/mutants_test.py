@@ -57,9 +57,9 @@ HANG_SECONDS = 5  # what a mutant that must hang is given; on a busy machine the
 LIMIT_SECONDS = 60
 
 
-def outcomes(suite, library, only=None, limit=LIMIT_SECONDS):
+def outcomes(suite, library, only=None, limit=LIMIT_SECONDS, more=()):
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
-        command = [suite, "--backend", library, "--json", report.name, "--limit", str(limit)]
+        command = [suite, "--backend", library, "--json", report.name, "--limit", str(limit), *more]
         subprocess.run(command + (["--only", only] if only else []), capture_output=True, timeout=300)
         text = pathlib.Path(report.name).read_text()
     return {f"{case['level']}/{case['name']}": (case["outcome"], case["text"]) for case in json.loads(text)["cases"]}

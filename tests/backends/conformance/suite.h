@@ -39,11 +39,12 @@ struct Subject {
   girih_backend_query_fn query;     // null for built-in ones
   const girih_backend *backend;     // adopted
   std::string compiler = {};        // a program that makes images of graphs, for backends that take none; "": none
+  std::string models = {};          // a folder of .girih files that were compiled for it; "": none
   const girih_run_table &run() const { return *backend->run; }
 };
 
 struct Case {
-  const char *level; // "abi", "memory", "execution", "ops", "fused", "machine"
+  const char *level; // "abi", "memory", "execution", "ops", "fused", "machine", "models"
   const char *name;
   Finding (*check)(const Subject &subject);
 };
@@ -55,5 +56,6 @@ const std::vector<Case> &fusedCases();
 const std::vector<Case> &attentionCases(); // of level "fused", as those of packed weights
 const std::vector<Case> &packedCases();
 const std::vector<Case> &machineCases();
+const std::vector<Case> &modelsCases();
 
 } // namespace girih::conformance
