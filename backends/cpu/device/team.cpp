@@ -2,6 +2,8 @@
 // The team's epochs and barriers: a counter that goes up, members that wait for it to change.
 #include "backends/cpu/device/team.h"
 
+#include "backends/cpu/device/processors.h"
+
 #include <algorithm>
 #include <chrono>
 #include <climits>
@@ -80,6 +82,14 @@ void stayOn(const std::vector<int32_t> &processors) {
   CPU_FREE(set);
 }
 
+// The team that placed the calling thread as its member 0, and where the thread might run before. It is not ours: what
+// it starts later would stay on the one processor too.
+struct Placing {
+  const Team *team = nullptr;
+  std::vector<int32_t> before;
+};
+thread_local Placing placing;
+
 } // namespace
 
 void Team::watchClockOf(Seat &seat, pthread_t thread) {
@@ -156,10 +166,11 @@ void Team::run(Work newWork, void *newContext) {
   FlushDenormals flush;
   if (memberCount == 1)
     return newWork(newContext, 0, 1);
-  thread_local const Team *placedFor = nullptr;
-  if (placedFor != this) {
+  if (!ownProcessors.empty() && placing.team != this) {
+    if (!placing.team)
+      placing.before = allowedProcessors();
     stayOn(ownProcessors);
-    placedFor = this;
+    placing.team = this;
   }
   watchClockOf(seats[0], ::pthread_self());
   work = newWork;
@@ -219,6 +230,10 @@ Team::~Team() {
   advance(epoch, epoch.value.load(std::memory_order_relaxed) + 1);
   for (Member &member : members)
     ::pthread_join(member.thread, nullptr);
+  if (placing.team == this) {
+    stayOn(placing.before);
+    placing = {};
+  }
 }
 
 } // namespace girih::cpu

@@ -20,7 +20,8 @@ public:
   using Work = void (*)(void *context, int64_t memberIndex, int64_t numMembers);
 
   // Null when the system has no room for so many threads. Requires: numMembers >= 1. `processors` says where each member
-  // may run (the thread that calls run() too, from its first call on); empty: the kernel places them.
+  // may run (the thread that calls run() too, from its first call on, until it destroys the team); empty: the kernel
+  // places them.
   static std::unique_ptr<Team> create(int64_t numMembers, const std::vector<std::vector<int32_t>> &processors);
   ~Team();
 

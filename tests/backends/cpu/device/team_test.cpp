@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A team runs together, meets at barriers, and moves even when there are more members than processors.
+#include "backends/cpu/device/processors.h"
 #include "backends/cpu/device/team.h"
 
 #include <chrono>
@@ -68,6 +69,20 @@ TEST(Team, TwoTeamsOnTheSameProcessorsBothMove) {
 }
 
 #if defined(__x86_64__)
+TEST(Team, PlacesItsCallerOnlyWhileItLives) {
+  std::vector<int32_t> before = allowedProcessors();
+  if (before.size() < 2)
+    GTEST_SKIP() << "this machine grants one processor";
+  for (int round = 0; round < 2; ++round) {
+    auto team = Team::create(2, {{before[0]}, {before[1]}});
+    ASSERT_NE(team, nullptr);
+    team->run([](void *, int64_t, int64_t) {}, nullptr);
+    EXPECT_EQ(allowedProcessors(), std::vector<int32_t>{before[0]});
+    team.reset();
+    EXPECT_EQ(allowedProcessors(), before);
+  }
+}
+
 TEST(Team, FlushesDenormalsInsideRunsOnly) {
   unsigned before = _mm_getcsr();
   auto team = Team::create(2, {});
