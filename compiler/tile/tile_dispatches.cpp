@@ -86,7 +86,7 @@ RowShares rowSharesOf(QMatmulOp matmul) {
 }
 
 // Columns of a matrix unit's unit of work. Where the rows of a core outgrow half of the second level, they pass by in parts
-// of k, each for all columns of the unit, whose sums take an eighth of that level.
+// of k, each for all columns of the unit, whose sums take a quarter of that level.
 int64_t columnsForParts(QMatmulOp matmul, int64_t columns, int64_t numColumns) {
   auto module = matmul->getParentOfType<ModuleOp>();
   auto machine = module->getAttrOfType<girih::machine::DescriptionAttr>("girih.machine");
@@ -99,7 +99,7 @@ int64_t columnsForParts(QMatmulOp matmul, int64_t columns, int64_t numColumns) {
   int64_t depth = cast<ShapedType>(matmul.getX().getType()).getDimSize(1);
   if (rows * depth * 2 <= farBytes / 2)
     return columns;
-  int64_t most = std::max(columns, farBytes / 8 / (rows * 4) / columns * columns);
+  int64_t most = std::max(columns, farBytes / 4 / (rows * 4) / columns * columns);
   while (numColumns % most != 0)
     most -= columns;
   return most;

@@ -96,9 +96,18 @@ void scatterElements(const uint8_t *values, int64_t numElements, uint8_t *out, i
     std::memcpy(out + (k * kPanelColumns + column) * sizeof(Element), values + k * sizeof(Element), sizeof(Element));
 }
 
+// Two consecutive k beside each other; behind an odd number of them a zero.
+void scatterPairs(const uint8_t *values, int64_t numElements, uint8_t *out, int64_t column) {
+  for (int64_t k = 0; k < numElements; k += 2)
+    std::memcpy(out + (k / 2 * kPanelColumns + column) * 4, values + k * 2,
+                static_cast<size_t>(std::min<int64_t>(2, numElements - k)) * 2);
+}
+
 void packFloatColumn(const PackedLayout &layout, const FormatRow &format, const uint8_t *row, int64_t numElements,
                      uint8_t *out, int64_t column) {
-  if (layout.codes != CodeType::F32)
+  if (layout.codes == CodeType::BF16)
+    return scatterPairs(row, numElements, out, column);
+  if (layout.codes == CodeType::F16)
     return scatterElements<uint16_t>(row, numElements, out, column);
   float values[kMaxChunkBlocks * kBlockDepth];
   dequantize(format.format, row, numElements, values);

@@ -5,7 +5,9 @@
 // with zeros; a panel is contiguous over K in blocks of 32 consecutive k, K padded with zero weights. One block:
 //   u4          4 lines of 64 B; byte [col*4 + j] of line L: low nibble = k = L*4+j, high nibble = k = 16+L*4+j
 //   u8, s8      8 lines of 64 B; byte [col*4 + j] of line L = k = L*4+j
-//   f16 bf16 f32   k-major: for each k the 16 columns
+//   f16 f32     k-major: for each k the 16 columns
+//   bf16x2      16 lines of 64 B; pair [col*2 + j] of line L = k = L*2+j: two k are one f32 without and with a mask, and
+//               the lines are what a matrix unit of bf16 takes
 //   then scales: 32/group groups x 16 columns; then mins likewise
 // Value (f32) = scale * float(code - offset) + min; every product is exact in f32, so fused or not gives the same bits.
 // A layout without scales holds the value itself; one without mins adds nothing (x + 0 would turn -0 into +0).

@@ -212,13 +212,26 @@ LogicalResult emitWithFollowers(KernelBuilder &k, ArrayRef<QMatmulOp> ops, const
     shape.panels *= 2;
   }
   auto columns = getConstantIntValue(tile.numColumns);
-  bool isNear = followers.ownResults() && columns && MatrixGenerator::canKeepNear(shape, tile, *columns);
-  MatrixGenerator generator(k, layout, isa, shape);
-  auto done = [&](Value first, Value count) {
-    followers.emit(k.b, first, count, MatrixGenerator::nearRow(k, first), isNear);
-  };
   using Place = MatrixGenerator::Place;
-  Place place = isNear ? Place::Near : followers.ownResults() ? Place::Hot : Place::Far;
+  Place place = followers.ownResults() ? Place::Hot : Place::Far;
+  if (place == Place::Hot && columns && MatrixGenerator::canKeepNear(shape, tile, *columns))
+    place = Place::Near;
+  if (place == Place::Hot && columns && cast<MemRefType>(op.getInit().getType()).getLayout().isIdentity() &&
+      MatrixGenerator::canKeepParts(shape, tile, *columns))
+    place = Place::Parts;
+  Value piece;
+  if (place == Place::Parts) {
+    auto type =
+        MemRefType::get({MatrixGenerator::kPieceRows, MatrixGenerator::kPieceColumns}, k.b.getF32Type());
+    Value offset = k.index(scratchBytesOf(op) - frame + matrixPieceOffset(shape));
+    piece = BufferAtOp::create(k.b, k.loc, type, "scratch", offset, Value());
+  }
+  MatrixGenerator generator(k, layout, isa, shape);
+  auto done = [&](Value first, Value count, Value column) {
+    bool isNear = place == Place::Near || place == Place::Parts;
+    followers.emit(k.b, {first, count, MatrixGenerator::nearRow(k, first), isNear, piece, column,
+                         MatrixGenerator::kPieceColumns});
+  };
   generator.emit(tile, place, memory, followers.empty() ? MatrixGenerator::RowsDone() : done);
   followers.erase();
   return success();

@@ -66,29 +66,33 @@ bool RowFollowers::isOwn(Value memref) {
   return isMade;
 }
 
-Value RowFollowers::rowsOf(OpBuilder &b, OpOperand &operand, const Rows &rows) {
+Value RowFollowers::rowsOf(OpBuilder &b, OpOperand &operand, const Piece &piece) {
   Value memref = operand.get();
   auto type = dyn_cast<MemRefType>(memref.getType());
   auto generic = cast<linalg::GenericOp>(operand.getOwner());
   if (!type || type.getRank() == 0)
     return memref;
-  bool isNear = own.contains(memref) && (rows.resultIsNear || !isResult(memref));
+  bool isStandIn = piece.result && isResult(memref);
+  bool isNear = own.contains(memref) && (piece.resultIsNear || !isResult(memref));
+  Location loc = memref.getLoc();
   SmallVector<OpFoldResult> offsets, sizes, strides(type.getRank(), b.getIndexAttr(1));
   for (auto [dimension, expr] : llvm::enumerate(generic.getMatchingIndexingMap(&operand).getResults())) {
-    bool isRow = cast<AffineDimExpr>(expr).getPosition() == 0;
-    offsets.push_back(isRow ? OpFoldResult(isNear ? rows.nearRow : rows.first) : b.getIndexAttr(0));
-    sizes.push_back(isRow
-                        ? OpFoldResult(rows.count)
-                        : memref::getMixedSize(b, memref.getLoc(), memref, static_cast<int64_t>(dimension)));
+    bool isRow = cast<AffineDimExpr>(expr).getPosition() == 0, isPart = !isRow && piece.result;
+    offsets.push_back(isRow                  ? OpFoldResult(isNear ? piece.nearRow : piece.firstRow)
+                      : isPart && !isStandIn ? OpFoldResult(piece.firstColumn)
+                                             : b.getIndexAttr(0));
+    sizes.push_back(isRow    ? OpFoldResult(piece.numRows)
+                    : isPart ? b.getIndexAttr(piece.numColumns)
+                             : memref::getMixedSize(b, loc, memref, static_cast<int64_t>(dimension)));
   }
-  return memref::SubViewOp::create(b, memref.getLoc(), memref, offsets, sizes, strides);
+  return memref::SubViewOp::create(b, loc, isStandIn ? piece.result : memref, offsets, sizes, strides);
 }
 
-void RowFollowers::emit(OpBuilder &b, Value first, Value count, Value nearRow, bool resultIsNear) {
+void RowFollowers::emit(OpBuilder &b, const Piece &piece) {
   for (linalg::GenericOp follower : followers) {
     SmallVector<Value> operands;
     for (OpOperand &operand : follower->getOpOperands())
-      operands.push_back(rowsOf(b, operand, {first, count, nearRow, resultIsNear}));
+      operands.push_back(rowsOf(b, operand, piece));
     b.clone(*follower.getOperation())->setOperands(operands);
   }
 }

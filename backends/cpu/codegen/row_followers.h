@@ -21,21 +21,24 @@ public:
     return llvm::all_of(matmuls, [&](dialect::QMatmulOp op) { return own.contains(op.getInit()); });
   }
 
-  // Emits the followers for rows first .. first+count-1. What nobody else sees has them from `nearRow` on; so has the
-  // matmuls' results where `resultIsNear`.
-  void emit(mlir::OpBuilder &b, mlir::Value first, mlir::Value count, mlir::Value nearRow, bool resultIsNear);
+  // What is computed at a time.
+  struct Piece {
+    mlir::Value firstRow, numRows;
+    // From here on lie the rows of what nobody else sees; of the matmuls' results where `resultIsNear`.
+    mlir::Value nearRow;
+    bool resultIsNear = false;
+    // With `result`, which then stands for the matmul's result from its first column on: so many columns; else all.
+    mlir::Value result = {}, firstColumn = {};
+    int64_t numColumns = 0;
+  };
+  void emit(mlir::OpBuilder &b, const Piece &piece);
   void erase();
 
 private:
-  struct Rows {
-    mlir::Value first, count, nearRow;
-    bool resultIsNear;
-  };
-
   bool isFollower(mlir::linalg::GenericOp op);
   bool isOwn(mlir::Value memref);
   bool isResult(mlir::Value memref);
-  mlir::Value rowsOf(mlir::OpBuilder &b, mlir::OpOperand &operand, const Rows &rows);
+  mlir::Value rowsOf(mlir::OpBuilder &b, mlir::OpOperand &operand, const Piece &piece);
 
   llvm::SmallVector<dialect::QMatmulOp> matmuls;
   llvm::SmallVector<mlir::linalg::GenericOp> followers;

@@ -80,11 +80,11 @@ private:
       return k.asFloat(k.load(memory, k.add(block, element)));
     if (layout.codes == CodeType::F16)
       return half(block, element);
-    Value word = k.load(memory, k.add(block, k.div(element, 2)));
+    Value word = k.load(memory, k.add(k.add(block, k.mul(k.div(depth, 2), kColumns)), column));
     // The upper half of an f32: an odd element is there already.
     Value odd = k.bitAnd(word, int64_t(0xffff0000));
     Value even = arith::ShLIOp::create(k.b, k.loc, word, k.c(16));
-    return k.asFloat(k.select(k.isEqual(k.rem(element, 2), k.c(1)), odd, even));
+    return k.asFloat(k.select(k.isEqual(k.rem(depth, 2), k.c(1)), odd, even));
   }
 
   Value byteOf(Value word, Value byte) {

@@ -68,9 +68,9 @@ module attributes {girih.machine = #machine.description<name = "m", kind = "cpu"
   // CHECK-LABEL: func.func @few_rows
   // CHECK: column_tile = 32 : i64, k_tile = 1536 : i64, row_tile = 16 : i64, strategy = "codes"
   // CHECK: column_tile = 32 : i64, k_tile = 512 : i64, row_tile = 32 : i64, strategy = "matrix"
-  func.func @few_rows(%x: tensor<?x1536xbf16>, %w: !girih.packed<576 x 1536, "p16:u4,f16,f16,32">, %v: !girih.packed<576 x 1536, "p16:bf16,none,none,32">, %init: tensor<?x576xf32>) -> (tensor<?x576xf32>, tensor<?x576xf32>) attributes {girih.max_tokens = 16 : i64} {
+  func.func @few_rows(%x: tensor<?x1536xbf16>, %w: !girih.packed<576 x 1536, "p16:u4,f16,f16,32">, %v: !girih.packed<576 x 1536, "p16:bf16x2,none,none,32">, %init: tensor<?x576xf32>) -> (tensor<?x576xf32>, tensor<?x576xf32>) attributes {girih.max_tokens = 16 : i64} {
     %y = girih.qmatmul ins(%x, %w : tensor<?x1536xbf16>, !girih.packed<576 x 1536, "p16:u4,f16,f16,32">) outs(%init : tensor<?x576xf32>) -> tensor<?x576xf32>
-    %u = girih.qmatmul ins(%x, %v : tensor<?x1536xbf16>, !girih.packed<576 x 1536, "p16:bf16,none,none,32">) outs(%init : tensor<?x576xf32>) -> tensor<?x576xf32>
+    %u = girih.qmatmul ins(%x, %v : tensor<?x1536xbf16>, !girih.packed<576 x 1536, "p16:bf16x2,none,none,32">) outs(%init : tensor<?x576xf32>) -> tensor<?x576xf32>
     return %y, %u : tensor<?x576xf32>, tensor<?x576xf32>
   }
 }

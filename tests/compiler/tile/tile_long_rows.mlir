@@ -7,7 +7,7 @@
 #matrix = #machine.unit<name = "matrix", element = "bf16", lanes = 512, per_cycle = 1, latency_cycles = 52, registers = 8, source = "test", tile = <rows = 16, columns = 16, depth = 32>>
 module attributes {girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1, #l2], units = [#matrix]>} {
   // CHECK-LABEL: func.func @long
-  // CHECK: scf.forall {{.*}} to (%{{.*}}, 2048) step (%{{.*}}, 256)
+  // CHECK: scf.forall {{.*}} to (%{{.*}}, 2048) step (%{{.*}}, 512)
   func.func @long(%x: tensor<?x5632xbf16>, %w: !girih.packed<2048 x 5632, "p16:u4,f16,none,32,8">, %init: tensor<?x2048xf32>) -> tensor<?x2048xf32> attributes {girih.max_tokens = 512 : i64} {
     %y = girih.qmatmul ins(%x, %w : tensor<?x5632xbf16>, !girih.packed<2048 x 5632, "p16:u4,f16,none,32,8">) outs(%init : tensor<?x2048xf32>) {column_tile = 32 : i64, k_tile = 576 : i64, row_tile = 32 : i64, strategy = "matrix"} -> tensor<?x2048xf32>
     return %y : tensor<?x2048xf32>

@@ -73,7 +73,7 @@ TEST(Formats, LayoutsOfTheTableArePrintableAndDistinctWhereTheirMeaningIs) {
   }
   EXPECT_EQ(formatRow(StorageFormat::Q4_1).packed.print(), "p16:u4,f16,f16,32");
   EXPECT_EQ(formatRow(StorageFormat::Q4_0).packed.print(), "p16:u4,f16,none,32,8");
-  EXPECT_EQ(formatRow(StorageFormat::BF16).packed.print(), "p16:bf16,none,none,32");
+  EXPECT_EQ(formatRow(StorageFormat::BF16).packed.print(), "p16:bf16x2,none,none,32");
 }
 
 TEST(Formats, TableOfTheReadmeIsThisTable) {

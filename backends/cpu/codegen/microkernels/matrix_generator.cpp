@@ -44,9 +44,15 @@ void MatrixGenerator::emitReset(KernelBuilder &k, Value frame) {
     k.store(k.integer(k.b.getI64Type(), 0), k.at(frame, word), 8);
 }
 
-Value MatrixGenerator::weightsOf(Value passNumber) {
+Value MatrixGenerator::weightsOf(Value passNumber, const PanelJob &job) {
+  if (PanelFeed(k, layout, isa).isInPlace())
+    return job.source;
   Value buffer = k.rem(k.add(firstBuffer, passNumber), k.index(2));
   return k.at(k.at(frame, kBuffersAt), k.mul(buffer, matrixPassBytes(shape)));
+}
+
+Value MatrixGenerator::panelStride(const PanelJob &job) {
+  return PanelFeed(k, layout, isa).isInPlace() ? job.panelBytes : k.index(matrixPanelBytes(shape));
 }
 
 Value MatrixGenerator::numPanels(const TileOperands &tile) {
@@ -111,7 +117,7 @@ void MatrixGenerator::emit(const TileOperands &tile, Place resultPlace, Value me
   PanelJob start = jobAt(tile, {k.index(0), k.index(0)});
   Value isPrepared = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, k.load(word, frame),
                                            addressOf(k, start.source));
-  k.when(isPrepared, [] {}, [&] { unpack(start, weightsOf(k.index(0))); });
+  k.when(isPrepared, [] {}, [&] { unpack(start, weightsOf(k.index(0), start)); });
 
   int64_t passes = numPasses(tile), full = tile.depth / shape.depth, rest = tile.depth % shape.depth;
   Value count = numPanels(tile);
@@ -126,8 +132,8 @@ void MatrixGenerator::emit(const TileOperands &tile, Place resultPlace, Value me
   if (rest != 0)
     emitPanels(k.index(full), rest);
   callTile("tilerelease", {});
-  if (rowsDone && !isOneGroup(tile))
-    rowsDone(k.index(0), tile.numRows);
+  if (rowsDone && !isOneGroup(tile) && place != Place::Parts)
+    rowsDone(k.index(0), tile.numRows, k.index(0));
 
   Value groups = numGroups(tile);
   Value buffer = k.rem(k.add(firstBuffer, k.mul(groups, passes)), k.index(2));
@@ -141,20 +147,23 @@ void MatrixGenerator::emitPass(const TileOperands &tile, const Group &group, Val
   int64_t passes = numPasses(tile);
   Value isLast = k.less(k.index(passes - 2), number);
   Value passNumber = k.add(k.mul(number, numGroups(tile)), k.div(group.first, panelsOfEach(tile)));
-  Value isEnd =
-      arith::AndIOp::create(k.b, k.loc, isLast, k.less(k.sub(numPanels(tile), k.index(1)), group.end));
+  Value isEnd = isLast;
+  if (place != Place::Parts)
+    isEnd = arith::AndIOp::create(k.b, k.loc, isLast, k.less(k.sub(numPanels(tile), k.index(1)), group.end));
+  PanelJob here = jobAt(tile, {group.first, number});
   Pass pass{k.mul(number, shape.depth),
             depth,
             passes == 1 ? Value() : k.less(number, k.index(1)),
             isEnd,
             group,
-            weightsOf(passNumber),
+            weightsOf(passNumber, here),
+            panelStride(here),
             {},
             {},
             {},
             {}};
   pass.next = jobAt(tile, after(tile, {group.first, number}));
-  pass.nextWeights = weightsOf(k.add(passNumber, 1));
+  pass.nextWeights = weightsOf(k.add(passNumber, 1), pass.next);
   PanelFeed feed(k, layout, isa);
   pass.numSlices = feed.numSlices(pass.next);
   // Two blocks of k of two tiles of rows and two panels are a step; slices are spread over the steps of all rows.
@@ -183,7 +192,7 @@ void MatrixGenerator::emitRows(const TileOperands &tile, const Pass &pass) {
           if (isDelayed)
             follow(pass, k.sub(first, k.index(most)), k.minOf(first, k.index(most)));
         });
-    if (rowsDone && !isDelayed && isOneGroup(tile))
+    if (rowsDone && !isDelayed && (isOneGroup(tile) || place == Place::Parts))
       follow(pass, first, count);
   });
   if (isDelayed) {
@@ -193,15 +202,15 @@ void MatrixGenerator::emitRows(const TileOperands &tile, const Pass &pass) {
 }
 
 void MatrixGenerator::follow(const Pass &pass, Value first, Value count) {
-  k.when(pass.isLast, [&] { rowsDone(first, count); });
+  k.when(pass.isLast, [&] { rowsDone(first, count, k.mul(pass.group.first, kPanelColumns)); });
 }
 
 // What follows 32 rows goes between the products of the next 32, some rows a step: in whole pairs of panels, of which
 // every row group has one then.
 bool MatrixGenerator::followsBetweenProducts(const TileOperands &tile, const Pass &pass) {
   auto columns = getConstantIntValue(tile.numColumns);
-  return rowsDone && columns && *columns * numWeights(tile) == 2 * kPanelColumns && shape.panels >= 2 &&
-         pass.depth >= 2 * kBlockDepth;
+  bool isPair = place == Place::Parts || (columns && *columns * numWeights(tile) == 2 * kPanelColumns);
+  return rowsDone && isPair && shape.panels >= 2 && pass.depth >= 2 * kBlockDepth;
 }
 
 // Tile registers of `numRows` (1 to 32) rows in two; a register of no rows would be no valid one.
@@ -239,28 +248,26 @@ void MatrixGenerator::emitPanels(const TileOperands &tile, const Pass &pass, con
 
 void MatrixGenerator::emitSums(const TileOperands &tile, const Pass &pass, const Rows &rows, Value panel,
                                int64_t panels) {
-  int64_t numBlocks = llvm::divideCeil(pass.depth, kBlockDepth), panelBytes = matrixPanelBytes(shape);
+  int64_t numBlocks = llvm::divideCeil(pass.depth, kBlockDepth);
   bool isPair = numWeights(tile) == 2;
   Value column = k.mul(isPair ? pass.group.first : k.add(pass.group.first, panel), kPanelColumns);
-  auto forSums = [&](llvm::function_ref<void(int64_t, int64_t, Value, Value)> body) {
+  auto forSums = [&](llvm::function_ref<void(const Sum &)> body) {
     for (int64_t row = 0; row < rows.tiles; ++row)
       for (int64_t i = 0; i < panels; ++i) {
         Value first = isPair ? column : k.add(column, i * kPanelColumns);
-        Value firstRow = k.add(place == Place::Near ? nearRow(k, rows.first) : rows.first, row * kTileRows);
-        Value offset = k.add(k.mul(firstRow, tile.outStride), k.mul(first, 4));
-        body(row, sumOf(row, i), k.at(isPair && i == 1 ? tile.outBeside : tile.out, offset),
-             k.sub(tile.numColumns, first));
+        body({sumOf(row, i), k.add(rows.first, row * kTileRows), rowsOfTile(rows, row), first,
+              isPair && i == 1});
       }
   };
-  forSums([&](int64_t row, int64_t sum, Value address, Value columns) {
+  forSums([&](const Sum &sum) {
     if (!pass.isFirst)
-      return callTile("tilezero", {sum});
+      return callTile("tilezero", {sum.number});
     k.when(
-        pass.isFirst, [&] { callTile("tilezero", {sum}); },
-        [&] { startSum(tile, {rows.first, rowsOfTile(rows, row), 1}, sum, address, columns); });
+        pass.isFirst, [&] { callTile("tilezero", {sum.number}); },
+        [&] { loadSum(tile, sum, place == Place::Parts ? partOf(tile, sum) : resultOf(tile, sum)); });
   });
   Value x = k.at(tile.x, k.add(k.mul(rows.first, tile.xStride), k.mul(pass.firstK, 2)));
-  Value weights = k.at(pass.weights, k.mul(panel, panelBytes));
+  Value weights = k.at(pass.weights, k.mul(panel, pass.panelBytes));
   int64_t full = pass.depth / kBlockDepth;
   bool feeds = rows.tiles == 2 && panels == 2;
   Value row = k.div(rows.first, 2 * kTileRows), pairs = k.div(pass.group.count, 2);
@@ -268,7 +275,7 @@ void MatrixGenerator::emitSums(const TileOperands &tile, const Pass &pass, const
   Value firstSlice = k.minOf(k.mul(firstStep, pass.slicesPerStep), pass.numSlices);
   auto product = [&](Value block, llvm::function_ref<void()> between) {
     multiply(k.at(x, k.mul(block, kBlockDepth * 2)), tile.xStride, k.at(weights, k.mul(block, kTileBytes)),
-             panelBytes, rows.tiles, panels, between);
+             pass.panelBytes, rows.tiles, panels, between);
   };
   int64_t steps = full / 2;
   if (steps > 0)
@@ -289,10 +296,14 @@ void MatrixGenerator::emitSums(const TileOperands &tile, const Pass &pass, const
   if (full % 2 != 0)
     product(k.index(full - 1), [] {});
   if (full != numBlocks)
-    multiply(spare, k.index(kRegisterBytes), k.at(weights, full * kTileBytes), panelBytes, rows.tiles, panels,
-             [] {});
-  forSums([&](int64_t row, int64_t sum, Value address, Value columns) {
-    storeSum(tile, {rows.first, rowsOfTile(rows, row), 1}, sum, address, columns);
+    multiply(spare, k.index(kRegisterBytes), k.at(weights, full * kTileBytes), pass.panelBytes, rows.tiles,
+             panels, [] {});
+  forSums([&](const Sum &sum) {
+    if (place != Place::Parts)
+      return storeSum(tile, sum, resultOf(tile, sum));
+    k.when(
+        pass.isLast, [&] { storeSum(tile, sum, pieceOf(sum)); },
+        [&] { storeSum(tile, sum, partOf(tile, sum)); });
   });
 }
 
@@ -330,13 +341,16 @@ void MatrixGenerator::followBehind(const Pass &pass, Value rowsFirst, Value step
   Value done = k.mul(step, share);
   auto both = [&](Value x, Value y) -> Value { return arith::AndIOp::create(k.b, k.loc, x, y); };
   Value isDue = both(both(pass.isLast, k.less(k.index(0), rowsFirst)), k.less(done, k.index(most)));
-  k.when(isDue, [&] { rowsDone(k.add(k.sub(rowsFirst, k.index(most)), done), k.index(share)); });
+  k.when(isDue, [&] {
+    rowsDone(k.add(k.sub(rowsFirst, k.index(most)), done), k.index(share),
+             k.mul(pass.group.first, kPanelColumns));
+  });
 }
 
 // 32 k: each tile of activations and of weights is loaded once and used for every sum it is part of. Activations pass
 // by once for each pair of panels: loaded as a stream they do not drive the weights out of the first level, a third
 // of the speed.
-void MatrixGenerator::multiply(Value x, Value xStride, Value weights, int64_t panelBytes, int64_t rowTiles,
+void MatrixGenerator::multiply(Value x, Value xStride, Value weights, Value panelBytes, int64_t rowTiles,
                                int64_t panels, llvm::function_ref<void()> between) {
   Type word = k.b.getI64Type();
   Value stride = k.toInteger(xStride, word), pairs = k.integer(word, kPairRow);
@@ -348,7 +362,7 @@ void MatrixGenerator::multiply(Value x, Value xStride, Value weights, int64_t pa
       if (panel == 0)
         callTile("tileloaddt164", {kActivations + row}, {k.at(x, k.mul(xStride, row * kTileRows)), stride});
       if (row == 0)
-        callTile("tileloadd64", {kWeights + panel}, {k.at(weights, panel * panelBytes), pairs});
+        callTile("tileloadd64", {kWeights + panel}, {k.at(weights, k.mul(panelBytes, panel)), pairs});
       product(row, panel);
     }
     if (panel == 0)
@@ -396,28 +410,52 @@ static void byColumns(KernelBuilder &k, const TileOperands &tile, Value columns,
   k.when(k.less(k.index(kPanelColumns - 1), columns), whole, partial);
 }
 
-void MatrixGenerator::startSum(const TileOperands &tile, const Rows &rows, int64_t sum, Value address,
-                               Value columns) {
+// ---- Where sums lie ----
+// In the result.
+MatrixGenerator::SumPlace MatrixGenerator::resultOf(const TileOperands &tile, const Sum &sum) {
+  Value row = place == Place::Near ? nearRow(k, sum.firstRow) : sum.firstRow;
+  Value offset = k.add(k.mul(row, tile.outStride), k.mul(sum.firstColumn, 4));
+  return {k.at(sum.isBeside ? tile.outBeside : tile.out, offset), tile.outStride};
+}
+
+// Between two parts of k: in the result's memory, tile by tile.
+MatrixGenerator::SumPlace MatrixGenerator::partOf(const TileOperands &tile, const Sum &sum) {
+  Value tileBytes = k.mul(sum.numRows, kRegisterBytes);
+  Value offset =
+      k.add(k.mul(sum.firstRow, tile.outStride), k.mul(k.div(sum.firstColumn, kPanelColumns), tileBytes));
+  return {k.at(tile.out, offset), k.index(kRegisterBytes)};
+}
+
+// Of a complete piece, for what follows.
+MatrixGenerator::SumPlace MatrixGenerator::pieceOf(const Sum &sum) {
+  Value panel = k.rem(k.div(sum.firstColumn, kPanelColumns), k.index(2));
+  Value offset = k.add(k.mul(nearRow(k, sum.firstRow), kPieceRowBytes), k.mul(panel, kRegisterBytes));
+  return {k.at(frame, k.add(k.index(matrixPieceOffset(shape)), offset)), k.index(kPieceRowBytes)};
+}
+
+void MatrixGenerator::loadSum(const TileOperands &tile, const Sum &sum, const SumPlace &from) {
   Type word = k.b.getI64Type();
+  Value columns = k.sub(tile.numColumns, sum.firstColumn);
   byColumns(
-      k, tile, columns, [&] { callTile("tileloadd64", {sum}, {address, k.toInteger(tile.outStride, word)}); },
+      k, tile, columns,
+      [&] { callTile("tileloadd64", {sum.number}, {from.address, k.toInteger(from.stride, word)}); },
       [&] {
         Value stride = k.index(kRegisterBytes), here = k.at(spare, 2 * kTileBytes);
-        copyColumns(address, tile.outStride, here, stride, rows.count, columns);
-        callTile("tileloadd64", {sum}, {here, k.toInteger(stride, word)});
+        copyColumns(from.address, from.stride, here, stride, sum.numRows, columns);
+        callTile("tileloadd64", {sum.number}, {here, k.toInteger(stride, word)});
       });
 }
 
-void MatrixGenerator::storeSum(const TileOperands &tile, const Rows &rows, int64_t sum, Value address,
-                               Value columns) {
+void MatrixGenerator::storeSum(const TileOperands &tile, const Sum &sum, const SumPlace &to) {
   Type word = k.b.getI64Type();
+  Value columns = k.sub(tile.numColumns, sum.firstColumn);
   byColumns(
       k, tile, columns,
-      [&] { callTile("tilestored64", {sum}, {address, k.toInteger(tile.outStride, word)}); },
+      [&] { callTile("tilestored64", {sum.number}, {to.address, k.toInteger(to.stride, word)}); },
       [&] {
         Value stride = k.index(kRegisterBytes), here = k.at(spare, 2 * kTileBytes);
-        callTile("tilestored64", {sum}, {here, k.toInteger(stride, word)});
-        copyColumns(here, stride, address, tile.outStride, rows.count, columns);
+        callTile("tilestored64", {sum.number}, {here, k.toInteger(stride, word)});
+        copyColumns(here, stride, to.address, to.stride, sum.numRows, columns);
       });
 }
 

@@ -20,7 +20,7 @@ inline constexpr int64_t kTileRows = 16;
 // their results follows while both are near.
 // A call of more panels meets one part of k with all of them before the next, so that rows that outgrow the second level
 // come from beyond it once a call.
-// A pass's weights are dequantised between the tile products of the pass before it, which leave the vector units idle;
+// Weights that are bf16 in pairs are used where they lie. Others: a pass's weights are dequantised between the tile products of the pass before it, which leave the vector units idle;
 // the last pass of a call prepares the first one of the panels that follow, for the call that most likely comes next.
 class MatrixGenerator {
 public:
@@ -28,18 +28,27 @@ public:
                   TileShape shape)
       : k(k), layout(layout), isa(isa), shape(shape) {}
 
-  // Called to emit what follows for rows first .. first+count-1, complete by then; `count` may be 0.
-  using RowsDone = llvm::function_ref<void(mlir::Value first, mlir::Value count)>;
+  // Called to emit what follows for rows first .. first+count-1, complete by then, from `column` on; `count` may be 0.
+  using RowsDone = llvm::function_ref<void(mlir::Value first, mlir::Value count, mlir::Value column)>;
   // Where the rows of a result lie: far ones are fetched before their sums are stored, near ones (few enough columns and
-  // k that a row is complete at once) are written to row nearRow(t), over the one of two groups before.
-  enum class Place { Far, Hot, Near };
+  // k that a row is complete at once) are written to row nearRow(t), over the one of two groups before. Of a result in
+  // parts, which nobody but what follows reads, the memory holds the sums between two parts of k, tile by tile: rows of
+  // it lie pages apart, or on the same lines of the caches. What follows finds pieces of kPieceColumns columns, rows
+  // nearRow(t), at matrixPieceOffset of the frame.
+  enum class Place { Far, Hot, Near, Parts };
+  static constexpr int64_t kPieceColumns = 2 * weights::kPanelColumns, kPieceRows = 4 * kTileRows;
+  static constexpr int64_t kPieceRowBytes = kPieceColumns * 4;
 
   // `frame` holds matrixFrameBytes, 64-byte aligned, and keeps what it holds between calls of one dispatch.
   // Requires of two weights: shape.panels is 2.
   void emit(const TileOperands &tile, Place place, mlir::Value frame, RowsDone rowsDone = nullptr);
-  static mlir::Value nearRow(KernelBuilder &k, mlir::Value row) { return k.rem(row, k.index(4 * kTileRows)); }
+  static mlir::Value nearRow(KernelBuilder &k, mlir::Value row) { return k.rem(row, k.index(kPieceRows)); }
   static bool canKeepNear(const TileShape &shape, const TileOperands &tile, int64_t columns) {
     return columns * numWeights(tile) <= shape.panels * kLanes && tile.depth <= shape.depth;
+  }
+  static bool canKeepParts(const TileShape &shape, const TileOperands &tile, int64_t columns) {
+    return !tile.weightsBeside && columns % kPieceColumns == 0 && shape.panels == 2 &&
+           tile.depth > shape.depth;
   }
   // Before the first call of a dispatch: nothing is prepared.
   static void emitReset(KernelBuilder &k, mlir::Value frame);
@@ -60,7 +69,7 @@ private:
     mlir::Value isFirst; // null when the only one
     mlir::Value isLast;  // of all: rows are complete after it
     Group group;
-    mlir::Value weights;
+    mlir::Value weights, panelBytes;
     PanelJob next;
     mlir::Value nextWeights;
     mlir::Value numSlices, slicesPerStep;
@@ -68,6 +77,16 @@ private:
   struct Rows {
     mlir::Value first, count; // count <= 32
     int64_t tiles;            // 1 or 2
+  };
+
+  // A tile of sums: the register, its rows and first column, and whether it is of the weight beside.
+  struct Sum {
+    int64_t number;
+    mlir::Value firstRow, numRows, firstColumn;
+    bool isBeside;
+  };
+  struct SumPlace {
+    mlir::Value address, stride;
   };
 
   static int64_t numWeights(const TileOperands &tile) { return tile.weightsBeside ? 2 : 1; }
@@ -78,7 +97,9 @@ private:
   mlir::Value numGroups(const TileOperands &tile);
   Position after(const TileOperands &tile, const Position &position);
   PanelJob jobAt(const TileOperands &tile, const Position &position);
-  mlir::Value weightsOf(mlir::Value passNumber);
+  // Where the weights of a pass lie dequantised, and how far a panel is from the next there.
+  mlir::Value weightsOf(mlir::Value passNumber, const PanelJob &job);
+  mlir::Value panelStride(const PanelJob &job);
   void unpack(const PanelJob &job, mlir::Value weights);
   void emitPass(const TileOperands &tile, const Group &group, mlir::Value number, int64_t depth);
   void emitRows(const TileOperands &tile, const Pass &pass);
@@ -92,13 +113,14 @@ private:
   void fetchRows(const TileOperands &tile, const Pass &pass, mlir::Value rowsFirst, mlir::Value column,
                  mlir::Value step, int64_t numSteps);
   void followBehind(const Pass &pass, mlir::Value rowsFirst, mlir::Value step, int64_t numSteps);
-  void multiply(mlir::Value x, mlir::Value xStride, mlir::Value weights, int64_t panelBytes, int64_t rowTiles,
-                int64_t panels, llvm::function_ref<void()> between);
+  void multiply(mlir::Value x, mlir::Value xStride, mlir::Value weights, mlir::Value panelBytes,
+                int64_t rowTiles, int64_t panels, llvm::function_ref<void()> between);
   void copyLastK(const TileOperands &tile, const Rows &rows, const Pass &pass, mlir::Value target);
-  void startSum(const TileOperands &tile, const Rows &rows, int64_t sum, mlir::Value address,
-                mlir::Value columns);
-  void storeSum(const TileOperands &tile, const Rows &rows, int64_t sum, mlir::Value address,
-                mlir::Value columns);
+  SumPlace resultOf(const TileOperands &tile, const Sum &sum);
+  SumPlace partOf(const TileOperands &tile, const Sum &sum);
+  SumPlace pieceOf(const Sum &sum);
+  void loadSum(const TileOperands &tile, const Sum &sum, const SumPlace &from);
+  void storeSum(const TileOperands &tile, const Sum &sum, const SumPlace &to);
   void copyColumns(mlir::Value from, mlir::Value fromStride, mlir::Value to, mlir::Value toStride,
                    mlir::Value numRows, mlir::Value columns);
   mlir::Value rowsOfTile(const Rows &rows, int64_t rowTile);
@@ -117,7 +139,8 @@ private:
   mlir::Value spare;         // 3 KiB of the stack: two partial tiles of activations, one of sums
 };
 
-// What is prepared, a line; then the weights of two passes: `depth` k of `panels` panels, two bytes each. A load waits for
+// What is prepared, a line; then the weights of two passes: `depth` k of `panels` panels, two bytes each; then a piece of
+// the result. A load waits for
 // a store before it that has the same place in its page. So panels begin at the same place of pages, the passes at
 // opposite ones: what is stored of one lies half a page from what is loaded of the other meanwhile.
 inline constexpr int64_t kPageBytes = 4096;
@@ -127,6 +150,9 @@ inline int64_t matrixPanelBytes(const TileShape &shape) {
 inline int64_t matrixPassBytes(const TileShape &shape) {
   return shape.panels * matrixPanelBytes(shape) + kPageBytes / 2;
 }
-inline int64_t matrixFrameBytes(const TileShape &shape) { return 64 + 2 * matrixPassBytes(shape); }
+inline int64_t matrixPieceOffset(const TileShape &shape) { return 64 + 2 * matrixPassBytes(shape); }
+inline int64_t matrixFrameBytes(const TileShape &shape) {
+  return matrixPieceOffset(shape) + MatrixGenerator::kPieceRows * MatrixGenerator::kPieceRowBytes;
+}
 
 } // namespace girih::cpu

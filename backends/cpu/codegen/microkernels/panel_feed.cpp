@@ -84,6 +84,11 @@ void PanelFeed::emitSlice(const PanelJob &job, Value number, Value target) {
       LLVM::Prefetch::create(k.b, k.loc, k.at(k.at(place, job.bytesToNext), line), /*rw=*/0u, /*hint=*/2u,
                              /*cache=*/1u);
   };
+  if (isInPlace()) {
+    for (int64_t line = 0; line < shape.codeBytes; line += kLineBytes)
+      k.prefetch(k.at(codes, line), /*level=*/2);
+    return;
+  }
   fetchAhead(codes, shape.codeBytes);
   if (layout.scales != ScaleType::None)
     fetchAhead(k.at(scales, layout.scaleOffsetBytes(0, 0)), 1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// PanelFeed: dequantises packed panels to pairs of bf16 in slices so small that they fit between tile products.
+// PanelFeed: makes pairs of bf16 of packed panels in slices so small that they fit between tile products.
 #pragma once
 
 #include "backends/cpu/codegen/kernel_builder.h"
@@ -19,6 +19,7 @@ struct PanelJob {
   int64_t targetBytes;     // from a dequantised panel to the next
 };
 
+// Weights that are such pairs already are used where they lie; their slices are only fetched into the second level.
 // Target: [panel][block][16 pairs of k][16 columns][2] of bf16, a tile of weights being a block.
 class PanelFeed {
 public:
@@ -27,6 +28,7 @@ public:
   PanelFeed(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa)
       : k(k), layout(layout), isa(isa) {}
 
+  bool isInPlace() const { return layout.codes == weights::CodeType::BF16; }
   mlir::Value numSlices(const PanelJob &job);
   void emitSlice(const PanelJob &job, mlir::Value number, mlir::Value target);
 

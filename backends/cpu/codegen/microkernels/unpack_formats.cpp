@@ -92,10 +92,18 @@ Value loadScales(KernelBuilder &k, ScaleType type, Value pointer) {
 Value PanelBlock::codes(int64_t depth) { return layout.codes == CodeType::U4 ? nibbleCodes(depth) : byteCodes(depth); }
 
 Value PanelBlock::floatCodes(int64_t depth) {
+  if (layout.codes == CodeType::BF16) { // the upper halves of f32
+    Value pairs = line(depth),
+          words =
+              depth % 2
+                  ? Value(arith::AndIOp::create(k.b, k.loc, pairs, k.integer(pairs.getType(), 0xffff0000)))
+                  : arith::ShLIOp::create(k.b, k.loc, pairs, k.integer(pairs.getType(), 16));
+    return arith::BitcastOp::create(k.b, k.loc, k.lanesF32(), words);
+  }
   return loadFloat(k, layout.codes, k.at(codesAt, layout.codeOffsetBytes(0, depth)), /*isVector=*/true);
 }
 
-// The 64 bytes with the codes of 16 columns for the 4 k around `depth`.
+// The 64 bytes with the codes of 16 columns for the k around `depth`: 2 of bf16, 4 of integers.
 Value PanelBlock::line(int64_t depth) {
   int64_t offset = layout.codeOffsetBytes(0, depth) / 64 * 64;
   if (offset != currentLine) {

@@ -27,7 +27,7 @@ std::vector<MatmulCase> casesOf(const std::string &isa) {
     if (isa == "amx")
       cases.push_back({layout, 45, 96, kDepth, "matrix", 32, 32, kDepth, 32});
   }
-  for (const char *layout : {"p16:f16,none,none,32", "p16:bf16,none,none,32"})
+  for (const char *layout : {"p16:f16,none,none,32", "p16:bf16x2,none,none,32"})
     cases.push_back({layout, 5, 96, kDepth, "direct", 1, 32, 32, 32});
   return cases;
 }

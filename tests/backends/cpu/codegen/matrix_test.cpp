@@ -93,7 +93,7 @@ INSTANTIATE_TEST_SUITE_P(Layouts, MatrixTest, testing::ValuesIn([] {
                                 {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32",
                                  "p16:u4,f32,f32,32", "p16:u8,f16,f16,32", "p16:u8,f32,f32,32",
                                  "p16:s8,f32,none,16", "p16:u8,f32,f32,16", "p16:s8,f32,none,32",
-                                 "p16:f16,none,none,32", "p16:bf16,none,none,32", "p16:f32,none,none,32"})
+                                 "p16:f16,none,none,32", "p16:bf16x2,none,none,32", "p16:f32,none,none,32"})
                              cases.push_back({layout, 5, 64, 96, "matrix", 32, 32, 96, 64});
                            return cases;
                          }()));
@@ -158,14 +158,15 @@ TEST(MatrixRows, DoNotDependOnTheirNeighbours) {
 }
 
 // What follows a matmul in its unit is computed some rows at a time, between the products of the next rows: for every
-// count of rows the same as from the matmul alone. 96 k are one pass, 160 three of them.
-class FollowersTest : public testing::TestWithParam<std::tuple<int64_t, int64_t>> {};
+// count of rows the same as from the matmul alone. 96 k are one pass, 160 three of them, between which the sums of a unit's
+// 1 or 3 pairs of panels wait in the result's memory.
+class FollowersTest : public testing::TestWithParam<std::tuple<int64_t, int64_t, int64_t>> {};
 
 TEST_P(FollowersTest, SeeEveryRowOnce) {
   if (!canRun())
     GTEST_SKIP() << "this machine grants no tiles";
-  auto [rows, depth] = GetParam();
-  MatmulCase c = {kQ41, rows, 96, depth, "matrix", 32, 32, depth == 96 ? 96 : 64, 32};
+  auto [rows, depth, width] = GetParam();
+  MatmulCase c = {kQ41, rows, 96, depth, "matrix", 32, 32, depth == 96 ? 96 : 64, width};
   PackedWeight weight(c.layout, c.columns, c.depth, 7);
   std::vector<uint16_t> x = randomActivations(c.rows * c.depth);
   auto run1 = [&](const std::string &text, int threads) {
@@ -175,27 +176,34 @@ TEST_P(FollowersTest, SeeEveryRowOnce) {
   };
   std::vector<float> plain = run1(moduleOf(c), 1);
   // The result goes through scratch, is doubled there, and comes out with what 1 in the output adds to it.
-  std::string text = moduleOf(c), strided = "memref<?x32xf32, strided<[96, 1], offset: ?>>";
-  int64_t before = bytesOfScratch(c), buffers = 2 * c.rows * 32 * 4, after = (before + buffers + 63) / 64 * 64;
+  std::string text = moduleOf(c), own = "memref<?x" + std::to_string(width) + "xf32>";
+  std::string strided = "memref<?x" + std::to_string(width) + "xf32, strided<[96, 1], offset: ?>>";
+  int64_t before = bytesOfScratch(c), buffers = 2 * c.rows * width * 4,
+          after = (before + buffers + 63) / 64 * 64;
   auto replace = [&](const std::string &from, const std::string &to) {
     ASSERT_NE(text.find(from), std::string::npos) << from;
     text.replace(text.find(from), from.size(), to);
   };
   replace("girih.scratch_bytes = " + std::to_string(before), "girih.scratch_bytes = " + std::to_string(after));
-  replace("      girih.qmatmul", R"(      %second = arith.constant )" + std::to_string(c.rows * 32 * 4) + R"( : index
-      %product = girih.buffer_at "scratch"[%c0] rows %t : memref<?x32xf32>
-      %double = girih.buffer_at "scratch"[%second] rows %t : memref<?x32xf32>
+  replace("      girih.qmatmul", R"(      %second = arith.constant )" + std::to_string(c.rows * width * 4) +
+                                     R"( : index
+      %product = girih.buffer_at "scratch"[%c0] rows %t : )" +
+                                     own + R"(
+      %double = girih.buffer_at "scratch"[%second] rows %t : )" +
+                                     own + R"(
       girih.qmatmul)");
-  replace("outs(%out : " + strided + ")", "outs(%product : memref<?x32xf32>)");
+  replace("outs(%out : " + strided + ")", "outs(%product : " + own + ")");
   replace("    } {girih.dispatch = \"project\"", R"(
       linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0, d1)>],
-          iterator_types = ["parallel", "parallel"]} ins(%product : memref<?x32xf32>) outs(%double : memref<?x32xf32>) {
+          iterator_types = ["parallel", "parallel"]} ins(%product : )" +
+                                                     own + ") outs(%double : " + own + R"() {
       ^bb0(%in: f32, %o: f32):
         %r = arith.addf %in, %in : f32
         linalg.yield %r : f32
       }
       linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0, d1)>],
-          iterator_types = ["parallel", "parallel"]} ins(%double : memref<?x32xf32>) outs(%out : )" + strided + R"() {
+          iterator_types = ["parallel", "parallel"]} ins(%double : )" +
+                                                     own + R"() outs(%out : )" + strided + R"() {
       ^bb0(%in: f32, %o: f32):
         %r = arith.addf %in, %o : f32
         linalg.yield %r : f32
@@ -219,7 +227,7 @@ TEST_P(FollowersTest, SeeEveryRowOnce) {
 
 INSTANTIATE_TEST_SUITE_P(Rows, FollowersTest,
                          testing::Combine(testing::Values(1, 16, 31, 32, 33, 64, 70, 96, 128, 145),
-                                          testing::Values(96, 160)));
+                                          testing::Values(96, 160), testing::Values(32, 96)));
 
 // A panel of each of two weights makes a pair where what follows joins their results: the same as either alone.
 TEST(MatrixPairs, JoinsTwoWeights) {
