@@ -142,6 +142,7 @@ Expected<BenchResult> bench(std::shared_ptr<const program::Program> program, con
   executorOptions.numKvBlocks = static_cast<uint32_t>(numBlocks);
   GIRIH_ASSIGN(auto executor, program::Executor::create(program, executorOptions));
 
+  const hal::Traffic before = executor->traffic(); // the weights'
   Runner runner(*executor, bench, stepTokens);
   if (bench.contextTokens > 0)
     GIRIH_TRY(runner.feed(0, bench.contextTokens));
@@ -172,6 +173,8 @@ Expected<BenchResult> bench(std::shared_ptr<const program::Program> program, con
   result.numThreads = static_cast<int32_t>(executor->numThreads());
   result.numSteps = runner.numSteps;
   result.numSharedSteps = runner.numSharedSteps;
+  result.traffic = {executor->traffic().bytesRead - before.bytesRead,
+                    executor->traffic().bytesWritten - before.bytesWritten};
   return result;
 }
 

@@ -261,6 +261,7 @@ struct BenchResult {
   int32_t numThreads = 0;
   uint64_t numSteps = 0;
   uint64_t numSharedSteps = 0;
+  hal::Traffic traffic; // of all steps together
 };
 // Times bare steps with made-up tokens, after one untimed repetition. Creates its own device; no Engine is
 // needed.

@@ -180,12 +180,14 @@ Status Buffer::place(const Device &device, std::span<const girih_buffer_view> pa
 }
 
 Status Buffer::write(uint64_t offsetBytes, std::span<const uint8_t> from) {
+  device->moved.bytesWritten += from.size();
   girih_buffer_view to = {buffer, offsetBytes, from.size()};
   Call call;
   return call.status(device->table().write(device->handle(), &to, from.data(), call.message()));
 }
 
 Status Buffer::read(uint64_t offsetBytes, std::span<uint8_t> to) const {
+  device->moved.bytesRead += to.size();
   girih_buffer_view from = {buffer, offsetBytes, to.size()};
   Call call;
   return call.status(device->table().read(device->handle(), &from, to.data(), call.message()));

@@ -37,6 +37,13 @@ Expected<DeviceFacts> describeDevice(const girih_backend &backend, uint64_t inde
 class Buffer;
 class Executable;
 
+// What crossed between the host and a device's buffers by explicit copies, since it was opened. A device that maps its
+// memory needs none.
+struct Traffic {
+  uint64_t bytesRead = 0;    // from the device
+  uint64_t bytesWritten = 0; // to it
+};
+
 struct DeviceOptions {
   int64_t numThreads = 0;     // 0: what the device would use by itself
   double watchdogSeconds = 0; // a submission that takes longer is reported; 0: none is
@@ -57,6 +64,7 @@ public:
   int64_t numThreads() const;
   const girih_run_table &table() const { return *run; }
   girih_device *handle() const { return device; }
+  const Traffic &traffic() const { return moved; }
 
   // Runs one entry to its end; `entryName` is what a watchdog calls it.
   Status submitAndWait(const girih_submission &submission, const char *entryName);
@@ -68,6 +76,7 @@ private:
   girih_device *device = nullptr;
   DeviceFacts facts;
   uint64_t allocatedBytes = 0; // by buffers that live
+  Traffic moved;
   std::unique_ptr<Watchdog> watchdog;
 };
 

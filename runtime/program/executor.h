@@ -94,6 +94,7 @@ public:
   // Those that would have been tried next.
   const std::vector<DeviceName> &devicesLeft() const { return left; }
   int64_t numThreads() const { return device->numThreads(); }
+  const hal::Traffic &traffic() const { return device->traffic(); }
   uint32_t numKvBlocks() const { return numBlocks; }
   // The bytes of one KV block, where the host can see the device's memory; else empty. Not while a step runs that reads
   // or writes this block.

@@ -39,7 +39,8 @@ void declare(CommandLine &line, BenchFlags &flags) {
                 "  girih bench model.girih --kernels --threads 1\n"
                 "  girih bench serve --help      (load on a running endpoint)\n\n"
                 "JSON: prefill_tokens_per_second and decode_tokens_per_second (medians over all sequences together), each\n"
-                "with _min and _max; steps, shared_steps (with more than one sequence in them); roofline: bytes that one\n"
+                "with _min and _max; steps, shared_steps (with more than one sequence in them); bytes_from_device,\n"
+                "bytes_to_device (copied in all of them, where the host cannot see the device's memory); roofline: bytes that one\n"
                 "decode step must read, bandwidth measured in the same run on the same bytes, tokens a second of the two.");
 }
 
@@ -56,6 +57,7 @@ void printJson(const BenchFlags &flags, const engine::BenchResult &result, const
   writer.member("sequences", flags.numSequences).member("context", flags.contextTokens).member("repetitions", flags.repetitions);
   writer.member("isa", result.isa).member("threads", result.numThreads);
   writer.member("steps", result.numSteps).member("shared_steps", result.numSharedSteps);
+  writer.member("bytes_from_device", result.traffic.bytesRead).member("bytes_to_device", result.traffic.bytesWritten);
   writer.key("roofline").beginObject().member("decode_step_bytes", roofline.decodeStepBytes);
   writer.member("read_bytes_per_second", roofline.readBytesPerSecond);
   writer.member("decode_tokens_per_second", roofline.decodeTokensPerSecond);

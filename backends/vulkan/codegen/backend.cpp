@@ -17,7 +17,7 @@ uint64_t bytesOf(ModuleOp module, StringRef name) {
   return attribute ? uint64_t(attribute.getInt()) : 0;
 }
 
-}  // namespace
+} // namespace
 
 Expected<StepImage> compileStepModule(ModuleOp module, StringRef profile) {
   // One kind of elementwise operation to lower.
@@ -26,20 +26,21 @@ Expected<StepImage> compileStepModule(ModuleOp module, StringRef profile) {
   if (failed(pipeline.run(module)))
     return invalidArgument("the step's operations cannot be made general ones");
   StepImage image;
+  const ShaderTraits traits = traitsOf(profile);
   std::vector<Kernel> kernels;
   std::vector<PlannedEntry> entries;
   for (auto function : module.getOps<func::FuncOp>()) {
     if (!function->hasAttr("girih.entry"))
       continue;
-    GIRIH_ASSIGN(PlannedEntry entry, planCommands(function, sharesRegisters(profile), kernels));
+    GIRIH_ASSIGN(PlannedEntry entry, planCommands(function, traits, kernels));
     image.entries.push_back(entry.name);
     entries.push_back(std::move(entry));
   }
   if (entries.empty())
     return invalidArgument("the step module has no function with attribute girih.entry");
   image.arenaBytes = bytesOf(module, "girih.arena_bytes") + bytesOf(module, "girih.scratch_bytes");
-  image.bytes = writeImage(kernels, entries, image.arenaBytes);
+  image.bytes = writeImage(kernels, entries, image.arenaBytes, traits.readsTexels ? kReadsTexels : 0);
   return image;
 }
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

@@ -9,8 +9,8 @@ namespace girih::vulkan {
 
 struct StepImage {
   std::vector<uint8_t> bytes;
-  std::vector<std::string> entries;  // in the module's order
-  uint64_t arenaBytes = 0;           // with what each thread of a team would have of its own, once
+  std::vector<std::string> entries; // in the module's order
+  uint64_t arenaBytes = 0;          // with what each thread of a team would have of its own, once
 };
 
 // Fails: InvalidArgument (the module), Unimplemented (an operation or a type that has no shader yet).
@@ -20,9 +20,8 @@ Expected<StepImage> compileStepModule(mlir::ModuleOp module, llvm::StringRef pro
 machine::DescriptionAttr describeMachine(mlir::MLIRContext *context, llvm::StringRef profile);
 // What a device must have for code made for the profile, by the names that the device half uses.
 std::string requiredFeatures(llvm::StringRef profile);
-// Whether 8 neighbouring invocations can read each other's registers.
-bool sharesRegisters(llvm::StringRef profile);
+ShaderTraits traitsOf(llvm::StringRef profile);
 // Their names, the best last, separated by commas.
 std::string profileNames();
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

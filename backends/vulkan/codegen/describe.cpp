@@ -11,30 +11,52 @@ namespace {
 
 struct Profile {
   const char *name;
-  int64_t cores, clockMhz, barrierNs;  // cores: workgroups that run at the same time
+  int64_t cores, clockMhz, barrierNs; // cores: workgroups that run at the same time
   int64_t sharedBytes, cacheBytes;
   int64_t lanes, registers;
-  bool sharesRegisters;
+  ShaderTraits traits;
   const char *features, *limitsSource, *speedSource;
 };
 
 constexpr Profile kProfiles[] = {
     // Barrier: workgroups do not outlive their dispatch, so none could repeat another's work instead of waiting for it.
     // Registers: what an invocation keeps beside addresses; more of them make tiles that shared memory cannot hold.
-    {"portable", 8, 1000, 1, 16 << 10, 1 << 20, 32, 10, false, "", "the least that Vulkan 1.1 requires of a device",
+    {"portable",
+     8,
+     1000,
+     1,
+     16 << 10,
+     1 << 20,
+     32,
+     10,
+     {},
+     "",
+     "the least that Vulkan 1.1 requires of a device",
      "assumed: an integrated device"},
-    // Invocations are lanes of a processor's vectors, and each load of a lane is an instruction of its own: few invocations
-    // with much work each, which hand each other what they loaded.
-    {"software", 2, 3000, 1, 32 << 10, 2 << 20, 8, 32, true, "software,subgroup_8", "vulkaninfo of Mesa 22.3's lavapipe",
+    // Invocations are lanes of a processor's vectors, and each load of a lane from a storage buffer is a turn of a loop;
+    // texels are gathered by straight code. So: few invocations with much work each, which load four words at a time and hand
+    // each other what they loaded.
+    {"software",
+     2,
+     3000,
+     1,
+     32 << 10,
+     2 << 20,
+     8,
+     32,
+     {.sharesRegisters = true, .readsTexels = true},
+     "software,subgroup_8,texels",
+     "vulkaninfo of Mesa 22.3's lavapipe",
      "assumed: two cores with AVX2"},
 };
 
 const Profile *find(llvm::StringRef name) {
-  const Profile *found = llvm::find_if(kProfiles, [&](const Profile &profile) { return name == profile.name; });
+  const Profile *found =
+      llvm::find_if(kProfiles, [&](const Profile &profile) { return name == profile.name; });
   return found == std::end(kProfiles) ? nullptr : found;
 }
 
-}  // namespace
+} // namespace
 
 std::string profileNames() {
   std::string names;
@@ -45,7 +67,7 @@ std::string profileNames() {
 
 std::string requiredFeatures(llvm::StringRef name) { return find(name) ? find(name)->features : ""; }
 
-bool sharesRegisters(llvm::StringRef name) { return find(name) && find(name)->sharesRegisters; }
+ShaderTraits traitsOf(llvm::StringRef name) { return find(name) ? find(name)->traits : ShaderTraits(); }
 
 DescriptionAttr describeMachine(mlir::MLIRContext *context, llvm::StringRef name) {
   const Profile *profile = find(name);
@@ -60,8 +82,8 @@ DescriptionAttr describeMachine(mlir::MLIRContext *context, llvm::StringRef name
       UnitAttr::get(context, "fma", "f32", profile->lanes, 1, 4, profile->registers, profile->speedSource),
       UnitAttr::get(context, "vector", "i32", profile->lanes, 1, 4, profile->registers, profile->speedSource),
   };
-  return DescriptionAttr::get(context, (llvm::Twine("Vulkan ") + name).str(), "gpu", profile->cores, profile->clockMhz,
-                              profile->barrierNs, levels, units);
+  return DescriptionAttr::get(context, (llvm::Twine("Vulkan ") + name).str(), "gpu", profile->cores,
+                              profile->clockMhz, profile->barrierNs, levels, units);
 }
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

@@ -23,10 +23,11 @@ namespace {
 
 // What every device of Vulkan 1.1 runs, and what a profile may require; a shader declares what it uses.
 spirv::TargetEnvAttr targetOf(MLIRContext *context) {
-  auto triple = spirv::VerCapExtAttr::get(spirv::Version::V_1_3,
-                                          {spirv::Capability::Shader, spirv::Capability::GroupNonUniform,
-                                           spirv::Capability::GroupNonUniformBallot},
-                                          {spirv::Extension::SPV_KHR_storage_buffer_storage_class}, context);
+  auto triple =
+      spirv::VerCapExtAttr::get(spirv::Version::V_1_3,
+                                {spirv::Capability::Shader, spirv::Capability::GroupNonUniform,
+                                 spirv::Capability::GroupNonUniformBallot, spirv::Capability::SampledBuffer},
+                                {spirv::Extension::SPV_KHR_storage_buffer_storage_class}, context);
   return spirv::TargetEnvAttr::get(triple, spirv::getDefaultResourceLimits(context), spirv::ClientAPI::Vulkan,
                                    spirv::Vendor::Unknown, spirv::DeviceType::Unknown,
                                    spirv::TargetEnvAttr::kUnknownDeviceID);
@@ -59,14 +60,14 @@ void addEntryPoint(spirv::ModuleOp module, int64_t invocations) {
                                  ArrayRef<int32_t>{int32_t(invocations), 1, 1});
 }
 
-}  // namespace
+} // namespace
 
 Expected<std::vector<uint32_t>> emitSpirv(spirv::ModuleOp module, int64_t invocations) {
   MLIRContext *context = module.getContext();
   spirv::TargetEnvAttr target = targetOf(context);
   module->setAttr(spirv::getTargetEnvAttrName(), target);
   PassManager tidy(context, spirv::ModuleOp::getOperationName());
-  tidy.enableVerifier(false);  // the module is a mixture until it is converted
+  tidy.enableVerifier(false); // the module is a mixture until it is converted
   tidy.addPass(createCSEPass());
   if (failed(tidy.run(module)) || failed(convert(module, target)))
     return unimplemented("a kernel has an operation without SPIR-V");
@@ -79,4 +80,4 @@ Expected<std::vector<uint32_t>> emitSpirv(spirv::ModuleOp module, int64_t invoca
   return std::vector<uint32_t>(words.begin(), words.end());
 }
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

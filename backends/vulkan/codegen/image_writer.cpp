@@ -59,18 +59,19 @@ void writeCount(Writer &writer, const GroupCount &count) {
   }
 }
 
-}  // namespace
+} // namespace
 
 std::vector<uint8_t> writeImage(const std::vector<Kernel> &kernels, const std::vector<PlannedEntry> &entries,
-                                uint64_t arenaBytes) {
+                                uint64_t arenaBytes, uint32_t flags) {
   Writer writer;
   writer.raw(kImageMagic, sizeof kImageMagic);
-  for (uint32_t value : {kImageVersion, uint32_t(kernels.size()), uint32_t(entries.size()), 0u})
+  for (uint32_t value : {kImageVersion, uint32_t(kernels.size()), uint32_t(entries.size()), flags})
     writer.word(value);
   writer.doubleWord(arenaBytes);
   for (const Kernel &kernel : kernels) {
     writer.text(kernel.name);
-    for (uint32_t value : {uint32_t(kernel.invocations), uint32_t(kernel.sharedBytes), uint32_t(kernel.inputs.words.size())})
+    for (uint32_t value :
+         {uint32_t(kernel.invocations), uint32_t(kernel.sharedBytes), uint32_t(kernel.inputs.words.size())})
       writer.word(value);
     writer.words(kernel.spirv);
   }
@@ -94,4 +95,4 @@ std::vector<uint8_t> writeImage(const std::vector<Kernel> &kernels, const std::v
   return std::move(writer.bytes);
 }
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

@@ -7,6 +7,6 @@
 namespace girih::vulkan {
 
 std::vector<uint8_t> writeImage(const std::vector<Kernel> &kernels, const std::vector<PlannedEntry> &entries,
-                                uint64_t arenaBytes);
+                                uint64_t arenaBytes, uint32_t flags);
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

@@ -6,6 +6,8 @@
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "runtime/weights/packed_layout.h"
 
+#include <numeric>
+
 using namespace mlir;
 using namespace girih::dialect;
 
@@ -14,7 +16,9 @@ namespace {
 
 constexpr int64_t kWordBytes = 4;
 
-int64_t elementBytes(Type element) { return element.isIntOrFloat() ? int64_t(element.getIntOrFloatBitWidth()) / 8 : 8; }
+int64_t elementBytes(Type element) {
+  return element.isIntOrFloat() ? int64_t(element.getIntOrFloatBitWidth()) / 8 : 8;
+}
 
 bool isWord(Type element) { return element.isF32() || element.isInteger(32); }
 
@@ -28,8 +32,65 @@ bool asksExtents(Value value) {
   return llvm::any_of(op->getOperands(), asksExtents);
 }
 
+// All buffers that a memref of the host function may be, in whichever turn of the loops around it.
+void collectLeaves(Value memref, llvm::SmallPtrSetImpl<Operation *> &leaves, llvm::DenseSet<Value> &visited) {
+  if (!visited.insert(memref).second)
+    return;
+  auto argument = dyn_cast<BlockArgument>(memref);
+  auto loop = argument ? dyn_cast<scf::ForOp>(argument.getOwner()->getParentOp())
+                       : memref.getDefiningOp<scf::ForOp>();
+  if (loop && !(argument && argument.getArgNumber() == 0)) {
+    unsigned number = argument ? argument.getArgNumber() - 1 : cast<OpResult>(memref).getResultNumber();
+    collectLeaves(loop.getInitArgs()[number], leaves, visited);
+    return collectLeaves(loop.getBody()->getTerminator()->getOperand(number), leaves, visited);
+  }
+  Operation *op = memref.getDefiningOp();
+  if (auto view = dyn_cast_or_null<ViewLikeOpInterface>(op))
+    return collectLeaves(view.getViewSource(), leaves, visited);
+  if (op)
+    leaves.insert(op);
+}
 
-}  // namespace
+llvm::SmallPtrSet<Operation *, 4> leavesOf(Value memref) {
+  llvm::SmallPtrSet<Operation *, 4> leaves;
+  llvm::DenseSet<Value> visited;
+  collectLeaves(memref, leaves, visited);
+  return leaves;
+}
+
+// Two operations may name the same part of the arena.
+bool isSamePlace(Operation *x, Operation *y) {
+  auto first = dyn_cast<BufferAtOp>(x), second = dyn_cast<BufferAtOp>(y);
+  if (!first || !second || x == y)
+    return true;
+  auto begin = getConstantIntValue(first.getOffsetBytes()),
+       other = getConstantIntValue(second.getOffsetBytes());
+  return first.getSpace() == second.getSpace() && (!begin || !other || *begin == *other);
+}
+
+// A number of words of which the buffer's begin is always a multiple.
+int64_t wordDivisorOf(Operation *leaf) {
+  auto at = dyn_cast<BufferAtOp>(leaf);
+  auto bytes = at ? getConstantIntValue(at.getOffsetBytes()) : std::nullopt;
+  return bytes ? std::gcd(*bytes, int64_t(64)) / kWordBytes : 1;
+}
+
+} // namespace
+
+int64_t divisorOf(OpFoldResult index) {
+  if (auto constant = getConstantIntValue(index))
+    return *constant;
+  auto value = cast<Value>(index);
+  if (auto argument = dyn_cast<BlockArgument>(value))
+    if (auto dispatch = dyn_cast<scf::ForallOp>(argument.getOwner()->getParentOp())) {
+      unsigned axis = argument.getArgNumber();
+      auto step = getConstantIntValue(dispatch.getMixedStep()[axis]);
+      auto begin = getConstantIntValue(dispatch.getMixedLowerBound()[axis]);
+      return step && begin ? std::gcd(*step, *begin) : 1;
+    }
+  auto apply = value.getDefiningOp<affine::AffineApplyOp>();
+  return apply ? std::max<int64_t>(1, apply.getAffineMap().getResult(0).getLargestKnownDivisor()) : 1;
+}
 
 Value firstLeafOf(Value memref) {
   while (true) {
@@ -86,7 +147,9 @@ Value KernelValues::computeScalar(Value value) {
   Operation *op = value.getDefiningOp();
   if (auto extent = dyn_cast_or_null<StepExtentOp>(op)) {
     StringRef name = extent.getName();
-    return k.step(name == "num_tokens" ? kNumTokens : name == "num_logit_rows" ? kNumLogitRows : kLongestContext);
+    return k.step(name == "num_tokens"       ? kNumTokens
+                  : name == "num_logit_rows" ? kNumLogitRows
+                                             : kLongestContext);
   }
   if (auto dim = dyn_cast_or_null<memref::DimOp>(op))
     return view(dim.getSource()).extents[size_t(*dim.getConstantIndex())];
@@ -94,7 +157,8 @@ Value KernelValues::computeScalar(Value value) {
   if (!dispatch && !asksExtents(value) && (!op || !isa<arith::ConstantOp>(op)))
     return pushed(value, false);
   if (auto apply = dyn_cast_or_null<affine::AffineApplyOp>(op)) {
-    SmallVector<Value> operands = llvm::map_to_vector(apply.getOperands(), [&](Value v) { return scalar(v); });
+    SmallVector<Value> operands =
+        llvm::map_to_vector(apply.getOperands(), [&](Value v) { return scalar(v); });
     AffineMap map = apply.getAffineMap();
     return evaluate(map.getResult(0), ArrayRef(operands).take_front(map.getNumDims()),
                     ArrayRef(operands).drop_front(map.getNumDims()));
@@ -114,7 +178,8 @@ Value KernelValues::computeScalar(Value value) {
     return scalar(op->getOperand(0));
   if (op && isa<arith::ArithDialect>(op->getDialect()))
     return cloneArithmetic(op);
-  fail("a dispatch takes a value of " + (op ? Twine(op->getName().getStringRef()) : Twine("an unknown argument")));
+  fail("a dispatch takes a value of " +
+       (op ? Twine(op->getName().getStringRef()) : Twine("an unknown argument")));
   return value.getType().isF32() ? k.f(0) : k.c(0);
 }
 
@@ -134,7 +199,8 @@ Value KernelValues::evaluate(AffineExpr expr, ValueRange dimensions, ValueRange 
   if (auto symbol = dyn_cast<AffineSymbolExpr>(expr))
     return symbols[symbol.getPosition()];
   auto binary = cast<AffineBinaryOpExpr>(expr);
-  Value x = evaluate(binary.getLHS(), dimensions, symbols), y = evaluate(binary.getRHS(), dimensions, symbols);
+  Value x = evaluate(binary.getLHS(), dimensions, symbols),
+        y = evaluate(binary.getRHS(), dimensions, symbols);
   switch (expr.getKind()) {
   case AffineExprKind::Add:
     return k.add(x, y);
@@ -154,6 +220,7 @@ View KernelValues::view(Value memref) {
   if (auto known = views.find(memref); known != views.end())
     return known->second;
   View made = computeView(memref);
+  made.source = made.array ? 0 : sourceOf(made.memory, memref);
   if (!isWord(made.element))
     fail("elements of " + Twine(elementBytes(made.element)) + " bytes are not read or written yet");
   views[memref] = made;
@@ -179,7 +246,8 @@ View KernelValues::computeView(Value memref) {
   if (auto sub = dyn_cast_or_null<memref::SubViewOp>(op))
     return subview(sub);
   if (auto cast = dyn_cast_or_null<memref::CastOp>(op))
-    return withShape(view(cast.getSource()), llvm::cast<MemRefType>(cast.getType()), view(cast.getSource()).extents);
+    return withShape(view(cast.getSource()), llvm::cast<MemRefType>(cast.getType()),
+                     view(cast.getSource()).extents);
   if (auto collapse = dyn_cast_or_null<memref::CollapseShapeOp>(op)) {
     View source = view(collapse.getSrc());
     SmallVector<Value> extents;
@@ -199,7 +267,8 @@ View KernelValues::computeView(Value memref) {
   }
   if (auto global = dyn_cast_or_null<memref::GetGlobalOp>(op)) {
     auto symbol = SymbolTable::lookupNearestSymbolFrom<memref::GlobalOp>(global, global.getNameAttr());
-    auto values = symbol ? dyn_cast_or_null<DenseElementsAttr>(symbol.getConstantInitValue()) : DenseElementsAttr();
+    auto values =
+        symbol ? dyn_cast_or_null<DenseElementsAttr>(symbol.getConstantInitValue()) : DenseElementsAttr();
     View view = shapeOf(memref, Value());
     if (values)
       view.array = k.constantArray(values);
@@ -217,6 +286,9 @@ View KernelValues::computeView(Value memref) {
   View view = shapeOf(memref, leaf.getRows() ? scalar(leaf.getRows()) : Value());
   view.memory = kArenaBinding;
   view.offset = pushed(memref, true);
+  view.divisor = 0;
+  for (Operation *one : leavesOf(memref))
+    view.divisor = std::gcd(view.divisor, wordDivisorOf(one));
   return view;
 }
 
@@ -236,6 +308,7 @@ View KernelValues::bufferView(BufferAtOp op) {
   } else if (space == "arena") {
     view.memory = kArenaBinding;
     view.offset = words();
+    view.divisor = wordDivisorOf(op);
   } else if (space == "scratch" && !op->getParentOfType<scf::ForallOp>()) {
     // Each thread's own where a team runs the step; here one for all, behind the arena.
     view.memory = kArenaBinding;
@@ -248,7 +321,9 @@ View KernelValues::bufferView(BufferAtOp op) {
     view.offset = words();
   } else {
     view.memory = kStepBinding;
-    uint32_t begin = space == "tokens" ? layout.tokens() : space == "positions" ? layout.positions() : layout.logitRows();
+    uint32_t begin = space == "tokens"      ? layout.tokens()
+                     : space == "positions" ? layout.positions()
+                                            : layout.logitRows();
     if (space != "tokens" && space != "positions" && space != "logit_rows")
       fail("a dispatch reads the step's \"" + space + "\"");
     view.offset = k.add(words(), begin);
@@ -259,7 +334,8 @@ View KernelValues::bufferView(BufferAtOp op) {
 View KernelValues::withShape(View view, MemRefType type, ArrayRef<Value> extents) {
   int64_t offset = 0;
   view.strides.clear();
-  if (failed(type.getStridesAndOffset(view.strides, offset)) || llvm::is_contained(view.strides, ShapedType::kDynamic))
+  if (failed(type.getStridesAndOffset(view.strides, offset)) ||
+      llvm::is_contained(view.strides, ShapedType::kDynamic))
     fail("a view has strides that are not known");
   view.extents.assign(extents.begin(), extents.end());
   return view;
@@ -268,8 +344,11 @@ View KernelValues::withShape(View view, MemRefType type, ArrayRef<Value> extents
 View KernelValues::subview(memref::SubViewOp op) {
   View source = view(op.getSource());
   Value offset = source.offset;
-  for (auto [at, stride] : llvm::zip(op.getMixedOffsets(), source.strides))
+  int64_t divisor = source.divisor;
+  for (auto [at, stride] : llvm::zip(op.getMixedOffsets(), source.strides)) {
     offset = k.add(offset, k.mul(scalar(at), stride));
+    divisor = std::gcd(divisor, divisorOf(at) * stride);
+  }
   SmallVector<Value> extents;
   auto dropped = op.getDroppedDims();
   for (auto [dimension, extent] : llvm::enumerate(op.getMixedSizes()))
@@ -277,6 +356,7 @@ View KernelValues::subview(memref::SubViewOp op) {
       extents.push_back(scalar(extent));
   View result = withShape(source, op.getType(), extents);
   result.offset = offset;
+  result.divisor = divisor;
   return result;
 }
 
@@ -302,13 +382,14 @@ PackedWeight KernelValues::packed(Value weight) {
   PackedWeight result{0, {}, type};
   auto at = weight.getDefiningOp<PackedAtOp>();
   auto layout = weights::PackedLayout::parse(std::string_view(type.getLayout()));
-  auto numBytes = layout.isOk() ? layout->tensorBytes(type.getColumns(), type.getDepth()) : Expected<int64_t>(0);
+  auto numBytes =
+      layout.isOk() ? layout->tensorBytes(type.getColumns(), type.getDepth()) : Expected<int64_t>(0);
   if (!at || !layout.isOk() || !numBytes.isOk()) {
     fail("a packed weight has no address or an unknown layout");
     result.offset = k.c(0);
     return result;
   }
-  result.memory = weightBinding(at.getOffsetBytes(), *numBytes, result.offset);
+  result.memory = sourceOf(weightBinding(at.getOffsetBytes(), *numBytes, result.offset));
   return result;
 }
 
@@ -318,9 +399,37 @@ Cache KernelValues::cache(Value kv) {
   auto at = kv.getDefiningOp<KvAtOp>();
   if (!at) {
     fail("a cache has no address");
-    return {k.c(0), 1, cast<KvType>(kv.getType())};
+    return {kKvBinding, k.c(0), 1, cast<KvType>(kv.getType())};
   }
-  return {k.div(scalar(at.getOffsetBytes()), kWordBytes), int64_t(at.getBlockBytes()) / kWordBytes, at.getType()};
+  return {sourceOf(kKvBinding), k.div(scalar(at.getOffsetBytes()), kWordBytes),
+          int64_t(at.getBlockBytes()) / kWordBytes, at.getType()};
+}
+
+void KernelValues::noteWrites(Operation *dispatch) {
+  dispatch->walk([&](Operation *op) {
+    SmallVector<Value> targets;
+    if (isa<KvAppendOp>(op))
+      writesCache = true;
+    else if (auto copy = dyn_cast<memref::CopyOp>(op))
+      targets.push_back(copy.getTarget());
+    else if (auto structured = dyn_cast<DestinationStyleOpInterface>(op))
+      llvm::append_range(targets, structured.getDpsInits());
+    for (Value target : targets)
+      if (isa<MemRefType>(target.getType()))
+        for (Operation *leaf : leavesOf(target))
+          written.insert(leaf);
+  });
+}
+
+// Texels may be cached apart from what the shader writes: only what nobody writes in this dispatch is loaded so.
+uint32_t KernelValues::sourceOf(uint32_t memory, Value memref) const {
+  if (!entry.traits.readsTexels || memory == kSharedMemory)
+    return memory;
+  bool isWritten = memory == kKvBinding ? writesCache : memory == kLogitsBinding;
+  if (memory == kArenaBinding)
+    for (Operation *leaf : leavesOf(memref))
+      isWritten |= llvm::any_of(written, [&](Operation *other) { return isSamePlace(leaf, other); });
+  return isWritten ? memory : memory + kTexelBinding;
 }
 
 void KernelValues::shareScratch(Operation *dispatch, int64_t maxTokens) {
@@ -343,4 +452,4 @@ void KernelValues::shareScratch(Operation *dispatch, int64_t maxTokens) {
     scratch[offset] = k.share(count);
 }
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

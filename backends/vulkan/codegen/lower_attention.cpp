@@ -12,16 +12,19 @@ namespace girih::vulkan {
 namespace {
 
 constexpr int64_t kBlockTokens = 16;
-constexpr double kNothing = -1e30;  // below every score, and finite: the difference of two is a number
+constexpr double kNothing = -1e30; // below every score, and finite: the difference of two is a number
 // A part of a chunk: its largest score, the sum of its weights, then the weighted values (girih.attention_parts).
 constexpr int64_t kPartLargest = 0, kPartSum = 16, kPartValues = 32;
 
 // What the keys and values of one layer's cache are.
 class CacheReader {
 public:
-  CacheReader(ShaderBuilder &k, const Cache &cache) : k(k), cache(cache), isHalf(cache.type.getElement().isF16()) {}
+  CacheReader(ShaderBuilder &k, const Cache &cache)
+      : k(k), cache(cache), isHalf(cache.type.getElement().isF16()) {}
 
-  static bool canRead(const Cache &cache) { return cache.type.getElement().isF16() || cache.type.getElement().isF32(); }
+  static bool canRead(const Cache &cache) {
+    return cache.type.getElement().isF16() || cache.type.getElement().isF32();
+  }
 
   // In words: where the layer lies in a block of 16 positions.
   Value block(Value number) { return k.add(k.mul(number, cache.blockWords), cache.offset); }
@@ -30,13 +33,14 @@ public:
     return k.add(k.mul(k.add(k.mul(head, cache.type.getKeyDim()), element), kBlockTokens), position);
   }
   Value value(Value head, Value position, Value element) {
-    int64_t keys = cache.type.getHeads() * cache.type.getKeyDim() * kBlockTokens, width = cache.type.getValueDim();
+    int64_t keys = cache.type.getHeads() * cache.type.getKeyDim() * kBlockTokens,
+            width = cache.type.getValueDim();
     return k.add(k.add(k.mul(k.add(k.mul(head, kBlockTokens), position), width), element), keys);
   }
   Value load(Value block, Value element) {
     if (!isHalf)
-      return k.asFloat(k.load(kKvBinding, k.add(block, element)));
-    return k.halfOf(k.load(kKvBinding, k.add(block, k.div(element, 2))), k.rem(element, 2));
+      return k.asFloat(k.load(cache.source, k.add(block, element)));
+    return k.halfOf(k.load(cache.source, k.add(block, k.div(element, 2))), k.rem(element, 2));
   }
   void store(Value block, Value element, Value value) {
     if (isHalf)
@@ -53,7 +57,7 @@ private:
 
 struct RowState {
   Value largest, sum;
-  SmallVector<Value> values;  // weighted, of the elements that this invocation has
+  SmallVector<Value> values; // weighted, of the elements that this invocation has
 };
 
 struct Scores {
@@ -65,7 +69,8 @@ struct Scores {
 class RowWalk {
 public:
   RowWalk(ShaderBuilder &k, const Cache &cache, const StepLayout &layout, Scores scores)
-      : k(k), cache(cache), reader(k, cache), layout(layout), scores(scores), weights(k.share(k.invocations)) {}
+      : k(k), cache(cache), reader(k, cache), layout(layout), scores(scores),
+        weights(k.share(k.invocations)) {}
 
   int64_t elementsEach() const { return int64_t(llvm::divideCeil(cache.type.getValueDim(), k.invocations)); }
 
@@ -82,11 +87,12 @@ public:
   }
 
 private:
-  SmallVector<Value> chunk(const View &q, ValueRange row, Value table, Value head, Value begin, Value end, Value first,
-                           ValueRange state) {
+  SmallVector<Value> chunk(const View &q, ValueRange row, Value table, Value head, Value begin, Value end,
+                           Value first, ValueRange state) {
     Value position = k.add(first, k.invocation());
     Value isSeen = k.both(k.less(position, end), k.less(k.sub(begin, k.c(1)), position));
-    Value score = k.select(isSeen, scoreOf(q, row, table, head, k.min(position, k.sub(end, k.c(1)))), k.f(kNothing));
+    Value score =
+        k.select(isSeen, scoreOf(q, row, table, head, k.min(position, k.sub(end, k.c(1)))), k.f(kNothing));
     Value largest = k.maxf(state[0], k.reduce(score, [&](Value x, Value y) { return k.maxf(x, y); }));
     Value weight = k.select(isSeen, k.exp(k.subf(score, largest)), k.f(0));
     k.store(kSharedMemory, k.add(k.invocation(), weights), k.asWord(weight));
@@ -99,15 +105,16 @@ private:
       shrunk.push_back(k.mulf(value, shrink));
     auto values = k.loop(k.c(0), count, k.c(1), shrunk, [&](Value number, ValueRange sums) {
       Value at = k.add(first, number);
-      Value block = reader.block(k.load(kStepBinding, k.add(table, k.div(at, kBlockTokens))));
+      Value block = reader.block(k.step(k.add(table, k.div(at, kBlockTokens))));
       Value share = k.asFloat(k.load(kSharedMemory, k.add(number, weights)));
       SmallVector<Value> added;
       for (auto [part, sum] : llvm::enumerate(sums))
-        added.push_back(k.fma(share, reader.load(block, reader.value(head, k.rem(at, kBlockTokens), elementOf(part))), sum));
+        added.push_back(k.fma(
+            share, reader.load(block, reader.value(head, k.rem(at, kBlockTokens), elementOf(part))), sum));
       return added;
     });
     next.append(values.begin(), values.end());
-    k.barrier();  // before the next chunk's weights
+    k.barrier(); // before the next chunk's weights
     return next;
   }
 
@@ -118,12 +125,15 @@ private:
   }
 
   Value scoreOf(const View &q, ValueRange row, Value table, Value head, Value position) {
-    Value block = reader.block(k.load(kStepBinding, k.add(table, k.div(position, kBlockTokens))));
-    Value start = wordOf(k, q, SmallVector<Value>{row[0], row[1], k.c(0)}), within = k.rem(position, kBlockTokens);
-    auto dot = k.loop(k.c(0), k.c(cache.type.getKeyDim()), k.c(1), ValueRange(k.f(0)), [&](Value element, ValueRange sum) {
-      Value query = k.asFloat(k.load(q.memory, k.add(start, element)));
-      return SmallVector<Value>{k.fma(query, reader.load(block, reader.key(head, element, within)), sum[0])};
-    });
+    Value block = reader.block(k.step(k.add(table, k.div(position, kBlockTokens))));
+    Value start = wordOf(k, q, SmallVector<Value>{row[0], row[1], k.c(0)}),
+          within = k.rem(position, kBlockTokens);
+    auto dot = k.loop(k.c(0), k.c(cache.type.getKeyDim()), k.c(1), ValueRange(k.f(0)),
+                      [&](Value element, ValueRange sum) {
+                        Value query = k.asFloat(k.load(q.source, k.add(start, element)));
+                        return SmallVector<Value>{
+                            k.fma(query, reader.load(block, reader.key(head, element, within)), sum[0])};
+                      });
     Value score = k.mulf(dot[0], k.f(scores.scale));
     if (!scores.cap)
       return score;
@@ -135,7 +145,7 @@ private:
   CacheReader reader;
   const StepLayout &layout;
   Scores scores;
-  int64_t weights;  // words of shared memory
+  int64_t weights; // words of shared memory
 };
 
 Scores scoresOf(FloatAttr scale, FloatAttr cap) {
@@ -148,9 +158,9 @@ struct Seen {
 
 // Which positions of its sequence a token sees.
 Seen seenBy(ShaderBuilder &k, const StepLayout &layout, Value token, std::optional<uint64_t> window) {
-  Value position = k.load(kStepBinding, k.add(token, layout.positions()));
+  Value position = k.step(k.add(token, layout.positions()));
   Value begin = window ? k.max(k.c(0), k.sub(position, k.c(int64_t(*window) - 1))) : k.c(0);
-  return {k.load(kStepBinding, k.add(token, layout.tokenSequences())), begin, k.add(position, 1)};
+  return {k.step(k.add(token, layout.tokenSequences())), begin, k.add(position, 1)};
 }
 
 bool checkCache(KernelValues &values, const Cache &cache) {
@@ -159,7 +169,7 @@ bool checkCache(KernelValues &values, const Cache &cache) {
   return values.error.empty();
 }
 
-}  // namespace
+} // namespace
 
 void lowerKvAppend(ShaderBuilder &k, KernelValues &values, KvAppendOp op, const StepLayout &layout) {
   View key = values.view(op.getKey()), value = values.view(op.getValue());
@@ -171,7 +181,7 @@ void lowerKvAppend(ShaderBuilder &k, KernelValues &values, KvAppendOp op, const 
   auto append = [&](const View &from, bool isKey) {
     k.forEach(product(k, from.extents), [&](Value number) {
       SmallVector<Value> at = positionOf(k, number, from.extents);
-      Value slot = k.load(kStepBinding, k.add(k.add(first, at[0]), layout.kvSlots())), within = k.rem(slot, kBlockTokens);
+      Value slot = k.step(k.add(k.add(first, at[0]), layout.kvSlots())), within = k.rem(slot, kBlockTokens);
       Value element = isKey ? reader.key(at[1], at[2], within) : reader.value(at[1], within, at[2]);
       reader.store(reader.block(k.div(slot, kBlockTokens)), element, loadElement(k, from, at));
     });
@@ -197,7 +207,8 @@ void lowerAttention(ShaderBuilder &k, KernelValues &values, AttentionOp op, cons
   k.loop(k.c(0), k.mul(q.extents[0], heads), k.c(1), [&](Value number) {
     SmallVector<Value> row{k.div(number, heads), k.rem(number, heads)};
     Seen seen = seenBy(k, layout, k.add(firstToken, row[0]), op.getWindow());
-    RowState state = walk.run(q, row, seen.sequence, k.add(firstGroup, k.div(row[1], headsPerGroup)), seen.begin, seen.end);
+    RowState state = walk.run(q, row, seen.sequence, k.add(firstGroup, k.div(row[1], headsPerGroup)),
+                              seen.begin, seen.end);
     for (auto [part, sum] : llvm::enumerate(state.values)) {
       Value element = k.add(k.invocation(), int64_t(part) * k.invocations);
       k.when(k.less(element, k.c(cache.type.getValueDim())), [&, sum = sum] {
@@ -207,18 +218,21 @@ void lowerAttention(ShaderBuilder &k, KernelValues &values, AttentionOp op, cons
   });
 }
 
-void lowerAttentionParts(ShaderBuilder &k, KernelValues &values, AttentionPartsOp op, const StepLayout &layout) {
+void lowerAttentionParts(ShaderBuilder &k, KernelValues &values, AttentionPartsOp op,
+                         const StepLayout &layout) {
   View q = values.view(op.getQ()), out = values.view(op.getInit());
   Cache cache = values.cache(op.getKv());
   auto offsets = op.getOffsets();
   if (offsets.size() != 3)
     return values.fail("parts of attention that are not cut into units have no shader yet");
-  Value token = values.scalar(offsets[0]), group = values.scalar(offsets[1]), number = values.scalar(offsets[2]);
+  Value token = values.scalar(offsets[0]), group = values.scalar(offsets[1]),
+        number = values.scalar(offsets[2]);
   if (!checkCache(values, cache))
     return;
   Seen seen = seenBy(k, layout, token, op.getWindow());
   int64_t chunk = int64_t(op.getChunk());
-  Value begin = k.max(seen.begin, k.mul(number, chunk)), end = k.min(seen.end, k.mul(k.add(number, 1), chunk));
+  Value begin = k.max(seen.begin, k.mul(number, chunk)),
+        end = k.min(seen.end, k.mul(k.add(number, 1), chunk));
   RowWalk walk(k, cache, layout, scoresOf(op.getScaleAttr(), op.getSoftCapAttr()));
   k.loop(k.c(0), q.extents[1], k.c(1), [&](Value head) {
     SmallVector<Value> row{k.c(0), head};
@@ -246,12 +260,15 @@ void lowerJoinParts(ShaderBuilder &k, KernelValues &values, JoinPartsOp op, cons
   k.forEach(product(k, out.extents), [&](Value number) {
     SmallVector<Value> at = positionOf(k, number, out.extents);
     Seen seen = seenBy(k, layout, k.add(first, at[0]), op.getWindow());
-    auto part = [&](Value of, Value element) { return loadElement(k, parts, SmallVector<Value>{at[0], at[1], of, element}); };
+    auto part = [&](Value of, Value element) {
+      return loadElement(k, parts, SmallVector<Value>{at[0], at[1], of, element});
+    };
     SmallVector<Value> nothing{k.f(kNothing), k.f(0), k.f(0)};
     Value end = k.add(k.div(k.sub(seen.end, k.c(1)), chunk), 1);
     auto state = k.loop(k.div(seen.begin, chunk), end, k.c(1), nothing, [&](Value of, ValueRange state) {
       Value largest = k.maxf(state[0], part(of, k.c(kPartLargest)));
-      Value before = k.exp(k.subf(state[0], largest)), now = k.exp(k.subf(part(of, k.c(kPartLargest)), largest));
+      Value before = k.exp(k.subf(state[0], largest)),
+            now = k.exp(k.subf(part(of, k.c(kPartLargest)), largest));
       Value sum = k.fma(state[1], before, k.mulf(part(of, k.c(kPartSum)), now));
       Value value = k.fma(state[2], before, k.mulf(part(of, k.add(at[2], kPartValues)), now));
       return SmallVector<Value>{largest, sum, value};
@@ -260,4 +277,4 @@ void lowerJoinParts(ShaderBuilder &k, KernelValues &values, JoinPartsOp op, cons
   });
 }
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

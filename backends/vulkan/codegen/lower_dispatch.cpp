@@ -14,7 +14,7 @@ using namespace girih::dialect;
 namespace girih::vulkan {
 namespace {
 
-constexpr int64_t kMostInvocations = 128;  // what every device has
+constexpr int64_t kMostInvocations = 128; // what every device has
 
 int64_t boundOf(ShapedType type, int64_t maxTokens) {
   int64_t elements = 1;
@@ -31,7 +31,7 @@ int64_t parallelWork(Operation *op, const EntryFacts &entry) {
     return boundOf(type, entry.layout.maxTokens) / (tile.rows * tile.columns);
   }
   if (isa<AttentionOp, AttentionPartsOp>(op))
-    return 64;  // keys side by side, then values
+    return 64; // keys side by side, then values
   int64_t most = 1;
   for (Value operand : op->getOperands())
     if (auto type = dyn_cast<ShapedType>(operand.getType()))
@@ -42,7 +42,8 @@ int64_t parallelWork(Operation *op, const EntryFacts &entry) {
 int64_t invocationsFor(scf::ForallOp dispatch, const EntryFacts &entry) {
   int64_t most = 1;
   dispatch.walk([&](Operation *op) {
-    if (isa<linalg::LinalgOp, QMatmulOp, GatherRowsOp, AttentionOp, AttentionPartsOp, JoinPartsOp, memref::CopyOp>(op))
+    if (isa<linalg::LinalgOp, QMatmulOp, GatherRowsOp, AttentionOp, AttentionPartsOp, JoinPartsOp,
+            memref::CopyOp>(op))
       most = std::max(most, parallelWork(op, entry));
   });
   return std::clamp<int64_t>(int64_t(llvm::PowerOf2Ceil(uint64_t(most))), entry.lanes, kMostInvocations);
@@ -78,9 +79,13 @@ public:
         values(k, entry), hazards(k) {}
 
   Expected<Kernel> run() {
+    if (entry.traits.readsTexels)
+      k.stepSource += kTexelBinding;
+    values.noteWrites(dispatch);
     values.shareScratch(dispatch, entry.layout.maxTokens);
     if (dispatch.getRank() > 3)
-      return unimplemented("a dispatch of " + std::to_string(dispatch.getRank()) + " dimensions; workgroups have 3");
+      return unimplemented("a dispatch of " + std::to_string(dispatch.getRank()) +
+                           " dimensions; workgroups have 3");
     for (auto [axis, index] : llvm::enumerate(dispatch.getInductionVars()))
       values.set(index, k.add(values.scalar(dispatch.getMixedLowerBound()[axis]),
                               k.mul(k.group(unsigned(axis)), values.scalar(dispatch.getMixedStep()[axis]))));
@@ -131,10 +136,11 @@ private:
 
   void lower(Operation *op) {
     if (isPure(op))
-      return;  // resolved where it is used
-    if (!isa<linalg::GenericOp, memref::CopyOp, GatherRowsOp, QMatmulOp, KvAppendOp, AttentionOp, AttentionPartsOp,
-             JoinPartsOp>(op))
-      return values.fail("a dispatch has " + Twine(op->getName().getStringRef()) + ", which has no shader yet");
+      return; // resolved where it is used
+    if (!isa<linalg::GenericOp, memref::CopyOp, GatherRowsOp, QMatmulOp, KvAppendOp, AttentionOp,
+             AttentionPartsOp, JoinPartsOp>(op))
+      return values.fail("a dispatch has " + Twine(op->getName().getStringRef()) +
+                         ", which has no shader yet");
     order(op);
     if (!values.error.empty())
       return;
@@ -163,7 +169,7 @@ private:
   Hazards hazards;
 };
 
-}  // namespace
+} // namespace
 
 Expected<Kernel> lowerDispatch(scf::ForallOp dispatch, const EntryFacts &entry) {
   return DispatchLowering(dispatch, entry).run();
@@ -181,7 +187,7 @@ Value loadElement(ShaderBuilder &k, const View &view, ValueRange position) {
   Value word = wordOf(k, view, position);
   if (view.array)
     return k.loadConstant(view.array, word);
-  Value loaded = k.load(view.memory, word);
+  Value loaded = k.load(view.source, word);
   return view.element.isF32() ? k.asFloat(loaded) : loaded;
 }
 
@@ -213,4 +219,4 @@ Value product(ShaderBuilder &k, ValueRange extents) {
   return total;
 }
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

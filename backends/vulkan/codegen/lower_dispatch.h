@@ -27,9 +27,12 @@ void lowerCopy(ShaderBuilder &k, KernelValues &values, mlir::Value from, mlir::V
 void lowerGatherRows(ShaderBuilder &k, KernelValues &values, dialect::GatherRowsOp op);
 void lowerQMatmul(ShaderBuilder &k, KernelValues &values, dialect::QMatmulOp op);
 void lowerKvAppend(ShaderBuilder &k, KernelValues &values, dialect::KvAppendOp op, const StepLayout &layout);
-void lowerAttention(ShaderBuilder &k, KernelValues &values, dialect::AttentionOp op, const StepLayout &layout);
-void lowerAttentionParts(ShaderBuilder &k, KernelValues &values, dialect::AttentionPartsOp op, const StepLayout &layout);
-void lowerJoinParts(ShaderBuilder &k, KernelValues &values, dialect::JoinPartsOp op, const StepLayout &layout);
+void lowerAttention(ShaderBuilder &k, KernelValues &values, dialect::AttentionOp op,
+                    const StepLayout &layout);
+void lowerAttentionParts(ShaderBuilder &k, KernelValues &values, dialect::AttentionPartsOp op,
+                         const StepLayout &layout);
+void lowerJoinParts(ShaderBuilder &k, KernelValues &values, dialect::JoinPartsOp op,
+                    const StepLayout &layout);
 
 // ---- Elements of views ----
 mlir::Value wordOf(ShaderBuilder &k, const View &view, mlir::ValueRange position);
@@ -42,10 +45,10 @@ mlir::Value product(ShaderBuilder &k, mlir::ValueRange extents);
 // One weight of a row-major or packed source, as f32; `row` is the checkpoint's.
 mlir::Value loadWeight(ShaderBuilder &k, const PackedWeight &weight, mlir::Value row, mlir::Value depth);
 
-// What an invocation computes of a matmul: rows by columns.
+// What an invocation computes of a matmul: rows by columns, of which `side` are neighbours.
 struct InvocationTile {
-  int64_t rows = 1, columns = 1;
+  int64_t rows = 1, columns = 1, side = 1;
 };
 InvocationTile invocationTile(dialect::QMatmulOp op, const EntryFacts &entry);
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

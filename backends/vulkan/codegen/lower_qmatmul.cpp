@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matmuls and lookups of packed weights: an invocation takes one column's weights apart and multiplies a few rows by them.
+// Matmuls and lookups of packed weights: an invocation takes some columns' weights apart and multiplies a few rows by them.
 #include "backends/vulkan/codegen/lower_dispatch.h"
 
 #include "runtime/weights/packed_layout.h"
@@ -14,13 +14,15 @@ namespace girih::vulkan {
 namespace {
 
 constexpr int64_t kColumns = weights::kPanelColumns, kDepth = weights::kBlockDepth;
-constexpr int64_t kMostRows = 8, kMostSums = 24;  // that an invocation keeps in registers
-constexpr int64_t kNeighbours = 8;                 // that read each other's registers
+constexpr int64_t kMostRows = 8, kMostSums = 24; // that an invocation keeps in registers
+constexpr int64_t kQuad = kTexelWords;           // neighbouring columns, whose weights are loaded together
+constexpr int64_t kNeighbours = 8;               // that read each other's registers
 
 // A value of 8, 16 or 32 bits at a byte offset that is a multiple of its size, as f32. `at` is of the block, in words.
 class BlockReader {
 public:
-  BlockReader(ShaderBuilder &k, const PackedLayout &layout, uint32_t memory) : k(k), layout(layout), memory(memory) {}
+  BlockReader(ShaderBuilder &k, const PackedLayout &layout, uint32_t memory)
+      : k(k), layout(layout), memory(memory) {}
 
   // The words with the codes of 32 k of one column; none where codes are values themselves.
   SmallVector<Value> lines(Value block, Value column) {
@@ -55,13 +57,84 @@ public:
     return integerCode(k.bitAnd(k.shiftRight(word, shift), 15));
   }
 
+  // ---- By texels: those of a quad of columns, number `quad` of the block's 16 ----
+  using Quad = std::array<Value, kTexelWords>;
+
+  SmallVector<Quad> quadLines(Value block, Value quad) {
+    SmallVector<Quad> words;
+    for (int64_t line = 0; !layout.hasFloatCodes() && line < (layout.codes == CodeType::U4 ? 4 : 8); ++line)
+      words.push_back(texel(block, line * kColumns, quad));
+    return words;
+  }
+
+  Quad quadOf(ArrayRef<Quad> lines, Value block, Value quad, int64_t depth) {
+    Quad codes;
+    if (layout.hasFloatCodes())
+      return quadOfFloats(block, layout.codes, depth * kColumns, quad);
+    for (auto [code, word] :
+         llvm::zip(codes, lines[size_t(layout.codes == CodeType::U4 ? depth % 16 / 4 : depth / 4)]))
+      code = layout.codes == CodeType::U4
+                 ? integerCode(k.bitAnd(k.shiftRight(word, depth % 4 * 8 + depth / 16 * 4), 15))
+                 : integerCode(byteOf(word, k.c(depth % 4)));
+    return codes;
+  }
+
+  Quad quadScales(Value block, Value quad, int64_t group) {
+    return quadFactors(block, quad, group, layout.scales, layout.codeBytes());
+  }
+  Quad quadMins(Value block, Value quad, int64_t group) {
+    return quadFactors(block, quad, group, layout.mins, layout.codeBytes() + layout.scaleBytes());
+  }
+
   // Null where the layout has none.
-  Value scale(Value block, Value column, Value group) { return factor(block, column, group, layout.scales, layout.codeBytes()); }
+  Value scale(Value block, Value column, Value group) {
+    return factor(block, column, group, layout.scales, layout.codeBytes());
+  }
   Value least(Value block, Value column, Value group) {
     return factor(block, column, group, layout.mins, layout.codeBytes() + layout.scaleBytes());
   }
 
 private:
+  // The texel of the quad among those of 16 columns, a word each, that begin at word `begin` of the block.
+  Quad texel(Value block, int64_t begin, Value quad) {
+    return k.loadTexel(memory, k.add(k.div(block, kTexelWords), k.add(quad, begin / kTexelWords)));
+  }
+
+  Quad quadFactors(Value block, Value quad, int64_t group, ScaleType type, int64_t begin) {
+    if (type == ScaleType::None)
+      return {};
+    CodeType element = type == ScaleType::F32 ? CodeType::F32 : CodeType::F16;
+    return quadOfFloats(block, element, begin / codeTypeBytes(element) + group * kColumns, quad);
+  }
+
+  // Values of 16 columns that begin at element `begin` of the block, where each has the bytes of one.
+  Quad quadOfFloats(Value block, CodeType type, int64_t begin, Value quad) {
+    Quad values;
+    if (type == CodeType::F32) {
+      values = texel(block, begin, quad);
+      for (Value &value : values)
+        value = k.asFloat(value);
+      return values;
+    }
+    // Two quads share a texel.
+    Quad words =
+        k.loadTexel(memory, k.add(k.div(block, kTexelWords), k.add(k.div(quad, 2), begin / 2 / kTexelWords)));
+    Value isSecond = k.isEqual(k.bitAnd(quad, 1), k.c(1));
+    for (size_t pair = 0; pair < 2; ++pair) {
+      Value word = k.select(isSecond, words[2 + pair], words[pair]);
+      for (int64_t half = 0; half < 2; ++half)
+        values[pair * 2 + size_t(half)] =
+            type == CodeType::F16 ? k.halfOf(word, k.c(half)) : upperHalf(word, half);
+    }
+    return values;
+  }
+
+  // A bf16 is the upper half of an f32.
+  Value upperHalf(Value word, int64_t half) {
+    return k.asFloat(half == 1 ? k.bitAnd(word, int64_t(0xffff0000))
+                               : arith::ShLIOp::create(k.b, k.loc, word, k.c(16)));
+  }
+
   Value factor(Value block, Value column, Value group, ScaleType type, int64_t begin) {
     if (type == ScaleType::None)
       return {};
@@ -95,7 +168,9 @@ private:
     return arith::ShRSIOp::create(k.b, k.loc, up, k.c(24));
   }
 
-  Value integerCode(Value code) { return k.toFloat(layout.codeOffset ? k.sub(code, k.c(layout.codeOffset)) : code); }
+  Value integerCode(Value code) {
+    return k.toFloat(layout.codeOffset ? k.sub(code, k.c(layout.codeOffset)) : code);
+  }
 
   ShaderBuilder &k;
   const PackedLayout &layout;
@@ -117,93 +192,215 @@ Value dequantise(ShaderBuilder &k, Value code, Value scale, Value least) {
 }
 
 // Where the panel of `column` begins, in words, and the column in it.
-std::pair<Value, Value> panelOf(ShaderBuilder &k, const PackedWeight &weight, const PackedLayout &layout, Value column) {
+std::pair<Value, Value> panelOf(ShaderBuilder &k, const PackedWeight &weight, const PackedLayout &layout,
+                                Value column) {
   Value panel = k.mul(k.div(column, kColumns), layout.panelBytes(weight.type.getDepth()) / 4);
   return {k.add(weight.offset, panel), k.rem(column, kColumns)};
 }
+
+bool isMultiple(Value index, int64_t of) { return !index || divisorOf(index) % of == 0; }
+
+// What an invocation multiplies: `count` columns from one panel, side by side, of which the first is number `column`.
+struct ColumnGroup {
+  Value panel;  // words
+  Value column; // in the panel
+  int64_t count;
+};
+
+// The weights of some groups of columns, block by block of 32 k.
+class WeightReader {
+public:
+  WeightReader(ShaderBuilder &k, const PackedLayout &layout, uint32_t memory, ArrayRef<ColumnGroup> groups)
+      : k(k), layout(layout), reader(k, layout, memory), groups(groups) {}
+
+  void begin(Value offset) {
+    blocks.clear();
+    lines.clear();
+    quadLines.clear();
+    for (const ColumnGroup &group : groups) {
+      blocks.push_back(k.add(group.panel, offset));
+      if (isQuad(group))
+        quadLines.push_back(reader.quadLines(blocks.back(), quadOf(group)));
+      else
+        lines.push_back(reader.lines(blocks.back(), group.column));
+    }
+  }
+
+  // Those of k = `at` of the block, which are asked for in order.
+  SmallVector<Value> at(int64_t at) {
+    if (at % layout.groupSize == 0)
+      loadFactors(at / layout.groupSize);
+    SmallVector<Value> values;
+    for (auto [number, group] : llvm::enumerate(groups)) {
+      if (!isQuad(group)) {
+        values.push_back(reader.codeOf(lines[number], blocks[number], group.column, at));
+        continue;
+      }
+      BlockReader::Quad codes = reader.quadOf(quadLines[number], blocks[number], quadOf(group), at);
+      values.append(codes.begin(), codes.end());
+    }
+    for (auto [number, value] : llvm::enumerate(values))
+      value = dequantise(k, value, scales[number], mins[number]);
+    return values;
+  }
+
+private:
+  static bool isQuad(const ColumnGroup &group) { return group.count == kQuad; }
+  Value quadOf(const ColumnGroup &group) { return k.div(group.column, kQuad); }
+
+  void loadFactors(int64_t number) {
+    scales.clear();
+    mins.clear();
+    for (auto [block, group] : llvm::zip(blocks, groups)) {
+      if (isQuad(group)) {
+        llvm::append_range(scales, reader.quadScales(block, quadOf(group), number));
+        llvm::append_range(mins, reader.quadMins(block, quadOf(group), number));
+      } else {
+        scales.push_back(reader.scale(block, group.column, k.c(number)));
+        mins.push_back(reader.least(block, group.column, k.c(number)));
+      }
+    }
+  }
+
+  ShaderBuilder &k;
+  const PackedLayout &layout;
+  BlockReader reader;
+  ArrayRef<ColumnGroup> groups;
+  SmallVector<Value> blocks, scales, mins;
+  SmallVector<SmallVector<Value>> lines;
+  SmallVector<SmallVector<BlockReader::Quad>> quadLines;
+};
+
+// Some rows of x, element by element; what is loaded serves several of them.
+class RowReader {
+public:
+  // `sharesRows`: 8 neighbours have the same rows.
+  RowReader(ShaderBuilder &k, const View &x, bool sharesRows)
+      : k(k), x(x), sharesRows(sharesRows),
+        width(ShaderBuilder::areTexels(x.source) && x.divisor % kTexelWords == 0 &&
+                      x.strides[0] % kTexelWords == 0
+                  ? kTexelWords
+                  : 1) {}
+
+  void setRows(SmallVector<Value> begins) { starts = std::move(begins); }
+
+  void begin(Value depth, int64_t numDepths) {
+    first = depth;
+    shares = sharesRows && numDepths == kDepth;
+  }
+
+  // Those of k = `at` from there, which are asked for in order.
+  SmallVector<Value> at(int64_t at) {
+    int64_t each = shares ? width * kNeighbours : width;
+    if (at % each == 0)
+      load(at);
+    return llvm::map_to_vector(loaded, [&](auto &words) {
+      Value word = words[size_t(at % width)];
+      return shares ? k.ofNeighbour(word, at % each / width) : word;
+    });
+  }
+
+private:
+  void load(int64_t at) {
+    Value begin = k.add(first, at);
+    if (shares)
+      begin = k.add(begin, k.mul(k.bitAnd(k.invocation(), kNeighbours - 1), width));
+    loaded.clear();
+    for (Value start : starts) {
+      Value word = k.add(start, begin);
+      if (width == 1) {
+        loaded.push_back({k.asFloat(k.load(x.source, word))});
+        continue;
+      }
+      SmallVector<Value> words;
+      for (Value one : k.loadTexel(x.source, k.div(word, kTexelWords)))
+        words.push_back(k.asFloat(one));
+      loaded.push_back(std::move(words));
+    }
+  }
+
+  ShaderBuilder &k;
+  const View &x;
+  bool sharesRows, shares = false;
+  int64_t width; // words of a load
+  SmallVector<Value> starts;
+  Value first;
+  SmallVector<SmallVector<Value>> loaded; // of each row
+};
 
 class MatmulLowering {
 public:
   MatmulLowering(ShaderBuilder &k, KernelValues &values, QMatmulOp op)
       : k(k), values(values), op(op), x(values.view(op.getX())), out(values.view(op.getInit())),
         weight(values.packed(op.getW())),
-        first(op.getColumnOffset() ? values.scalar(op.getColumnOffset()) : k.c(0)), layout(layoutOf(weight)) {}
+        first(op.getColumnOffset() ? values.scalar(op.getColumnOffset()) : k.c(0)), layout(layoutOf(weight)) {
+  }
 
   void run() {
     if (!layout || layout->isDense)
-      return values.fail("a matmul has weights of layout \"" + Twine(weight.type.getLayout()) + "\", which has no shader yet");
+      return values.fail("a matmul has weights of layout \"" + Twine(weight.type.getLayout()) +
+                         "\", which has no shader yet");
     tile = invocationTile(op, values.facts());
+    numGroups = tile.columns / tile.side;
     int64_t columns = cast<ShapedType>(op.getInit().getType()).getDimSize(1);
-    apart = columns / tile.columns;
-    // Neighbours hand each other what they load of x: they must have the same rows.
-    sharesRows = values.facts().sharesRegisters && apart % kNeighbours == 0;
+    apart = columns / numGroups;
     Value groups = k.div(k.add(out.extents[0], tile.rows - 1), tile.rows);
-    Value numColumns = ShapedType::isDynamic(columns) ? out.extents[1] : k.c(apart);
+    Value numColumns = ShapedType::isDynamic(columns) ? out.extents[1] : k.c(columns / tile.columns);
+    // Neighbours hand each other what they load of x: they must have the same rows.
+    bool sharesRows = values.facts().traits.sharesRegisters && columns / tile.columns % kNeighbours == 0;
+    RowReader rows(k, x, sharesRows);
     k.forEach(k.mul(groups, numColumns), [&](Value number) {
       SmallVector<Value> position = positionOf(k, number, ValueRange{groups, numColumns});
-      compute(k.mul(position[0], tile.rows), position[1]);
+      compute(rows, k.mul(position[0], tile.rows), k.mul(position[1], tile.side));
     });
   }
 
 private:
-  // Rows from `row` on, and columns `apart` from each other; rows beyond the last repeat it and are not stored.
-  void compute(Value row, Value column) {
-    for (int64_t number = 0; number < tile.columns; ++number)
-      columns.push_back(panelOf(k, weight, *layout, k.add(first, k.add(column, number * apart))));
+  // Rows from `row` on, and groups of columns `apart` from each other; rows beyond the last repeat it and are not stored.
+  void compute(RowReader &rows, Value row, Value column) {
+    SmallVector<ColumnGroup> groups;
+    for (int64_t number = 0; number < numGroups; ++number) {
+      auto [panel, within] = panelOf(k, weight, *layout, k.add(first, k.add(column, number * apart)));
+      groups.push_back({panel, within, tile.side});
+    }
     SmallVector<Value> starts, sums(size_t(tile.rows * tile.columns), k.f(0));
     for (int64_t number = 0; number < tile.rows; ++number) {
       Value clamped = k.min(k.add(row, number), k.sub(out.extents[0], k.c(1)));
       starts.push_back(k.add(x.offset, k.mul(clamped, x.strides[0])));
     }
+    rows.setRows(starts);
+    WeightReader weights(k, *layout, weight.memory, groups);
+    auto block = [&](Value offset, Value depth, int64_t numDepths, ValueRange carried) {
+      SmallVector<Value> sums(carried.begin(), carried.end());
+      weights.begin(offset);
+      rows.begin(depth, numDepths);
+      for (int64_t at = 0; at < numDepths; ++at)
+        accumulate(rows.at(at), weights.at(at), sums);
+      return sums;
+    };
     int64_t depth = weight.type.getDepth(), whole = depth / kDepth;
     sums = k.loop(k.c(0), k.c(whole), k.c(1), sums, [&](Value number, ValueRange carried) {
-      return block(k.mul(number, layout->blockBytes() / 4), k.mul(number, kDepth), kDepth, starts, carried);
+      return block(k.mul(number, layout->blockBytes() / 4), k.mul(number, kDepth), kDepth, carried);
     });
     // What is left of a depth that is no multiple of a block: x ends there.
     if (depth % kDepth != 0)
-      sums = block(k.c(whole * layout->blockBytes() / 4), k.c(whole * kDepth), depth % kDepth, starts, sums);
+      sums = block(k.c(whole * layout->blockBytes() / 4), k.c(whole * kDepth), depth % kDepth, sums);
     for (int64_t number = 0; number < tile.rows; ++number) {
       Value at = k.add(row, number);
       k.when(k.less(at, out.extents[0]), [&] {
         for (int64_t which = 0; which < tile.columns; ++which)
-          storeElement(k, out, ValueRange{at, k.add(column, which * apart)}, sums[size_t(number * tile.columns + which)]);
+          storeElement(k, out, ValueRange{at, k.add(column, which / tile.side * apart + which % tile.side)},
+                       sums[size_t(number * tile.columns + which)]);
       });
     }
   }
 
-  // What 8 neighbours loaded of x, or just this one's.
-  SmallVector<Value> loadRows(ArrayRef<Value> starts, Value depth, int64_t at) {
-    Value element = sharesRows ? k.add(k.add(depth, at), k.bitAnd(k.invocation(), kNeighbours - 1)) : k.add(depth, at);
-    return llvm::map_to_vector(starts, [&](Value start) { return k.asFloat(k.load(x.memory, k.add(start, element))); });
-  }
-
-  SmallVector<Value> block(Value begin, Value depth, int64_t numDepths, ArrayRef<Value> starts, ValueRange carried) {
-    BlockReader reader(k, *layout, weight.memory);
-    SmallVector<Value> sums(carried.begin(), carried.end()), rows, scales(columns.size()), mins(columns.size());
-    SmallVector<SmallVector<Value>> lines;
-    SmallVector<Value> blocks = llvm::map_to_vector(columns, [&](auto &column) { return k.add(column.first, begin); });
-    for (auto [block, column] : llvm::zip(blocks, columns))
-      lines.push_back(reader.lines(block, column.second));
-    bool shares = sharesRows && numDepths == kDepth;
-    std::swap(shares, sharesRows);
-    for (int64_t at = 0; at < numDepths; ++at) {
-      if (!sharesRows || at % kNeighbours == 0)
-        rows = loadRows(starts, depth, at);
-      for (size_t which = 0; which < columns.size(); ++which) {
-        Value column = columns[which].second;
-        if (at % layout->groupSize == 0) {
-          scales[which] = reader.scale(blocks[which], column, k.c(at / layout->groupSize));
-          mins[which] = reader.least(blocks[which], column, k.c(at / layout->groupSize));
-        }
-        Value value = dequantise(k, reader.codeOf(lines[which], blocks[which], column, at), scales[which], mins[which]);
-        for (size_t row = 0; row < rows.size(); ++row) {
-          Value &sum = sums[row * columns.size() + which];
-          sum = k.fma(sharesRows ? k.ofNeighbour(rows[row], at % kNeighbours) : rows[row], value, sum);
-        }
+  void accumulate(ArrayRef<Value> rows, ArrayRef<Value> weights, SmallVector<Value> &sums) {
+    for (size_t row = 0; row < rows.size(); ++row)
+      for (size_t which = 0; which < weights.size(); ++which) {
+        Value &sum = sums[row * weights.size() + which];
+        sum = k.fma(rows[row], weights[which], sum);
       }
-    }
-    std::swap(shares, sharesRows);
-    return sums;
   }
 
   ShaderBuilder &k;
@@ -211,24 +408,29 @@ private:
   QMatmulOp op;
   View x, out;
   PackedWeight weight;
-  Value first;  // column
+  Value first; // column
   std::optional<PackedLayout> layout;
   InvocationTile tile;
-  int64_t apart = 1;        // columns of an invocation
-  bool sharesRows = false;
-  SmallVector<std::pair<Value, Value>> columns;  // panel and column in it
+  int64_t numGroups = 1, apart = 1; // groups of columns of an invocation
 };
 
-}  // namespace
+} // namespace
 
 InvocationTile invocationTile(QMatmulOp op, const EntryFacts &entry) {
   auto type = cast<ShapedType>(op.getInit().getType());
+  int64_t columns = type.getDimSize(1);
   int64_t maxRows = type.isDynamicDim(0) ? int64_t(entry.layout.maxTokens) : type.getDimSize(0);
+  int64_t unitRows = std::clamp<int64_t>(int64_t(op.getRowTile().value_or(kMostRows)), 1, maxRows);
   InvocationTile tile;
-  tile.rows = std::clamp<int64_t>(int64_t(op.getRowTile().value_or(kMostRows)), 1, std::min(maxRows, kMostRows));
+  // A texel has the weights of four neighbours, wherever the unit begins.
+  if (entry.traits.readsTexels && columns % kQuad == 0 && isMultiple(op.getColumnOffset(), kQuad))
+    tile.side = tile.columns = kQuad;
+  // Equal parts of the unit's rows.
+  int64_t mostRows = std::min(kMostRows, kMostSums / tile.columns);
+  tile.rows = int64_t(llvm::divideCeil(unitRows, llvm::divideCeil(unitRows, mostRows)));
   // As many columns as leave each lane something to do.
-  while (!type.isDynamicDim(1) && tile.rows * tile.columns * 2 <= kMostSums && type.getDimSize(1) % (tile.columns * 2) == 0 &&
-         type.getDimSize(1) / (tile.columns * 2) >= entry.lanes)
+  while (!type.isDynamicDim(1) && tile.rows * tile.columns * 2 <= kMostSums &&
+         columns % (tile.columns * 2) == 0 && columns / (tile.columns * 2) >= entry.lanes)
     tile.columns *= 2;
   return tile;
 }
@@ -243,13 +445,15 @@ void lowerQMatmul(ShaderBuilder &k, KernelValues &values, QMatmulOp op) {
 Value loadWeight(ShaderBuilder &k, const PackedWeight &weight, Value row, Value depth) {
   std::optional<PackedLayout> layout = layoutOf(weight);
   if (layout && layout->isDense)
-    return k.asFloat(k.load(weight.memory, k.add(weight.offset, k.add(k.mul(row, weight.type.getDepth()), depth))));
+    return k.asFloat(
+        k.load(weight.memory, k.add(weight.offset, k.add(k.mul(row, weight.type.getDepth()), depth))));
   auto [panel, column] = panelOf(k, weight, *layout, row);
-  Value block = k.add(panel, k.mul(k.div(depth, kDepth), layout->blockBytes() / 4)), within = k.rem(depth, kDepth);
+  Value block = k.add(panel, k.mul(k.div(depth, kDepth), layout->blockBytes() / 4)),
+        within = k.rem(depth, kDepth);
   BlockReader reader(k, *layout, weight.memory);
   Value group = k.div(within, layout->groupSize);
   return dequantise(k, reader.code(block, column, within), reader.scale(block, column, group),
                     reader.least(block, column, group));
 }
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

@@ -13,19 +13,19 @@ using namespace girih::dialect;
 namespace girih::vulkan {
 namespace {
 
-constexpr int64_t kLeastSharedBytes = 16 << 10;  // what every device has
+constexpr int64_t kLeastSharedBytes = 16 << 10; // what every device has
 constexpr int64_t kLeastLanes = 32;
 
 struct Buffer {
-  AffineExpr offset;  // in bytes
-  GroupCount rows;    // empty: static
+  AffineExpr offset; // in bytes
+  GroupCount rows;   // empty: static
 };
 
 class Planner {
 public:
-  Planner(func::FuncOp function, bool sharesRegisters, std::vector<Kernel> &kernels)
+  Planner(func::FuncOp function, ShaderTraits traits, std::vector<Kernel> &kernels)
       : function(function), kernels(kernels), context(function.getContext()) {
-    facts.sharesRegisters = sharesRegisters;
+    facts.traits = traits;
   }
 
   Expected<PlannedEntry> run() {
@@ -66,7 +66,8 @@ private:
   }
 
   Status unroll(scf::ForOp loop, bool lowers) {
-    auto begin = number(loop.getLowerBound()), end = number(loop.getUpperBound()), step = number(loop.getStep());
+    auto begin = number(loop.getLowerBound()), end = number(loop.getUpperBound()),
+         step = number(loop.getStep());
     if (!begin || !end || !step || *step <= 0)
       return unimplemented("a loop over dispatches has bounds that the step decides");
     SmallVector<Value> carried(loop.getInitArgs());
@@ -77,7 +78,8 @@ private:
       for (auto [argument, buffer] : llvm::zip(loop.getRegionIterArgs(), state))
         buffers[argument] = buffer;
       GIRIH_TRY(block(*loop.getBody(), lowers));
-      state = llvm::map_to_vector(loop.getBody()->getTerminator()->getOperands(), [&](Value v) { return bufferOf(v); });
+      state = llvm::map_to_vector(loop.getBody()->getTerminator()->getOperands(),
+                                  [&](Value v) { return bufferOf(v); });
     }
     for (auto [result, buffer] : llvm::zip(loop.getResults(), state))
       buffers[result] = buffer;
@@ -146,8 +148,10 @@ private:
 
   GroupCount tableEntry(memref::LoadOp load) {
     auto get = load.getMemRef().getDefiningOp<memref::GetGlobalOp>();
-    auto global = get ? SymbolTable::lookupNearestSymbolFrom<memref::GlobalOp>(get, get.getNameAttr()) : memref::GlobalOp();
-    auto table = global ? dyn_cast_or_null<DenseIntElementsAttr>(global.getConstantInitValue()) : DenseIntElementsAttr();
+    auto global = get ? SymbolTable::lookupNearestSymbolFrom<memref::GlobalOp>(get, get.getNameAttr())
+                      : memref::GlobalOp();
+    auto table = global ? dyn_cast_or_null<DenseIntElementsAttr>(global.getConstantInitValue())
+                        : DenseIntElementsAttr();
     auto index = load.getIndices().size() == 1 ? number(load.getIndices()[0]) : std::nullopt;
     if (!table || !index || *index < 0 || *index >= table.getNumElements())
       return {};
@@ -196,13 +200,16 @@ private:
     std::array<GroupCount, 3> counts;
     AffineExpr one = getAffineConstantExpr(1, context);
     counts.fill({one});
-    auto lower = dispatch.getMixedLowerBound(), upper = dispatch.getMixedUpperBound(), steps = dispatch.getMixedStep();
+    auto lower = dispatch.getMixedLowerBound(), upper = dispatch.getMixedUpperBound(),
+         steps = dispatch.getMixedStep();
     if (dispatch.getRank() > 3)
-      return unimplemented("a dispatch of " + std::to_string(dispatch.getRank()) + " dimensions; workgroups have 3");
+      return unimplemented("a dispatch of " + std::to_string(dispatch.getRank()) +
+                           " dimensions; workgroups have 3");
     for (size_t axis = 0; axis < upper.size(); ++axis) {
       auto begin = getConstantIntValue(lower[axis]), step = getConstantIntValue(steps[axis]);
       auto end = getConstantIntValue(upper[axis]);
-      GroupCount ends = end ? GroupCount{getAffineConstantExpr(*end, context)} : valueOf(cast<Value>(upper[axis]));
+      GroupCount ends =
+          end ? GroupCount{getAffineConstantExpr(*end, context)} : valueOf(cast<Value>(upper[axis]));
       if (!begin || !step || ends.empty())
         return unimplemented("a dispatch has bounds that are no function of the step's extents");
       counts[axis].clear();
@@ -264,10 +271,11 @@ private:
   DenseMap<Operation *, uint32_t> lowered;
 };
 
-}  // namespace
+} // namespace
 
-Expected<PlannedEntry> planCommands(func::FuncOp function, bool sharesRegisters, std::vector<Kernel> &kernels) {
-  return Planner(function, sharesRegisters, kernels).run();
+Expected<PlannedEntry> planCommands(func::FuncOp function, ShaderTraits traits,
+                                    std::vector<Kernel> &kernels) {
+  return Planner(function, traits, kernels).run();
 }
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

@@ -16,7 +16,7 @@ using GroupCount = llvm::SmallVector<mlir::AffineExpr>;
 
 struct PlannedDispatch {
   uint32_t kernel = 0, grid = 0;
-  std::vector<std::pair<uint64_t, uint64_t>> weights;  // offset and bytes
+  std::vector<std::pair<uint64_t, uint64_t>> weights; // offset and bytes
   std::vector<uint32_t> words;
 };
 
@@ -29,6 +29,7 @@ struct PlannedEntry {
 
 // Walks the function as a thread of a team would: loops over layers are unrolled, addresses are numbers, and each
 // scf.forall is a kernel (appended to `kernels`) the first time and a dispatch every time. Fails: Unimplemented.
-Expected<PlannedEntry> planCommands(mlir::func::FuncOp function, bool sharesRegisters, std::vector<Kernel> &kernels);
+Expected<PlannedEntry> planCommands(mlir::func::FuncOp function, ShaderTraits traits,
+                                    std::vector<Kernel> &kernels);
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

@@ -19,12 +19,21 @@ spirv::PointerType bufferType(MLIRContext *context) {
   return spirv::PointerType::get(spirv::StructType::get({words}, {0}), spirv::StorageClass::StorageBuffer);
 }
 
-spirv::PointerType sharedType(MLIRContext *context, int64_t words) {
-  return spirv::PointerType::get(spirv::ArrayType::get(IntegerType::get(context, 32), unsigned(std::max<int64_t>(words, 1))),
-                                 spirv::StorageClass::Workgroup);
+spirv::PointerType texelsType(MLIRContext *context) {
+  auto image =
+      spirv::ImageType::get(IntegerType::get(context, 32), spirv::Dim::Buffer, spirv::ImageDepthInfo::NoDepth,
+                            spirv::ImageArrayedInfo::NonArrayed, spirv::ImageSamplingInfo::SingleSampled,
+                            spirv::ImageSamplerUseInfo::NeedSampler, spirv::ImageFormat::Unknown);
+  return spirv::PointerType::get(image, spirv::StorageClass::UniformConstant);
 }
 
-}  // namespace
+spirv::PointerType sharedType(MLIRContext *context, int64_t words) {
+  return spirv::PointerType::get(
+      spirv::ArrayType::get(IntegerType::get(context, 32), unsigned(std::max<int64_t>(words, 1))),
+      spirv::StorageClass::Workgroup);
+}
+
+} // namespace
 
 ShaderBuilder::ShaderBuilder(MLIRContext *context, int64_t invocations)
     : b(context), loc(UnknownLoc::get(context)), invocations(invocations) {
@@ -63,8 +72,12 @@ OwningOpRef<spirv::ModuleOp> ShaderBuilder::take() {
 }
 
 // ---- Values ----
-Value ShaderBuilder::c(int64_t value) { return arith::ConstantOp::create(b, loc, b.getI32IntegerAttr(int32_t(value))); }
-Value ShaderBuilder::f(double value) { return arith::ConstantOp::create(b, loc, b.getF32FloatAttr(float(value))); }
+Value ShaderBuilder::c(int64_t value) {
+  return arith::ConstantOp::create(b, loc, b.getI32IntegerAttr(int32_t(value)));
+}
+Value ShaderBuilder::f(double value) {
+  return arith::ConstantOp::create(b, loc, b.getF32FloatAttr(float(value)));
+}
 Value ShaderBuilder::add(Value x, Value y) { return b.createOrFold<arith::AddIOp>(loc, x, y); }
 Value ShaderBuilder::sub(Value x, Value y) { return b.createOrFold<arith::SubIOp>(loc, x, y); }
 Value ShaderBuilder::mul(Value x, Value y) { return b.createOrFold<arith::MulIOp>(loc, x, y); }
@@ -98,7 +111,9 @@ Value ShaderBuilder::divf(Value x, Value y) { return arith::DivFOp::create(b, lo
 Value ShaderBuilder::maxf(Value x, Value y) { return spirv::GLFMaxOp::create(b, loc, x, y); }
 Value ShaderBuilder::fma(Value x, Value y, Value z) { return math::FmaOp::create(b, loc, x, y, z); }
 Value ShaderBuilder::exp(Value x) { return math::ExpOp::create(b, loc, x); }
-Value ShaderBuilder::toFloat(Value integer) { return arith::SIToFPOp::create(b, loc, b.getF32Type(), integer); }
+Value ShaderBuilder::toFloat(Value integer) {
+  return arith::SIToFPOp::create(b, loc, b.getF32Type(), integer);
+}
 Value ShaderBuilder::asFloat(Value word) { return arith::BitcastOp::create(b, loc, b.getF32Type(), word); }
 Value ShaderBuilder::asWord(Value value) { return arith::BitcastOp::create(b, loc, b.getI32Type(), value); }
 
@@ -109,7 +124,8 @@ Value ShaderBuilder::halfOf(Value word, Value which) {
 }
 
 Value ShaderBuilder::asHalves(Value low) {
-  Value pair = spirv::CompositeConstructOp::create(b, loc, VectorType::get(2, b.getF32Type()), ValueRange{low, f(0)});
+  Value pair =
+      spirv::CompositeConstructOp::create(b, loc, VectorType::get(2, b.getF32Type()), ValueRange{low, f(0)});
   return spirv::GLPackHalf2x16Op::create(b, loc, b.getI32Type(), pair);
 }
 
@@ -122,7 +138,8 @@ void ShaderBuilder::barrier() {
 
 Value ShaderBuilder::ofNeighbour(Value value, int64_t lane) {
   Value id = spirv::ConstantOp::create(b, loc, b.getI32Type(), b.getI32IntegerAttr(int32_t(lane)));
-  return spirv::GroupNonUniformBroadcastOp::create(b, loc, value.getType(), spirv::Scope::Subgroup, value, id);
+  return spirv::GroupNonUniformBroadcastOp::create(b, loc, value.getType(), spirv::Scope::Subgroup, value,
+                                                   id);
 }
 
 Value ShaderBuilder::reduce(Value value, llvm::function_ref<Value(Value, Value)> combine) {
@@ -147,13 +164,17 @@ Value ShaderBuilder::reduce(Value value, llvm::function_ref<Value(Value, Value)>
 // ---- Memory ----
 Value ShaderBuilder::bufferVariable(uint32_t memory) {
   if (memory == kSharedMemory) {
-    Type type = sharedType(b.getContext(), 1);  // made right by take(), when the size is known
+    Type type = sharedType(b.getContext(), 1); // made right by take(), when the size is known
     auto address = spirv::AddressOfOp::create(b, loc, type, SymbolRefAttr::get(b.getContext(), kSharedName));
     sharedUses.push_back(address);
     return address;
   }
+  return bound(memory, areTexels(memory) ? texelsType(b.getContext()) : bufferType(b.getContext()));
+}
+
+// The variable of a binding.
+Value ShaderBuilder::bound(uint32_t memory, Type type) {
   std::string name = "buffer_" + std::to_string(memory);
-  Type type = bufferType(b.getContext());
   if (!module->lookupSymbol(name)) {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(module->getBody());
@@ -168,14 +189,31 @@ Value ShaderBuilder::pointerTo(uint32_t memory, Value word) {
   Value variable = bufferVariable(memory);
   auto i32 = b.getI32Type();
   if (memory == kSharedMemory)
-    return spirv::AccessChainOp::create(b, loc, spirv::PointerType::get(i32, spirv::StorageClass::Workgroup), variable,
-                                        ValueRange{word});
+    return spirv::AccessChainOp::create(b, loc, spirv::PointerType::get(i32, spirv::StorageClass::Workgroup),
+                                        variable, ValueRange{word});
   Value member = spirv::ConstantOp::getZero(i32, loc, b);
-  return spirv::AccessChainOp::create(b, loc, spirv::PointerType::get(i32, spirv::StorageClass::StorageBuffer), variable,
-                                      ValueRange{member, word});
+  return spirv::AccessChainOp::create(b, loc,
+                                      spirv::PointerType::get(i32, spirv::StorageClass::StorageBuffer),
+                                      variable, ValueRange{member, word});
 }
 
-Value ShaderBuilder::load(uint32_t memory, Value word) { return spirv::LoadOp::create(b, loc, pointerTo(memory, word)); }
+Value ShaderBuilder::load(uint32_t memory, Value word) {
+  if (!areTexels(memory))
+    return spirv::LoadOp::create(b, loc, pointerTo(memory, word));
+  std::array<Value, kTexelWords> words = loadTexel(memory, div(word, kTexelWords));
+  Value isOdd = isEqual(bitAnd(word, 1), c(1)), isLate = isEqual(bitAnd(word, 2), c(2));
+  return select(isLate, select(isOdd, words[3], words[2]), select(isOdd, words[1], words[0]));
+}
+
+std::array<Value, kTexelWords> ShaderBuilder::loadTexel(uint32_t memory, Value texel) {
+  Value image = spirv::LoadOp::create(b, loc, bufferVariable(memory));
+  Value loaded = spirv::ImageFetchOp::create(b, loc, VectorType::get(kTexelWords, b.getI32Type()), image,
+                                             texel, spirv::ImageOperandsAttr(), ValueRange());
+  std::array<Value, kTexelWords> words;
+  for (uint32_t word = 0; word < kTexelWords; ++word)
+    words[word] = spirv::CompositeExtractOp::create(b, loc, loaded, int32_t(word));
+  return words;
+}
 
 void ShaderBuilder::store(uint32_t memory, Value word, Value value) {
   spirv::StoreOp::create(b, loc, pointerTo(memory, word), value);
@@ -185,8 +223,10 @@ void ShaderBuilder::storeHalf(uint32_t memory, Value word, Value which, Value va
   Value shift = mul(which, kHalfBits), pointer = pointerTo(memory, word);
   Value kept = arith::ShLIOp::create(b, loc, c(0xffff), sub(c(kHalfBits), shift));
   Value set = arith::ShLIOp::create(b, loc, bitAnd(asHalves(value), 0xffff), shift);
-  spirv::AtomicAndOp::create(b, loc, b.getI32Type(), pointer, spirv::Scope::Device, spirv::MemorySemantics::None, kept);
-  spirv::AtomicOrOp::create(b, loc, b.getI32Type(), pointer, spirv::Scope::Device, spirv::MemorySemantics::None, set);
+  spirv::AtomicAndOp::create(b, loc, b.getI32Type(), pointer, spirv::Scope::Device,
+                             spirv::MemorySemantics::None, kept);
+  spirv::AtomicOrOp::create(b, loc, b.getI32Type(), pointer, spirv::Scope::Device,
+                            spirv::MemorySemantics::None, set);
 }
 
 Value ShaderBuilder::pushConstant(uint32_t index) {
@@ -203,8 +243,9 @@ Value ShaderBuilder::constantArray(DenseElementsAttr values) {
   Type type = spirv::ArrayType::get(values.getElementType(), unsigned(values.getNumElements()));
   auto flat = values.reshape(RankedTensorType::get({values.getNumElements()}, values.getElementType()));
   Value constant = spirv::ConstantOp::create(b, loc, type, flat);
-  auto variable = spirv::VariableOp::create(b, loc, spirv::PointerType::get(type, spirv::StorageClass::Function),
-                                            spirv::StorageClass::Function, constant);
+  auto variable =
+      spirv::VariableOp::create(b, loc, spirv::PointerType::get(type, spirv::StorageClass::Function),
+                                spirv::StorageClass::Function, constant);
   // Variables of a function stand before everything else in it.
   Block &entry = function->getRegion(0).front();
   variable->moveBefore(&entry, entry.begin());
@@ -213,9 +254,10 @@ Value ShaderBuilder::constantArray(DenseElementsAttr values) {
 }
 
 Value ShaderBuilder::loadConstant(Value array, Value index) {
-  Type element = cast<spirv::ArrayType>(cast<spirv::PointerType>(array.getType()).getPointeeType()).getElementType();
-  Value pointer = spirv::AccessChainOp::create(b, loc, spirv::PointerType::get(element, spirv::StorageClass::Function),
-                                               array, ValueRange{index});
+  Type element =
+      cast<spirv::ArrayType>(cast<spirv::PointerType>(array.getType()).getPointeeType()).getElementType();
+  Value pointer = spirv::AccessChainOp::create(
+      b, loc, spirv::PointerType::get(element, spirv::StorageClass::Function), array, ValueRange{index});
   return spirv::LoadOp::create(b, loc, pointer);
 }
 
@@ -254,4 +296,4 @@ void ShaderBuilder::forEach(Value total, llvm::function_ref<void(Value)> body) {
   loop(lane, total, c(invocations), body);
 }
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

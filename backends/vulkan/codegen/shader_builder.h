@@ -12,10 +12,13 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/SPIRV/IR/SPIRVOps.h"
 
+#include <array>
+
 namespace girih::vulkan {
 
-// Where words lie: a binding of the image, or memory that a workgroup's invocations share.
-inline constexpr uint32_t kSharedMemory = kNumBindings;
+// Where words lie: a binding of the image, the same binding's texels (only to be read), or memory that a workgroup's
+// invocations share.
+inline constexpr uint32_t kSharedMemory = kTexelBinding + kNumBindings;
 
 class ShaderBuilder {
 public:
@@ -28,15 +31,15 @@ public:
   const int64_t invocations;
 
   // ---- Values ----
-  mlir::Value c(int64_t value);  // i32
-  mlir::Value f(double value);   // f32
+  mlir::Value c(int64_t value); // i32
+  mlir::Value f(double value);  // f32
   mlir::Value add(mlir::Value x, mlir::Value y);
   mlir::Value add(mlir::Value x, int64_t y) { return y == 0 ? x : add(x, c(y)); }
   mlir::Value sub(mlir::Value x, mlir::Value y);
   mlir::Value mul(mlir::Value x, mlir::Value y);
   mlir::Value mul(mlir::Value x, int64_t y) { return y == 1 ? x : mul(x, c(y)); }
-  mlir::Value div(mlir::Value x, int64_t y);  // of x >= 0
-  mlir::Value rem(mlir::Value x, int64_t y);  // of x >= 0
+  mlir::Value div(mlir::Value x, int64_t y); // of x >= 0
+  mlir::Value rem(mlir::Value x, int64_t y); // of x >= 0
   mlir::Value div(mlir::Value x, mlir::Value y);
   mlir::Value rem(mlir::Value x, mlir::Value y);
   mlir::Value min(mlir::Value x, mlir::Value y);
@@ -44,9 +47,9 @@ public:
   mlir::Value shiftRight(mlir::Value x, mlir::Value bits);
   mlir::Value shiftRight(mlir::Value x, int64_t bits) { return bits == 0 ? x : shiftRight(x, c(bits)); }
   mlir::Value bitAnd(mlir::Value x, int64_t mask);
-  mlir::Value less(mlir::Value x, mlir::Value y);  // signed
+  mlir::Value less(mlir::Value x, mlir::Value y); // signed
   mlir::Value isEqual(mlir::Value x, mlir::Value y);
-  mlir::Value both(mlir::Value x, mlir::Value y);  // i1
+  mlir::Value both(mlir::Value x, mlir::Value y); // i1
   mlir::Value select(mlir::Value condition, mlir::Value x, mlir::Value y);
   mlir::Value addf(mlir::Value x, mlir::Value y);
   mlir::Value subf(mlir::Value x, mlir::Value y);
@@ -55,11 +58,11 @@ public:
   mlir::Value maxf(mlir::Value x, mlir::Value y);
   mlir::Value fma(mlir::Value x, mlir::Value y, mlir::Value z);
   mlir::Value exp(mlir::Value x);
-  mlir::Value toFloat(mlir::Value integer);          // i32 -> f32, its value
-  mlir::Value asFloat(mlir::Value word);             // i32 -> f32, its bits
-  mlir::Value asWord(mlir::Value value);             // f32 -> i32, its bits
-  mlir::Value halfOf(mlir::Value word, mlir::Value which);  // f16 number 0 or 1 of a word, as f32
-  mlir::Value asHalves(mlir::Value low);             // f32 -> word with its f16 in the low half, 0 in the high one
+  mlir::Value toFloat(mlir::Value integer);                // i32 -> f32, its value
+  mlir::Value asFloat(mlir::Value word);                   // i32 -> f32, its bits
+  mlir::Value asWord(mlir::Value value);                   // f32 -> i32, its bits
+  mlir::Value halfOf(mlir::Value word, mlir::Value which); // f16 number 0 or 1 of a word, as f32
+  mlir::Value asHalves(mlir::Value low); // f32 -> word with its f16 in the low half, 0 in the high one
 
   // ---- The workgroup ----
   mlir::Value invocation() { return lane; }
@@ -73,10 +76,15 @@ public:
 
   // ---- Memory ----
   mlir::Value load(uint32_t memory, mlir::Value word);
+  // The four words from word `4 * texel` on.
+  std::array<mlir::Value, kTexelWords> loadTexel(uint32_t memory, mlir::Value texel);
+  static bool areTexels(uint32_t memory) { return memory >= kTexelBinding && memory < kSharedMemory; }
   void store(uint32_t memory, mlir::Value word, mlir::Value value);
   // Replaces the f16 in the half `which` (0 or 1) of a word that other invocations may be changing the other half of.
   void storeHalf(uint32_t memory, mlir::Value word, mlir::Value which, mlir::Value value);
   mlir::Value step(int64_t word) { return load(kStepBinding, c(word)); }
+  mlir::Value step(mlir::Value word) { return load(stepSource, word); }
+  uint32_t stepSource = kStepBinding; // or its texels
   // Push constant number `index`.
   mlir::Value pushConstant(uint32_t index);
   // `words` words of shared memory; where they begin.
@@ -88,8 +96,8 @@ public:
 
   // ---- Control ----
   using Carry = llvm::function_ref<llvm::SmallVector<mlir::Value>(mlir::Value, mlir::ValueRange)>;
-  llvm::SmallVector<mlir::Value> loop(mlir::Value begin, mlir::Value end, mlir::Value step, mlir::ValueRange carried,
-                                      Carry body);
+  llvm::SmallVector<mlir::Value> loop(mlir::Value begin, mlir::Value end, mlir::Value step,
+                                      mlir::ValueRange carried, Carry body);
   void loop(mlir::Value begin, mlir::Value end, mlir::Value step, llvm::function_ref<void(mlir::Value)> body);
   void when(mlir::Value condition, llvm::function_ref<void()> then);
   // Each number below `total` by one invocation of the workgroup.
@@ -98,6 +106,7 @@ public:
 private:
   mlir::Value pointerTo(uint32_t memory, mlir::Value word);
   mlir::Value bufferVariable(uint32_t memory);
+  mlir::Value bound(uint32_t memory, mlir::Type type);
   mlir::Value builtIn(mlir::spirv::BuiltIn which);
 
   mlir::OwningOpRef<mlir::spirv::ModuleOp> module;
@@ -107,4 +116,4 @@ private:
   llvm::SmallVector<mlir::Operation *> sharedUses;
 };
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

@@ -11,7 +11,8 @@ namespace girih::vulkan {
 namespace {
 
 constexpr uint32_t kLeastVersion = VK_API_VERSION_1_1;
-constexpr uint32_t kLeastInvocations = 128;  // of a workgroup: what every device has, and what shaders are made for
+constexpr uint32_t kLeastInvocations =
+    128; // of a workgroup: what every device has, and what shaders are made for
 
 // The loader stays open: drivers leave things behind that a dlclose would pull from under them.
 PFN_vkGetInstanceProcAddr loadLibrary(std::string &error) {
@@ -24,7 +25,7 @@ PFN_vkGetInstanceProcAddr loadLibrary(std::string &error) {
   return reinterpret_cast<PFN_vkGetInstanceProcAddr>(::dlsym(library, "vkGetInstanceProcAddr"));
 }
 
-}  // namespace
+} // namespace
 
 Status statusOf(VkResult result, const std::string &action) {
   switch (result) {
@@ -33,10 +34,12 @@ Status statusOf(VkResult result, const std::string &action) {
   case VK_ERROR_OUT_OF_HOST_MEMORY:
     return resourceExhausted(action + ": the driver has no host memory left");
   case VK_ERROR_OUT_OF_DEVICE_MEMORY:
-    return resourceExhausted(action + ": the device has no memory left; lower the opened or the KV pool's size");
+    return resourceExhausted(action +
+                             ": the device has no memory left; lower the opened or the KV pool's size");
   case VK_ERROR_DEVICE_LOST:
-    return unavailable(action + ": the device is lost (a reset, a removal or a hang of its driver); open it again, or "
-                                "run on another");
+    return unavailable(action +
+                       ": the device is lost (a reset, a removal or a hang of its driver); open it again, or "
+                       "run on another");
   default:
     return internalError(action + " answered VkResult " + std::to_string(result) + "; please report this");
   }
@@ -47,7 +50,8 @@ Expected<std::unique_ptr<Driver>> Driver::open() {
   std::string error;
   driver->GetInstanceProcAddr = loadLibrary(error);
   if (!driver->GetInstanceProcAddr)
-    return unavailable("libvulkan.so.1 does not open (" + error + "); the loader of Vulkan is needed: Debian has it in "
+    return unavailable("libvulkan.so.1 does not open (" + error +
+                       "); the loader of Vulkan is needed: Debian has it in "
                        "libvulkan1, and devices' drivers in mesa-vulkan-drivers or the vendor's package");
   GIRIH_TRY(driver->createInstance());
   GIRIH_TRY(driver->listDevices());
@@ -55,8 +59,8 @@ Expected<std::unique_ptr<Driver>> Driver::open() {
 }
 
 Status Driver::createInstance() {
-  auto enumerateVersion =
-      reinterpret_cast<PFN_vkEnumerateInstanceVersion>(GetInstanceProcAddr(nullptr, "vkEnumerateInstanceVersion"));
+  auto enumerateVersion = reinterpret_cast<PFN_vkEnumerateInstanceVersion>(
+      GetInstanceProcAddr(nullptr, "vkEnumerateInstanceVersion"));
   uint32_t version = VK_API_VERSION_1_0;
   if (enumerateVersion)
     enumerateVersion(&version);
@@ -117,9 +121,17 @@ DeviceProperties Driver::propertiesOf(VkPhysicalDevice device) const {
   bool broadcasts = (subgroups.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
                     (subgroups.supportedOperations & VK_SUBGROUP_FEATURE_BALLOT_BIT);
   if (broadcasts)
-    properties.features += (properties.features.empty() ? "subgroup_" : ",subgroup_") + std::to_string(subgroups.subgroupSize);
-  properties.maxBufferBytes = std::min<uint64_t>(limits.maxStorageBufferRange, allocation.maxMemoryAllocationSize);
-  properties.offsetAlignment = std::max<uint64_t>(64, limits.minStorageBufferOffsetAlignment);
+    properties.features +=
+        (properties.features.empty() ? "subgroup_" : ",subgroup_") + std::to_string(subgroups.subgroupSize);
+  properties.maxBufferBytes =
+      std::min<uint64_t>(limits.maxStorageBufferRange, allocation.maxMemoryAllocationSize);
+  properties.maxTexelBytes = std::min<uint64_t>(uint64_t{limits.maxTexelBufferElements} * kTexelBytes,
+                                                allocation.maxMemoryAllocationSize);
+  // Then every binding's texels reach as far as it does.
+  if (properties.maxTexelBytes >= properties.maxBufferBytes && !properties.features.empty())
+    properties.features += ",texels";
+  properties.offsetAlignment =
+      std::max<uint64_t>({64, limits.minStorageBufferOffsetAlignment, limits.minTexelBufferOffsetAlignment});
   VkPhysicalDeviceMemoryProperties memory;
   GetPhysicalDeviceMemoryProperties(device, &memory);
   for (uint32_t heap = 0; heap < memory.memoryHeapCount; ++heap)
@@ -129,17 +141,20 @@ DeviceProperties Driver::propertiesOf(VkPhysicalDevice device) const {
   GetPhysicalDeviceQueueFamilyProperties(device, &count, nullptr);
   std::vector<VkQueueFamilyProperties> families(count);
   GetPhysicalDeviceQueueFamilyProperties(device, &count, families.data());
-  auto computes = [](const VkQueueFamilyProperties &family) { return (family.queueFlags & VK_QUEUE_COMPUTE_BIT) != 0; };
+  auto computes = [](const VkQueueFamilyProperties &family) {
+    return (family.queueFlags & VK_QUEUE_COMPUTE_BIT) != 0;
+  };
   auto family = std::find_if(families.begin(), families.end(), computes);
   if (family == families.end())
     properties.shortcoming = "has no compute queue";
   else if (all.properties.apiVersion < kLeastVersion)
     properties.shortcoming = "speaks Vulkan 1.0 only";
   else if (limits.maxPerStageDescriptorStorageBuffers < kNumBindings)
-    properties.shortcoming = "binds " + std::to_string(limits.maxPerStageDescriptorStorageBuffers) + " buffers to a shader; " +
-                             std::to_string(kNumBindings) + " are needed";
+    properties.shortcoming = "binds " + std::to_string(limits.maxPerStageDescriptorStorageBuffers) +
+                             " buffers to a shader; " + std::to_string(kNumBindings) + " are needed";
   else if (limits.maxComputeWorkGroupInvocations < kLeastInvocations)
-    properties.shortcoming = "has workgroups of " + std::to_string(limits.maxComputeWorkGroupInvocations) + " at most";
+    properties.shortcoming =
+        "has workgroups of " + std::to_string(limits.maxComputeWorkGroupInvocations) + " at most";
   else {
     properties.queueFamily = static_cast<uint32_t>(family - families.begin());
     properties.nanosecondsPerTick = family->timestampValidBits > 0 ? double(limits.timestampPeriod) : 0;
@@ -152,4 +167,4 @@ Driver::~Driver() {
     DestroyInstance(instance, nullptr);
 }
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

@@ -14,31 +14,40 @@
 
 namespace girih::vulkan {
 
-#define GIRIH_VULKAN_INSTANCE_FUNCTIONS(F)                                                                       \
-  F(DestroyInstance) F(EnumeratePhysicalDevices) F(GetPhysicalDeviceProperties2)                                  \
-  F(GetPhysicalDeviceMemoryProperties) F(GetPhysicalDeviceQueueFamilyProperties) F(CreateDevice) F(GetDeviceProcAddr)
-#define GIRIH_VULKAN_DEVICE_FUNCTIONS(F)                                                                         \
-  F(DestroyDevice) F(GetDeviceQueue) F(AllocateMemory) F(FreeMemory) F(MapMemory) F(CreateBuffer)                 \
-  F(DestroyBuffer) F(GetBufferMemoryRequirements) F(BindBufferMemory) F(CreateShaderModule) F(DestroyShaderModule) \
-  F(CreateDescriptorSetLayout) F(DestroyDescriptorSetLayout) F(CreatePipelineLayout) F(DestroyPipelineLayout)     \
-  F(CreateComputePipelines) F(DestroyPipeline) F(CreateDescriptorPool) F(DestroyDescriptorPool)                   \
-  F(AllocateDescriptorSets) F(UpdateDescriptorSets) F(CreateCommandPool) F(DestroyCommandPool)                    \
-  F(AllocateCommandBuffers) F(FreeCommandBuffers) F(BeginCommandBuffer) F(EndCommandBuffer) F(CmdBindPipeline)    \
-  F(CmdBindDescriptorSets) F(CmdPushConstants) F(CmdDispatchIndirect) F(CmdPipelineBarrier) F(CmdCopyBuffer)      \
-  F(CmdFillBuffer) F(CmdResetQueryPool) F(CmdWriteTimestamp) F(CreateQueryPool) F(DestroyQueryPool)               \
-  F(GetQueryPoolResults) F(CreateFence) F(DestroyFence) F(ResetFences) F(WaitForFences) F(QueueSubmit)            \
-  F(DeviceWaitIdle)
+#define GIRIH_VULKAN_INSTANCE_FUNCTIONS(F)                                                                   \
+  F(DestroyInstance)                                                                                         \
+  F(EnumeratePhysicalDevices)                                                                                \
+  F(GetPhysicalDeviceProperties2) F(GetPhysicalDeviceMemoryProperties)                                       \
+      F(GetPhysicalDeviceQueueFamilyProperties) F(CreateDevice) F(GetDeviceProcAddr)
+#define GIRIH_VULKAN_DEVICE_FUNCTIONS(F)                                                                     \
+  F(DestroyDevice)                                                                                           \
+  F(GetDeviceQueue)                                                                                          \
+  F(AllocateMemory) F(FreeMemory) F(MapMemory) F(CreateBuffer) F(CreateBufferView) F(DestroyBufferView)      \
+      F(DestroyBuffer) F(GetBufferMemoryRequirements) F(BindBufferMemory) F(CreateShaderModule)              \
+          F(DestroyShaderModule) F(CreateDescriptorSetLayout) F(DestroyDescriptorSetLayout)                  \
+              F(CreatePipelineLayout) F(DestroyPipelineLayout) F(CreateComputePipelines) F(DestroyPipeline)  \
+                  F(CreateDescriptorPool) F(DestroyDescriptorPool) F(ResetDescriptorPool)                    \
+                      F(AllocateDescriptorSets) F(UpdateDescriptorSets) F(CreateCommandPool)                 \
+                          F(DestroyCommandPool) F(AllocateCommandBuffers) F(FreeCommandBuffers)              \
+                              F(BeginCommandBuffer) F(EndCommandBuffer) F(CmdBindPipeline)                   \
+                                  F(CmdBindDescriptorSets) F(CmdPushConstants) F(CmdDispatchIndirect)        \
+                                      F(CmdPipelineBarrier) F(CmdCopyBuffer) F(CmdFillBuffer)                \
+                                          F(CmdResetQueryPool) F(CmdWriteTimestamp) F(CreateQueryPool)       \
+                                              F(DestroyQueryPool) F(GetQueryPoolResults) F(CreateFence)      \
+                                                  F(DestroyFence) F(ResetFences) F(WaitForFences)            \
+                                                      F(QueueSubmit) F(DeviceWaitIdle)
 
 // What a device must have, and what it has, by its own account.
 struct DeviceProperties {
-  std::string name, features;       // features: what variants may require, "software,subgroup_8"
+  std::string name, features; // features: what variants may require, "software,subgroup_8,texels"
   VkPhysicalDeviceType type = VK_PHYSICAL_DEVICE_TYPE_OTHER;
-  uint64_t memoryBytes = 0;         // the largest heap of its own
-  uint64_t maxBufferBytes = 0;      // what one shader binding can reach
-  uint64_t offsetAlignment = 64;    // of a binding in its buffer
+  uint64_t memoryBytes = 0;      // the largest heap of its own
+  uint64_t maxBufferBytes = 0;   // what one shader binding can reach
+  uint64_t maxTexelBytes = 0;    // and one of texels
+  uint64_t offsetAlignment = 64; // of a binding in its buffer
   uint32_t queueFamily = 0;
-  double nanosecondsPerTick = 0;    // 0: no timestamps
-  std::string shortcoming;          // why it cannot run programs; empty: it can
+  double nanosecondsPerTick = 0; // 0: no timestamps
+  std::string shortcoming;       // why it cannot run programs; empty: it can
 };
 
 // A loaded Vulkan with an instance of its own. Thread-compatible.
@@ -83,4 +92,4 @@ struct DeviceFunctions {
 // What a result that is no success means: ResourceExhausted, Unavailable (the device is lost), Internal; with what was tried.
 Status statusOf(VkResult result, const std::string &action);
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

@@ -10,17 +10,26 @@
 namespace girih::vulkan {
 namespace {
 
-constexpr uint64_t kMaxGroups = 65535;  // in each direction: what every device takes
+constexpr uint32_t kMaxSets =
+    64; // windows of weights beyond what one texel buffer reaches, and what goes with them
+constexpr uint64_t kMaxGroups = 65535; // in each direction: what every device takes
+
+VkDescriptorType typeOf(uint32_t binding, bool readsTexels) {
+  if (binding >= kTexelBinding)
+    return VK_DESCRIPTOR_TYPE_UNIFORM_TEXEL_BUFFER;
+  return binding < kWeightBinding || readsTexels ? VK_DESCRIPTOR_TYPE_STORAGE_BUFFER
+                                                 : VK_DESCRIPTOR_TYPE_STORAGE_BUFFER_DYNAMIC;
+}
 
 // One barrier for everything: dispatches read what any earlier one wrote.
 void orderDispatches(const DeviceFunctions &vk, VkCommandBuffer list) {
   VkMemoryBarrier barrier = {VK_STRUCTURE_TYPE_MEMORY_BARRIER, nullptr, VK_ACCESS_SHADER_WRITE_BIT,
                              VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT};
-  vk.CmdPipelineBarrier(list, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1, &barrier, 0,
-                        nullptr, 0, nullptr);
+  vk.CmdPipelineBarrier(list, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0,
+                        1, &barrier, 0, nullptr, 0, nullptr);
 }
 
-}  // namespace
+} // namespace
 
 Expected<std::unique_ptr<LoadedImage>> LoadedImage::load(LogicalDevice &opened, Image image) {
   std::unique_ptr<LoadedImage> loaded(new LoadedImage(opened, std::move(image)));
@@ -37,6 +46,7 @@ LoadedImage::~LoadedImage() {
     vk.FreeCommandBuffers(opened.device(), opened.commandPool(), 1, &recording);
   for (VkPipeline pipeline : pipelines)
     vk.DestroyPipeline(opened.device(), pipeline, nullptr);
+  dropViews();
   vk.DestroyDescriptorPool(opened.device(), descriptors, nullptr);
   vk.DestroyPipelineLayout(opened.device(), pipelineLayout, nullptr);
   vk.DestroyDescriptorSetLayout(opened.device(), setLayout, nullptr);
@@ -54,17 +64,17 @@ int64_t LoadedImage::find(const std::string &name) const {
 // ---- Once ----
 Status LoadedImage::createLayouts() {
   const DeviceFunctions &vk = opened.vk();
-  VkDescriptorSetLayoutBinding bindings[kNumBindings] = {};
-  for (uint32_t binding = 0; binding < kNumBindings; ++binding)
-    bindings[binding] = {binding,
-                         binding < kWeightBinding ? VK_DESCRIPTOR_TYPE_STORAGE_BUFFER
-                                                  : VK_DESCRIPTOR_TYPE_STORAGE_BUFFER_DYNAMIC,
-                         1, VK_SHADER_STAGE_COMPUTE_BIT, nullptr};
+  const uint32_t numBindings = image.readsTexels ? 2 * kNumBindings : kNumBindings;
+  VkDescriptorSetLayoutBinding bindings[2 * kNumBindings] = {};
+  for (uint32_t binding = 0; binding < numBindings; ++binding)
+    bindings[binding] = {binding, typeOf(binding, image.readsTexels), 1, VK_SHADER_STAGE_COMPUTE_BIT,
+                         nullptr};
   VkDescriptorSetLayoutCreateInfo setInfo = {};
   setInfo.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO;
-  setInfo.bindingCount = kNumBindings;
+  setInfo.bindingCount = numBindings;
   setInfo.pBindings = bindings;
-  GIRIH_TRY(statusOf(vk.CreateDescriptorSetLayout(opened.device(), &setInfo, nullptr, &setLayout), "a set layout"));
+  GIRIH_TRY(
+      statusOf(vk.CreateDescriptorSetLayout(opened.device(), &setInfo, nullptr, &setLayout), "a set layout"));
   VkPushConstantRange range = {VK_SHADER_STAGE_COMPUTE_BIT, 0, kMaxPushWords * 4};
   VkPipelineLayoutCreateInfo layoutInfo = {};
   layoutInfo.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO;
@@ -72,21 +82,20 @@ Status LoadedImage::createLayouts() {
   layoutInfo.pSetLayouts = &setLayout;
   layoutInfo.pushConstantRangeCount = 1;
   layoutInfo.pPushConstantRanges = &range;
-  GIRIH_TRY(statusOf(vk.CreatePipelineLayout(opened.device(), &layoutInfo, nullptr, &pipelineLayout), "a layout"));
-  VkDescriptorPoolSize sizes[] = {{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, kWeightBinding},
-                                  {VK_DESCRIPTOR_TYPE_STORAGE_BUFFER_DYNAMIC, kMaxWeights}};
+  GIRIH_TRY(
+      statusOf(vk.CreatePipelineLayout(opened.device(), &layoutInfo, nullptr, &pipelineLayout), "a layout"));
+  const uint32_t numSets = image.readsTexels ? kMaxSets : 1;
+  VkDescriptorPoolSize sizes[] = {{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, numSets * kNumBindings},
+                                  {image.readsTexels ? VK_DESCRIPTOR_TYPE_UNIFORM_TEXEL_BUFFER
+                                                     : VK_DESCRIPTOR_TYPE_STORAGE_BUFFER_DYNAMIC,
+                                   numSets * kNumBindings}};
   VkDescriptorPoolCreateInfo poolInfo = {};
   poolInfo.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO;
-  poolInfo.maxSets = 1;
+  poolInfo.maxSets = numSets;
   poolInfo.poolSizeCount = 2;
   poolInfo.pPoolSizes = sizes;
-  GIRIH_TRY(statusOf(vk.CreateDescriptorPool(opened.device(), &poolInfo, nullptr, &descriptors), "a descriptor pool"));
-  VkDescriptorSetAllocateInfo allocateInfo = {};
-  allocateInfo.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO;
-  allocateInfo.descriptorPool = descriptors;
-  allocateInfo.descriptorSetCount = 1;
-  allocateInfo.pSetLayouts = &setLayout;
-  return statusOf(vk.AllocateDescriptorSets(opened.device(), &allocateInfo, &set), "a descriptor set");
+  return statusOf(vk.CreateDescriptorPool(opened.device(), &poolInfo, nullptr, &descriptors),
+                  "a descriptor pool");
 }
 
 Status LoadedImage::createPipelines() {
@@ -97,7 +106,8 @@ Status LoadedImage::createPipelines() {
     moduleInfo.codeSize = kernel.spirv.size() * 4;
     moduleInfo.pCode = kernel.spirv.data();
     VkShaderModule module = VK_NULL_HANDLE;
-    GIRIH_TRY(statusOf(vk.CreateShaderModule(opened.device(), &moduleInfo, nullptr, &module), "shader " + kernel.name));
+    GIRIH_TRY(statusOf(vk.CreateShaderModule(opened.device(), &moduleInfo, nullptr, &module),
+                       "shader " + kernel.name));
     VkComputePipelineCreateInfo info = {};
     info.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO;
     info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
@@ -107,7 +117,8 @@ Status LoadedImage::createPipelines() {
     info.layout = pipelineLayout;
     info.basePipelineIndex = -1;
     VkPipeline pipeline = VK_NULL_HANDLE;
-    VkResult result = vk.CreateComputePipelines(opened.device(), VK_NULL_HANDLE, 1, &info, nullptr, &pipeline);
+    VkResult result =
+        vk.CreateComputePipelines(opened.device(), VK_NULL_HANDLE, 1, &info, nullptr, &pipeline);
     vk.DestroyShaderModule(opened.device(), module, nullptr);
     GIRIH_TRY(statusOf(result, "compiling shader " + kernel.name));
     pipelines.push_back(pipeline);
@@ -122,7 +133,7 @@ Status LoadedImage::growStep(uint64_t numWords) {
   GIRIH_TRY(opened.waitForAll());
   opened.free(step);
   step = {};
-  describedStep = VK_NULL_HANDLE;  // the next one may have the same handle
+  describedStep = VK_NULL_HANDLE; // the next one may have the same handle
   GIRIH_ASSIGN(step, opened.allocate(std::max<uint64_t>(numWords * 4 * 2, 1 << 16)));
   words.resize(step.mapped ? 0 : step.sizeBytes / 4);
   return {};
@@ -131,15 +142,18 @@ Status LoadedImage::growStep(uint64_t numWords) {
 Status LoadedImage::fillStep(const ImageEntry &entry, const girih_step_args &args) {
   const StepLayout layout = entry.layout();
   int64_t most = entry.maxTokens;
-  if (args.num_tokens < 1 || args.num_tokens > most || args.num_sequences < 0 || args.num_sequences > args.num_tokens ||
-      args.num_logit_rows < 0 || args.num_logit_rows > most || args.block_table_stride < 0)
-    return invalidArgument("a step of " + std::to_string(args.num_tokens) + " tokens, " + std::to_string(args.num_sequences) +
-                           " sequences and " + std::to_string(args.num_logit_rows) + " rows of logits is beyond entry \"" +
+  if (args.num_tokens < 1 || args.num_tokens > most || args.num_sequences < 0 ||
+      args.num_sequences > args.num_tokens || args.num_logit_rows < 0 || args.num_logit_rows > most ||
+      args.block_table_stride < 0)
+    return invalidArgument("a step of " + std::to_string(args.num_tokens) + " tokens, " +
+                           std::to_string(args.num_sequences) + " sequences and " +
+                           std::to_string(args.num_logit_rows) + " rows of logits is beyond entry \"" +
                            entry.name + "\", which takes " + std::to_string(most));
-  uint64_t tableWords = static_cast<uint64_t>(args.num_sequences) * static_cast<uint64_t>(args.block_table_stride);
+  uint64_t tableWords =
+      static_cast<uint64_t>(args.num_sequences) * static_cast<uint64_t>(args.block_table_stride);
   uint64_t numWords = layout.blockTables() + tableWords;
   GIRIH_TRY(growStep(numWords));
-  GIRIH_TRY(opened.waitForAll());  // the step before still reads its arguments
+  GIRIH_TRY(opened.waitForAll()); // the step before still reads its arguments
   uint32_t *to = step.mapped ? reinterpret_cast<uint32_t *>(step.mapped) : words.data();
   int64_t extents[kNumExtents] = {args.num_tokens, args.num_logit_rows, 0, args.block_table_stride};
   for (int64_t sequence = 0; sequence < args.num_sequences && args.context_lengths; ++sequence)
@@ -152,7 +166,8 @@ Status LoadedImage::fillStep(const ImageEntry &entry, const girih_step_args &arg
       int64_t number = evaluate(expression, extents);
       if (number < 0 || number > static_cast<int64_t>(kMaxGroups))
         return outOfRange("a dispatch of \"" + entry.name + "\" would have " + std::to_string(number) +
-                          " workgroups; " + std::to_string(kMaxGroups) + " is the most: compile for fewer tokens a step");
+                          " workgroups; " + std::to_string(kMaxGroups) +
+                          " is the most: compile for fewer tokens a step");
       *groups++ = static_cast<uint32_t>(number);
     }
   auto put = [&](uint32_t at, const int32_t *from, int64_t count) {
@@ -172,70 +187,141 @@ Status LoadedImage::fillStep(const ImageEntry &entry, const girih_step_args &arg
 
 // ---- Commands ----
 uint64_t LoadedImage::weightWindow(const StepBuffers &buffers) const {
-  return std::min(buffers.weights.sizeBytes, opened.properties().maxBufferBytes);
+  const DeviceProperties &has = opened.properties();
+  return std::min(buffers.weights.sizeBytes, image.readsTexels ? has.maxTexelBytes : has.maxBufferBytes);
 }
 
-void LoadedImage::describe(const StepBuffers &buffers) {
+Expected<uint64_t> LoadedImage::windowOf(const WeightRange &weight, const StepBuffers &buffers) const {
+  uint64_t window = weightWindow(buffers), all = buffers.weights.sizeBytes,
+           alignment = opened.properties().offsetAlignment;
+  if (weight.numBytes > all || weight.offsetBytes > all - weight.numBytes)
+    return outOfRange("a dispatch reads weights at byte " + std::to_string(weight.offsetBytes) +
+                      "; there are " + std::to_string(all));
+  if (window == all)
+    return uint64_t{0}; // everything at once
+  // From the weight on, but never beyond the end; or, since each window of texels takes a set of its own, one of few.
+  uint64_t grain = image.readsTexels ? window / 2 : 1;
+  uint64_t base = std::min(weight.offsetBytes / grain * grain, all - window) / alignment * alignment;
+  if (weight.offsetBytes + weight.numBytes > base + window)
+    return unimplemented("a weight of " + std::to_string(weight.numBytes) + " bytes is larger than the " +
+                         std::to_string(image.readsTexels ? grain : window) + " that " +
+                         opened.properties().name + " binds at once");
+  return base;
+}
+
+void LoadedImage::dropViews() {
+  for (VkBufferView view : views)
+    opened.vk().DestroyBufferView(opened.device(), view, nullptr);
+  views.clear();
+}
+
+Expected<VkBufferView> LoadedImage::viewOf(const StepBuffers::Part &part) {
+  VkBufferViewCreateInfo info = {};
+  info.sType = VK_STRUCTURE_TYPE_BUFFER_VIEW_CREATE_INFO;
+  info.buffer = part.buffer->buffer;
+  info.format = VK_FORMAT_R32G32B32A32_UINT;
+  info.offset = part.offsetBytes;
+  // Whole texels: the buffer goes on to the next of them (LogicalDevice::allocate).
+  info.range = std::min((part.sizeBytes + kTexelBytes - 1) / kTexelBytes * kTexelBytes,
+                        opened.properties().maxTexelBytes / kTexelBytes * kTexelBytes);
+  VkBufferView view = VK_NULL_HANDLE;
+  GIRIH_TRY(
+      statusOf(opened.vk().CreateBufferView(opened.device(), &info, nullptr, &view), "a view of a buffer"));
+  views.push_back(view);
+  return view;
+}
+
+Status LoadedImage::describe(const StepBuffers &buffers) {
   if (described == buffers && describedStep == step.buffer)
-    return;
-  VkDescriptorBufferInfo infos[kNumBindings];
-  VkWriteDescriptorSet writes[kNumBindings] = {};
-  StepBuffers::Part whole = {&step, 0, step.sizeBytes}, window = buffers.weights;
-  window.sizeBytes = weightWindow(buffers);
-  const StepBuffers::Part parts[kNumBindings] = {buffers.kvPool, buffers.arena, buffers.logits, whole,
-                                                 window,         window,        window,         window};
-  for (uint32_t binding = 0; binding < kNumBindings; ++binding) {
-    const StepBuffers::Part &part = parts[binding];
-    bool isThere = part.buffer && part.sizeBytes > 0;
-    infos[binding] = isThere ? VkDescriptorBufferInfo{part.buffer->buffer, part.offsetBytes, part.sizeBytes}
-                             : VkDescriptorBufferInfo{absent.buffer, 0, absent.sizeBytes};
+    return {};
+  // Lists that were recorded with other contents of the sets may not run again.
+  for (auto &[number, recording] : recordings)
+    opened.vk().FreeCommandBuffers(opened.device(), opened.commandPool(), 1, &recording);
+  recordings.clear();
+  sets.clear();
+  dropViews();
+  GIRIH_TRY(statusOf(opened.vk().ResetDescriptorPool(opened.device(), descriptors, 0),
+                     "emptying a descriptor pool"));
+  described = buffers;
+  describedStep = step.buffer;
+  return {};
+}
+
+Expected<VkDescriptorSet> LoadedImage::setFor(const StepBuffers &buffers, const Windows &windows) {
+  if (auto known = sets.find(windows); known != sets.end())
+    return known->second;
+  if (sets.size() >= (image.readsTexels ? kMaxSets : 1))
+    return unimplemented("the weights take more than " + std::to_string(kMaxSets) + " descriptor sets: " +
+                         opened.properties().name + " reaches too little of them at once");
+  VkDescriptorSetAllocateInfo allocateInfo = {};
+  allocateInfo.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO;
+  allocateInfo.descriptorPool = descriptors;
+  allocateInfo.descriptorSetCount = 1;
+  allocateInfo.pSetLayouts = &setLayout;
+  VkDescriptorSet set = VK_NULL_HANDLE;
+  GIRIH_TRY(
+      statusOf(opened.vk().AllocateDescriptorSets(opened.device(), &allocateInfo, &set), "a descriptor set"));
+  const StepBuffers::Part whole = {&step, 0, step.sizeBytes}, nothing = {&absent, 0, absent.sizeBytes};
+  const uint32_t numBindings = image.readsTexels ? 2 * kNumBindings : kNumBindings;
+  VkDescriptorBufferInfo infos[2 * kNumBindings];
+  VkBufferView texels[2 * kNumBindings];
+  VkWriteDescriptorSet writes[2 * kNumBindings] = {};
+  for (uint32_t binding = 0; binding < numBindings; ++binding) {
+    uint32_t buffer = binding % kTexelBinding;
+    const StepBuffers::Part fixed[kWeightBinding] = {buffers.kvPool, buffers.arena, buffers.logits, whole};
+    StepBuffers::Part part = buffer < kWeightBinding ? fixed[buffer] : buffers.weights;
+    if (buffer >= kWeightBinding) {
+      part.offsetBytes += windows[buffer - kWeightBinding];
+      part.sizeBytes = weightWindow(buffers);
+      // Where weights are texels no shader has them as a storage buffer, which might reach less far.
+      if (image.readsTexels && binding < kTexelBinding)
+        part = nothing;
+    }
+    if (!part.buffer || part.sizeBytes == 0)
+      part = nothing;
     writes[binding].sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET;
     writes[binding].dstSet = set;
     writes[binding].dstBinding = binding;
     writes[binding].descriptorCount = 1;
-    writes[binding].descriptorType =
-        binding < kWeightBinding ? VK_DESCRIPTOR_TYPE_STORAGE_BUFFER : VK_DESCRIPTOR_TYPE_STORAGE_BUFFER_DYNAMIC;
+    writes[binding].descriptorType = typeOf(binding, image.readsTexels);
+    infos[binding] = {part.buffer->buffer, part.offsetBytes, part.sizeBytes};
     writes[binding].pBufferInfo = &infos[binding];
+    if (binding >= kTexelBinding) {
+      GIRIH_ASSIGN(texels[binding], viewOf(part));
+      writes[binding].pTexelBufferView = &texels[binding];
+    }
   }
-  // Lists that were recorded with the set's old contents may not run again.
-  for (auto &[number, recording] : recordings)
-    opened.vk().FreeCommandBuffers(opened.device(), opened.commandPool(), 1, &recording);
-  recordings.clear();
-  opened.vk().UpdateDescriptorSets(opened.device(), kNumBindings, writes, 0, nullptr);
-  described = buffers;
-  describedStep = step.buffer;
+  opened.vk().UpdateDescriptorSets(opened.device(), numBindings, writes, 0, nullptr);
+  return sets[windows] = set;
 }
 
-Status LoadedImage::recordDispatch(VkCommandBuffer list, const ImageEntry &entry, const ImageDispatch &dispatch,
-                                   const StepBuffers &buffers) {
+Status LoadedImage::recordDispatch(VkCommandBuffer list, const ImageEntry &entry,
+                                   const ImageDispatch &dispatch, const StepBuffers &buffers) {
   const DeviceFunctions &vk = opened.vk();
-  uint64_t window = weightWindow(buffers), alignment = opened.properties().offsetAlignment;
   uint32_t offsets[kMaxWeights] = {}, constants[kMaxPushWords] = {};
   uint32_t numWeights = 0, numConstants = kMaxWeights;
+  Windows windows = {};
   for (const WeightRange &weight : dispatch.weights) {
-    if (weight.numBytes > buffers.weights.sizeBytes || weight.offsetBytes > buffers.weights.sizeBytes - weight.numBytes)
-      return outOfRange("a dispatch of \"" + entry.name + "\" reads weights at byte " + std::to_string(weight.offsetBytes) +
-                        "; there are " + std::to_string(buffers.weights.sizeBytes));
-    // Everything at once where that can be bound; else from the weight on, but never beyond the end.
-    uint64_t base = window == buffers.weights.sizeBytes
-                        ? 0
-                        : std::min(weight.offsetBytes, buffers.weights.sizeBytes - window) / alignment * alignment;
-    if (weight.offsetBytes + weight.numBytes > base + window)
-      return unimplemented("a weight of " + std::to_string(weight.numBytes) + " bytes is larger than the " +
-                           std::to_string(window) + " that " + opened.properties().name + " binds at once");
-    offsets[numWeights] = static_cast<uint32_t>(base);
+    GIRIH_ASSIGN(uint64_t base, windowOf(weight, buffers));
+    if (image.readsTexels)
+      windows[numWeights] = base;
+    else
+      offsets[numWeights] = static_cast<uint32_t>(base);
     constants[numWeights++] = static_cast<uint32_t>((weight.offsetBytes - base) / 4);
   }
+  GIRIH_ASSIGN(VkDescriptorSet set, setFor(buffers, windows));
   for (uint32_t word : dispatch.pushWords)
     constants[numConstants++] = word;
   vk.CmdBindPipeline(list, VK_PIPELINE_BIND_POINT_COMPUTE, pipelines[dispatch.kernel]);
-  vk.CmdBindDescriptorSets(list, VK_PIPELINE_BIND_POINT_COMPUTE, pipelineLayout, 0, 1, &set, kMaxWeights, offsets);
+  vk.CmdBindDescriptorSets(list, VK_PIPELINE_BIND_POINT_COMPUTE, pipelineLayout, 0, 1, &set,
+                           image.readsTexels ? 0 : kMaxWeights, offsets);
   vk.CmdPushConstants(list, pipelineLayout, VK_SHADER_STAGE_COMPUTE_BIT, 0, numConstants * 4, constants);
   vk.CmdDispatchIndirect(list, step.buffer, (entry.layout().grids() + 3 * uint64_t{dispatch.grid}) * 4);
   return {};
 }
 
-Expected<VkCommandBuffer> LoadedImage::record(const ImageEntry &entry, const StepBuffers &buffers, VkQueryPool queries) {
+Expected<VkCommandBuffer> LoadedImage::record(const ImageEntry &entry, const StepBuffers &buffers,
+                                              VkQueryPool queries) {
   const DeviceFunctions &vk = opened.vk();
   GIRIH_ASSIGN(VkCommandBuffer list, opened.begin());
   uint32_t number = 0;
@@ -271,7 +357,8 @@ Status LoadedImage::runTimed(const ImageEntry &entry, const StepBuffers &buffers
   VkQueryPool queries = VK_NULL_HANDLE;
   GIRIH_TRY(statusOf(vk.CreateQueryPool(opened.device(), &info, nullptr, &queries), "a query pool"));
   auto list = record(entry, buffers, queries);
-  Status status = list.isOk() ? opened.submit(*list) : Status(list.status().code(), std::string(list.status().message()));
+  Status status =
+      list.isOk() ? opened.submit(*list) : Status(list.status().code(), std::string(list.status().message()));
   if (status.isOk())
     status = opened.waitForAll();
   std::vector<uint64_t> ticks(count);
@@ -290,13 +377,14 @@ Status LoadedImage::runTimed(const ImageEntry &entry, const StepBuffers &buffers
   return {};
 }
 
-Status LoadedImage::start(uint64_t number, const girih_step_args &args, const StepBuffers &buffers, DispatchTimes *times) {
+Status LoadedImage::start(uint64_t number, const girih_step_args &args, const StepBuffers &buffers,
+                          DispatchTimes *times) {
   const ImageEntry &entry = image.entries[number];
   if (image.arenaBytes > buffers.arena.sizeBytes)
-    return invalidArgument("the arena has " + std::to_string(buffers.arena.sizeBytes) + " bytes; the image needs " +
-                           std::to_string(image.arenaBytes));
+    return invalidArgument("the arena has " + std::to_string(buffers.arena.sizeBytes) +
+                           " bytes; the image needs " + std::to_string(image.arenaBytes));
   GIRIH_TRY(fillStep(entry, args));
-  describe(buffers);
+  GIRIH_TRY(describe(buffers));
   if (times && opened.properties().nanosecondsPerTick > 0)
     return runTimed(entry, buffers, *times);
   VkCommandBuffer &recording = recordings[number];
@@ -311,4 +399,4 @@ Status LoadedImage::start(uint64_t number, const girih_step_args &args, const St
   return opened.submit(recording);
 }
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

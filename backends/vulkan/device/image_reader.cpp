@@ -30,7 +30,8 @@ public:
   Expected<uint32_t> count(const char *what, uint32_t most) {
     GIRIH_ASSIGN(uint32_t value, word());
     if (value > most)
-      return dataLoss("the image says " + std::to_string(value) + " " + what + "; " + std::to_string(most) + " is the most");
+      return dataLoss("the image says " + std::to_string(value) + " " + what + "; " + std::to_string(most) +
+                      " is the most");
     return value;
   }
   Expected<std::vector<uint32_t>> words(const char *what, uint32_t most) {
@@ -58,8 +59,9 @@ public:
   }
   Status hasLeft(uint64_t numBytes) const {
     if (numBytes > bytes.size() - at)
-      return dataLoss("the image ends at byte " + std::to_string(bytes.size()) + ", " + std::to_string(numBytes) +
-                      " more are due at " + std::to_string(at) + "; the file is cut or damaged");
+      return dataLoss("the image ends at byte " + std::to_string(bytes.size()) + ", " +
+                      std::to_string(numBytes) + " more are due at " + std::to_string(at) +
+                      "; the file is cut or damaged");
     return {};
   }
   bool isAtEnd() const { return at == bytes.size(); }
@@ -74,11 +76,13 @@ Status checkExpression(const GridExpression &expression) {
   int32_t last = 0;
   for (const GridStep &step : expression) {
     if (step.op > GridOp::Minimum)
-      return dataLoss("the image has a grid operation number " + std::to_string(static_cast<uint32_t>(step.op)));
+      return dataLoss("the image has a grid operation number " +
+                      std::to_string(static_cast<uint32_t>(step.op)));
     bool isLeaf = step.op <= GridOp::Extent;
     if (step.op == GridOp::Extent && (step.value < 0 || step.value >= static_cast<int32_t>(kNumExtents)))
       return dataLoss("the image's grid asks for extent " + std::to_string(step.value));
-    bool divides = step.op == GridOp::FloorDivide || step.op == GridOp::CeilDivide || step.op == GridOp::Modulo;
+    bool divides =
+        step.op == GridOp::FloorDivide || step.op == GridOp::CeilDivide || step.op == GridOp::Modulo;
     if (divides && last <= 0)
       return dataLoss("the image's grid divides by something that is no positive constant");
     depth += isLeaf ? 1 : -1;
@@ -118,20 +122,23 @@ Expected<ImageDispatch> readDispatch(Reader &reader, const Image &image, const I
   GIRIH_ASSIGN(dispatch.kernel, reader.word());
   GIRIH_ASSIGN(dispatch.grid, reader.word());
   if (dispatch.kernel >= image.kernels.size() || dispatch.grid >= entry.grids.size())
-    return dataLoss("the image's entry \"" + entry.name + "\" names kernel " + std::to_string(dispatch.kernel) +
-                    " and grid " + std::to_string(dispatch.grid) + ", which it has not");
+    return dataLoss("the image's entry \"" + entry.name + "\" names kernel " +
+                    std::to_string(dispatch.kernel) + " and grid " + std::to_string(dispatch.grid) +
+                    ", which it has not");
   GIRIH_ASSIGN(uint32_t numWeights, reader.count("weights of a dispatch", kMaxWeights));
   for (uint32_t index = 0; index < numWeights; ++index) {
     WeightRange range;
     GIRIH_ASSIGN(range.offsetBytes, reader.doubleWord());
     GIRIH_ASSIGN(range.numBytes, reader.doubleWord());
     if (range.offsetBytes % 4 != 0)
-      return dataLoss("the image reads a weight at byte " + std::to_string(range.offsetBytes) + ", no multiple of 4");
+      return dataLoss("the image reads a weight at byte " + std::to_string(range.offsetBytes) +
+                      ", no multiple of 4");
     dispatch.weights.push_back(range);
   }
   GIRIH_ASSIGN(dispatch.pushWords, reader.words("push constants", kMaxPushWords - kMaxWeights));
   if (dispatch.pushWords.size() != image.kernels[dispatch.kernel].numPushWords)
-    return dataLoss("the image gives kernel \"" + image.kernels[dispatch.kernel].name + "\" another number of push "
+    return dataLoss("the image gives kernel \"" + image.kernels[dispatch.kernel].name +
+                    "\" another number of push "
                     "constants than it has");
   return dispatch;
 }
@@ -156,7 +163,7 @@ Expected<ImageEntry> readEntry(Reader &reader, const Image &image) {
   return entry;
 }
 
-}  // namespace
+} // namespace
 
 Expected<Image> Image::parse(std::span<const uint8_t> bytes) {
   Reader reader(bytes);
@@ -170,8 +177,12 @@ Expected<Image> Image::parse(std::span<const uint8_t> bytes) {
                          std::to_string(kImageVersion) + ": compile the model again");
   GIRIH_ASSIGN(uint32_t numKernels, reader.count("kernels", kMaxKernels));
   GIRIH_ASSIGN(uint32_t numEntries, reader.count("entries", kMaxEntries));
-  GIRIH_TRY(reader.word().isOk() ? Status() : dataLoss("the image ends in its header"));
+  GIRIH_ASSIGN(uint32_t flags, reader.word());
+  if (flags & ~uint32_t{kReadsTexels})
+    return unimplemented("the image has flags " + std::to_string(flags) + ", of which this runtime knows " +
+                         std::to_string(kReadsTexels) + ": a newer runtime reads it");
   Image image;
+  image.readsTexels = (flags & kReadsTexels) != 0;
   GIRIH_ASSIGN(image.arenaBytes, reader.doubleWord());
   for (uint32_t index = 0; index < numKernels; ++index) {
     GIRIH_ASSIGN(ImageKernel kernel, readKernel(reader));
@@ -196,15 +207,26 @@ int64_t evaluate(const GridExpression &expression, std::span<const int64_t> exte
     }
     int64_t right = *top--, left = *top;
     switch (step.op) {
-    case GridOp::Add: *top = left + right; break;
-    case GridOp::Multiply: *top = static_cast<int64_t>(static_cast<uint64_t>(left) * static_cast<uint64_t>(right)); break;
-    case GridOp::FloorDivide: *top = left >= 0 ? left / right : -((-left + right - 1) / right); break;
-    case GridOp::CeilDivide: *top = left >= 0 ? (left + right - 1) / right : -(-left / right); break;
-    case GridOp::Modulo: *top = ((left % right) + right) % right; break;
-    default: *top = std::min(left, right);
+    case GridOp::Add:
+      *top = left + right;
+      break;
+    case GridOp::Multiply:
+      *top = static_cast<int64_t>(static_cast<uint64_t>(left) * static_cast<uint64_t>(right));
+      break;
+    case GridOp::FloorDivide:
+      *top = left >= 0 ? left / right : -((-left + right - 1) / right);
+      break;
+    case GridOp::CeilDivide:
+      *top = left >= 0 ? (left + right - 1) / right : -(-left / right);
+      break;
+    case GridOp::Modulo:
+      *top = ((left % right) + right) % right;
+      break;
+    default:
+      *top = std::min(left, right);
     }
   }
   return *top;
 }
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

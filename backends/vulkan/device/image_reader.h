@@ -32,7 +32,7 @@ struct WeightRange {
 struct ImageDispatch {
   uint32_t kernel = 0, grid = 0;
   std::vector<WeightRange> weights;
-  std::vector<uint32_t> pushWords;  // from number kMaxWeights on
+  std::vector<uint32_t> pushWords; // from number kMaxWeights on
 };
 
 struct ImageEntry {
@@ -47,6 +47,7 @@ struct Image {
   std::vector<ImageKernel> kernels;
   std::vector<ImageEntry> entries;
   uint64_t arenaBytes = 0;
+  bool readsTexels = false;
 
   // Fails: DataLoss, naming what is wrong. What a shader does inside is its driver's to judge.
   static Expected<Image> parse(std::span<const uint8_t> bytes);
@@ -55,4 +56,4 @@ struct Image {
 // The value for a step's extents. Requires: the expression is of a parsed image.
 int64_t evaluate(const GridExpression &expression, std::span<const int64_t> extents);
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

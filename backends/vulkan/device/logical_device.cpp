@@ -8,9 +8,10 @@
 namespace girih::vulkan {
 namespace {
 
-constexpr uint64_t kPieceBytes = uint64_t{16} << 20;   // smaller buffers share one of this size
+constexpr uint64_t kPieceBytes = uint64_t{16} << 20; // smaller buffers share one of this size
 constexpr uint64_t kStagingBytes = uint64_t{4} << 20;
-constexpr VkMemoryPropertyFlags kSeen = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+constexpr VkMemoryPropertyFlags kSeen =
+    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
 constexpr uint64_t kForever = ~uint64_t{0};
 
 uint64_t roundUp(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
@@ -21,7 +22,8 @@ bool takeRange(MemoryPiece &piece, uint64_t size, uint64_t alignment, uint64_t &
     uint64_t start = roundUp(range->offset, alignment), end = range->offset + range->size;
     if (start > end || end - start < size)
       continue;
-    MemoryPiece::Range before = {range->offset, start - range->offset}, after = {start + size, end - start - size};
+    MemoryPiece::Range before = {range->offset, start - range->offset},
+                       after = {start + size, end - start - size};
     range = piece.free.erase(range);
     if (after.size > 0)
       range = piece.free.insert(range, after);
@@ -47,7 +49,7 @@ void giveBack(MemoryPiece &piece, uint64_t offset, uint64_t size) {
   }
 }
 
-}  // namespace
+} // namespace
 
 Expected<std::unique_ptr<LogicalDevice>> LogicalDevice::open(uint64_t index) {
   std::unique_ptr<LogicalDevice> opened(new LogicalDevice);
@@ -74,7 +76,7 @@ Status LogicalDevice::create() {
   info.pQueueCreateInfos = &queueInfo;
   GIRIH_TRY(statusOf(driver->CreateDevice(driver->handle(index), &info, nullptr, &logical),
                      "opening " + properties().name));
-#define GIRIH_LOAD(name) \
+#define GIRIH_LOAD(name)                                                                                     \
   functions.name = reinterpret_cast<PFN_vk##name>(driver->GetDeviceProcAddr(logical, "vk" #name));
   GIRIH_VULKAN_DEVICE_FUNCTIONS(GIRIH_LOAD)
 #undef GIRIH_LOAD
@@ -83,7 +85,8 @@ Status LogicalDevice::create() {
   VkCommandPoolCreateInfo poolInfo = {};
   poolInfo.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO;
   poolInfo.queueFamilyIndex = properties().queueFamily;
-  GIRIH_TRY(statusOf(functions.CreateCommandPool(logical, &poolInfo, nullptr, &commands), "making a command pool"));
+  GIRIH_TRY(
+      statusOf(functions.CreateCommandPool(logical, &poolInfo, nullptr, &commands), "making a command pool"));
   VkFenceCreateInfo fenceInfo = {};
   fenceInfo.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO;
   return statusOf(functions.CreateFence(logical, &fenceInfo, nullptr, &fence), "making a fence");
@@ -112,7 +115,8 @@ uint32_t LogicalDevice::memoryTypeOf(uint32_t allowed, VkMemoryPropertyFlags wan
   return 0;
 }
 
-Status LogicalDevice::place(DeviceBuffer &buffer, const VkMemoryRequirements &needs, VkMemoryPropertyFlags wanted) {
+Status LogicalDevice::place(DeviceBuffer &buffer, const VkMemoryRequirements &needs,
+                            VkMemoryPropertyFlags wanted) {
   uint64_t alignment = std::max(needs.alignment, properties().offsetAlignment);
   uint64_t size = roundUp(needs.size, alignment);
   uint32_t type = memoryTypeOf(needs.memoryTypeBits, wanted);
@@ -137,7 +141,8 @@ Status LogicalDevice::place(DeviceBuffer &buffer, const VkMemoryRequirements &ne
                          std::to_string(properties().memoryBytes)));
   if ((memory.memoryTypes[type].propertyFlags & kSeen) == kSeen) {
     void *address = nullptr;
-    if (VkResult result = functions.MapMemory(logical, piece->memory, 0, VK_WHOLE_SIZE, 0, &address); result != VK_SUCCESS) {
+    if (VkResult result = functions.MapMemory(logical, piece->memory, 0, VK_WHOLE_SIZE, 0, &address);
+        result != VK_SUCCESS) {
       functions.FreeMemory(logical, piece->memory, nullptr);
       return statusOf(result, "mapping " + std::to_string(piece->sizeBytes) + " bytes");
     }
@@ -158,16 +163,18 @@ Expected<DeviceBuffer> LogicalDevice::create(uint64_t sizeBytes, VkMemoryPropert
   VkBufferCreateInfo info = {};
   info.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO;
   info.size = result.boundBytes;
-  info.usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT |
-               VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT;
+  info.usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_UNIFORM_TEXEL_BUFFER_BIT |
+               VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
+               VK_BUFFER_USAGE_TRANSFER_DST_BIT;
   GIRIH_TRY(statusOf(functions.CreateBuffer(logical, &info, nullptr, &result.buffer),
                      "a buffer of " + std::to_string(sizeBytes) + " bytes"));
   VkMemoryRequirements needs;
   functions.GetBufferMemoryRequirements(logical, result.buffer, &needs);
   Status status = place(result, needs, wanted);
   if (status.isOk())
-    status = statusOf(functions.BindBufferMemory(logical, result.buffer, result.piece->memory, result.offsetBytes),
-                      "binding memory");
+    status =
+        statusOf(functions.BindBufferMemory(logical, result.buffer, result.piece->memory, result.offsetBytes),
+                 "binding memory");
   if (!status.isOk()) {
     free(result);
     return status;
@@ -218,7 +225,8 @@ Status LogicalDevice::runCopy(const DeviceBuffer &to, const DeviceBuffer &from, 
   return runOnce(list);
 }
 
-Status LogicalDevice::write(const DeviceBuffer &to, uint64_t offsetBytes, const void *from, uint64_t numBytes) {
+Status LogicalDevice::write(const DeviceBuffer &to, uint64_t offsetBytes, const void *from,
+                            uint64_t numBytes) {
   GIRIH_TRY(waitForAll());
   if (to.mapped) {
     if (numBytes > 0)
@@ -252,8 +260,8 @@ Status LogicalDevice::read(const DeviceBuffer &from, uint64_t offsetBytes, void 
   return {};
 }
 
-Status LogicalDevice::copy(const DeviceBuffer &to, uint64_t toOffset, const DeviceBuffer &from, uint64_t fromOffset,
-                     uint64_t numBytes) {
+Status LogicalDevice::copy(const DeviceBuffer &to, uint64_t toOffset, const DeviceBuffer &from,
+                           uint64_t fromOffset, uint64_t numBytes) {
   GIRIH_TRY(waitForAll());
   if (numBytes == 0 || (to.buffer == from.buffer && toOffset == fromOffset))
     return {};
@@ -277,7 +285,8 @@ Expected<VkCommandBuffer> LogicalDevice::begin() {
 
 Status LogicalDevice::end(VkCommandBuffer list) {
   VkMemoryBarrier barrier = {VK_STRUCTURE_TYPE_MEMORY_BARRIER, nullptr,
-                             VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT, VK_ACCESS_HOST_READ_BIT};
+                             VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
+                             VK_ACCESS_HOST_READ_BIT};
   functions.CmdPipelineBarrier(list, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
                                VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &barrier, 0, nullptr, 0, nullptr);
   return statusOf(functions.EndCommandBuffer(list), "ending a command list");
@@ -309,7 +318,8 @@ Status LogicalDevice::waitForAll() {
   if (!isRunning)
     return {};
   isRunning = false;
-  return statusOf(functions.WaitForFences(logical, 1, &fence, VK_TRUE, kForever), "waiting for " + properties().name);
+  return statusOf(functions.WaitForFences(logical, 1, &fence, VK_TRUE, kForever),
+                  "waiting for " + properties().name);
 }
 
-}  // namespace girih::vulkan
+} // namespace girih::vulkan

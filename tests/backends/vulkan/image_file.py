@@ -33,7 +33,7 @@ def shaders_at(data, at):
         at += (size + 3) // 4 * 4
         return taken
 
-    _version, num_kernels, _entries, _zero = (word() for _ in range(4))
+    _version, num_kernels, _entries, _flags = (word() for _ in range(4))
     at += 8  # the arena's size
     found = []
     for _ in range(num_kernels):
