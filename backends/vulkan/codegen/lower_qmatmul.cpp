@@ -69,6 +69,12 @@ public:
 
   Quad quadOf(ArrayRef<Quad> lines, Value block, Value quad, int64_t depth) {
     Quad codes;
+    if (layout.codes == CodeType::BF16) {
+      codes = texel(block, depth / 2 * kColumns, quad);
+      for (Value &code : codes)
+        code = upperHalf(code, depth % 2);
+      return codes;
+    }
     if (layout.hasFloatCodes())
       return quadOfFloats(block, layout.codes, depth * kColumns, quad);
     for (auto [code, word] :
@@ -123,13 +129,12 @@ private:
     for (size_t pair = 0; pair < 2; ++pair) {
       Value word = k.select(isSecond, words[2 + pair], words[pair]);
       for (int64_t half = 0; half < 2; ++half)
-        values[pair * 2 + size_t(half)] =
-            type == CodeType::F16 ? k.halfOf(word, k.c(half)) : upperHalf(word, half);
+        values[pair * 2 + size_t(half)] = k.halfOf(word, k.c(half));
     }
     return values;
   }
 
-  // A bf16 is the upper half of an f32.
+  // A bf16 is the upper half of an f32; a word has those of two k.
   Value upperHalf(Value word, int64_t half) {
     return k.asFloat(half == 1 ? k.bitAnd(word, int64_t(0xffff0000))
                                : arith::ShLIOp::create(k.b, k.loc, word, k.c(16)));
