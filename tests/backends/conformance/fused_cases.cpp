@@ -36,7 +36,7 @@ std::string bodyOf(const RowOperation &op, const std::vector<Shape> &shapes, std
 using Make = std::function<std::vector<float>(size_t count, uint32_t seed)>;
 
 Finding judgeRows(const Subject &subject, const RowOperation &op, const Make &make) {
-  const std::vector<Shape> &shapes = shapesOfRows();
+  const std::vector<Shape> shapes = shapesOfRows(subject);
   std::vector<std::string> entries;
   std::string body = bodyOf(op, shapes, entries);
   BENCH(bench, body, entries, 2, 16384);

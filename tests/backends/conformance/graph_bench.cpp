@@ -129,7 +129,10 @@ Expected<GraphBench> GraphBench::create(const Subject &subject, const std::strin
   GraphBench bench;
   bench.bindingBytes = bindingBytes;
   GIRIH_ASSIGN(bench.device, Device::open(*subject.backend, 0, {numThreads}));
-  GIRIH_ASSIGN(bench.graph, compileGraph(subject, bench.device, GIRIH_GRAPH_FIRST_LINE + body, entries, bindingBytes));
+  bench.text = GIRIH_GRAPH_FIRST_LINE + body;
+  bench.entries = entries;
+  bench.record = subject.record;
+  GIRIH_ASSIGN(bench.graph, compileGraph(subject, bench.device, bench.text, entries, bindingBytes));
   GIRIH_TRY(bench.allocate());
   return bench;
 }
@@ -142,6 +145,9 @@ Expected<GraphBench> GraphBench::createOfKernels(const Subject &subject, const s
   GraphBench bench;
   bench.bindingBytes = bindingBytes;
   GIRIH_ASSIGN(bench.device, Device::open(*subject.backend, 0, {numThreads}));
+  bench.text = text;
+  bench.entries = entries;
+  bench.record = subject.record;
   GIRIH_ASSIGN(bench.graph, compileByTable(subject, bench.device, GIRIH_LEVEL_C99, text, entries));
   GIRIH_TRY(bench.allocate());
   return bench;
@@ -174,7 +180,24 @@ girih_submission GraphBench::submission(uint64_t entry, int64_t numTokens) {
           nullptr};
 }
 
+Status GraphBench::recordStep(uint64_t entry, int64_t numTokens) {
+  constexpr const char *kBindings[] = {"weights", "kv_pool", "arena", "logits"};
+  const std::string &name = entries[entry];
+  size_t begin = text.find("entry " + name + "\n"), end = text.find("\nend\n", begin);
+  bool isGraph = begin != std::string::npos && end != std::string::npos;
+  std::ofstream(record + "/step") << (isGraph ? GIRIH_GRAPH_FIRST_LINE + text.substr(begin, end + 5 - begin) : text);
+  std::ofstream(record + "/entry") << name << "\n" << numTokens << " tokens\n";
+  for (int binding = 0; binding < GIRIH_STEP_NUM_BINDINGS; ++binding) {
+    GIRIH_ASSIGN(auto bytes, bytesOf(binding));
+    std::ofstream file(record + "/" + kBindings[binding], std::ios::binary);
+    file.write(reinterpret_cast<const char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  }
+  return {};
+}
+
 Status GraphBench::run(uint64_t entry, int64_t numTokens) {
+  if (!record.empty())
+    GIRIH_TRY(recordStep(entry, numTokens));
   girih_submission step = submission(entry, numTokens);
   return graph.executable.run(step);
 }

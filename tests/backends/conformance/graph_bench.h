@@ -32,6 +32,8 @@ struct GraphBench {
   uint64_t bindingBytes = kBindingBytes;
   std::vector<hal::Buffer> bindings; // the arena is larger, by the scratch memory of the image
   CompiledGraph graph;
+  std::string text, record; // what was compiled, and the folder that `run` records steps in; see Subject
+  std::vector<std::string> entries;
   girih_step_args tokens = {}; // what a case says of its tokens' places; `submission` fills the rest
   girih_step_args args = {};
   girih_buffer_view views[GIRIH_STEP_NUM_BINDINGS] = {};
@@ -54,6 +56,8 @@ struct GraphBench {
 
 private:
   Status allocate();
+  // As the files `step`, `entry` and one of each binding's name, over those of the step before.
+  Status recordStep(uint64_t entry, int64_t numTokens);
 };
 
 // Ends a case when the graph cannot be compiled, or when bytes differ.

@@ -16,7 +16,10 @@ struct Shape {
   std::string text() const { return std::to_string(rows) + "x" + std::to_string(columns); }
   size_t count() const { return static_cast<size_t>(rows * columns); }
 };
-const std::vector<Shape> &shapesOfRows();
+std::vector<Shape> shapesOfRows(const Subject &subject); // those, or the subject's
+std::vector<Shape> shapesOr(const Subject &subject, const std::vector<Shape> &otherwise);
+// The extents of the subject's shape where it has so many, else none.
+std::vector<int64_t> extentsAsked(const Subject &subject, size_t rank);
 
 std::vector<float> normals(size_t count, uint32_t seed);
 

@@ -53,6 +53,8 @@ CAUGHT_BY = {
     "swapped_nibbles": ("fused/multiplies_grouped_weights", "fail"),
     "one_scale_a_block": ("fused/multiplies_grouped_weights", "fail"),
 }
+# mutant: the least extents at which its case fails.
+REDUCED_TO = {"dropped_k_tail": "1x1x5", "large_extents_wrap": "1x65536", "masked_rows_divide": "1x1", "skipped_barrier": ""}
 HANG_SECONDS = 5  # what a mutant that must hang is given; on a busy machine the others may need more than that
 LIMIT_SECONDS = 60
 
@@ -63,6 +65,27 @@ def outcomes(suite, library, only=None, limit=LIMIT_SECONDS, more=()):
         subprocess.run(command + (["--only", only] if only else []), capture_output=True, timeout=300)
         text = pathlib.Path(report.name).read_text()
     return {f"{case['level']}/{case['name']}": (case["outcome"], case["text"]) for case in json.loads(text)["cases"]}
+
+
+def reduced(suite, library, case):
+    """The shape of the reproducer that is written, and the outcome of the command that it gives."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([suite, "--backend", library, "--only", case, "--reduce", folder], capture_output=True, timeout=300)
+        explained = (pathlib.Path(folder) / "README").read_text()
+        assert (pathlib.Path(folder) / "step").read_text().count("entry ") == 1, explained
+    again = explained[explained.index("Again: ") + len("Again: "):].splitlines()[0].split()
+    done = subprocess.run([suite, *again[1:]], capture_output=True, text=True, timeout=300)
+    return again[again.index("--shape") + 1] if "--shape" in again else "", done.stdout.split()[0]
+
+
+def expected(suite, library, case):
+    """The first word and the exit status of a run that expects the case not to pass."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as known:
+        known.write(f"{case} it is known\n")
+        known.flush()
+        done = subprocess.run([suite, "--backend", library, "--only", case, "--expected", known.name], capture_output=True, text=True,
+                              timeout=300)
+    return done.stdout.split()[0], done.returncode
 
 
 def main(arguments):
@@ -81,6 +104,14 @@ def main(arguments):
         isCaught = outcome == wanted and right.get(case, ("",))[0] in ("pass", "unsupported")
         failures += not isCaught
         print(f"{'ok' if isCaught else 'FAILED':6} {mutant}: {outcome} at {case}: {text}")
+    for mutant, shape in REDUCED_TO.items():
+        seen = reduced(suite, folder / f"{mutant}.so", CAUGHT_BY[mutant][0])
+        failures += seen != (shape, "fail")
+        print(f"{'ok' if seen == (shape, 'fail') else 'FAILED':6} {mutant} is reduced: {seen}")
+    for library, wanted in (("wrong_rounding", ("expected", 0)), ("plain", ("fail", 1))):
+        seen = expected(suite, folder / f"{library}.so", "ops/adds_f32")
+        failures += seen != wanted
+        print(f"{'ok' if seen == wanted else 'FAILED':6} {library} where ops/adds_f32 is known to fail: {seen}")
     print(f"{len(CAUGHT_BY)} mutants, {failures} failures")
     return 1 if failures else 0
 

@@ -4,6 +4,8 @@
 #include "tests/backends/conformance/matrices.h"
 
 #include <cmath>
+#include <cstdio>
+#include <iterator>
 
 namespace girih::conformance {
 namespace {
@@ -34,6 +36,14 @@ std::vector<std::string> entriesOf(const std::vector<Shape> &shapes) {
   return entries;
 }
 
+// So many that two numbers look alike only where they are.
+std::string digitsOf(float value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
+  return text;
+}
+std::string digitsOf(int32_t value) { return std::to_string(value); }
+
 // Every element is one operation of the type, rounded once.
 template <typename T, typename Combine>
 Finding roundsOnce(const Subject &subject, const Elementwise &op, const std::vector<Shape> &shapes,
@@ -48,8 +58,8 @@ Finding roundsOnce(const Subject &subject, const Elementwise &op, const std::vec
     RESULTS(got, T, bench, entry, bytesOf(a), bytesOf(b), count, 1, op.offset);
     for (size_t at = 0; at < count; ++at)
       if (T wanted = combine(a[at], b[at]); std::memcmp(&got[at], &wanted, sizeof wanted) != 0)
-        return fail(op.name + " of " + shapes[entry].text() + ": element " + std::to_string(at) + " is " +
-                    std::to_string(got[at]) + ", rounded once it is " + std::to_string(wanted));
+        return fail(op.name + " of " + shapes[entry].text() + ": element " + std::to_string(at) + " is " + digitsOf(got[at]) +
+                    ", rounded once it is " + digitsOf(wanted));
   }
   return pass();
 }
@@ -70,23 +80,23 @@ int32_t wrappedProduct(int32_t a, int32_t b) {
 }
 
 Finding addsF32(const Subject &subject) {
-  return roundsOnce<float>(subject, {"add", "f32"}, shapesOfRows(), normals, sum);
+  return roundsOnce<float>(subject, {"add", "f32"}, shapesOfRows(subject), normals, sum);
 }
 Finding multipliesF32(const Subject &subject) {
-  return roundsOnce<float>(subject, {"mul", "f32"}, shapesOfRows(), normals, product);
+  return roundsOnce<float>(subject, {"mul", "f32"}, shapesOfRows(subject), normals, product);
 }
 Finding addsI32(const Subject &subject) {
-  return roundsOnce<int32_t>(subject, {"add", "i32"}, shapesOfRows(), words, wrappedSum);
+  return roundsOnce<int32_t>(subject, {"add", "i32"}, shapesOfRows(subject), words, wrappedSum);
 }
 Finding multipliesI32(const Subject &subject) {
-  return roundsOnce<int32_t>(subject, {"mul", "i32"}, shapesOfRows(), words, wrappedProduct);
+  return roundsOnce<int32_t>(subject, {"mul", "i32"}, shapesOfRows(subject), words, wrappedProduct);
 }
 // Values begin where no vector does.
 Finding offsetsAreFollowed(const Subject &subject) {
-  return roundsOnce<float>(subject, {"add", "f32", 68}, shapesOfRows(), normals, sum);
+  return roundsOnce<float>(subject, {"add", "f32", 68}, shapesOfRows(subject), normals, sum);
 }
 Finding hugeExtentsAreCovered(const Subject &subject) {
-  return roundsOnce<float>(subject, {"add", "f32"}, {{1, 1000003}, {100003, 3}}, normals, sum);
+  return roundsOnce<float>(subject, {"add", "f32"}, shapesOr(subject, {{1, 1000003}, {100003, 3}}), normals, sum);
 }
 
 Finding resultsMayReplaceOperands(const Subject &subject) {
@@ -123,9 +133,15 @@ constexpr Product kProducts[] = {{1, 1, 1},    {1, 7, 31},   {3, 1, 32},    {2, 
                                  {9, 33, 65},  {16, 31, 97}, {17, 5, 127},  {1, 97, 256}, {4, 48, 576},  {31, 2, 257},  {2, 3, 4093}};
 constexpr uint64_t kProductBytes = 1 << 18;
 
-std::string productsBody(const std::string &from, const std::string &to, std::vector<std::string> &entries) {
+std::vector<Product> productsOf(const Subject &subject) {
+  if (auto asked = extentsAsked(subject, 3); !asked.empty())
+    return {{asked[0], asked[1], asked[2]}};
+  return {std::begin(kProducts), std::end(kProducts)};
+}
+
+std::string productsBody(const std::vector<Product> &products, const std::string &from, const std::string &to, std::vector<std::string> &entries) {
   std::string body;
-  for (const Product &p : kProducts) {
+  for (const Product &p : products) {
     entries.push_back(p.name());
     body += entryOf(p.name(),
                     {{"a", "kv_pool", from, extentsOf(p.m, p.k)},
@@ -148,13 +164,14 @@ template <typename T> std::pair<double, double> dot(const T *a, const T *b, int6
 }
 
 Finding judgeProducts(const Subject &subject, const std::function<std::vector<float>(size_t, uint32_t)> &make, bool isExact) {
+  const std::vector<Product> products = productsOf(subject);
   std::vector<std::string> entries;
-  std::string body = productsBody("f32", "f32", entries);
+  std::string body = productsBody(products, "f32", "f32", entries);
   BENCH(bench, body, entries, 2, kProductBytes);
   if (isExact && (bench.graph.activationType != "f32" || bench.graph.accumulateType != "f32"))
     return unsupported("it declares sums in " + bench.graph.accumulateType + " of " + bench.graph.activationType);
   for (size_t entry = 0; entry < entries.size(); ++entry) {
-    const Product &p = kProducts[entry];
+    const Product &p = products[entry];
     std::vector<float> a = make(static_cast<size_t>(p.m * p.k), 5), b = make(static_cast<size_t>(p.n * p.k), 6);
     RESULTS(got, float, bench, entry, bytesOf(b), bytesOf(a), static_cast<size_t>(p.m * p.n));
     std::vector<Judged> wanted;
@@ -185,8 +202,9 @@ Finding exactSumsAreExact(const Subject &subject) {
 }
 
 Finding integerMatmulsAreExact(const Subject &subject) {
+  const std::vector<Product> products = productsOf(subject);
   std::vector<std::string> entries;
-  std::string body = productsBody("i8", "i32", entries);
+  std::string body = productsBody(products, "i8", "i32", entries);
   BENCH(bench, body, entries, 2, kProductBytes);
   auto make = [](int64_t count, uint32_t seed) {
     std::mt19937 random(seed);
@@ -196,7 +214,7 @@ Finding integerMatmulsAreExact(const Subject &subject) {
     return values;
   };
   for (size_t entry = 0; entry < entries.size(); ++entry) {
-    const Product &p = kProducts[entry];
+    const Product &p = products[entry];
     std::vector<int8_t> a = make(p.m * p.k, 7), b = make(p.n * p.k, 8);
     RESULTS(got, int32_t, bench, entry, bytesOf(b), bytesOf(a), static_cast<size_t>(p.m * p.n));
     for (int64_t at = 0; at < p.m * p.n; ++at) {

@@ -13,8 +13,8 @@
 
 namespace girih::conformance {
 
-// How a case ended. The runner adds crash and hang, which a case cannot say of itself.
-enum class Outcome { Pass, Fail, Unsupported, Crash, Hang };
+// How a case ended. The runner adds the last three, which a case cannot say of itself: `Expected` is known not to pass.
+enum class Outcome { Pass, Fail, Unsupported, Crash, Hang, Expected };
 
 struct Finding {
   Outcome outcome = Outcome::Pass;
@@ -40,6 +40,8 @@ struct Subject {
   const girih_backend *backend;     // adopted
   std::string compiler = {};        // a program that makes images of graphs, for backends that take none; "": none
   std::string models = {};          // a folder of .girih files that were compiled for it; "": none
+  std::string shape = {};           // "5x17": takes the place of a case's own; "": none does
+  std::string record = {};          // a folder for what is submitted, the last step alone; "": nowhere
   const girih_run_table &run() const { return *backend->run; }
 };
 
