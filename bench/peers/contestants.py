@@ -53,13 +53,13 @@ class Girih:
     def __init__(self, options):
         build = pathlib.Path(os.environ.get("GIRIH_BUILD", REPOSITORY / "build"))
         self.binary, self.gguf, self.program = build / "bin/girih", options.gguf, options.program
-        self.isa = [] if options.isa == "native" else ["--isa", options.isa]
-        self.held = "`--isa`"
+        self.isa = {"native": [], "vulkan": ["--device", "vulkan"]}.get(options.isa, ["--isa", options.isa])
+        self.held = f"`{self.isa[0]}`" if self.isa else ""
         if not self.binary.exists():
             raise PeerFailure(f"{self.binary} is not there; build it (`ninja -C build girih girih-compile`)")
         if not self.program:
-            self.program = options.cache / "bench.girih"
-            self.compile_seconds("cpu")
+            self.program = options.cache / f"bench{'-vulkan' if options.isa == 'vulkan' else ''}.girih"
+            self.compile_seconds("vulkan" if options.isa == "vulkan" else "cpu")
         self.version = install.run("git", "-C", REPOSITORY, "rev-parse", "--short", "HEAD").strip()
         self.roofline = None  # of the last measurement
 
@@ -114,12 +114,19 @@ class LlamaCpp:
     def __init__(self, options, programs=None, name=None):
         self.bin = pathlib.Path(programs) if programs else install.llama_cpp(options.cache, options.isa)
         self.gguf = options.gguf
+        self.is_vulkan = options.isa == "vulkan"
         self.name = name or self.name
         self.version = "of the folder given" if programs else f"llama-cpp-python {install.LLAMA_CPP_VERSION}, clang 22"
         self.held = "not held: built as it is" if programs else "flags of its build"
 
+    def run(self, threads, program, *arguments):
+        # It takes a device that is a processor only when it is named.
+        environment = {"GGML_VK_VISIBLE_DEVICES": "0"} if self.is_vulkan else {}
+        layers = ["-ngl", 99] if self.is_vulkan else []
+        return measured(threads, [self.bin / program, "-m", self.gguf, "-t", threads, *layers, *arguments], environment)
+
     def bench(self, threads, *arguments):
-        said = measured(threads, [self.bin / "llama-bench", "-m", self.gguf, "-t", threads, "-o", "json", *arguments])[0]
+        said = self.run(threads, "llama-bench", "-o", "json", *arguments)[0]
         return json.loads(said)[-1]["samples_ts"][-1]
 
     def prefill(self, tokens, threads):
@@ -129,21 +136,19 @@ class LlamaCpp:
         return self.bench(threads, "-p", 0, "-n", generate, "-d", context, "-r", 1 if context >= LONG else 2)
 
     def together(self, sequences, prompt, generate, threads):
-        said = measured(threads, [self.bin / "llama-batched-bench", "-m", self.gguf, "-npp", prompt, "-ntg", generate, "-npl",
-                                  sequences, "-c", sequences * (prompt + generate), "-t", threads, "--output-format", "jsonl"])[0]
+        said = self.run(threads, "llama-batched-bench", "-npp", prompt, "-ntg", generate, "-npl", sequences, "-c",
+                        sequences * (prompt + generate), "--output-format", "jsonl")[0]
         return next(json.loads(line) for line in said.splitlines() if line.startswith("{"))["speed_tg"]
 
     def start(self, threads):
-        return measured(threads, [self.bin / "llama-bench", "-m", self.gguf, "-t", threads, "-o", "json", "-p", 4, "-n", 0,
-                                  "-r", 1, "--no-warmup"])[1]
+        return self.run(threads, "llama-bench", "-o", "json", "-p", 4, "-n", 0, "-r", 1, "--no-warmup")[1]
 
     def resident(self, threads):
-        return measured(threads, [self.bin / "llama-bench", "-m", self.gguf, "-t", threads, "-o", "json", "-p", 512, "-n", 16,
-                                  "-r", 1])[2]
+        return self.run(threads, "llama-bench", "-o", "json", "-p", 512, "-n", 16, "-r", 1)[2]
 
     def answer(self, threads):
-        return measured(threads, [self.bin / "llama-completion", "-m", self.gguf, "-t", threads, "-c", 256, "--fit", "off", "-n", 12,
-                                  "--temp", 0, "-no-cnv", "--no-display-prompt", "-p", CHAT])[0]
+        return self.run(threads, "llama-completion", "-c", 256, "--fit", "off", "-n", 12, "--temp", 0, "-no-cnv",
+                        "--no-display-prompt", "-p", CHAT)[0]
 
     def close(self):
         pass
@@ -248,12 +253,18 @@ class PythonPeer:
         self.workers = {}
 
 
+def refuse_vulkan(options):
+    if options.isa == "vulkan":
+        raise PeerFailure("runs on no Vulkan device")
+
+
 class OpenVino(PythonPeer):
     name = "OpenVINO GenAI"
     weights = "the GGUF's, read by itself"
 
     def __init__(self, options):
         super().__init__()
+        refuse_vulkan(options)
         self.python, self.gguf = install.openvino(options.cache), options.gguf
         self.version = install.OPENVINO[0].replace("==", " ")
         self.environment, self.precision, self.held = {}, [], "all that the machine has"
@@ -272,6 +283,7 @@ class OnnxRuntime(PythonPeer):
 
     def __init__(self, options):
         super().__init__()
+        refuse_vulkan(options)
         self.python, self.folder = install.onnxruntime(options.cache, options.gguf)
         self.version = install.ONNXRUNTIME[0].replace("==", " ")
         self.held = "all that the machine has" if options.isa == "native" else "cannot be held: its kernels ask the processor"
