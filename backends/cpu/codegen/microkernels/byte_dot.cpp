@@ -79,17 +79,19 @@ ByteDot::Lanes ByteDot::codes(Value block, Value step) {
 }
 
 ByteDot::Registers ByteDot::operand(const Lanes &codes) {
-  bool widens = isa.dots == ByteDots::MultiplyAdd && !isNarrow();
   Registers registers;
   for (Value lanes : codes)
     for (int64_t number = 0; number < numParts(); ++number) {
       Value bits = k.slice(lanes, number * isa.registerLanes, isa.registerLanes);
-      if (!widens) {
-        registers.push_back(as(bits, isa.registerLanes * 4, 8));
+      if (isWidened()) {
+        for (int64_t odd : {0, 1})
+          registers.push_back(widened(as(bits, 16, 16), odd, /*isSigned=*/false));
         continue;
       }
-      for (int64_t odd : {0, 1})
-        registers.push_back(widened(as(bits, 16, 16), odd, layout.codes == CodeType::S8));
+      Value bytes = as(bits, isa.registerLanes * 4, 8);
+      if (isMagnitude()) // of -128 as well: 128
+        registers.push_back(call("llvm.abs.v32i8", bytes.getType(), {bytes, k.integer(k.b.getI1Type(), 0)}));
+      registers.push_back(bytes);
     }
   return registers;
 }
@@ -103,7 +105,7 @@ ByteDot::Registers ByteDot::activations(ArrayRef<Value> pointers) {
   }
   Value word = k.load(k.b.getI32Type(), pointers[0]);
   Value all = vector::BroadcastOp::create(k.b, k.loc, integers(isa.registerLanes, 32), word);
-  if (isa.dots != ByteDots::MultiplyAdd || isNarrow())
+  if (!isWidened())
     return {as(all, isa.registerLanes * 4, 8)};
   Value words = as(all, 16, 16);
   return {widened(words, 0, /*isSigned=*/true), widened(words, 1, /*isSigned=*/true)};
@@ -125,6 +127,13 @@ void ByteDot::multiplyAdd(Registers &sums, int64_t number, const Registers &weig
   auto add = [&](Value products) { sums[number] = k.add(sums[number], products); };
   if (isNarrow())
     return add(call("llvm.x86.avx2.pmadd.ub.sw", type, {weights[number], activations[0]}));
+  if (isMagnitude()) {
+    Value magnitudes = weights[number * 2], codes = weights[number * 2 + 1],
+          ones = k.integer(integers(16, 16), 1);
+    Value signedX = call("llvm.x86.avx2.psign.b", codes.getType(), {activations[0], codes});
+    Value pairs = call("llvm.x86.avx2.pmadd.ub.sw", integers(16, 16), {magnitudes, signedX});
+    return add(call("llvm.x86.avx2.pmadd.wd", type, {pairs, ones}));
+  }
   for (int64_t odd : {0, 1})
     add(call("llvm.x86.avx2.pmadd.wd", type, {weights[number * 2 + odd], activations[odd]}));
 }

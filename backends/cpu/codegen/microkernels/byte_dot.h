@@ -11,7 +11,8 @@ namespace girih::cpu {
 // A step is 4 consecutive k. Every sum is the exact integer, so which instructions make it cannot be seen in a result:
 //   vpdpbusd: unsigned weight codes (signed ones plus 128), one instruction a step, i32 lanes;
 //   vpmaddubsw, of u4 codes alone: its i16 sums of 32 k stay below 15 * 127 * 32 / 2 = 30480;
-//   vpmaddwd, of u8 and s8 codes, whose even and odd bytes are widened, since vpmaddubsw would saturate;
+//   vpmaddubsw, of s8 codes: their magnitudes times x with their signs, pairs at most 2 * 128 * 127 = 32512;
+//   vpmaddwd, of u8 codes, whose even and odd bytes are widened, since vpmaddubsw would saturate;
 //   sdot, smmla: signed weight codes (u8 ones less 128);
 //   smull, addp, sadalp: the same, by i16 sums of two products, at most 2 * 128 * 127 = 32512.
 // By smmla two rows share a sum (`pairsRows`), and two steps are one: 8 k of 2 columns lie in one register.
@@ -54,6 +55,12 @@ private:
   // What the ISA's rule of signs adds to every code.
   int64_t excess() const;
   bool isNarrow() const { return layout.codes == weights::CodeType::U4; }
+  bool isMagnitude() const {
+    return isa.dots == ByteDots::MultiplyAdd && layout.codes == weights::CodeType::S8;
+  }
+  bool isWidened() const {
+    return isa.dots == ByteDots::MultiplyAdd && layout.codes == weights::CodeType::U8;
+  }
   int64_t numParts() const { return kLanes / isa.registerLanes; }
   mlir::Value codesOf(mlir::Value block, mlir::Value step);
   mlir::Value call(llvm::StringRef intrinsic, mlir::Type result, mlir::ValueRange operands);
