@@ -73,16 +73,39 @@ __attribute__((target("avx2,fma"))) float multiplyAdd() {
   return total;
 }
 
-// Without a dot instruction: pairs of bytes, then pairs of those, then the sum. The empty asm makes each round's
-// product new, or the compiler would compute it once.
-__attribute__((target("avx2"))) float byteDotInThree() {
+// Without a dot instruction, codes of few bits: pairs of products of bytes are added in 16 bits, as many as fit with
+// codes of so many bits and signed bytes, then those in pairs, then the sum. The empty asm makes each product a new one,
+// or the compiler would compute it once.
+template <int kProducts> __attribute__((target("avx2"))) float codeDot() {
   __m256i sums[kChains] = {}, ones = _mm256_set1_epi16(1);
   __m256i left = _mm256_load_si256(reinterpret_cast<const __m256i *>(kRandom.bytes));
   __m256i right = _mm256_load_si256(reinterpret_cast<const __m256i *>(kRandom.bytes + 32));
   for (int64_t round = 0; round < kRounds; ++round)
     for (__m256i &sum : sums) {
+      __m256i pairs = _mm256_maddubs_epi16(left, right);
+      for (int product = 1; product < kProducts; ++product) {
+        asm volatile("" : "+x"(left));
+        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(left, right));
+      }
       asm volatile("" : "+x"(left));
-      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(left, right), ones));
+      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+    }
+  float total = 0;
+  for (const __m256i &sum : sums)
+    total += float(_mm256_extract_epi32(sum, 0));
+  return total;
+}
+
+// The same of any signed bytes: pairs of their products do not fit 16 bits, so that the bytes are made 16 bits wide,
+// elsewhere and once.
+__attribute__((target("avx2"))) float wideCodeDot() {
+  __m256i sums[kChains] = {};
+  __m256i left = _mm256_load_si256(reinterpret_cast<const __m256i *>(kRandom.bytes));
+  __m256i right = _mm256_load_si256(reinterpret_cast<const __m256i *>(kRandom.bytes + 32));
+  for (int64_t round = 0; round < kRounds; ++round)
+    for (__m256i &sum : sums) {
+      asm volatile("" : "+x"(left));
+      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(left, right));
     }
   float total = 0;
   for (const __m256i &sum : sums)
@@ -179,7 +202,10 @@ std::vector<UnitPeak> unitPeaks() {
     units.push_back({"f32", wideMultiplyAdd, 16 * kPerRound});
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     units.push_back({hasWide ? "f32_avx2" : "f32", multiplyAdd, 8 * kPerRound});
-    units.push_back({"int8_avx2", byteDotInThree, 32 * kPerRound});
+    units.push_back({"int4_avx2", codeDot<8>, 8 * 32 * kPerRound});
+    units.push_back({"int5_avx2", codeDot<4>, 4 * 32 * kPerRound});
+    units.push_back({"int6_avx2", codeDot<2>, 2 * 32 * kPerRound});
+    units.push_back({"int8_avx2", wideCodeDot, 16 * kPerRound});
   }
   if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni"))
     units.push_back({"int8_vnni", byteDot, 64 * kPerRound});

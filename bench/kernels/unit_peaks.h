@@ -7,7 +7,7 @@
 namespace girih::bench {
 
 struct UnitPeak {
-  const char *name;  // "f32", "int8_avx2", "int8_vnni", "bf16_amx", "int8_amx"
+  const char *name;  // "f32", "f32_avx2", "int4_avx2" to "int8_avx2", "int8_vnni", "bf16_amx", "int8_amx"
   float (*run)();    // the value keeps the work alive
   double operations; // multiplies and adds of one run
 };

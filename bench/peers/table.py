@@ -10,7 +10,7 @@ import install
 from install import REPOSITORY
 
 # Which measured unit is the roof of arithmetic, by the instruction set that all are held to: the fastest it has.
-UNITS = {"native": ["int8_amx", "int8_vnni", "int8_avx2", "f32"], "avx512": ["int8_vnni", "f32"], "avx2": ["int8_avx2", "f32_avx2"],
+UNITS = {"native": ["int8_amx", "int8_vnni", "int4_avx2", "f32"], "avx512": ["int8_vnni", "f32"], "avx2": ["int4_avx2", "f32_avx2"],
          "vulkan": ["f32_avx2", "f32"]}
 
 
