@@ -28,6 +28,7 @@ void answerBatches(Service &service, std::shared_ptr<Exchange> exchange);
 void answerBatch(Service &service, std::shared_ptr<Exchange> exchange);
 void answerLedger(Service &service, std::shared_ptr<Exchange> exchange);
 void answerClearCache(Service &service, std::shared_ptr<Exchange> exchange);
+void answerDocs(Service &service, std::shared_ptr<Exchange> exchange);
 void answerOpenApi(Service &service, std::shared_ptr<Exchange> exchange);
 void answerModels(Service &service, std::shared_ptr<Exchange> exchange);
 void answerHealth(Service &service, std::shared_ptr<Exchange> exchange);
@@ -41,6 +42,7 @@ struct Route {
   void (*answer)(Service &, std::shared_ptr<Exchange>);
   std::string_view summary;
   std::string_view fields;   // of the body, for /openapi.json
+  std::string_view example = {};  // a body
   std::string_view bodyType = "application/json";
 };
 std::span<const Route> allRoutes();

@@ -17,16 +17,20 @@ void writeParameters(JsonWriter &writer, std::string_view path) {
   writer.key("schema").beginObject().member("type", "string").endObject().endObject().endArray();
 }
 
-void writeBody(JsonWriter &writer, std::string_view bodyType, std::string_view fields) {
+void writeBody(JsonWriter &writer, const Route &route) {
+  std::string_view fields = route.fields;
   writer.key("requestBody").beginObject().member("required", true).key("content").beginObject();
-  writer.key(bodyType).beginObject().key("schema").beginObject().member("type", "object");
+  writer.key(route.bodyType).beginObject().key("schema").beginObject().member("type", "object");
   writer.key("properties").beginObject();
   while (!fields.empty()) {
     std::string_view name = fields.substr(0, fields.find(' '));
     fields.remove_prefix(std::min(name.size() + 1, fields.size()));
     writer.key(name).beginObject().endObject();
   }
-  writer.endObject().endObject().endObject().endObject().endObject();
+  writer.endObject().endObject();
+  if (!route.example.empty())
+    writer.key("example").raw(route.example);
+  writer.endObject().endObject().endObject();
 }
 
 void writeOperation(JsonWriter &writer, const Route &route) {
@@ -36,7 +40,7 @@ void writeOperation(JsonWriter &writer, const Route &route) {
     writer.key("security").beginArray().endArray();
   writeParameters(writer, route.path);
   if (!route.fields.empty())
-    writeBody(writer, route.bodyType, route.fields);
+    writeBody(writer, route);
   writer.key("responses")
       .beginObject()
       .key("200")

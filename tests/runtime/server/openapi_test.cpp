@@ -50,6 +50,49 @@ TEST_F(OpenApiTest, ListsEveryRouteWithFieldsThatAreKnown) {
   }
 }
 
+TEST_F(OpenApiTest, ExamplesAreAnswered) {
+  int numExamples = 0;
+  for (const Route &route : allRoutes()) {
+    if (route.example.empty())
+      continue;
+    HttpResponse response = answer("POST", std::string(route.path), std::string(route.example));
+    EXPECT_EQ(response.status, 200) << route.path << response.body;
+    EXPECT_EQ(std::string(route.example).find('\''), std::string::npos) << "it stands between quotes of a shell";
+    ++numExamples;
+  }
+  EXPECT_GE(numExamples, 8);
+}
+
+TEST_F(OpenApiTest, ShowsEveryRouteOnOnePage) {
+  HttpResponse response = answer("GET", "/docs");
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.contentType, "text/html; charset=utf-8");
+  std::map<std::string, std::string> headers(response.headers.begin(), response.headers.end());
+  EXPECT_THAT(headers["content-security-policy"], HasSubstr("default-src 'none'"));
+  for (const Route &route : allRoutes()) {
+    std::string title = std::string(route.method) + " " + std::string(route.path);
+    EXPECT_THAT(response.body, HasSubstr("<code>" + title + "</code></a>"));
+    EXPECT_THAT(response.body, HasSubstr(title + "</h2>"));
+  }
+  // It asks for nothing, from here or elsewhere.
+  for (std::string_view asking : {"<script", "<img", "<link", "src=", "@import", "url("})
+    EXPECT_EQ(response.body.find(asking), std::string::npos) << asking;
+  EXPECT_THAT(response.body, HasSubstr("content&quot;: &quot;Hello!&quot;"));
+}
+
+// What a client says of itself stands on the page.
+TEST_F(OpenApiTest, ThePageQuotesHostsAsText) {
+  auto request = HttpRequest();
+  request.method = "GET";
+  request.path = "/docs";
+  request.host = "<script>\"&";
+  auto exchange = std::make_shared<FakeExchange>(request);
+  handlers.handle(exchange);
+  ASSERT_TRUE(exchange->waitForEnd());
+  EXPECT_EQ(exchange->response.body.find("<script>"), std::string::npos);
+  EXPECT_THAT(exchange->response.body, HasSubstr("&lt;script&gt;&quot;&amp;"));
+}
+
 TEST_F(OpenApiTest, TakesNamesWithSlashes) {
   ServedModel model = fakeModel({});
   model.names = {"org/small model", "alias"};
