@@ -27,7 +27,9 @@ struct Folder {
   ~Folder() { fs::remove_all(path); }
 };
 
-void writeFile(const std::string &path, std::string_view content) { std::ofstream(path, std::ios::binary) << content; }
+void writeFile(const std::string &path, std::string_view content) {
+  std::ofstream(path, std::ios::binary) << content;
+}
 
 std::string contentOf(const std::string &path) {
   std::ostringstream content;
@@ -42,8 +44,9 @@ void checkForm(std::string_view bytes) {
     return;
   require(parts->size() <= kMaxFormParts);
   for (const FormPart &part : *parts)
-    require(part.content.empty() || (part.content.data() >= bytes.data() &&
-                                     part.content.data() + part.content.size() <= bytes.data() + bytes.size()));
+    require(part.content.empty() ||
+            (part.content.data() >= bytes.data() &&
+             part.content.data() + part.content.size() <= bytes.data() + bytes.size()));
 }
 
 } // namespace
