@@ -7,8 +7,8 @@
 #include "runtime/hal/call.h"
 
 #include "mlir/Bytecode/BytecodeWriter.h"
-#include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringRef.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/raw_ostream.h"
 
 namespace girih::compiler {
@@ -40,11 +40,10 @@ void addPlannedMemory(mlir::ModuleOp module, CompiledStep &step) {
     return attribute ? uint64_t(attribute.getInt()) : 0;
   };
   auto machine = module->getAttrOfType<machine::DescriptionAttr>("girih.machine");
-  step.arenaBytes +=
-      bytes("girih.arena_bytes") + bytes("girih.scratch_bytes") * uint64_t(machine ? machine.getCores() : 1);
+  step.arenaBytes += bytes("girih.arena_bytes") + bytes("girih.scratch_bytes") * uint64_t(machine ? machine.getCores() : 1);
 }
 
-} // namespace
+}  // namespace
 
 Expected<CompilingBackend> CompilingBackend::create(const girih_backend &backend) {
   std::string name = backend.name;
@@ -74,8 +73,7 @@ Expected<std::vector<std::string>> CompilingBackend::variants(const std::string 
     return std::vector<std::string>{llvm::StringRef(target).split(':').second.str()};
   hal::Call call;
   const char *names = nullptr;
-  GIRIH_TRY(
-      call.status(backend->compile->variants(target.c_str(), numerics.c_str(), &names, call.message())));
+  GIRIH_TRY(call.status(backend->compile->variants(target.c_str(), numerics.c_str(), &names, call.message())));
   llvm::SmallVector<llvm::StringRef> parts;
   llvm::StringRef(names ? names : "").split(parts, ',');
   return std::vector<std::string>(parts.begin(), parts.end());
@@ -111,12 +109,10 @@ Expected<CompiledStep> CompilingBackend::compile(mlir::ModuleOp module, const st
   info.struct_size = sizeof info;
   Status status = call.status(backend->compile->compile(&compilation, &artifact, &info, call.message()));
   if (!status.isOk())
-    return errors.empty() ? std::move(status)
-                          : Status(status.code(), std::string(status.message()) + ": " + errors);
+    return errors.empty() ? std::move(status) : Status(status.code(), std::string(status.message()) + ": " + errors);
   if (!info.bytes || !info.format || !info.entry_symbols || info.num_entries == 0) {
     backend->compile->release(artifact);
-    return dataLoss("backend \"" + name() + "\" gives an artifact without bytes, format or entries for " +
-                    target);
+    return dataLoss("backend \"" + name() + "\" gives an artifact without bytes, format or entries for " + target);
   }
   CompiledStep step;
   step.image.assign(info.bytes, info.bytes + info.size_bytes);
@@ -134,13 +130,11 @@ Expected<CompiledStep> CompilingBackend::compile(mlir::ModuleOp module, const st
     step.requiredFeatures.push_back(feature.str());
   for (uint64_t index = 0; index < info.num_work; ++index) {
     const girih_dispatch_work &row = info.work[index];
-    step.work.push_back({row.entry,
-                         row.dispatch,
-                         int64_t(row.context_tokens),
+    step.work.push_back({row.entry, row.dispatch, int64_t(row.context_tokens),
                          {row.units, row.vector_bytes, row.tile_products, row.load_bytes, row.store_bytes}});
   }
   backend->compile->release(artifact);
   return step;
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

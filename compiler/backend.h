@@ -25,13 +25,12 @@ struct CountedDispatch {
 // What a backend made of a scheduled step.
 struct CompiledStep {
   std::vector<uint8_t> image;
-  std::string format;                        // "elf-x86-64"
-  std::vector<std::string> entries;          // symbols, in the module's order
-  std::vector<std::string> requiredFeatures; // all must be granted where it runs
+  std::string format;                         // "elf-x86-64"
+  std::vector<std::string> entries;           // symbols, in the module's order
+  std::vector<std::string> requiredFeatures;  // all must be granted where it runs
   uint64_t arenaBytes = 0, scratchBytesPerThread = 0;
-  std::string accumulateType = "f32",
-              activationType = "f32"; // what results are held to; see girih_artifact_info
-  std::vector<CountedDispatch> work;  // two rows a dispatch, in running order; empty: nothing was counted
+  std::string accumulateType = "f32", activationType = "f32";  // what results are held to; see girih_artifact_info
+  std::vector<CountedDispatch> work;          // two rows a dispatch, in running order; empty: nothing was counted
 };
 
 // Wraps a table that outlives it. Thread-safe as the table is.
@@ -42,9 +41,7 @@ public:
   static Expected<CompilingBackend> create(const girih_backend &backend);
 
   std::string name() const { return backend->name; }
-  std::string targetOf(const std::string &variant) const {
-    return variant.empty() ? name() : name() + ":" + variant;
-  }
+  std::string targetOf(const std::string &variant) const { return variant.empty() ? name() : name() + ":" + variant; }
   // The machine that `target` means, as an attribute. Fails as the backend does, DataLoss (its JSON).
   Expected<machine::DescriptionAttr> describe(mlir::MLIRContext *context, const std::string &target) const;
   // The variants that `target` stands for, best last; without a name where the backend has none. Fails: InvalidArgument.
@@ -60,4 +57,4 @@ private:
   const girih_backend *backend;
 };
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -33,18 +33,17 @@ Status checkLookup(Operation *op, Value index, int64_t numRows, int64_t vocabSiz
   BlockArgument argument = argumentBehind(index);
   if (!argument || argument.getArgNumber() > 1 || ShapedType::isDynamic(numRows))
     return {};
-  bool isToken = argument.getArgNumber() == 0; // then come the positions
+  bool isToken = argument.getArgNumber() == 0;  // then come the positions
   int64_t most = isToken ? vocabSize : maxPositions;
   if (numRows >= most)
     return {};
   std::string place;
   llvm::raw_string_ostream(place) << op->getLoc();
-  return invalidArgument(
-      "a table of " + std::to_string(numRows) + " rows is looked up by " +
-      (isToken ? "tokens" : "positions") + ", of which there are " + std::to_string(most) + "; " +
-      (isToken ? "the logits have as many columns as the embedding has rows"
-               : "state girih.model = {maxPositions = " + std::to_string(numRows) + "} on @main") +
-      " (" + place + ")");
+  return invalidArgument("a table of " + std::to_string(numRows) + " rows is looked up by " +
+                         (isToken ? "tokens" : "positions") + ", of which there are " + std::to_string(most) + "; " +
+                         (isToken ? "the logits have as many columns as the embedding has rows"
+                                  : "state girih.model = {maxPositions = " + std::to_string(numRows) + "} on @main") +
+                         " (" + place + ")");
 }
 
 int64_t rowsOf(Type table) {
@@ -52,22 +51,21 @@ int64_t rowsOf(Type table) {
   return packed ? packed.getColumns() : cast<ShapedType>(table).getDimSize(0);
 }
 
-} // namespace
+}  // namespace
 
 Status checkLookups(ModuleOp module, int64_t vocabSize, int64_t maxPositions) {
   Status status;
   module.walk([&](Operation *op) {
     if (auto gather = dyn_cast<dialect::GatherRowsOp>(op))
-      status =
-          checkLookup(op, gather.getIndices(), rowsOf(gather.getSource().getType()), vocabSize, maxPositions);
+      status = checkLookup(op, gather.getIndices(), rowsOf(gather.getSource().getType()), vocabSize, maxPositions);
     if (auto extract = dyn_cast<tensor::ExtractOp>(op))
       for (auto [dimension, index] : llvm::enumerate(extract.getIndices()))
         if (status.isOk())
-          status = checkLookup(op, index, extract.getTensor().getType().getDimSize(int64_t(dimension)),
-                               vocabSize, maxPositions);
+          status = checkLookup(op, index, extract.getTensor().getType().getDimSize(int64_t(dimension)), vocabSize,
+                               maxPositions);
     return status.isOk() ? WalkResult::advance() : WalkResult::interrupt();
   });
   return status;
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -13,4 +13,4 @@ namespace girih::compiler {
 // Fails: InvalidArgument, with both numbers and the place.
 Status checkLookups(mlir::ModuleOp module, int64_t vocabSize, int64_t maxPositions);
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kMagic = "GIRIHCODE 1\n";
-constexpr size_t kMostFiles = 512; // some 150 KB each
+constexpr size_t kMostFiles = 512;  // some 150 KB each
 
 class Writer {
 public:
@@ -96,8 +96,7 @@ std::vector<CountedDispatch> readCounted(Reader &reader) {
     row.dispatch = reader.text();
     row.contextTokens = int64_t(reader.number());
     CountedWork &work = row.work;
-    for (double *number :
-         {&work.units, &work.vectorBytes, &work.tileProducts, &work.loadBytes, &work.storeBytes})
+    for (double *number : {&work.units, &work.vectorBytes, &work.tileProducts, &work.loadBytes, &work.storeBytes})
       *number = reader.decimal();
     rows.push_back(std::move(row));
   }
@@ -141,11 +140,11 @@ std::string ownDigest() {
   return binary.isOk() ? hexDigits(sha256(binary->bytes())) : std::string();
 }
 
-} // namespace
+}  // namespace
 
 CodeCache::CodeCache(std::string givenFolder) : folder(std::move(givenFolder)) {
   if (!folder.empty() && (compilerDigest = ownDigest()).empty())
-    folder.clear(); // a compiler that cannot tell what it is cannot tell what it made
+    folder.clear();  // a compiler that cannot tell what it is cannot tell what it made
 }
 
 // By its text: bytecode numbers what it holds in an order that differs from run to run, and has locations in it.
@@ -174,8 +173,7 @@ void CodeCache::keep(const std::string &key, const CompiledStep &step) const {
   // Renamed when whole: who finds it under its name reads all of it.
   int handle = -1;
   llvm::SmallString<128> temporary;
-  if (llvm::sys::fs::createUniqueFile(folder + "/writing-%%%%%%%%", handle, temporary, llvm::sys::fs::OF_None,
-                                      0600))
+  if (llvm::sys::fs::createUniqueFile(folder + "/writing-%%%%%%%%", handle, temporary, llvm::sys::fs::OF_None, 0600))
     return;
   llvm::raw_fd_ostream stream(handle, /*shouldClose=*/true);
   stream << serialize(step);
@@ -199,4 +197,4 @@ void CodeCache::dropOldest() const {
     fs::remove(files[index].second, error);
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

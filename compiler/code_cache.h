@@ -26,7 +26,7 @@ private:
   void dropOldest() const;
 
   std::string folder;
-  std::string compilerDigest; // of the running binary: another build may make other code
+  std::string compilerDigest;  // of the running binary: another build may make other code
 };
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

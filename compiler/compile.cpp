@@ -38,11 +38,11 @@ using namespace mlir;
 namespace girih::compiler {
 namespace {
 
-constexpr float kExactTolerance = 2e-3f; // of a logit: f32 against f64, measured 1.2e-4 on the default model
-constexpr float kHalfCacheTolerance = 0.25f; // with K and V rounded to f16, measured 0.058 there
+constexpr float kExactTolerance = 2e-3f;     // of a logit: f32 against f64, measured 1.2e-4 on the default model
+constexpr float kHalfCacheTolerance = 0.25f;  // with K and V rounded to f16, measured 0.058 there
 // Of the spread (standard deviation) of the logits, with activations of 8 bits.
 constexpr float kQuantizedTolerance = 0.5f;
-constexpr int32_t kLargerVectorsFirst = 10; // step of Executable::preference from one ISA to the next
+constexpr int32_t kLargerVectorsFirst = 10;  // step of Executable::preference from one ISA to the next
 
 // Keeps the errors of MLIR, with their locations and notes, for the Status.
 class DiagnosticLog {
@@ -71,9 +71,9 @@ private:
 // One target's way through the ladder.
 struct CompiledTarget {
   CompilingBackend backend;
-  std::string target;           // backend:variant
-  std::string isa;              // the variant
-  OwningOpRef<ModuleOp> module; // scheduled step
+  std::string target;  // backend:variant
+  std::string isa;     // the variant
+  OwningOpRef<ModuleOp> module;  // scheduled step
   CompiledStep step;
 };
 
@@ -104,8 +104,7 @@ public:
       step("asking the reference for golden answers", 0.03);
       float tolerance = kvType == "f32" ? kExactTolerance : kHalfCacheTolerance;
       float ofSpread = options.numerics == "exact" ? 0 : kQuantizedTolerance;
-      GIRIH_ASSIGN(goldens,
-                   referenceGoldens(*model.module, *store, model.config.vocabSize, {tolerance, ofSpread}));
+      GIRIH_ASSIGN(goldens, referenceGoldens(*model.module, *store, model.config.vocabSize, {tolerance, ofSpread}));
     }
     GIRIH_TRY(raiseGraph());
     for (const CompileTarget &target : options.targets)
@@ -150,16 +149,14 @@ private:
     if (kvType != "f32" && kvType != "f16" && kvType != "int8")
       return invalidArgument("KV type is \"" + kvType + "\"; it is f32, f16 or int8");
     if (options.numerics == "exact" && kvType != "f32")
-      return invalidArgument("numerics exact keeps the KV cache in f32, not in " + kvType +
-                             "; leave --kv out, or use "
+      return invalidArgument("numerics exact keeps the KV cache in f32, not in " + kvType + "; leave --kv out, or use "
                              "--numerics fast");
     if (options.targets.empty())
       return invalidArgument("no variant to compile for; a target stands for one at least");
-    std::set<std::string> variants; // by which --isa and the report name an executable
+    std::set<std::string> variants;  // by which --isa and the report name an executable
     for (const CompileTarget &target : options.targets)
       if (!variants.insert(target.variant).second)
-        return invalidArgument("two targets have a variant \"" + target.variant +
-                               "\"; a file has each name once");
+        return invalidArgument("two targets have a variant \"" + target.variant + "\"; a file has each name once");
     return checkSkippedPasses();
   }
 
@@ -177,8 +174,8 @@ private:
     buildMachineLadder(forMachine);
     GIRIH_TRY(judge.run(forMachine));
     for (const Verdict &verdict : judge.verdicts())
-      llvm::errs() << llvm::format("girih compile: %-28s changed the logits by %.1e of the largest\n",
-                                   verdict.pass.c_str(), verdict.difference);
+      llvm::errs() << llvm::format("girih compile: %-28s changed the logits by %.1e of the largest\n", verdict.pass.c_str(),
+                                   verdict.difference);
     return {};
   }
 
@@ -227,8 +224,7 @@ private:
     GIRIH_ASSIGN(auto backend, CompilingBackend::create(*target.backend));
     const std::string &isa = target.variant;
     CompiledTarget result{backend, backend.targetOf(isa), isa, {}, {}};
-    step("scheduling for " + result.target,
-         0.1 + 0.1 * double(compiled.size()) / double(options.targets.size()));
+    step("scheduling for " + result.target, 0.1 + 0.1 * double(compiled.size()) / double(options.targets.size()));
     GIRIH_ASSIGN(auto machine, machineFor(backend, result.target));
     result.module = model.module->clone();
     (*result.module)->setAttr("girih.machine", machine);
@@ -249,7 +245,7 @@ private:
       names += (names.empty() ? "" : ", ") + target.isa;
     step("generating code for " + names, 0.2);
     CodeCache cache(options.codeCacheFolder);
-    std::vector<std::future<Status>> running; // ends before what it refers to
+    std::vector<std::future<Status>> running;  // ends before what it refers to
     for (CompiledTarget &target : compiled) {
       std::string key = cache.keyOf(*target.module, target.target);
       if (auto kept = cache.find(key)) {
@@ -285,7 +281,7 @@ private:
       return;
     context.disableMultithreading();
     std::string folder = (Twine(options.dumpFolder) + "/" + (isa.empty() ? "graph" : isa)).str();
-    (void)llvm::sys::fs::create_directories(folder); // else the printer says for every pass that it cannot
+    (void)llvm::sys::fs::create_directories(folder);  // else the printer says for every pass that it cannot
     pipeline.enableIRPrintingToFileTree([](Pass *, Operation *) { return false; },
                                         [](Pass *, Operation *) { return true; }, true, false, false, folder);
   }
@@ -320,8 +316,7 @@ private:
         return internalError("executables disagree on where the weights are");
     std::vector<PlannedWeight> plan = plannedWeights(first);
     GIRIH_ASSIGN(auto writer, ProgramWriter::create(options.outputPath));
-    int32_t threads =
-        options.numThreads > 0 ? options.numThreads : int32_t(std::thread::hardware_concurrency());
+    int32_t threads = options.numThreads > 0 ? options.numThreads : int32_t(std::thread::hardware_concurrency());
     GIRIH_TRY(packWeights(*store, plan, *writer, std::max(1, threads),
                           [&](double share) { step("packing the weights", 0.5 + 0.45 * share); }));
     program::Tables tables;
@@ -365,8 +360,7 @@ private:
     WalkResult result = module.walk([](Operation *op) {
       auto matmul = dyn_cast<dialect::QMatmulOp>(op);
       auto codes = dyn_cast<dialect::QuantizeRowsOp>(op);
-      bool isOfThisEntry =
-          (matmul && getElementTypeOrSelf(matmul.getX()).isBF16()) || (codes && codes.getBothDigits());
+      bool isOfThisEntry = (matmul && getElementTypeOrSelf(matmul.getX()).isBF16()) || (codes && codes.getBothDigits());
       return isOfThisEntry ? WalkResult::interrupt() : WalkResult::advance();
     });
     return !result.wasInterrupted();
@@ -396,9 +390,7 @@ private:
       tables.executables.push_back(std::move(executable));
     }
     // Of the first backend that was named, the best variant's.
-    auto isOfFirst = [&](const CompiledTarget &one) {
-      return one.backend.name() == compiled.front().backend.name();
-    };
+    auto isOfFirst = [&](const CompiledTarget &one) { return one.backend.name() == compiled.front().backend.name(); };
     ModuleOp best = *std::find_if(compiled.rbegin(), compiled.rend(), isOfFirst)->module;
     tables.machineJson = machine::printJson(best->getAttrOfType<machine::DescriptionAttr>("girih.machine"));
   }
@@ -464,10 +456,10 @@ private:
   std::optional<Tokenizer> tokenizer;
 };
 
-} // namespace
+}  // namespace
 
 Status compileCheckpoint(const CompileOptions &options) {
   return Compilation(options).run().withContext("compiling \"" + options.inputPath + "\"");
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

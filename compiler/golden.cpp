@@ -13,14 +13,12 @@
 namespace girih::compiler {
 namespace {
 
-constexpr int64_t kPromptTokens =
-    6;                              // a few positions attend to each other; more cost seconds on large models
-constexpr int64_t kDecodeSteps = 3; // tokens that follow it one by one
-constexpr int64_t kLargest = 16;    // the logits that decide the next token
-constexpr int64_t kSpread = 48;     // and some from all over the vocabulary: a wrong panel shows
-constexpr size_t kOutputTokens = 4; // the greedy continuation, where another evaluation is cheap
-constexpr int64_t kCheapElements = int64_t{1}
-                                   << 24; // weights that one more evaluation in f64 may read, about 0.1 s
+constexpr int64_t kPromptTokens = 6;   // a few positions attend to each other; more cost seconds on large models
+constexpr int64_t kDecodeSteps = 3;    // tokens that follow it one by one
+constexpr int64_t kLargest = 16;       // the logits that decide the next token
+constexpr int64_t kSpread = 48;        // and some from all over the vocabulary: a wrong panel shows
+constexpr size_t kOutputTokens = 4;    // the greedy continuation, where another evaluation is cheap
+constexpr int64_t kCheapElements = int64_t{1} << 24;  // weights that one more evaluation in f64 may read, about 0.1 s
 
 class Asker {
 public:
@@ -57,8 +55,7 @@ public:
                            std::to_string(vocabSize));
     std::vector<std::vector<double>> rows;
     for (const double *elements = results[0].elements(); position < ids.size(); ++position)
-      rows.emplace_back(elements + int64_t(position) * vocabSize,
-                        elements + int64_t(position + 1) * vocabSize);
+      rows.emplace_back(elements + int64_t(position) * vocabSize, elements + int64_t(position + 1) * vocabSize);
     return rows;
   }
 
@@ -79,9 +76,8 @@ std::vector<int32_t> spreadTokens(int64_t count, int64_t vocabSize) {
 // The most likely token; -1 when `tolerance` could make it another.
 int32_t certainToken(const std::vector<double> &logits, float tolerance) {
   auto best = std::max_element(logits.begin(), logits.end());
-  bool isCertain = std::all_of(logits.begin(), logits.end(), [&](const double &other) {
-    return &other == &*best || other < *best - 2 * tolerance;
-  });
+  bool isCertain = std::all_of(logits.begin(), logits.end(),
+                               [&](const double &other) { return &other == &*best || other < *best - 2 * tolerance; });
   return isCertain ? static_cast<int32_t>(best - logits.begin()) : -1;
 }
 
@@ -109,11 +105,10 @@ void keepLogits(const std::vector<double> &logits, program::Golden &golden) {
     golden.logits.push_back(static_cast<float>(logits[token]));
 }
 
-} // namespace
+}  // namespace
 
-Expected<std::vector<program::Golden>> referenceGoldens(mlir::ModuleOp graph,
-                                                        const weights::WeightStore &store, int64_t vocabSize,
-                                                        GoldenTolerance tolerance) {
+Expected<std::vector<program::Golden>> referenceGoldens(mlir::ModuleOp graph, const weights::WeightStore &store,
+                                                        int64_t vocabSize, GoldenTolerance tolerance) {
   Asker asker(graph, store, vocabSize);
   std::vector<int32_t> sequence = spreadTokens(kPromptTokens + kDecodeSteps, vocabSize);
   GIRIH_ASSIGN(auto rows, asker.logitsFrom(sequence, kPromptTokens - 1));
@@ -155,11 +150,11 @@ Expected<std::string> differenceByLaterTokens(mlir::ModuleOp graph, const weight
     for (size_t id = 0; id < alone.size(); ++id)
       // The same sums in the same order: f64 has room for any that are not.
       if (!(std::fabs(alone[id] - followed[id]) <= 1e-9 * (1 + std::fabs(alone[id]))))
-        return "the logit of token " + std::to_string(id) + " after " + std::to_string(length) +
-               " tokens is " + std::to_string(alone[id]) + ", and " + std::to_string(followed[id]) +
-               " once " + std::to_string(whole.size() - length) + " more follow";
+        return "the logit of token " + std::to_string(id) + " after " + std::to_string(length) + " tokens is " +
+               std::to_string(alone[id]) + ", and " + std::to_string(followed[id]) + " once " +
+               std::to_string(whole.size() - length) + " more follow";
   }
   return std::string();
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

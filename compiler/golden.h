@@ -19,13 +19,12 @@ struct GoldenTolerance {
 // vocabulary: a prompt, and the same with one, two and three tokens more, so that who answers them in turn prefills and
 // then decodes. Keeps the largest logits of the last position of each and some others, and the greedy continuation of
 // the last as far as rounding cannot change it (one token where the model is large). Fails as the reference does.
-Expected<std::vector<program::Golden>> referenceGoldens(mlir::ModuleOp graph,
-                                                        const weights::WeightStore &store, int64_t vocabSize,
-                                                        GoldenTolerance tolerance);
+Expected<std::vector<program::Golden>> referenceGoldens(mlir::ModuleOp graph, const weights::WeightStore &store,
+                                                        int64_t vocabSize, GoldenTolerance tolerance);
 
 // What becomes of a token's logits when others follow it: empty when nothing does, for tokens spread over the
 // vocabulary, else a sentence. Fails as the reference does.
 Expected<std::string> differenceByLaterTokens(mlir::ModuleOp graph, const weights::WeightStore &store,
                                               int64_t vocabSize);
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

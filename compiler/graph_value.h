@@ -17,18 +17,15 @@ namespace girih::compiler {
 // `element` is the descriptor, and `inner` all extents.
 struct GraphValue {
   std::string id, binding, element, extents;
-  int64_t offset = 0, rows = 1, columns = 1; // rows < 0: of the step
-  std::string rowsName;                      // of the step_extent
-  std::vector<int64_t> inner;                // extents but the rows
+  int64_t offset = 0, rows = 1, columns = 1;  // rows < 0: of the step
+  std::string rowsName;                       // of the step_extent
+  std::vector<int64_t> inner;                 // extents but the rows
 
   bool isPacked() const { return llvm::StringRef(element).starts_with("p16:") || element == "dense:f32"; }
   bool isCache() const { return llvm::StringRef(element).starts_with("kv:"); }
-  bool isHeads() const {
-    return rowsName == "T" && element == "f32" && inner.size() == 2;
-  } // of the step's tokens
+  bool isHeads() const { return rowsName == "T" && element == "f32" && inner.size() == 2; }  // of the step's tokens
   std::string type() const {
-    return llvm::formatv("memref<{0}x{1}x{2}>", rows < 0 ? "?" : std::to_string(rows), columns, element)
-        .str();
+    return llvm::formatv("memref<{0}x{1}x{2}>", rows < 0 ? "?" : std::to_string(rows), columns, element).str();
   }
   std::string rowType() const {
     return llvm::formatv("memref<1x{0}x{1}, strided<[{0}, 1], offset: ?>>", columns, element).str();
@@ -53,4 +50,4 @@ Expected<std::string> lowerKvAppend(const TokenOperation &op);
 Expected<std::string> lowerAttention(const TokenOperation &op);
 Expected<std::string> lowerPackedMatmul(const TokenOperation &op);
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

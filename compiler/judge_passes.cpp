@@ -27,7 +27,7 @@ constexpr double kSameBound = 1e-7;
 constexpr double kF16CacheBound = 2e-3;
 constexpr llvm::StringLiteral kCachePass = "girih-insert-kv-cache";
 // Activations of 8 bits and a scale for each 32: half of 1/127 of the largest of them, over a few layers.
-constexpr double kQuantizedBound = 2.5e-2; // measured 8e-3 on a layer of the default model
+constexpr double kQuantizedBound = 2.5e-2;  // measured 8e-3 on a layer of the default model
 constexpr llvm::StringLiteral kArithmeticPass = "girih-choose-arithmetic";
 
 bool any(ModuleOp module, llvm::function_ref<bool(Type)> test) {

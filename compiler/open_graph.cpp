@@ -15,7 +15,7 @@ using namespace mlir;
 namespace girih::compiler {
 namespace {
 
-constexpr int64_t kDefaultMaxPositions = 4096; // of a graph that states none
+constexpr int64_t kDefaultMaxPositions = 4096;  // of a graph that states none
 
 Expected<OwningOpRef<ModuleOp>> parseGraph(MLIRContext *context, const std::string &path) {
   std::string errors;
@@ -40,8 +40,7 @@ Status checkWeight(dialect::WeightOp weight, const weights::WeightStore &store) 
   std::string declared;
   llvm::raw_string_ostream(declared) << type;
   return invalidArgument("the graph declares weight \"" + weight.getName().str() + "\" as " + declared +
-                         "; the checkpoint holds " + weights::shapeText(stored->shape) + " in " +
-                         format.str());
+                         "; the checkpoint holds " + weights::shapeText(stored->shape) + " in " + format.str());
 }
 
 int64_t stated(DictionaryAttr model, StringRef key, int64_t otherwise) {
@@ -49,7 +48,7 @@ int64_t stated(DictionaryAttr model, StringRef key, int64_t otherwise) {
   return number && number.getInt() > 0 ? number.getInt() : otherwise;
 }
 
-} // namespace
+}  // namespace
 
 Expected<models::ImportedModel> openGraph(MLIRContext *context, const std::string &graphPath,
                                           const weights::WeightStore &store) {
@@ -58,11 +57,9 @@ Expected<models::ImportedModel> openGraph(MLIRContext *context, const std::strin
   models::ImportedModel model;
   GIRIH_ASSIGN(model.module, parseGraph(context, graphPath));
   auto main = model.module->lookupSymbol<func::FuncOp>("main");
-  auto logits = main && main.getNumResults() ? dyn_cast<RankedTensorType>(main.getResultTypes()[0])
-                                             : RankedTensorType();
+  auto logits = main && main.getNumResults() ? dyn_cast<RankedTensorType>(main.getResultTypes()[0]) : RankedTensorType();
   if (!logits || logits.getRank() < 2 || logits.isDynamicDim(logits.getRank() - 1))
-    return invalidArgument("the graph \"" + graphPath +
-                           "\" has no @main whose first result is logits [.., V]");
+    return invalidArgument("the graph \"" + graphPath + "\" has no @main whose first result is logits [.., V]");
   Status weights;
   model.module->walk([&](dialect::WeightOp weight) {
     if (weights.isOk())
@@ -78,4 +75,4 @@ Expected<models::ImportedModel> openGraph(MLIRContext *context, const std::strin
   return model;
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -16,4 +16,4 @@ namespace girih::compiler {
 Expected<models::ImportedModel> openGraph(mlir::MLIRContext *context, const std::string &graphPath,
                                           const weights::WeightStore &store);
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

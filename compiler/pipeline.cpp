@@ -21,11 +21,11 @@ void girih::compiler::buildMachineFreeLadder(mlir::OpPassManager &pipeline, cons
 }
 
 llvm::ArrayRef<llvm::StringRef> girih::compiler::optionalPasses() {
-  static const llvm::StringRef kPasses[] = {"girih-outline-blocks",       "girih-raise-attention",
-                                            "girih-merge-projections",    "girih-fuse-elementwise",
-                                            "girih-reuse-operands",       "girih-choose-arithmetic",
-                                            "girih-select-strategy",      "girih-split-attention",
-                                            "girih-merge-row-dispatches", "girih-repeat-cheap-dispatches"};
+  static const llvm::StringRef kPasses[] = {
+      "girih-outline-blocks",     "girih-raise-attention",  "girih-merge-projections",
+      "girih-fuse-elementwise",   "girih-reuse-operands",   "girih-choose-arithmetic",
+      "girih-select-strategy",    "girih-split-attention",  "girih-merge-row-dispatches",
+      "girih-repeat-cheap-dispatches"};
   return kPasses;
 }
 

@@ -11,8 +11,8 @@
 namespace girih::compiler {
 
 struct LadderOptions {
-  std::string kvElement = "f16";                // "f32" or "f16": how the cache stores K and V
-  std::vector<int64_t> maxTokens = {1, 8, 512}; // one step function for each: rows it is made for at most
+  std::string kvElement = "f16";                        // "f32" or "f16": how the cache stores K and V
+  std::vector<int64_t> maxTokens = {1, 8, 512};         // one step function for each: rows it is made for at most
 };
 
 // From the imported graph to step functions: what holds for every machine.
@@ -24,4 +24,4 @@ void buildMachineLadder(mlir::OpPassManager &pipeline);
 // what a later one, or the program's loader, relies on.
 llvm::ArrayRef<llvm::StringRef> optionalPasses();
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

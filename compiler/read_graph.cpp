@@ -20,7 +20,7 @@ namespace girih::compiler {
 namespace {
 
 constexpr llvm::StringLiteral kFirstLine = "girih.graph 1";
-constexpr int64_t kRowScratchBytes = 128; // two values of a row, each on a line of its own
+constexpr int64_t kRowScratchBytes = 128;  // two values of a row, each on a line of its own
 
 Status wrong(StringRef line, StringRef rule) {
   return invalidArgument("`" + line.str() + "` is no statement of a graph: " + rule.str());
@@ -33,9 +33,8 @@ public:
     text.split(lines, '\n', -1, /*KeepEmpty=*/false);
     if (lines.empty() || lines.front() != kFirstLine)
       return invalidArgument("the graph does not begin with `" + kFirstLine.str() + "`");
-    module =
-        formatv("module attributes {{girih.arena_bytes = {0} : i64, girih.scratch_bytes = {1} : i64} {{\n",
-                arenaBytes, kRowScratchBytes);
+    module = formatv("module attributes {{girih.arena_bytes = {0} : i64, girih.scratch_bytes = {1} : i64} {{\n", arenaBytes,
+                     kRowScratchBytes);
     for (StringRef line : ArrayRef(lines).drop_front())
       GIRIH_TRY(readLine(line));
     if (isInside)
@@ -53,11 +52,9 @@ private:
     if (words.size() == 2 && words[0] == "entry" && !isInside) {
       values.clear();
       isInside = true;
-      module += formatv(
-          "func.func @{0}(%args: !llvm.ptr, %thread: index, %threads: index) attributes {{girih.entry} {{\n"
-          "%T = girih.step_extent \"num_tokens\"\n%Q = girih.step_extent \"num_logit_rows\"\n"
-          "%c0 = arith.constant 0 : index\n%c64 = arith.constant 64 : index\n",
-          words[1]);
+      module += formatv("func.func @{0}(%args: !llvm.ptr, %thread: index, %threads: index) attributes {{girih.entry} {{\n"
+                        "%T = girih.step_extent \"num_tokens\"\n%Q = girih.step_extent \"num_logit_rows\"\n"
+                        "%c0 = arith.constant 0 : index\n%c64 = arith.constant 64 : index\n", words[1]);
       return {};
     }
     if (!isInside)
@@ -105,9 +102,8 @@ private:
     if (isOpaque)
       return placeOpaque(line, values[value.id]);
     std::string rows = value.rows < 0 ? " rows %" + value.rowsName : "";
-    module +=
-        formatv("%{0}_at = arith.constant {1} : index\n%{0}_v = girih.buffer_at \"{2}\"[%{0}_at]{3} : {4}\n",
-                value.id, value.offset, value.binding, rows, value.type());
+    module += formatv("%{0}_at = arith.constant {1} : index\n%{0}_v = girih.buffer_at \"{2}\"[%{0}_at]{3} : {4}\n", value.id,
+                      value.offset, value.binding, rows, value.type());
     return {};
   }
 
@@ -122,13 +118,11 @@ private:
     }
     value.inner.insert(value.inner.begin(), value.rows);
     bool isHalf = value.element == "kv:f16";
-    if (value.binding != "kv_pool" || value.inner.size() != 3 || value.rows < 0 ||
-        !(isHalf || value.element == "kv:f32"))
+    if (value.binding != "kv_pool" || value.inner.size() != 3 || value.rows < 0 || !(isHalf || value.element == "kv:f32"))
       return wrong(line, "a cache is GxDxE in the kv_pool, kv:f32 or kv:f16");
-    int64_t bytes =
-        GIRIH_KV_BLOCK_TOKENS * value.inner[0] * (value.inner[1] + value.inner[2]) * (isHalf ? 2 : 4);
-    module += formatv("%{0}_v = girih.kv_at %{0}_at {{block_bytes = {1} : i64} : {2}\n", value.id,
-                      (bytes + 63) / 64 * 64, value.cacheType());
+    int64_t bytes = GIRIH_KV_BLOCK_TOKENS * value.inner[0] * (value.inner[1] + value.inner[2]) * (isHalf ? 2 : 4);
+    module += formatv("%{0}_v = girih.kv_at %{0}_at {{block_bytes = {1} : i64} : {2}\n", value.id, (bytes + 63) / 64 * 64,
+                      value.cacheType());
     return {};
   }
 
@@ -153,9 +147,9 @@ private:
     TokenOperation tokens{operands, int64_t(operations.size()), globals, attributes};
     using Lower = Expected<std::string> (*)(const TokenOperation &);
     bool isPacked = operands.size() == 3 && operands[1]->isPacked();
-    Lower lower = name == "rope"                 ? lowerRope
-                  : name == "kv_append"          ? lowerKvAppend
-                  : name == "attention"          ? lowerAttention
+    Lower lower = name == "rope"        ? lowerRope
+                  : name == "kv_append" ? lowerKvAppend
+                  : name == "attention" ? lowerAttention
                   : name == "matmul" && isPacked ? lowerPackedMatmul
                                                  : nullptr;
     if (lower) {
@@ -169,22 +163,19 @@ private:
       return wrong(line, "the operation has no attributes");
     auto areAlike = [&](size_t count) {
       return operands.size() == count && llvm::all_of(operands, [&](const GraphValue *value) {
-               return value->extents == operands[0]->extents && value->element == operands[0]->element;
-             });
+        return value->extents == operands[0]->extents && value->element == operands[0]->element;
+      });
     };
     if (name == "copy")
-      return areAlike(2) ? emit(operands, names, {},
-                                "memref.copy %r0, %r1 : " + operands[0]->rowType() + " to " +
-                                    operands[1]->rowType() + "\n")
+      return areAlike(2) ? emit(operands, names, {}, "memref.copy %r0, %r1 : " + operands[0]->rowType() + " to " +
+                                                          operands[1]->rowType() + "\n")
                          : wrong(line, "copy FROM TO, of equal type and extents");
     if (name == "add" || name == "mul")
-      return areAlike(3)
-                 ? emit(operands, names, {}, elementwise(operands, arithmetic(name, operands[0]->element)))
-                 : wrong(line, "A B TO, of equal type and extents");
+      return areAlike(3) ? emit(operands, names, {}, elementwise(operands, arithmetic(name, operands[0]->element)))
+                         : wrong(line, "A B TO, of equal type and extents");
     if (name == "swiglu")
-      return areAlike(3) && operands[0]->element == "f32"
-                 ? emit(operands, names, {}, elementwise(operands, kSwiglu))
-                 : wrong(line, "swiglu G U TO, f32 of equal extents");
+      return areAlike(3) && operands[0]->element == "f32" ? emit(operands, names, {}, elementwise(operands, kSwiglu))
+                                                          : wrong(line, "swiglu G U TO, f32 of equal extents");
     if (name == "softmax")
       return areAlike(2) && operands[0]->element == "f32" ? emit(operands, names, {}, softmax(operands))
                                                           : wrong(line, "softmax X TO, f32 of equal extents");
@@ -197,14 +188,14 @@ private:
 
   Status readNorm(StringRef line, ArrayRef<const GraphValue *> operands, ArrayRef<std::string> names,
                   ArrayRef<std::pair<std::string, double>> attributes) {
-    bool isNorm = operands.size() == 3 && attributes.size() == 1 && attributes[0].first == "eps" &&
-                  operands[0]->extents == operands[2]->extents &&
+    bool isNorm = operands.size() == 3 && attributes.size() == 1 && attributes[0].first == "eps" && operands[0]->extents == operands[2]->extents &&
                   operands[1]->columns == operands[0]->columns && operands[1]->rows == 1 &&
                   llvm::all_of(operands, [](const GraphValue *value) { return value->element == "f32"; });
     if (!isNorm)
       return wrong(line, "rms_norm X W TO eps=E, f32: X and TO alike, W of as many columns");
     std::string row = operands[0]->rowType(), weight = operands[1]->type();
-    std::string body = rowScratch("sum", "%c0") + fillScratch("sum", "0.0") + reduce("%r0", row, "%sum", R"(
+    std::string body = rowScratch("sum", "%c0") + fillScratch("sum", "0.0") +
+                       reduce("%r0", row, "%sum", R"(
         %p = arith.mulf %a, %a : f32
         %n = arith.addf %acc, %p : f32
         linalg.yield %n : f32)");
@@ -220,9 +211,7 @@ private:
         %x = arith.mulf %a, %q : f32
         %y = arith.mulf %x, %w : f32
         linalg.yield %y : f32
-      })",
-                    kBoth, kRowOnly, row, weight, floating(double(operands[0]->columns)),
-                    floating(attributes[0].second));
+      })", kBoth, kRowOnly, row, weight, floating(double(operands[0]->columns)), floating(attributes[0].second));
     return emit(operands, names, {1}, body);
   }
 
@@ -234,22 +223,18 @@ private:
         operands[1]->columns != operands[0]->columns)
       return wrong(line, "matmul A B TO: MxK, NxK, MxN; f32, or i8, i8 and i32");
     std::string to = operands[2]->element, from = operands[0]->element;
-    std::string body =
-        formatv("%zero = arith.constant {0} : {1}\nlinalg.fill ins(%zero : {1}) outs(%r2 : {2})\n",
-                isFloat ? "0.0" : "0", to, operands[2]->rowType());
+    std::string body = formatv("%zero = arith.constant {0} : {1}\nlinalg.fill ins(%zero : {1}) outs(%r2 : {2})\n",
+                               isFloat ? "0.0" : "0", to, operands[2]->rowType());
     body += formatv(R"(
       linalg.generic {{indexing_maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>,
           affine_map<(m, n, k) -> (m, n)>], iterator_types = ["parallel", "parallel", "reduction"]}
           ins(%r0, %r1 : {0}, {1}) outs(%r2 : {2}) {{
       ^bb0(%a: {3}, %b: {3}, %acc: {4}):
 {5}        linalg.yield %n : {4}
-      })",
-                    operands[0]->rowType(), operands[1]->type(), operands[2]->rowType(), from, to,
-                    isFloat ? R"(
+      })", operands[0]->rowType(), operands[1]->type(), operands[2]->rowType(), from, to, isFloat ? R"(
         %p = arith.mulf %a, %b : f32
         %n = arith.addf %acc, %p : f32
-)"
-                            : R"(
+)" : R"(
         %x = arith.extsi %a : i8 to i32
         %y = arith.extsi %b : i8 to i32
         %p = arith.muli %x, %y : i32
@@ -259,8 +244,7 @@ private:
   }
 
   // A dispatch of a unit a row: %r0, %r1, ... are the operands' rows, or whole values where `whole` says so.
-  Status emit(ArrayRef<const GraphValue *> operands, ArrayRef<std::string> names, ArrayRef<int64_t> whole,
-              std::string body) {
+  Status emit(ArrayRef<const GraphValue *> operands, ArrayRef<std::string> names, ArrayRef<int64_t> whole, std::string body) {
     const GraphValue &first = *operands[0];
     std::string count = first.rows < 0 ? "%" + first.rowsName : std::to_string(first.rows);
     std::string text = formatv("scf.forall (%i) in ({0}) {{\n", count).str();
@@ -269,8 +253,8 @@ private:
       if (llvm::is_contained(whole, int64_t(index)))
         body = replaced(body, row, "%" + names[index] + "_v");
       else
-        text += formatv("{0} = memref.subview %{1}_v[%i, 0] [1, {2}] [1, 1] : {3} to {4}\n", row,
-                        names[index], value->columns, value->type(), value->rowType());
+        text += formatv("{0} = memref.subview %{1}_v[%i, 0] [1, {2}] [1, 1] : {3} to {4}\n", row, names[index], value->columns,
+                        value->type(), value->rowType());
     }
     module += text + body + "\n}\n";
     return {};
@@ -279,8 +263,7 @@ private:
   static std::string signatureOf(ArrayRef<const GraphValue *> operands) {
     std::string signature;
     for (const GraphValue *value : operands)
-      signature +=
-          (signature.empty() ? "" : " ") + value->element + "[" + replaced(value->extents, "x", ",") + "]";
+      signature += (signature.empty() ? "" : " ") + value->element + "[" + replaced(value->extents, "x", ",") + "]";
     return signature;
   }
 
@@ -290,12 +273,13 @@ private:
     return text;
   }
 
-  static std::string floating(double value) { return formatv("{0:f12}", value).str(); }
+  static std::string floating(double value) {
+    return formatv("{0:f12}", value).str();
+  }
 
   static std::string arithmetic(StringRef name, StringRef element) {
     bool isFloat = element == "f32";
-    return formatv("        %n = arith.{0}{1} %a, %b : {2}\n        linalg.yield %n : {2}", name,
-                   isFloat ? "f" : "i", element);
+    return formatv("        %n = arith.{0}{1} %a, %b : {2}\n        linalg.yield %n : {2}", name, isFloat ? "f" : "i", element);
   }
 
   // Two operands and one result of equal types; the body sees %a and %b.
@@ -305,33 +289,29 @@ private:
           ins(%r0, %r1 : {1}, {1}) outs(%r2 : {1}) {{
       ^bb0(%a: {2}, %b: {2}, %out: {2}):
 {3}
-      })",
-                   kBoth, operands[0]->rowType(), operands[0]->element, body);
+      })", kBoth, operands[0]->rowType(), operands[0]->element, body);
   }
 
   static std::string rowScratch(StringRef name, StringRef offset) {
     return formatv("%{0} = girih.buffer_at \"scratch\"[{1}] : memref<1xf32>\n", name, offset);
   }
   static std::string fillScratch(StringRef name, StringRef value) {
-    return formatv("%{0}_first = arith.constant {1} : f32\nlinalg.fill ins(%{0}_first : f32) outs(%{0} : "
-                   "memref<1xf32>)\n",
-                   name, value);
+    return formatv("%{0}_first = arith.constant {1} : f32\nlinalg.fill ins(%{0}_first : f32) outs(%{0} : memref<1xf32>)\n", name,
+                   value);
   }
   static std::string reduce(StringRef from, StringRef type, StringRef into, StringRef body) {
     return formatv(R"(
       linalg.generic {{indexing_maps = [{0}, {1}], iterator_types = ["parallel", "reduction"]}
           ins({2} : {3}) outs({4} : memref<1xf32>) {{
       ^bb0(%a: f32, %acc: f32):{5}
-      })",
-                   kBoth, kRowOnly, from, type, into, body);
+      })", kBoth, kRowOnly, from, type, into, body);
   }
 
   // The largest is taken off first; a row of -inf alone has no finite largest, and sums to nothing.
   static std::string softmax(ArrayRef<const GraphValue *> operands) {
     std::string row = operands[0]->rowType();
-    std::string text = rowScratch("most", "%c0") + rowScratch("sum", "%c64") +
-                       fillScratch("most", "-3.40282347E+38") + fillScratch("sum", "0.0") +
-                       reduce("%r0", row, "%most", R"(
+    std::string text = rowScratch("most", "%c0") + rowScratch("sum", "%c64") + fillScratch("most", "-3.40282347E+38") +
+                       fillScratch("sum", "0.0") + reduce("%r0", row, "%most", R"(
         %n = arith.maximumf %acc, %a : f32
         linalg.yield %n : f32)");
     text += formatv(R"(
@@ -341,8 +321,7 @@ private:
         %d = arith.subf %a, %m : f32
         %e = math.exp %d : f32
         linalg.yield %e : f32
-      })",
-                    kBoth, kRowOnly, row);
+      })", kBoth, kRowOnly, row);
     text += reduce("%r1", row, "%sum", R"(
         %n = arith.addf %acc, %a : f32
         linalg.yield %n : f32)");
@@ -356,8 +335,7 @@ private:
         %d = arith.select %isEmpty, %one, %s : f32
         %p = arith.divf %e, %d : f32
         linalg.yield %p : f32
-      })",
-                    kRowOnly, kBoth, row);
+      })", kRowOnly, kBoth, row);
     return text;
   }
 
@@ -373,11 +351,11 @@ private:
         linalg.yield %n : f32)";
 
   std::map<std::string, GraphValue> values;
-  std::string globals; // what stands beside the functions
+  std::string globals;  // what stands beside the functions
   bool isInside = false;
 };
 
-} // namespace
+}  // namespace
 
 Expected<OwningOpRef<ModuleOp>> readGraph(MLIRContext *context, std::string_view text, int64_t arenaBytes,
                                           std::vector<GraphOperation> &operations) {
@@ -395,4 +373,4 @@ Expected<OwningOpRef<ModuleOp>> readGraph(MLIRContext *context, std::string_view
   return module;
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

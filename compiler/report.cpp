@@ -23,14 +23,12 @@ std::string tilesOf(scf::ForallOp loop) {
     if (!text.empty())
       text += "; ";
     text += "rows " + std::to_string(matmul.getRowTile().value_or(0)) + " x columns " +
-            std::to_string(matmul.getColumnTile().value_or(0)) + " x k " +
-            std::to_string(matmul.getKTile().value_or(0));
+            std::to_string(matmul.getColumnTile().value_or(0)) + " x k " + std::to_string(matmul.getKTile().value_or(0));
   });
   loop.walk([&](dialect::AttentionOp attention) {
     text += "queries " + std::to_string(attention.getQueryTile().value_or(0));
   });
-  loop.walk(
-      [&](dialect::AttentionPartsOp parts) { text += "positions " + std::to_string(parts.getChunk()); });
+  loop.walk([&](dialect::AttentionPartsOp parts) { text += "positions " + std::to_string(parts.getChunk()); });
   return text.empty() ? "rows 1" : text;
 }
 
@@ -47,8 +45,7 @@ std::string matmulsOf(scf::ForallOp loop) {
   std::string text;
   loop.walk([&](dialect::QMatmulOp matmul) {
     if (auto weight = dyn_cast<dialect::PackedType>(matmul.getW().getType()))
-      text += (text.empty() ? "" : ", ") + std::to_string(weight.getColumns()) + "x" +
-              std::to_string(weight.getDepth());
+      text += (text.empty() ? "" : ", ") + std::to_string(weight.getColumns()) + "x" + std::to_string(weight.getDepth());
   });
   return text;
 }
@@ -57,15 +54,13 @@ std::string matmulsOf(scf::ForallOp loop) {
 uint32_t tripsOf(scf::ForOp loop) {
   auto begin = getConstantIntValue(loop.getLowerBound()), end = getConstantIntValue(loop.getUpperBound());
   auto step = getConstantIntValue(loop.getStep());
-  return begin && end && step && *step > 0 && *end > *begin ? uint32_t((*end - *begin + *step - 1) / *step)
-                                                            : 1;
+  return begin && end && step && *step > 0 && *end > *begin ? uint32_t((*end - *begin + *step - 1) / *step) : 1;
 }
 
 // Predictions of one dispatch, from what was counted of it where it was.
 class Predictor {
 public:
-  Predictor(machine::DescriptionAttr machine, const std::vector<CountedDispatch> &work)
-      : machine(machine), work(work) {}
+  Predictor(machine::DescriptionAttr machine, const std::vector<CountedDispatch> &work) : machine(machine), work(work) {}
 
   void predict(scf::ForallOp loop, StringRef entry, int64_t maxTokens, program::DispatchReport &row) {
     // As `girih bench --kernels` feeds an entry.
@@ -98,7 +93,7 @@ private:
   size_t next = 0;
 };
 
-} // namespace
+}  // namespace
 
 void appendDispatches(ModuleOp module, std::string_view isa, const std::vector<CountedDispatch> &work,
                       std::vector<program::DispatchReport> &rows) {
@@ -173,9 +168,8 @@ Status writeReport(const std::string &path, const program::Tables &tables,
   if (file && std::fclose(file) != 0)
     isWritten = false;
   if (!isWritten)
-    return unavailable("cannot write the report to \"" + path +
-                       "\"; give --report a path that can be written");
+    return unavailable("cannot write the report to \"" + path + "\"; give --report a path that can be written");
   return {};
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -19,4 +19,4 @@ void appendDispatches(mlir::ModuleOp module, std::string_view isa, const std::ve
 Status writeReport(const std::string &path, const program::Tables &tables,
                    const std::vector<program::Tensor> &tensors);
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -9,4 +9,4 @@ namespace girih::dialect {
 // Our dialects, the upstream ones the ladder uses, and the interfaces that its passes need.
 void registerDialects(mlir::DialectRegistry &registry);
 
-} // namespace girih::dialect
+}  // namespace girih::dialect

@@ -97,8 +97,7 @@ static girih_code alloc_buffer(girih_device *device, uint64_t size_bytes, girih_
     return fail(message, GIRIH_RESOURCE_EXHAUSTED, "no room for %llu bytes; a buffer has at most %llu",
                 (unsigned long long)size_bytes, (unsigned long long)MAX_BUFFER_BYTES);
   }
-  made->bytes =
-      (uint8_t *)(((uintptr_t)made->allocation + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES);
+  made->bytes = (uint8_t *)(((uintptr_t)made->allocation + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES);
   made->size_bytes = size_bytes;
   *buffer = made;
   return GIRIH_OK;
@@ -129,8 +128,7 @@ static girih_code write_buffer(girih_device *device, const girih_buffer_view *to
   return GIRIH_OK;
 }
 
-static girih_code read_buffer(girih_device *device, const girih_buffer_view *from, void *to,
-                              girih_message *message) {
+static girih_code read_buffer(girih_device *device, const girih_buffer_view *from, void *to, girih_message *message) {
   const uint8_t *bytes = resolve(from, message);
   (void)device;
   if (!bytes)
@@ -139,8 +137,8 @@ static girih_code read_buffer(girih_device *device, const girih_buffer_view *fro
   return GIRIH_OK;
 }
 
-static girih_code copy_buffer(girih_device *device, const girih_buffer_view *to,
-                              const girih_buffer_view *from, girih_message *message) {
+static girih_code copy_buffer(girih_device *device, const girih_buffer_view *to, const girih_buffer_view *from,
+                              girih_message *message) {
   const uint8_t *bytes = resolve(from, message);
   if (!bytes || to->size_bytes != from->size_bytes)
     return fail(message, GIRIH_OUT_OF_RANGE, "views of %llu and %llu bytes are no copy",
@@ -161,8 +159,7 @@ static int parse_value(const char *line, value *parsed) {
   static const char *const bindings[] = {"weights", "kv_pool", "arena", "logits"};
   char binding[16], *type = parsed->type;
   unsigned long long offset;
-  if (sscanf(line, "value %15s %15s %llu %31s %63s", parsed->id, binding, &offset, type, parsed->extents) !=
-      5)
+  if (sscanf(line, "value %15s %15s %llu %31s %63s", parsed->id, binding, &offset, type, parsed->extents) != 5)
     return 0;
   parsed->offset_bytes = offset;
   parsed->element_bytes = !strcmp(type, "i8")                             ? 1
@@ -204,7 +201,7 @@ static const value *find(const value *values, int count, const char *id) {
 
 /* A backend of yours does its operations here: checks them always, and runs them when there is a submission. */
 #ifndef OTHER_OPERATION
-#define OTHER_OPERATION(line, values, count, submission, message)                                            \
+#define OTHER_OPERATION(line, values, count, submission, message)                                                      \
   fail(message, GIRIH_UNIMPLEMENTED, "null copies and does nothing else; seen `%.40s`", line)
 #endif
 
@@ -219,8 +216,7 @@ static girih_code walk(const char *line, const girih_submission *submission, gir
       return GIRIH_OK;
     if (!strncmp(line, "value ", 6)) {
       if (count == MAX_VALUES || !parse_value(line, &values[count++]))
-        return fail(message, GIRIH_DATA_LOSS, "`%.40s` is no value of graph.h, or the entry has over %d",
-                    line, MAX_VALUES);
+        return fail(message, GIRIH_DATA_LOSS, "`%.40s` is no value of graph.h, or the entry has over %d", line, MAX_VALUES);
       continue;
     }
     if (sscanf(line, "copy %15s %15s", from_id, to_id) != 2) {
@@ -231,16 +227,13 @@ static girih_code walk(const char *line, const girih_submission *submission, gir
     }
     from = find(values, count, from_id);
     to = find(values, count, to_id);
-    if (!from || !to || !from->element_bytes || strcmp(from->type, to->type) ||
-        strcmp(from->extents, to->extents))
-      return fail(message, GIRIH_DATA_LOSS, "`%.40s` does not copy between values of equal type and extents",
-                  line);
+    if (!from || !to || !from->element_bytes || strcmp(from->type, to->type) || strcmp(from->extents, to->extents))
+      return fail(message, GIRIH_DATA_LOSS, "`%.40s` does not copy between values of equal type and extents", line);
     if (submission) {
       const girih_step_args *args =
           submission->arguments_bytes >= sizeof *args ? (const girih_step_args *)submission->arguments : 0;
       uint64_t size_bytes = size_of(from, args);
-      girih_buffer_view read = submission->bindings[from->binding],
-                        written = submission->bindings[to->binding];
+      girih_buffer_view read = submission->bindings[from->binding], written = submission->bindings[to->binding];
       const uint8_t *source;
       uint8_t *target;
       read.offset_bytes += from->offset_bytes;
@@ -278,8 +271,8 @@ static girih_code load(girih_device *device, const girih_image *image, girih_exe
   uint64_t index;
   girih_code code = GIRIH_OK;
   if (strcmp(image->format, GIRIH_GRAPH_FORMAT) != 0)
-    return fail(message, GIRIH_UNIMPLEMENTED,
-                "the image has format \"%s\"; null runs \"" GIRIH_GRAPH_FORMAT "\"", image->format);
+    return fail(message, GIRIH_UNIMPLEMENTED, "the image has format \"%s\"; null runs \"" GIRIH_GRAPH_FORMAT "\"",
+                image->format);
   if (image->size_bytes < strlen(GIRIH_GRAPH_FIRST_LINE) ||
       memcmp(image->bytes, GIRIH_GRAPH_FIRST_LINE, strlen(GIRIH_GRAPH_FIRST_LINE)) != 0)
     return fail(message, GIRIH_DATA_LOSS, "the image does not begin with `girih.graph 1`");
@@ -290,9 +283,8 @@ static girih_code load(girih_device *device, const girih_image *image, girih_exe
   made->num_entries = image->num_entries;
   for (index = 0; index < image->num_entries && code == GIRIH_OK; ++index) {
     made->entries[index] = find_entry(made->text, image->entry_symbols[index]);
-    code = made->entries[index]
-               ? walk(made->entries[index], 0, message)
-               : fail(message, GIRIH_DATA_LOSS, "the graph has no entry `%s`", image->entry_symbols[index]);
+    code = made->entries[index] ? walk(made->entries[index], 0, message)
+                                : fail(message, GIRIH_DATA_LOSS, "the graph has no entry `%s`", image->entry_symbols[index]);
   }
   if (code != GIRIH_OK)
     unload(device, made);
@@ -318,8 +310,7 @@ static girih_code submit(girih_device *device, const girih_submission *submissio
 
 static girih_code wait_for(girih_device *device, uint64_t ticket, girih_message *message) {
   if (ticket > device->num_submissions) /* the others ended before submit returned */
-    return fail(message, GIRIH_INVALID_ARGUMENT, "ticket %llu was not handed out",
-                (unsigned long long)ticket);
+    return fail(message, GIRIH_INVALID_ARGUMENT, "ticket %llu was not handed out", (unsigned long long)ticket);
   return GIRIH_OK;
 }
 
@@ -328,12 +319,11 @@ static girih_code wait_for(girih_device *device, uint64_t ticket, girih_message 
 static girih_code describe(const char *target, const char **machine_json, girih_message *message) {
   (void)target;
   (void)message;
-  *machine_json =
-      "{\"name\": \"null\", \"kind\": \"null\", \"cores\": 1, \"clock_mhz\": 1, \"barrier_ns\": 1,"
-      " \"levels\": [{\"name\": \"memory\", \"size_bytes\": 1073741824, \"bytes_per_cycle\": 1,"
-      " \"latency_cycles\": 1, \"shared_by\": 1, \"source\": \"made up\"}],"
-      " \"units\": [{\"name\": \"fma\", \"element\": \"f32\", \"lanes\": 1, \"per_cycle\": 1,"
-      " \"latency_cycles\": 1, \"registers\": 1, \"source\": \"made up\"}]}";
+  *machine_json = "{\"name\": \"null\", \"kind\": \"null\", \"cores\": 1, \"clock_mhz\": 1, \"barrier_ns\": 1,"
+                  " \"levels\": [{\"name\": \"memory\", \"size_bytes\": 1073741824, \"bytes_per_cycle\": 1,"
+                  " \"latency_cycles\": 1, \"shared_by\": 1, \"source\": \"made up\"}],"
+                  " \"units\": [{\"name\": \"fma\", \"element\": \"f32\", \"lanes\": 1, \"per_cycle\": 1,"
+                  " \"latency_cycles\": 1, \"registers\": 1, \"source\": \"made up\"}]}";
   return GIRIH_OK;
 }
 
@@ -355,8 +345,8 @@ static void release(girih_artifact *artifact) {
   free(artifact);
 }
 
-static girih_code compile(const girih_compilation *compilation, girih_artifact **artifact,
-                          girih_artifact_info *info, girih_message *message) {
+static girih_code compile(const girih_compilation *compilation, girih_artifact **artifact, girih_artifact_info *info,
+                          girih_message *message) {
   girih_artifact_info filled = {0};
   girih_artifact *made;
   const char *at;
@@ -392,36 +382,14 @@ static girih_code compile(const girih_compilation *compilation, girih_artifact *
 /* ---- the query ---------------------------------------------------------------------------------------------- */
 
 static const girih_run_table run = {
-    sizeof(girih_run_table),
-    device_count,
-    device_info,
-    open_device,
-    close_device,
-    alloc_buffer,
-    free_buffer,
-    write_buffer,
-    read_buffer,
-    copy_buffer,
-    load,
-    unload,
-    submit,
-    wait_for,
-    0,
-    0,
-    0,
-    0,
+    sizeof(girih_run_table), device_count, device_info, open_device, close_device, alloc_buffer, free_buffer,
+    write_buffer, read_buffer, copy_buffer, load, unload, submit, wait_for, 0, 0, 0, 0,
 };
 static const girih_compile_table compiling = {
     sizeof(girih_compile_table), describe, supports, compile, release, 0, 0, 0, 0, 0,
 };
 static const girih_backend backend = {
-    sizeof(girih_backend),
-    GIRIH_BACKEND_ABI_MAJOR,
-    GIRIH_BACKEND_ABI_MINOR,
-    "null",
-    "",
-    &run,
-    &compiling,
+    sizeof(girih_backend), GIRIH_BACKEND_ABI_MAJOR, GIRIH_BACKEND_ABI_MINOR, "null", "", &run, &compiling,
     GIRIH_LEVEL_BIT(GIRIH_LEVEL_GRAPH),
 };
 

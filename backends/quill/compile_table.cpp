@@ -36,22 +36,20 @@ constexpr const char *kMachine = R"({
 })";
 
 // That Girih writes as C99 of quill's builtins.
-constexpr std::string_view kOperations[] = {"copy",    "add",    "mul",  "matmul",    "rms_norm",
-                                            "softmax", "swiglu", "rope", "kv_append", "attention"};
+constexpr std::string_view kOperations[] = {"copy", "add", "mul", "matmul", "rms_norm", "softmax", "swiglu", "rope", "kv_append",
+                                            "attention"};
 
 girih_code describe(const char *, const char **machineJson, girih_message *) {
   *machineJson = kMachine;
   return GIRIH_OK;
 }
 
-girih_code supports(const char *, const girih_op *ops, uint64_t numOps, girih_verdict *verdicts,
-                    girih_message *message) {
+girih_code supports(const char *, const girih_op *ops, uint64_t numOps, girih_verdict *verdicts, girih_message *message) {
   thread_local std::vector<std::string> reasons;
   return guarded(message, [&] {
     reasons.assign(numOps, "");
     for (uint64_t index = 0; index < numOps; ++index) {
-      bool isKnown =
-          std::find(std::begin(kOperations), std::end(kOperations), ops[index].name) != std::end(kOperations);
+      bool isKnown = std::find(std::begin(kOperations), std::end(kOperations), ops[index].name) != std::end(kOperations);
       reasons[index] = isKnown ? "" : "nobody has tried `" + std::string(ops[index].name) + "` on quill";
       verdicts[index].code = reasons[index].empty() ? GIRIH_OK : GIRIH_UNIMPLEMENTED;
       verdicts[index].reason = reasons[index].c_str();
@@ -64,8 +62,7 @@ girih_code compile(const girih_compilation *compilation, girih_artifact **artifa
   return guarded(message, [&] {
     std::string text(reinterpret_cast<const char *>(compilation->bytes), compilation->size_bytes);
     if (compilation->level != GIRIH_LEVEL_C99)
-      throw Refusal(GIRIH_UNIMPLEMENTED,
-                    "level " + std::to_string(compilation->level) + " is offered; quill takes 2, C99");
+      throw Refusal(GIRIH_UNIMPLEMENTED, "level " + std::to_string(compilation->level) + " is offered; quill takes 2, C99");
     Program program = compileKernels(text);
     auto made = std::make_unique<girih_artifact>();
     made->image = quill::write(program);
@@ -90,27 +87,18 @@ girih_code compile(const girih_compilation *compilation, girih_artifact **artifa
 
 void release(girih_artifact *artifact) { delete artifact; }
 
-} // namespace
+}  // namespace
 
 const girih_compile_table kCompileTable = {
-    sizeof(girih_compile_table),
-    describe,
-    supports,
-    compile,
-    release,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
+    sizeof(girih_compile_table), describe, supports, compile, release, nullptr, nullptr, nullptr, nullptr, nullptr,
 };
 
-} // namespace quill
+}  // namespace quill
 
 GIRIH_BACKEND_EXPORT const girih_backend *girih_backend_query(const girih_host *host) {
   static const girih_backend backend = {
-      sizeof(girih_backend), GIRIH_BACKEND_ABI_MAJOR, GIRIH_BACKEND_ABI_MINOR,          "quill", "",
-      &quill::kRunTable,     &quill::kCompileTable,   GIRIH_LEVEL_BIT(GIRIH_LEVEL_C99),
+      sizeof(girih_backend), GIRIH_BACKEND_ABI_MAJOR, GIRIH_BACKEND_ABI_MINOR, "quill", "", &quill::kRunTable,
+      &quill::kCompileTable, GIRIH_LEVEL_BIT(GIRIH_LEVEL_C99),
   };
   return host->abi_major == GIRIH_BACKEND_ABI_MAJOR ? &backend : nullptr;
 }

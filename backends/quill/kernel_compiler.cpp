@@ -22,33 +22,32 @@ struct Element {
   Op load, store;
 };
 constexpr Element kElements[] = {
-    {"float", 4, Op::LoadF, Op::StoreF},     {"int64_t", 8, Op::Load64, Op::Store64},
-    {"int32_t", 4, Op::Load32, Op::Store32}, {"int8_t", 1, Op::Load8S, Op::Store8},
-    {"uint8_t", 1, Op::Load8, Op::Store8},   {"uint16_t", 2, Op::Load16, Op::Store16},
+    {"float", 4, Op::LoadF, Op::StoreF},    {"int64_t", 8, Op::Load64, Op::Store64}, {"int32_t", 4, Op::Load32, Op::Store32},
+    {"int8_t", 1, Op::Load8S, Op::Store8},  {"uint8_t", 1, Op::Load8, Op::Store8},   {"uint16_t", 2, Op::Load16, Op::Store16},
 };
 
 struct Value {
   Type type;
   uint16_t reg = 0;
-  const Element *element = nullptr; // of an array, whose place is in `reg` when it is computed, else
-  int64_t place = -1;               // here
+  const Element *element = nullptr;  // of an array, whose place is in `reg` when it is computed, else
+  int64_t place = -1;                // here
 };
 
 struct BinaryOperator {
   const char *word;
   int precedence;
-  Op integer, floating; // Halt: there is none
-  bool isSwapped;       // x > y is y < x
+  Op integer, floating;  // Halt: there is none
+  bool isSwapped;        // x > y is y < x
 };
 constexpr BinaryOperator kBinary[] = {
-    {"||", 1, Op::Or, Op::Halt, false},      {"&&", 2, Op::And, Op::Halt, false},
-    {"|", 3, Op::Or, Op::Halt, false},       {"&", 4, Op::And, Op::Halt, false},
-    {"==", 5, Op::Equal, Op::EqualF, false}, {"!=", 5, Op::NotEqual, Op::NotEqualF, false},
-    {"<", 6, Op::Less, Op::LessF, false},    {"<=", 6, Op::LessEqual, Op::LessEqualF, false},
-    {">", 6, Op::Less, Op::LessF, true},     {">=", 6, Op::LessEqual, Op::LessEqualF, true},
-    {"<<", 7, Op::Shl, Op::Halt, false},     {">>", 7, Op::Shr, Op::Halt, false},
-    {"+", 8, Op::Add, Op::AddF, false},      {"-", 8, Op::Sub, Op::SubF, false},
-    {"*", 9, Op::Mul, Op::MulF, false},      {"/", 9, Op::Div, Op::DivF, false},
+    {"||", 1, Op::Or, Op::Halt, false},          {"&&", 2, Op::And, Op::Halt, false},
+    {"|", 3, Op::Or, Op::Halt, false},           {"&", 4, Op::And, Op::Halt, false},
+    {"==", 5, Op::Equal, Op::EqualF, false},     {"!=", 5, Op::NotEqual, Op::NotEqualF, false},
+    {"<", 6, Op::Less, Op::LessF, false},        {"<=", 6, Op::LessEqual, Op::LessEqualF, false},
+    {">", 6, Op::Less, Op::LessF, true},         {">=", 6, Op::LessEqual, Op::LessEqualF, true},
+    {"<<", 7, Op::Shl, Op::Halt, false},         {">>", 7, Op::Shr, Op::Halt, false},
+    {"+", 8, Op::Add, Op::AddF, false},          {"-", 8, Op::Sub, Op::SubF, false},
+    {"*", 9, Op::Mul, Op::MulF, false},          {"/", 9, Op::Div, Op::DivF, false},
     {"%", 9, Op::Rem, Op::Halt, false},
 };
 constexpr int kComparison = 5, kLastComparison = 6, kUnary = 10;
@@ -59,14 +58,10 @@ struct Function {
   Type from, to;
 };
 constexpr Function kFunctions[] = {
-    {"expf", Op::Exp, Type::Float, Type::Float},
-    {"sinf", Op::Sin, Type::Float, Type::Float},
-    {"cosf", Op::Cos, Type::Float, Type::Float},
-    {"tanhf", Op::Tanh, Type::Float, Type::Float},
-    {"sqrtf", Op::Sqrt, Type::Float, Type::Float},
-    {"logf", Op::Log, Type::Float, Type::Float},
-    {"fabsf", Op::AbsF, Type::Float, Type::Float},
-    {"powf", Op::Pow, Type::Float, Type::Float},
+    {"expf", Op::Exp, Type::Float, Type::Float},   {"sinf", Op::Sin, Type::Float, Type::Float},
+    {"cosf", Op::Cos, Type::Float, Type::Float},   {"tanhf", Op::Tanh, Type::Float, Type::Float},
+    {"sqrtf", Op::Sqrt, Type::Float, Type::Float}, {"logf", Op::Log, Type::Float, Type::Float},
+    {"fabsf", Op::AbsF, Type::Float, Type::Float}, {"powf", Op::Pow, Type::Float, Type::Float},
     {"girih_f32_of_f16", Op::HalfToFloat, Type::Integer, Type::Float},
     {"girih_f16_of_f32", Op::FloatToHalf, Type::Float, Type::Integer},
     {"girih_f32_of_bits", Op::BitsToFloat, Type::Integer, Type::Float},
@@ -79,8 +74,7 @@ struct Builtin {
   Op op;
   size_t numOperands;
 };
-constexpr Builtin kBuiltins[] = {
-    {"quill_dma_in", Op::DmaIn, 5}, {"quill_dma_out", Op::DmaOut, 5}, {"quill_multiply", Op::Multiply, 3}};
+constexpr Builtin kBuiltins[] = {{"quill_dma_in", Op::DmaIn, 5}, {"quill_dma_out", Op::DmaOut, 5}, {"quill_multiply", Op::Multiply, 3}};
 
 struct Field {
   const char *name;
@@ -88,15 +82,12 @@ struct Field {
 };
 // Of girih_step_args, in its order.
 constexpr Field kFields[] = {
-    {"struct_size", Type::Integer},     {"num_tokens", Type::Integer},
-    {"num_sequences", Type::Integer},   {"num_logit_rows", Type::Integer},
-    {"tokens", Type::Address},          {"positions", Type::Address},
-    {"token_sequences", Type::Address}, {"kv_slots", Type::Address},
-    {"sequence_starts", Type::Address}, {"context_lengths", Type::Address},
-    {"block_tables", Type::Address},    {"block_table_stride", Type::Integer},
-    {"logit_rows", Type::Address},      {"logits", Type::Address},
-    {"weights", Type::Address},         {"kv_pool", Type::Address},
-    {"arena", Type::Address},
+    {"struct_size", Type::Integer},     {"num_tokens", Type::Integer},      {"num_sequences", Type::Integer},
+    {"num_logit_rows", Type::Integer},  {"tokens", Type::Address},          {"positions", Type::Address},
+    {"token_sequences", Type::Address}, {"kv_slots", Type::Address},        {"sequence_starts", Type::Address},
+    {"context_lengths", Type::Address}, {"block_tables", Type::Address},    {"block_table_stride", Type::Integer},
+    {"logit_rows", Type::Address},      {"logits", Type::Address},          {"weights", Type::Address},
+    {"kv_pool", Type::Address},         {"arena", Type::Address},
 };
 
 template <typename Row, size_t N> const Row *find(const Row (&table)[N], const std::string &name) {
@@ -122,8 +113,7 @@ private:
 
   uint16_t newRegister() {
     if (numRegisters == kRegisters)
-      throw Refusal(GIRIH_RESOURCE_EXHAUSTED, "`" + entryName + "` has more than " +
-                                                  std::to_string(kRegisters) +
+      throw Refusal(GIRIH_RESOURCE_EXHAUSTED, "`" + entryName + "` has more than " + std::to_string(kRegisters) +
                                                   " variables at once; a core has that many registers");
     return uint16_t(numRegisters++);
   }
@@ -138,12 +128,13 @@ private:
   }
   void addData(uint64_t word) {
     if (program.data.size() == kDataWords)
-      throw Refusal(GIRIH_RESOURCE_EXHAUSTED, "a program has more than " + std::to_string(kDataWords) +
-                                                  " constants and numbers in tables");
+      throw Refusal(GIRIH_RESOURCE_EXHAUSTED, "a program has more than " + std::to_string(kDataWords) + " constants and numbers in tables");
     program.data.push_back(word);
   }
   Value integer(int64_t value) { return {Type::Integer, constant(uint64_t(value))}; }
-  Value floating(float value) { return {Type::Float, constant(bitsOf(value))}; }
+  Value floating(float value) {
+    return {Type::Float, constant(bitsOf(value))};
+  }
 
   size_t jump(Op op, uint16_t reg = 0) {
     emit(op, reg);
@@ -348,10 +339,9 @@ private:
 
   void need(Value value, Type type) {
     if (value.type != type)
-      lexer.fail(std::string("an operand of another type is expected: ") + (type == Type::Float ? "float"
-                                                                            : type == Type::Integer
-                                                                                ? "int64_t"
-                                                                                : "girih_address"));
+      lexer.fail(std::string("an operand of another type is expected: ") + (type == Type::Float     ? "float"
+                                                                            : type == Type::Integer ? "int64_t"
+                                                                                                    : "girih_address"));
   }
 
   // ---- Statements ----
@@ -420,10 +410,9 @@ private:
     lexer.expect("]");
     uint64_t begin = (usedBytes + 15u) / 16 * 16;
     if (count == 0 || count > kScratchpadBytes || begin + count * element->bytes > kScratchpadBytes)
-      throw Refusal(GIRIH_RESOURCE_EXHAUSTED,
-                    "`" + entryName + "` needs " + std::to_string(begin + count * element->bytes) +
-                        " bytes of scratchpad for `" + name + "`; a core has " +
-                        std::to_string(kScratchpadBytes) + ": smaller tiles are needed");
+      throw Refusal(GIRIH_RESOURCE_EXHAUSTED, "`" + entryName + "` needs " + std::to_string(begin + count * element->bytes) +
+                                                  " bytes of scratchpad for `" + name + "`; a core has " +
+                                                  std::to_string(kScratchpadBytes) + ": smaller tiles are needed");
     variables[name] = {Type::Array, 0, element, int64_t(begin)};
     usedBytes = uint32_t(begin + count * element->bytes);
   }
@@ -457,7 +446,7 @@ private:
     for (size_t operand = 0; operand < builtin->numOperands; ++operand) {
       Value value = operand == 0 ? expression() : argument();
       bool isMemory = builtin->op == (operand == 0 ? Op::DmaOut : Op::DmaIn);
-      need(value, operand > 1 && builtin->op != Op::Multiply               ? Type::Integer
+      need(value, operand > 1 && builtin->op != Op::Multiply ? Type::Integer
                   : operand < 2 && isMemory && builtin->op != Op::Multiply ? Type::Address
                                                                            : Type::Array);
       emit(Op::Move, uint16_t(first + operand), value.type == Type::Array ? placeOf(value) : value.reg);
@@ -532,8 +521,7 @@ private:
       std::string word = lexer.takeWord();
       float value = word == "INFINITY" ? INFINITY : std::strtof(word.c_str(), nullptr);
       int64_t whole = int64_t(std::strtoull(word.c_str(), nullptr, 0));
-      addData(type == Type::Float ? bitsOf(isNegative ? -value : value)
-                                  : uint64_t(isNegative ? -whole : whole));
+      addData(type == Type::Float ? bitsOf(isNegative ? -value : value) : uint64_t(isNegative ? -whole : whole));
     } while (lexer.take(","));
     if (program.data.size() != end)
       lexer.fail("a table has as many numbers as it says");
@@ -549,8 +537,7 @@ private:
   void function() {
     lexer.expect("void");
     entryName = lexer.takeName();
-    expectWords({"(", "const", "girih_step_args", "*", "args", ",", "int64_t", "thread", ",", "int64_t",
-                 "threads", ")"});
+    expectWords({"(", "const", "girih_step_args", "*", "args", ",", "int64_t", "thread", ",", "int64_t", "threads", ")"});
     variables = {{"thread", {Type::Integer, 0}}, {"threads", {Type::Integer, 1}}};
     numRegisters = 2;
     usedBytes = 0;
@@ -568,8 +555,8 @@ private:
   uint32_t numRegisters = 2, usedBytes = 0;
 };
 
-} // namespace
+}  // namespace
 
 Program compileKernels(std::string_view text) { return KernelCompiler(text).run(); }
 
-} // namespace quill
+}  // namespace quill

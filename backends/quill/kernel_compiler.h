@@ -12,4 +12,4 @@ namespace quill {
 // InvalidArgument for a text that is none, ResourceExhausted when a core has no room, with both numbers.
 Program compileKernels(std::string_view text);
 
-} // namespace quill
+}  // namespace quill

@@ -44,8 +44,8 @@ public:
   }
 
   [[noreturn]] void fail(const std::string &rule) const {
-    throw Refusal(GIRIH_INVALID_ARGUMENT, "line " + std::to_string(line) + ", at `" + current + "`: " + rule +
-                                              "; <girih/kernel.h> says what a text is");
+    throw Refusal(GIRIH_INVALID_ARGUMENT,
+                  "line " + std::to_string(line) + ", at `" + current + "`: " + rule + "; <girih/kernel.h> says what a text is");
   }
 
 private:
@@ -67,13 +67,10 @@ private:
         break;
     }
     size_t begin = at;
-    auto isWordPart = [&](char c) {
-      return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.';
-    };
+    auto isWordPart = [&](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.'; };
     if (at < text.size() && isWordPart(text[at])) {
       bool isFloating = std::isdigit(static_cast<unsigned char>(text[at])) && text.substr(at, 2) != "0x";
-      while (at < text.size() &&
-             (isWordPart(text[at]) || (isFloating && std::strchr("+-", text[at]) && text[at - 1] == 'e')))
+      while (at < text.size() && (isWordPart(text[at]) || (isFloating && std::strchr("+-", text[at]) && text[at - 1] == 'e')))
         ++at;
     } else if (at < text.size()) {
       static constexpr const char *kPairs[] = {"->", "<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "+="};
@@ -90,4 +87,4 @@ private:
   std::string current;
 };
 
-} // namespace quill
+}  // namespace quill

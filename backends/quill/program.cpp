@@ -26,19 +26,17 @@ struct FileEntry {
 
 // Instructions name registers, data and instructions that are there.
 void check(const Program &program, const Instruction &i) {
-  bool isRegisterA = i.op == Op::Table || (i.op >= Op::Move && i.op <= Op::StoreF),
-       isMemory = i.op >= Op::Load8 || !isRegisterA;
+  bool isRegisterA = i.op == Op::Table || (i.op >= Op::Move && i.op <= Op::StoreF), isMemory = i.op >= Op::Load8 || !isRegisterA;
   uint32_t numWritten = i.op == Op::Multiply ? 3 : i.op == Op::DmaIn || i.op == Op::DmaOut ? 5 : 1;
   bool isRight = i.op <= Op::Last && i.d + numWritten <= kRegisters && (!isRegisterA || i.a < kRegisters) &&
-                 (isMemory || i.op == Op::Table || i.b < kRegisters) &&
-                 (i.op != Op::Const || i.a < program.data.size()) &&
+                 (isMemory || i.op == Op::Table || i.b < kRegisters) && (i.op != Op::Const || i.a < program.data.size()) &&
                  (i.op != Op::Argument || i.a < sizeof(girih_step_args) / 8) &&
                  ((i.op != Op::Jump && i.op != Op::JumpIfZero) || i.a + 65536u * i.b < program.code.size());
   if (!isRight)
     refuse("instruction " + std::to_string(int(i.op)) + " names what is not there");
 }
 
-} // namespace
+}  // namespace
 
 bool Program::usesMatrixUnit() const {
   return std::any_of(code.begin(), code.end(), [](const Instruction &one) { return one.op == Op::Multiply; });
@@ -58,8 +56,8 @@ std::vector<uint8_t> write(const Program &program) {
   for (const Entry &entry : program.entries) {
     FileEntry written = {{}, entry.begin};
     if (entry.name.size() >= kNameBytes)
-      throw Refusal(GIRIH_INVALID_ARGUMENT, "an entry's name has " + std::to_string(entry.name.size()) +
-                                                " letters; quill takes " + std::to_string(kNameBytes - 1));
+      throw Refusal(GIRIH_INVALID_ARGUMENT, "an entry's name has " + std::to_string(entry.name.size()) + " letters; quill takes " +
+                                                std::to_string(kNameBytes - 1));
     std::memcpy(written.name, entry.name.data(), entry.name.size());
     append(&written, sizeof written);
   }
@@ -100,4 +98,4 @@ Program read(const uint8_t *bytes, uint64_t size) {
   return program;
 }
 
-} // namespace quill
+}  // namespace quill

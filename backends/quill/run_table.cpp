@@ -19,7 +19,7 @@ struct girih_buffer {
 
 struct girih_executable {
   quill::Program program;
-  std::vector<uint32_t> begins; // of entries, in the host's order
+  std::vector<uint32_t> begins;  // of entries, in the host's order
 };
 
 namespace quill {
@@ -35,8 +35,7 @@ girih_code deviceCount(uint64_t *count, girih_message *) {
 
 girih_code checkIndex(uint64_t index, girih_message *message) {
   return index == 0 ? GIRIH_OK
-                    : answer(message, GIRIH_OUT_OF_RANGE,
-                             "there is one quill, number 0; " + std::to_string(index) + " is asked for");
+                    : answer(message, GIRIH_OUT_OF_RANGE, "there is one quill, number 0; " + std::to_string(index) + " is asked for");
 }
 
 girih_code deviceInfo(uint64_t index, girih_device_info *info, girih_message *message) {
@@ -66,10 +65,9 @@ void close(girih_device *device) { delete device; }
 
 girih_code alloc(girih_device *device, uint64_t sizeBytes, girih_buffer **buffer, girih_message *message) {
   if (sizeBytes > kMemoryBytes - device->usedBytes)
-    return answer(message, GIRIH_RESOURCE_EXHAUSTED,
-                  "no room for " + std::to_string(sizeBytes) + " bytes; quill has " +
-                      std::to_string(kMemoryBytes) + ", of which " + std::to_string(device->usedBytes) +
-                      " are in use");
+    return answer(message, GIRIH_RESOURCE_EXHAUSTED, "no room for " + std::to_string(sizeBytes) + " bytes; quill has " +
+                                                         std::to_string(kMemoryBytes) + ", of which " +
+                                                         std::to_string(device->usedBytes) + " are in use");
   return guarded(message, [&] {
     auto made = std::make_unique<girih_buffer>();
     made->bytes.resize(sizeBytes);
@@ -88,9 +86,8 @@ uint8_t *resolve(const girih_buffer_view &view, girih_message *message) {
   uint64_t size = view.buffer ? view.buffer->bytes.size() : 0;
   if (view.buffer && view.offset_bytes <= size && view.size_bytes <= size - view.offset_bytes)
     return view.buffer->bytes.data() + view.offset_bytes;
-  answer(message, GIRIH_OUT_OF_RANGE,
-         std::to_string(view.size_bytes) + " bytes at " + std::to_string(view.offset_bytes) +
-             " of a buffer of " + std::to_string(size) + "; a view lies inside");
+  answer(message, GIRIH_OUT_OF_RANGE, std::to_string(view.size_bytes) + " bytes at " + std::to_string(view.offset_bytes) +
+                                          " of a buffer of " + std::to_string(size) + "; a view lies inside");
   return nullptr;
 }
 
@@ -110,32 +107,26 @@ girih_code read(girih_device *, const girih_buffer_view *from, void *to, girih_m
   return bytes || from->size_bytes == 0 ? moveBytes(to, bytes, from->size_bytes) : GIRIH_OUT_OF_RANGE;
 }
 
-girih_code copy(girih_device *device, const girih_buffer_view *to, const girih_buffer_view *from,
-                girih_message *message) {
+girih_code copy(girih_device *device, const girih_buffer_view *to, const girih_buffer_view *from, girih_message *message) {
   if (to->size_bytes != from->size_bytes)
-    return answer(message, GIRIH_INVALID_ARGUMENT,
-                  "views of " + std::to_string(from->size_bytes) + " and " + std::to_string(to->size_bytes) +
-                      " bytes; both sides of a copy are equal");
+    return answer(message, GIRIH_INVALID_ARGUMENT, "views of " + std::to_string(from->size_bytes) + " and " +
+                                                       std::to_string(to->size_bytes) + " bytes; both sides of a copy are equal");
   const uint8_t *bytes = resolve(*from, message);
   return bytes ? write(device, to, bytes, message) : GIRIH_OUT_OF_RANGE;
 }
 
-girih_code load(girih_device *, const girih_image *image, girih_executable **executable,
-                girih_message *message) {
+girih_code load(girih_device *, const girih_image *image, girih_executable **executable, girih_message *message) {
   return guarded(message, [&] {
     if (std::strcmp(image->format, kFormat) != 0)
-      throw Refusal(GIRIH_UNIMPLEMENTED, std::string("the image has format \"") + image->format +
-                                             "\"; quill runs \"" + kFormat + "\"");
+      throw Refusal(GIRIH_UNIMPLEMENTED, std::string("the image has format \"") + image->format + "\"; quill runs \"" + kFormat + "\"");
     auto made = std::make_unique<girih_executable>();
     made->program = quill::read(image->bytes, image->size_bytes);
     for (uint64_t index = 0; index < image->num_entries; ++index) {
       const auto &entries = made->program.entries;
-      auto found = std::find_if(entries.begin(), entries.end(), [&](const Entry &entry) {
-        return entry.name == image->entry_symbols[index];
-      });
+      auto found = std::find_if(entries.begin(), entries.end(),
+                                [&](const Entry &entry) { return entry.name == image->entry_symbols[index]; });
       if (found == entries.end())
-        throw Refusal(GIRIH_NOT_FOUND,
-                      std::string("the program has no entry \"") + image->entry_symbols[index] + "\"");
+        throw Refusal(GIRIH_NOT_FOUND, std::string("the program has no entry \"") + image->entry_symbols[index] + "\"");
       made->begins.push_back(found->begin);
     }
     *executable = made.release();
@@ -164,8 +155,7 @@ public:
     share("the slots", args.kv_slots, tokens, &girih_step_args::kv_slots);
     share("the sequences' starts", args.sequence_starts, sequences + 1, &girih_step_args::sequence_starts);
     share("the context lengths", args.context_lengths, sequences, &girih_step_args::context_lengths);
-    share("the block tables", args.block_tables, sequences * uint64_t(args.block_table_stride),
-          &girih_step_args::block_tables);
+    share("the block tables", args.block_tables, sequences * uint64_t(args.block_table_stride), &girih_step_args::block_tables);
     share("the logit rows", args.logit_rows, uint64_t(args.num_logit_rows), &girih_step_args::logit_rows);
   }
   std::vector<uint64_t> words;
@@ -180,8 +170,7 @@ private:
   }
 
   template <typename Field>
-  void bind(const girih_submission &submission, int binding, const char *name,
-            Field girih_step_args::*field) {
+  void bind(const girih_submission &submission, int binding, const char *name, Field girih_step_args::*field) {
     const girih_buffer_view &view = submission.bindings[binding];
     char text[200];
     girih_message message = {text, sizeof text};
@@ -192,23 +181,20 @@ private:
   }
 
   // The host's arrays, which a device of silicon would copy first.
-  template <typename Field>
-  void share(const char *name, const int32_t *from, uint64_t count, Field girih_step_args::*field) {
+  template <typename Field> void share(const char *name, const int32_t *from, uint64_t count, Field girih_step_args::*field) {
     auto *bytes = const_cast<uint8_t *>(reinterpret_cast<const uint8_t *>(from));
     add({name, bytes, from ? 4 * count : 0, false}, field);
   }
 };
 
-girih_code submit(girih_device *device, const girih_submission *submission, uint64_t *ticket,
-                  girih_message *message) {
+girih_code submit(girih_device *device, const girih_submission *submission, uint64_t *ticket, girih_message *message) {
   return guarded(message, [&] {
     const girih_executable &executable = *submission->executable;
-    if (submission->entry_index >= executable.begins.size() ||
-        submission->num_bindings != GIRIH_STEP_NUM_BINDINGS)
-      throw Refusal(GIRIH_INVALID_ARGUMENT,
-                    "a step takes one of " + std::to_string(executable.begins.size()) +
-                        " entries and 4 bindings; it has entry " + std::to_string(submission->entry_index) +
-                        " and " + std::to_string(submission->num_bindings));
+    if (submission->entry_index >= executable.begins.size() || submission->num_bindings != GIRIH_STEP_NUM_BINDINGS)
+      throw Refusal(GIRIH_INVALID_ARGUMENT, "a step takes one of " + std::to_string(executable.begins.size()) +
+                                                " entries and 4 bindings; it has entry " +
+                                                std::to_string(submission->entry_index) + " and " +
+                                                std::to_string(submission->num_bindings));
     StepMemory memory(*submission);
     run(executable.program, executable.begins[submission->entry_index], memory.words, memory.segments);
     *ticket = ++device->numSubmissions;
@@ -216,33 +202,16 @@ girih_code submit(girih_device *device, const girih_submission *submission, uint
 }
 
 girih_code wait(girih_device *device, uint64_t ticket, girih_message *message) {
-  if (ticket > device->numSubmissions) // the others had ended when submit returned
-    return answer(message, GIRIH_INVALID_ARGUMENT,
-                  "ticket " + std::to_string(ticket) + " was not handed out");
+  if (ticket > device->numSubmissions)  // the others had ended when submit returned
+    return answer(message, GIRIH_INVALID_ARGUMENT, "ticket " + std::to_string(ticket) + " was not handed out");
   return GIRIH_OK;
 }
 
-} // namespace
+}  // namespace
 
 const girih_run_table kRunTable = {
-    sizeof(girih_run_table),
-    deviceCount,
-    deviceInfo,
-    open,
-    close,
-    alloc,
-    free,
-    write,
-    read,
-    copy,
-    load,
-    unload,
-    submit,
-    wait,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
+    sizeof(girih_run_table), deviceCount, deviceInfo, open, close, alloc, free, write, read, copy, load, unload, submit, wait,
+    nullptr, nullptr, nullptr, nullptr,
 };
 
-} // namespace quill
+}  // namespace quill

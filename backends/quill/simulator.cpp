@@ -44,8 +44,8 @@ public:
 
 private:
   [[noreturn]] void fault(const std::string &what) const {
-    throw Refusal(GIRIH_OUT_OF_RANGE, "core " + std::to_string(number) + " at instruction " +
-                                          std::to_string(at - 1) + ": " + what);
+    throw Refusal(GIRIH_OUT_OF_RANGE,
+                  "core " + std::to_string(number) + " at instruction " + std::to_string(at - 1) + ": " + what);
   }
 
   int64_t integer(uint16_t reg) const { return int64_t(registers[reg]); }
@@ -57,73 +57,32 @@ private:
     auto a = [&] { return registers[i.a]; };
     auto b = [&] { return registers[i.b]; };
     switch (i.op) {
-    case Op::Const:
-      d = program.data[i.a];
-      break;
-    case Op::Argument:
-      d = arguments[i.a];
-      break;
-    case Op::Table:
-      d = entry(i);
-      break;
-    case Op::Move:
-      d = a();
-      break;
-    case Op::Add:
-      d = a() + b();
-      break;
-    case Op::Sub:
-      d = a() - b();
-      break;
-    case Op::Mul:
-      d = a() * b();
-      break;
-    case Op::Div:
-      d = uint64_t(integer(i.a) / divisor(i));
-      break;
-    case Op::Rem:
-      d = uint64_t(integer(i.a) % divisor(i));
-      break;
-    case Op::And:
-      d = a() & b();
-      break;
-    case Op::Or:
-      d = a() | b();
-      break;
-    case Op::Shl:
-      d = a() << (b() & 63);
-      break;
-    case Op::Shr:
-      d = uint64_t(integer(i.a) >> (b() & 63));
-      break;
-    case Op::Less:
-      d = integer(i.a) < integer(i.b);
-      break;
-    case Op::LessEqual:
-      d = integer(i.a) <= integer(i.b);
-      break;
-    case Op::Equal:
-      d = a() == b();
-      break;
-    case Op::NotEqual:
-      d = a() != b();
-      break;
-    case Op::Cut32:
-      d = uint64_t(int64_t(int32_t(uint32_t(a()))));
-      break;
-    case Op::Jump:
-      at = i.a + 65536u * i.b;
-      break;
-    case Op::JumpIfZero:
-      at = d == 0 ? i.a + 65536u * i.b : at;
-      break;
-    default:
-      fault("instruction " + std::to_string(int(i.op)) + " is not one of integers");
+    case Op::Const: d = program.data[i.a]; break;
+    case Op::Argument: d = arguments[i.a]; break;
+    case Op::Table: d = entry(i); break;
+    case Op::Move: d = a(); break;
+    case Op::Add: d = a() + b(); break;
+    case Op::Sub: d = a() - b(); break;
+    case Op::Mul: d = a() * b(); break;
+    case Op::Div: d = uint64_t(integer(i.a) / divisor(i)); break;
+    case Op::Rem: d = uint64_t(integer(i.a) % divisor(i)); break;
+    case Op::And: d = a() & b(); break;
+    case Op::Or: d = a() | b(); break;
+    case Op::Shl: d = a() << (b() & 63); break;
+    case Op::Shr: d = uint64_t(integer(i.a) >> (b() & 63)); break;
+    case Op::Less: d = integer(i.a) < integer(i.b); break;
+    case Op::LessEqual: d = integer(i.a) <= integer(i.b); break;
+    case Op::Equal: d = a() == b(); break;
+    case Op::NotEqual: d = a() != b(); break;
+    case Op::Cut32: d = uint64_t(int64_t(int32_t(uint32_t(a())))); break;
+    case Op::Jump: at = i.a + 65536u * i.b; break;
+    case Op::JumpIfZero: at = d == 0 ? i.a + 65536u * i.b : at; break;
+    default: fault("instruction " + std::to_string(int(i.op)) + " is not one of integers");
     }
   }
 
   int64_t divisor(const Instruction &i) const {
-    if (registers[i.b] + 1 <= 1) // 0, and -1 for the one number that has no negative
+    if (registers[i.b] + 1 <= 1)  // 0, and -1 for the one number that has no negative
       fault("a division by " + std::to_string(integer(i.b)));
     return integer(i.b);
   }
@@ -138,63 +97,31 @@ private:
   void calculateFloat(const Instruction &i) {
     float a = floating(i.a), b = floating(i.b);
     switch (i.op) {
-    case Op::AddF:
-      return set(i.d, a + b);
-    case Op::SubF:
-      return set(i.d, a - b);
-    case Op::MulF:
-      return set(i.d, a * b);
-    case Op::DivF:
-      return set(i.d, a / b);
-    case Op::LessF:
-      registers[i.d] = a < b;
-      return;
-    case Op::LessEqualF:
-      registers[i.d] = a <= b;
-      return;
-    case Op::EqualF:
-      registers[i.d] = a == b;
-      return;
-    case Op::NotEqualF:
-      registers[i.d] = a != b;
-      return;
-    case Op::Fma:
-      return set(i.d, fmaf(a, b, floating(i.d)));
-    case Op::ToFloat:
-      return set(i.d, float(integer(i.a)));
-    case Op::ToInteger:
-      registers[i.d] = uint64_t(std::fabs(a) < 9.0e18f ? int64_t(a) : 0);
-      return;
-    case Op::NegF:
-      return set(i.d, -a);
-    case Op::AbsF:
-      return set(i.d, fabsf(a));
-    case Op::Exp:
-      return set(i.d, expf(a));
-    case Op::Sin:
-      return set(i.d, sinf(a));
-    case Op::Cos:
-      return set(i.d, cosf(a));
-    case Op::Tanh:
-      return set(i.d, tanhf(a));
-    case Op::Sqrt:
-      return set(i.d, sqrtf(a));
-    case Op::Log:
-      return set(i.d, logf(a));
-    case Op::Pow:
-      return set(i.d, powf(a, b));
-    case Op::HalfToFloat:
-      return set(i.d, girih_f32_of_f16(integer(i.a)));
-    case Op::FloatToHalf:
-      registers[i.d] = uint64_t(girih_f16_of_f32(a));
-      return;
-    case Op::BitsToFloat:
-      return set(i.d, a);
-    case Op::FloatToBits:
-      registers[i.d] = registers[i.a] & 0xffffffff;
-      return;
-    default:
-      fault("instruction " + std::to_string(int(i.op)) + " is not one of floats");
+    case Op::AddF: return set(i.d, a + b);
+    case Op::SubF: return set(i.d, a - b);
+    case Op::MulF: return set(i.d, a * b);
+    case Op::DivF: return set(i.d, a / b);
+    case Op::LessF: registers[i.d] = a < b; return;
+    case Op::LessEqualF: registers[i.d] = a <= b; return;
+    case Op::EqualF: registers[i.d] = a == b; return;
+    case Op::NotEqualF: registers[i.d] = a != b; return;
+    case Op::Fma: return set(i.d, fmaf(a, b, floating(i.d)));
+    case Op::ToFloat: return set(i.d, float(integer(i.a)));
+    case Op::ToInteger: registers[i.d] = uint64_t(std::fabs(a) < 9.0e18f ? int64_t(a) : 0); return;
+    case Op::NegF: return set(i.d, -a);
+    case Op::AbsF: return set(i.d, fabsf(a));
+    case Op::Exp: return set(i.d, expf(a));
+    case Op::Sin: return set(i.d, sinf(a));
+    case Op::Cos: return set(i.d, cosf(a));
+    case Op::Tanh: return set(i.d, tanhf(a));
+    case Op::Sqrt: return set(i.d, sqrtf(a));
+    case Op::Log: return set(i.d, logf(a));
+    case Op::Pow: return set(i.d, powf(a, b));
+    case Op::HalfToFloat: return set(i.d, girih_f32_of_f16(integer(i.a)));
+    case Op::FloatToHalf: registers[i.d] = uint64_t(girih_f16_of_f32(a)); return;
+    case Op::BitsToFloat: return set(i.d, a);
+    case Op::FloatToBits: registers[i.d] = registers[i.a] & 0xffffffff; return;
+    default: fault("instruction " + std::to_string(int(i.op)) + " is not one of floats");
     }
   }
 
@@ -217,26 +144,16 @@ private:
 
   void access(const Instruction &i) {
     switch (i.op) {
-    case Op::Load8:
-      return load<uint8_t>(i);
-    case Op::Load8S:
-      return load<int8_t>(i);
-    case Op::Load16:
-      return load<uint16_t>(i);
-    case Op::Load32:
-      return load<int32_t>(i);
-    case Op::LoadF:
-      return load<uint32_t>(i);
-    case Op::Load64:
-      return load<int64_t>(i);
-    case Op::Store8:
-      return store(i, 1);
-    case Op::Store16:
-      return store(i, 2);
-    case Op::Store64:
-      return store(i, 8);
-    default:
-      return store(i, 4);
+    case Op::Load8: return load<uint8_t>(i);
+    case Op::Load8S: return load<int8_t>(i);
+    case Op::Load16: return load<uint16_t>(i);
+    case Op::Load32: return load<int32_t>(i);
+    case Op::LoadF: return load<uint32_t>(i);
+    case Op::Load64: return load<int64_t>(i);
+    case Op::Store8: return store(i, 1);
+    case Op::Store16: return store(i, 2);
+    case Op::Store64: return store(i, 8);
+    default: return store(i, 4);
     }
   }
 
@@ -262,9 +179,8 @@ private:
       fault("address " + std::to_string(address) + " is in no memory");
     const Segment &segment = memory[index];
     if (offset > segment.sizeBytes || count > segment.sizeBytes - offset || (writes && !segment.isWritable))
-      fault(std::to_string(count) + " bytes " + (writes ? "to " : "from ") + std::to_string(offset) + " of " +
-            segment.name + ", which has " + std::to_string(segment.sizeBytes) +
-            (segment.isWritable ? "" : " that are not written"));
+      fault(std::to_string(count) + " bytes " + (writes ? "to " : "from ") + std::to_string(offset) + " of " + segment.name +
+            ", which has " + std::to_string(segment.sizeBytes) + (segment.isWritable ? "" : " that are not written"));
     return segment.bytes + offset;
   }
 
@@ -294,10 +210,9 @@ private:
   std::vector<uint8_t> scratchpad = std::vector<uint8_t>(kScratchpadBytes);
 };
 
-} // namespace
+}  // namespace
 
-void run(const Program &program, uint32_t begin, const std::vector<uint64_t> &arguments,
-         const std::vector<Segment> &memory) {
+void run(const Program &program, uint32_t begin, const std::vector<uint64_t> &arguments, const std::vector<Segment> &memory) {
   std::vector<std::unique_ptr<Core>> cores;
   for (int64_t number = 0; number < kCores; ++number)
     cores.push_back(std::make_unique<Core>(program, begin, number, arguments, memory));
@@ -312,4 +227,4 @@ void run(const Program &program, uint32_t begin, const std::vector<uint64_t> &ar
   }
 }
 
-} // namespace quill
+}  // namespace quill

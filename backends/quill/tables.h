@@ -34,4 +34,4 @@ template <typename Work> girih_code guarded(girih_message *message, Work work) {
   }
 }
 
-} // namespace quill
+}  // namespace quill

@@ -132,8 +132,7 @@ Status evaluateMax(Frame &frame, Operation &operation) {
 // A graph's own condition on its extents.
 Status evaluateAssert(Frame &frame, Operation &operation) {
   auto op = cast<cf::AssertOp>(operation);
-  return frame.scalar(op.getArg()) != 0 ? Status()
-                                        : invalidArgument("the graph asserts: " + op.getMsg().str());
+  return frame.scalar(op.getArg()) != 0 ? Status() : invalidArgument("the graph asserts: " + op.getMsg().str());
 }
 
 struct Row {

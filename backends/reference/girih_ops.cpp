@@ -129,8 +129,7 @@ void quantizeBlock(const double *elements, int64_t count, bool bothDigits, doubl
   put(kActivationOutlierScale, scale * kActivationBase);
   put(kActivationOutliers, quads);
   for (int64_t number = 0; number < 3; ++number) {
-    put(kActivationScaledSums + number * 4,
-        scale * float(sums[number] + int32_t(kActivationBase) * outlierSums[number]));
+    put(kActivationScaledSums + number * 4, scale * float(sums[number] + int32_t(kActivationBase) * outlierSums[number]));
     put(kActivationMinusSums + number * 4, -sums[number]);
     put(kActivationMinusOutliers + number * 4, -outlierSums[number]);
   }
@@ -140,8 +139,7 @@ void quantizeBlock(const double *elements, int64_t count, bool bothDigits, doubl
 Status evaluateQuantizeRows(Frame &frame, Operation &operation) {
   auto op = cast<QuantizeRowsOp>(operation);
   const Tensor &x = frame.tensor(op.getX());
-  int64_t numRows = x.shape()[0], depth = x.shape()[1],
-          rowBytes = cast<ShapedType>(op.getInit().getType()).getDimSize(1);
+  int64_t numRows = x.shape()[0], depth = x.shape()[1], rowBytes = cast<ShapedType>(op.getInit().getType()).getDimSize(1);
   Tensor out({numRows, rowBytes});
   double *blocks = out.mutableElements();
   for (int64_t row = 0; row < numRows; ++row)
@@ -165,8 +163,7 @@ Tensor dequantizedRows(const Tensor &x, int64_t depth) {
       float scale;
       std::memcpy(&scale, bytes, sizeof(scale));
       int64_t at = k % kActivationDepth;
-      values[row * depth + k] = double(scale) * (block[kActivationCodes + at] +
-                                                 kActivationBase * block[kActivationOutlierCodes + at]);
+      values[row * depth + k] = double(scale) * (block[kActivationCodes + at] + kActivationBase * block[kActivationOutlierCodes + at]);
     }
   return out;
 }
@@ -231,8 +228,8 @@ struct Weighted {
 };
 
 // Over keys [T, G, D] of kv head `group`, those of [begin, end) that the query sees.
-Weighted weigh(const double *query, int64_t position, int64_t group, const Tensor &keys,
-               const Scoring &scoring, int64_t begin, int64_t end) {
+Weighted weigh(const double *query, int64_t position, int64_t group, const Tensor &keys, const Scoring &scoring,
+               int64_t begin, int64_t end) {
   int64_t numGroups = keys.shape()[1], depth = keys.shape()[2];
   Weighted result;
   result.first = std::max(begin, scoring.window > 0 ? position - scoring.window + 1 : 0);
@@ -258,8 +255,7 @@ void sumValues(const Weighted &weighted, double divisor, int64_t group, const Te
   int64_t numGroups = values.shape()[1], valueDepth = values.shape()[2];
   std::fill_n(out, valueDepth, 0.0);
   for (size_t i = 0; i < weighted.weights.size(); ++i) {
-    const double *value =
-        values.elements() + ((weighted.first + int64_t(i)) * numGroups + group) * valueDepth;
+    const double *value = values.elements() + ((weighted.first + int64_t(i)) * numGroups + group) * valueDepth;
     for (int64_t d = 0; d < valueDepth; ++d)
       out[d] += weighted.weights[i] / divisor * value[d];
   }
@@ -304,8 +300,7 @@ Status evaluateAttention(Frame &frame, Operation &operation) {
   int64_t firstGroup = op.getOffsets().size() < 2 ? 0 : frame.index(op.getOffsets()[1]);
   int64_t numTokens = q.shape()[0], numHeads = q.shape()[1], depth = q.shape()[2];
   Tensor out = frame.tensor(op.getInit());
-  GIRIH_ASSIGN(int64_t headsPerGroup,
-               headsPerGroupOf(op.getQ(), !op.getOffsets().empty(), numHeads, keys.shape()[1]));
+  GIRIH_ASSIGN(int64_t headsPerGroup, headsPerGroupOf(op.getQ(), !op.getOffsets().empty(), numHeads, keys.shape()[1]));
   int64_t valueDepth = values.shape()[2];
   if (out.shape() != std::vector<int64_t>{numTokens, numHeads, valueDepth})
     return invalidArgument("the result's extents do not fit those of queries and values");
@@ -336,9 +331,7 @@ Status evaluateAttentionParts(Frame &frame, Operation &operation) {
     scoring.softCap = cap->convertToDouble();
   if (auto window = op.getWindow())
     scoring.window = static_cast<int64_t>(*window);
-  auto offset = [&](size_t index) {
-    return op.getOffsets().empty() ? 0 : frame.index(op.getOffsets()[index]);
-  };
+  auto offset = [&](size_t index) { return op.getOffsets().empty() ? 0 : frame.index(op.getOffsets()[index]); };
   int64_t numTokens = q.shape()[0], numHeads = q.shape()[1], chunk = static_cast<int64_t>(op.getChunk());
   GIRIH_ASSIGN(int64_t headsPerGroup,
                headsPerGroupOf(op.getQ(), !op.getOffsets().empty(), numHeads, keys.shape()[1]));
@@ -348,8 +341,8 @@ Status evaluateAttentionParts(Frame &frame, Operation &operation) {
     for (int64_t number = 0; number < numChunks; ++number) {
       int64_t begin = (offset(2) + number) * chunk;
       int64_t group = offset(1) + row % numHeads / headsPerGroup;
-      Weighted weighted = weigh(q.elements() + row * q.shape()[2], offset(0) + row / numHeads, group, keys,
-                                scoring, begin, begin + chunk);
+      Weighted weighted = weigh(q.elements() + row * q.shape()[2], offset(0) + row / numHeads, group, keys, scoring,
+                                begin, begin + chunk);
       if (weighted.weights.empty())
         continue;
       double *target = out.mutableElements() + (row * numChunks + number) * width;
@@ -367,12 +360,10 @@ Status evaluateJoinParts(Frame &frame, Operation &operation) {
   const Tensor &parts = frame.tensor(op.getParts());
   Tensor out = frame.tensor(op.getInit());
   int64_t firstToken = op.getTokenOffset() ? frame.index(op.getTokenOffset()) : 0;
-  int64_t numHeads = out.shape()[1], valueDepth = out.shape()[2], numChunks = parts.shape()[2],
-          width = parts.shape()[3];
+  int64_t numHeads = out.shape()[1], valueDepth = out.shape()[2], numChunks = parts.shape()[2], width = parts.shape()[3];
   for (int64_t row = 0; row < out.shape()[0] * numHeads; ++row) {
     int64_t position = firstToken + row / numHeads, chunk = static_cast<int64_t>(op.getChunk());
-    int64_t begin =
-        op.getWindow() ? std::max<int64_t>(0, position - static_cast<int64_t>(*op.getWindow()) + 1) : 0;
+    int64_t begin = op.getWindow() ? std::max<int64_t>(0, position - static_cast<int64_t>(*op.getWindow()) + 1) : 0;
     double highest = -INFINITY, sum = 0;
     std::vector<double> values(valueDepth);
     for (int64_t number = begin / chunk; number <= std::min(position / chunk, numChunks - 1); ++number) {

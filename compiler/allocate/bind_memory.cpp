@@ -10,14 +10,14 @@
 namespace girih::compiler {
 #define GEN_PASS_DEF_BINDMEMORY
 #include "compiler/allocate/passes.h.inc"
-} // namespace girih::compiler
+}  // namespace girih::compiler
 
 using namespace mlir;
 using namespace girih::dialect;
 
 namespace {
 
-constexpr int64_t kSectionAlignment = 64; // bytes: a cache line, and the widest vector load
+constexpr int64_t kSectionAlignment = 64;  // bytes: a cache line, and the widest vector load
 
 // Offsets in the weight section. The same tensors in the same layout are stored once: a tied embedding and head.
 class WeightPlan {
@@ -56,8 +56,7 @@ public:
   int64_t totalBytes() const { return end; }
 
 private:
-  void record(LayerWeightOp weight, ArrayAttr names, StringRef layout, ArrayRef<int64_t> shape,
-              int64_t sizeBytes) {
+  void record(LayerWeightOp weight, ArrayAttr names, StringRef layout, ArrayRef<int64_t> shape, int64_t sizeBytes) {
     records.push_back(builder.getDictionaryAttr({
         builder.getNamedAttr("names", names),
         builder.getNamedAttr("interleave", weight.getInterleaveAttr()),
@@ -78,8 +77,7 @@ private:
 class StepBinder {
 public:
   StepBinder(ModuleOp module, WeightPlan &weights, ArrayRef<int64_t> cacheOffsets, int64_t blockBytes)
-      : module(module), symbols(module), weights(weights), cacheOffsets(cacheOffsets),
-        blockBytes(blockBytes) {}
+      : module(module), symbols(module), weights(weights), cacheOffsets(cacheOffsets), blockBytes(blockBytes) {}
 
   LogicalResult bind(func::FuncOp function) {
     if (failed(bindWeights(function)) || failed(bindSignature(function)))
@@ -131,9 +129,8 @@ private:
     if (isa<PackedType>(type))
       return PackedAtOp::create(b, weight.getLoc(), type, offset);
     auto tensor = cast<RankedTensorType>(type);
-    Value buffer =
-        BufferAtOp::create(b, weight.getLoc(), MemRefType::get(tensor.getShape(), tensor.getElementType()),
-                           "weights", offset, Value());
+    Value buffer = BufferAtOp::create(b, weight.getLoc(), MemRefType::get(tensor.getShape(), tensor.getElementType()),
+                                      "weights", offset, Value());
     return bufferization::ToTensorOp::create(b, weight.getLoc(), type, buffer, /*restrict=*/true);
   }
 
@@ -169,8 +166,8 @@ private:
     for (int64_t index = 1; index < count; ++index)
       if (offsetOf(index) - offsetOf(index - 1) != step)
         return cache.emitOpError("layers of a loop are not evenly spaced in a block: iteration ")
-               << index << " is " << offsetOf(index) - offsetOf(index - 1)
-               << " bytes after the one before, the first " << step;
+               << index << " is " << offsetOf(index) - offsetOf(index - 1) << " bytes after the one before, the first "
+               << step;
     return step;
   }
 
@@ -191,26 +188,24 @@ private:
         {"tokens", tokens}, {"positions", tokens}, {"logit_rows", logitRows}};
     for (auto [argument, input] : llvm::zip(body.getArguments(), inputs)) {
       auto type = cast<RankedTensorType>(argument.getType());
-      Value buffer = BufferAtOp::create(b, loc, MemRefType::get(type.getShape(), type.getElementType()),
-                                        input.first, zero, input.second);
+      Value buffer = BufferAtOp::create(b, loc, MemRefType::get(type.getShape(), type.getElementType()), input.first,
+                                        zero, input.second);
       Value tensor = bufferization::ToTensorOp::create(b, loc, type, buffer, /*restrict=*/true);
       // Extents are the step's own, not to be asked of a buffer.
       for (OpOperand &use : llvm::make_early_inc_range(argument.getUses()))
-        if (auto dim = dyn_cast<tensor::DimOp>(use.getOwner());
-            dim && getConstantIntValue(dim.getIndex()) == 0) {
+        if (auto dim = dyn_cast<tensor::DimOp>(use.getOwner()); dim && getConstantIntValue(dim.getIndex()) == 0) {
           dim.replaceAllUsesWith(input.second);
           dim.erase();
         }
       argument.replaceAllUsesWith(tensor);
     }
     body.eraseArguments(0, 3);
-    body.addArguments({LLVM::LLVMPointerType::get(context), b.getIndexType(), b.getIndexType()},
-                      {loc, loc, loc});
+    body.addArguments({LLVM::LLVMPointerType::get(context), b.getIndexType(), b.getIndexType()}, {loc, loc, loc});
     auto returned = cast<func::ReturnOp>(body.getTerminator());
     b.setInsertionPoint(returned);
     auto logits = cast<RankedTensorType>(returned.getOperand(0).getType());
-    Value buffer = BufferAtOp::create(b, loc, MemRefType::get(logits.getShape(), logits.getElementType()),
-                                      "logits", zero, logitRows);
+    Value buffer = BufferAtOp::create(b, loc, MemRefType::get(logits.getShape(), logits.getElementType()), "logits",
+                                      zero, logitRows);
     auto store = bufferization::MaterializeInDestinationOp::create(b, loc, returned.getOperand(0), buffer);
     store.setRestrict(true);
     store.setWritable(true);
@@ -276,4 +271,4 @@ struct BindMemoryPass : girih::compiler::impl::BindMemoryBase<BindMemoryPass> {
   }
 };
 
-} // namespace
+}  // namespace

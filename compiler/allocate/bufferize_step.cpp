@@ -16,7 +16,7 @@
 namespace girih::compiler {
 #define GEN_PASS_DEF_BUFFERIZESTEP
 #include "compiler/allocate/passes.h.inc"
-} // namespace girih::compiler
+}  // namespace girih::compiler
 
 using namespace mlir;
 
@@ -31,11 +31,9 @@ struct SizeTemporaries : OpRewritePattern<tensor::ExtractSliceOp> {
 
   LogicalResult matchAndRewrite(tensor::ExtractSliceOp slice, PatternRewriter &rewriter) const override {
     auto empty = slice.getSource().getDefiningOp<tensor::EmptyOp>();
-    if (!empty || !slice->getParentOfType<scf::ForallOp>() ||
-        slice.getType().getRank() != empty.getType().getRank())
+    if (!empty || !slice->getParentOfType<scf::ForallOp>() || slice.getType().getRank() != empty.getType().getRank())
       return failure();
-    rewriter.replaceOpWithNewOp<tensor::EmptyOp>(slice, slice.getMixedSizes(),
-                                                 slice.getType().getElementType());
+    rewriter.replaceOpWithNewOp<tensor::EmptyOp>(slice, slice.getMixedSizes(), slice.getType().getElementType());
     return success();
   }
 };
@@ -107,11 +105,11 @@ struct BufferizeStepPass : girih::compiler::impl::BufferizeStepBase<BufferizeSte
         copies.push_back(copy);
     });
     for (memref::CopyOp copy : copies) {
-      if (copy.getSource() != copy.getTarget()) // else computed where it was wanted
+      if (copy.getSource() != copy.getTarget())  // else computed where it was wanted
         copyByRows(copy);
       copy.erase();
     }
   }
 };
 
-} // namespace
+}  // namespace

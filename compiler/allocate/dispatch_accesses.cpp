@@ -25,7 +25,8 @@ Value rootOf(Value view) {
   return view;
 }
 
-template <typename Reshape> bool keepsFirstDimension(Reshape op) {
+template <typename Reshape>
+bool keepsFirstDimension(Reshape op) {
   return !op.getReassociationIndices().empty() && op.getReassociationIndices().front().size() == 1;
 }
 
@@ -68,8 +69,8 @@ public:
 
   // False when the operation's effects are not known.
   bool collect(Operation *op) {
-    if (isa<memref::AllocOp, memref::DeallocOp, ViewLikeOpInterface, memref::DimOp, scf::ForallOp,
-            scf::InParallelOp, scf::ForOp, scf::IfOp, scf::YieldOp>(op))
+    if (isa<memref::AllocOp, memref::DeallocOp, ViewLikeOpInterface, memref::DimOp, scf::ForallOp, scf::InParallelOp,
+            scf::ForOp, scf::IfOp, scf::YieldOp>(op))
       return true;
     if (auto append = dyn_cast<KvAppendOp>(op)) {
       add(append.getKey(), false);
@@ -104,14 +105,14 @@ private:
       return;
     Operation *root = rootOf(operand).getDefiningOp();
     if (root && dispatch->isProperAncestor(root))
-      return; // a unit's own temporary
+      return;  // a unit's own temporary
     accesses.push_back({memoryOf(operand), isWrite, isInOwnRow(operand, dispatch)});
   }
 
   scf::ForallOp dispatch;
 };
 
-} // namespace
+}  // namespace
 
 Value memoryOf(Value view) {
   Value root = rootOf(view);
@@ -126,8 +127,9 @@ Value memoryOf(Value view) {
 
 std::optional<SmallVector<Access>> accessesOf(scf::ForallOp dispatch) {
   AccessCollector collector(dispatch);
-  WalkResult walked = dispatch.getBody()->walk(
-      [&](Operation *op) { return collector.collect(op) ? WalkResult::advance() : WalkResult::interrupt(); });
+  WalkResult walked = dispatch.getBody()->walk([&](Operation *op) {
+    return collector.collect(op) ? WalkResult::advance() : WalkResult::interrupt();
+  });
   if (walked.wasInterrupted())
     return std::nullopt;
   return collector.accesses;
@@ -164,8 +166,7 @@ OpFoldResult originOf(OpFoldResult extent) {
       return originOf(OpFoldResult(buffer.getRows()));
     if (auto expand = dyn_cast_or_null<memref::ExpandShapeOp>(op); expand && keepsFirstDimension(expand))
       of = expand.getSrc();
-    else if (auto collapse = dyn_cast_or_null<memref::CollapseShapeOp>(op);
-             collapse && keepsFirstDimension(collapse))
+    else if (auto collapse = dyn_cast_or_null<memref::CollapseShapeOp>(op); collapse && keepsFirstDimension(collapse))
       of = collapse.getSrc();
     else if (auto cast = dyn_cast_or_null<memref::CastOp>(op))
       of = cast.getSource();
@@ -176,4 +177,4 @@ OpFoldResult originOf(OpFoldResult extent) {
   }
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -10,9 +10,9 @@
 namespace girih::compiler {
 
 struct Access {
-  mlir::Value memory; // the allocation or argument that views lead to; null: a KV cache
+  mlir::Value memory;  // the allocation or argument that views lead to; null: a KV cache
   bool isWrite;
-  bool isOwnRow; // unit i touches row i alone
+  bool isOwnRow;  // unit i touches row i alone
 };
 
 // The memory that a view is of. What a loop hands on to its next iteration is the loop's argument in both.
@@ -27,4 +27,4 @@ mlir::scf::ForallOp nextDispatch(mlir::scf::ForallOp dispatch);
 // `extent` traced to where it comes from, through the first dimensions of views and loop arguments.
 mlir::OpFoldResult originOf(mlir::OpFoldResult extent);
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

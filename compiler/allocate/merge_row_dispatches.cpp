@@ -18,8 +18,7 @@ namespace {
 
 bool isRowWise(scf::ForallOp dispatch) {
   auto distribution = dispatch->getAttrOfType<StringAttr>("girih.distribution");
-  return dispatch.getRank() == 1 && dispatch.isNormalized() &&
-         (!distribution || distribution.getValue() == "block");
+  return dispatch.getRank() == 1 && dispatch.isNormalized() && (!distribution || distribution.getValue() == "block");
 }
 
 // Whether unit i of `second` may run right after unit i of `first`: memory that one of them writes and the other
@@ -48,8 +47,7 @@ bool canMerge(scf::ForallOp first, scf::ForallOp second) {
 
 // An elementwise name says less than that of an op of ours.
 StringAttr nameOf(scf::ForallOp first, scf::ForallOp second) {
-  auto a = first->getAttrOfType<StringAttr>("girih.dispatch"),
-       b = second->getAttrOfType<StringAttr>("girih.dispatch");
+  auto a = first->getAttrOfType<StringAttr>("girih.dispatch"), b = second->getAttrOfType<StringAttr>("girih.dispatch");
   return a && b && b.getValue().starts_with("generic") ? a : b;
 }
 
@@ -80,5 +78,5 @@ struct MergeRowDispatchesPass : impl::MergeRowDispatchesBase<MergeRowDispatchesP
   }
 };
 
-} // namespace
-} // namespace girih::compiler
+}  // namespace
+}  // namespace girih::compiler

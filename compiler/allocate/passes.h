@@ -15,4 +15,4 @@ void buildAllocatePipeline(mlir::OpPassManager &pipeline);
 // Makes the stage's passes and its pipeline `girih-allocate` known by name.
 void registerAllocateStage();
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

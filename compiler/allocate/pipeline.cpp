@@ -2,9 +2,9 @@
 // Stage `allocate`: the order of its passes.
 #include "compiler/allocate/passes.h"
 
+#include "mlir/Transforms/Passes.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
-#include "mlir/Transforms/Passes.h"
 
 namespace girih::compiler {
 
@@ -32,9 +32,8 @@ void buildAllocatePipeline(mlir::OpPassManager &pipeline) {
 
 void registerAllocateStage() {
   registerGirih_allocatePasses();
-  mlir::PassPipelineRegistration<>("girih-allocate",
-                                   "stage allocate: buffers at offsets known when the program is written",
+  mlir::PassPipelineRegistration<>("girih-allocate", "stage allocate: buffers at offsets known when the program is written",
                                    [](mlir::OpPassManager &pipeline) { buildAllocatePipeline(pipeline); });
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

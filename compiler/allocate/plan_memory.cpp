@@ -16,19 +16,19 @@
 namespace girih::compiler {
 #define GEN_PASS_DEF_PLANMEMORY
 #include "compiler/allocate/passes.h.inc"
-} // namespace girih::compiler
+}  // namespace girih::compiler
 
 using namespace mlir;
 using namespace girih::dialect;
 
 namespace {
 
-constexpr int64_t kAlignment = 64; // bytes; the widest vector
+constexpr int64_t kAlignment = 64;  // bytes; the widest vector
 
 struct Buffer {
   memref::AllocOp alloc;
   int64_t sizeBytes = 0;
-  int64_t firstUse = 0, lastUse = 0; // numbers of operations in walk order
+  int64_t firstUse = 0, lastUse = 0;  // numbers of operations in walk order
   int64_t offset = 0;
 };
 
@@ -94,9 +94,9 @@ private:
   }
 
   int64_t bound(Value extent) {
-    auto found = ValueBoundsConstraintSet::computeConstantBound(
-        presburger::BoundType::UB, ValueBoundsConstraintSet::Variable(extent), nullptr,
-        /*closedUB=*/true);
+    auto found = ValueBoundsConstraintSet::computeConstantBound(presburger::BoundType::UB,
+                                                                ValueBoundsConstraintSet::Variable(extent), nullptr,
+                                                                /*closedUB=*/true);
     return succeeded(found) ? std::min(*found, maxTokens) : maxTokens;
   }
 
@@ -160,13 +160,11 @@ private:
       SmallVector<Operation *> reads = usesOf(loop.getRegionIterArg(yielded.getOperandNumber()), home);
       for (Operation *read : reads)
         for (Operation *write : writes) {
-          Operation *readAt = home->findAncestorOpInBlock(*read),
-                    *writeAt = home->findAncestorOpInBlock(*write);
+          Operation *readAt = home->findAncestorOpInBlock(*read), *writeAt = home->findAncestorOpInBlock(*write);
           if (readAt->isBeforeInBlock(writeAt) || (readAt == writeAt && isSameTile(read, write)))
             continue;
-          return alloc.emitOpError(
-              "is written while the iteration before is still read from it; the loop needs two "
-              "buffers in turn");
+          return alloc.emitOpError("is written while the iteration before is still read from it; the loop needs two "
+                                   "buffers in turn");
         }
     }
     return success();
@@ -306,4 +304,4 @@ struct PlanMemoryPass : girih::compiler::impl::PlanMemoryBase<PlanMemoryPass> {
   }
 };
 
-} // namespace
+}  // namespace

@@ -26,7 +26,7 @@ double vectorsOf(ShapedType type, int64_t maxTokens, int64_t lanes) {
 
 // Cycles that one thread takes for the tile of one unit: an instruction a vector for each operation and operand.
 std::optional<double> unitCycles(scf::ForallOp dispatch, int64_t maxTokens, int64_t lanes) {
-  constexpr double kQuantizeInstructions = 12; // amax, scale, rounding, sums
+  constexpr double kQuantizeInstructions = 12;  // amax, scale, rounding, sums
   double cycles = 0;
   bool isKnown = true;
   dispatch.getBody()->walk([&](Operation *op) {
@@ -38,10 +38,9 @@ std::optional<double> unitCycles(scf::ForallOp dispatch, int64_t maxTokens, int6
     for (Value operand : op->getOperands())
       if (auto type = dyn_cast<ShapedType>(operand.getType()); type && !type.getElementType().isInteger(8))
         vectors = std::max(vectors, vectorsOf(type, maxTokens, lanes));
-    double perVector =
-        isa<dialect::QuantizeRowsOp>(op)
-            ? kQuantizeInstructions
-            : double(op->getRegion(0).front().getOperations().size() - 1 + op->getNumOperands());
+    double perVector = isa<dialect::QuantizeRowsOp>(op)
+                           ? kQuantizeInstructions
+                           : double(op->getRegion(0).front().getOperations().size() - 1 + op->getNumOperands());
     cycles += vectors * perVector;
   });
   return isKnown ? std::optional(cycles) : std::nullopt;
@@ -146,5 +145,5 @@ struct RepeatCheapDispatchesPass : impl::RepeatCheapDispatchesBase<RepeatCheapDi
   }
 };
 
-} // namespace
-} // namespace girih::compiler
+}  // namespace
+}  // namespace girih::compiler

@@ -16,8 +16,8 @@ namespace girih::compiler {
 namespace {
 
 // Measured on the kernels of whole steps (bench/results.md).
-constexpr double kNotHidden = 0.35;   // of the shorter of computing and moving
-constexpr double kSlotsFilled = 0.85; // of those in which vector instructions may start
+constexpr double kNotHidden = 0.35;    // of the shorter of computing and moving
+constexpr double kSlotsFilled = 0.85;  // of those in which vector instructions may start
 constexpr double kVectorElementBytes = 4;
 
 double bytesPerSecond(machine::LevelAttr level, machine::DescriptionAttr machine) {
@@ -89,8 +89,7 @@ private:
     Type element = getElementTypeOrSelf(matmul.getX());
     addOperations(2 * rows * columns * depth, nameOf(element));
     double xBytes = element.getIntOrFloatBitWidth() / 8;
-    double columnTile = double(matmul.getColumnTile().value_or(16)),
-           depthTile = double(matmul.getKTile().value_or(0));
+    double columnTile = double(matmul.getColumnTile().value_or(16)), depthTile = double(matmul.getKTile().value_or(0));
     StringRef strategy = matmul.getStrategy().value_or("direct");
     bool isDirect = strategy == "direct" || strategy == "codes"; // weights are met once, as they are stored
     cost.footprintBytes += (isDirect ? 0 : xBytes * depthTile * columnTile) +
@@ -126,9 +125,8 @@ double numUnits(scf::ForallOp loop, int64_t numTokens) {
   double units = 1;
   for (auto [lower, upper, step] :
        llvm::zip(loop.getMixedLowerBound(), loop.getMixedUpperBound(), loop.getMixedStep())) {
-    double extent =
-        double(getConstantIntValue(upper).value_or(numTokens) - getConstantIntValue(lower).value_or(0));
-    double each = double(getConstantIntValue(step).value_or(numTokens)); // unknown: rows in shares of cores
+    double extent = double(getConstantIntValue(upper).value_or(numTokens) - getConstantIntValue(lower).value_or(0));
+    double each = double(getConstantIntValue(step).value_or(numTokens));  // unknown: rows in shares of cores
     units *= std::max(1.0, extent / each);
   }
   return units;
@@ -142,8 +140,7 @@ double countedSeconds(const CountedWork &work, machine::LevelAttr home, machine:
     vectors = machine.unitFor("f32");
   double cycles = 0;
   if (vectors)
-    cycles = work.vectorBytes / (kVectorElementBytes * double(vectors.getLanes() * vectors.getPerCycle())) /
-             kSlotsFilled;
+    cycles = work.vectorBytes / (kVectorElementBytes * double(vectors.getLanes() * vectors.getPerCycle())) / kSlotsFilled;
   for (machine::UnitAttr unit : machine.getUnits())
     if (machine::TileAttr tile = unit.getTile()) {
       double products = double(tile.getRows() * tile.getColumns() * tile.getDepth());
@@ -173,7 +170,7 @@ double memorySecondsOf(const DispatchTraffic &traffic, double stepBytes, machine
          traffic.activationBytes / bytesPerSecond(sharedLevel(machine), machine);
 }
 
-} // namespace
+}  // namespace
 
 DispatchCost estimateDispatch(scf::ForallOp loop, const BatchShape &batch, machine::DescriptionAttr machine,
                               const std::optional<CountedWork> &counted) {
@@ -197,10 +194,9 @@ DispatchCost estimateDispatch(scf::ForallOp loop, const BatchShape &batch, machi
   // What small tiles make be read again comes from the second level, while the units wait.
   machine::LevelAttr second = machine.getLevels()[machine.getLevels().size() > 1 ? 1 : 0];
   double rereadSeconds = counted ? 0 : cost.rereadBytes / bytesPerSecond(second, machine);
-  double longer = std::max(cost.memorySeconds, cost.computeSeconds),
-         shorter = std::min(cost.memorySeconds, cost.computeSeconds);
+  double longer = std::max(cost.memorySeconds, cost.computeSeconds), shorter = std::min(cost.memorySeconds, cost.computeSeconds);
   cost.seconds = longer + kNotHidden * shorter + rereadSeconds + double(machine.getBarrierNs()) * 1e-9;
   return cost;
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

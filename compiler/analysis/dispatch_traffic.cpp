@@ -18,7 +18,7 @@ using namespace girih::dialect;
 namespace girih::compiler {
 namespace {
 
-constexpr double kBlockTokens = 16; // of a KV block
+constexpr double kBlockTokens = 16;  // of a KV block
 
 double bytesOf(Type type, int64_t numTokens) {
   Type element = getElementTypeOrSelf(type);
@@ -41,8 +41,7 @@ double rowBytes(PackedType type) {
 
 class TrafficCounter {
 public:
-  TrafficCounter(scf::ForallOp loop, const BatchShape &batch, double units)
-      : loop(loop), batch(batch), units(units) {}
+  TrafficCounter(scf::ForallOp loop, const BatchShape &batch, double units) : loop(loop), batch(batch), units(units) {}
 
   DispatchTraffic count() {
     loop.getBody()->walk([&](Operation *op) { add(op); });
@@ -72,8 +71,7 @@ private:
       // Of the room for all chunks of a context only those that are seen.
       auto parts = cast<ShapedType>(join.getParts().getType());
       double chunks = std::ceil(seenKeys() / double(batch.numTokens) / double(join.getChunk()));
-      traffic.activationBytes +=
-          4 * double(batch.numTokens) * chunks * double(parts.getDimSize(1) * parts.getDimSize(3));
+      traffic.activationBytes += 4 * double(batch.numTokens) * chunks * double(parts.getDimSize(1) * parts.getDimSize(3));
       return touch(join.getInit());
     } else if (auto matmul = dyn_cast<QMatmulOp>(op)) {
       if (auto weight = dyn_cast<PackedType>(matmul.getW().getType()))
@@ -119,7 +117,7 @@ private:
   llvm::MapVector<Value, double> touched;
 };
 
-} // namespace
+}  // namespace
 
 double elementsOf(Type type, int64_t numTokens) {
   auto shaped = dyn_cast<ShapedType>(type);
@@ -145,4 +143,4 @@ double stepStreamBytes(Operation *op, const BatchShape &batch) {
   return integer("girih.weight_bytes") + positions * integer("girih.kv_block_bytes") / kBlockTokens;
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

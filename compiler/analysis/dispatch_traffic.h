@@ -7,8 +7,8 @@
 namespace girih::compiler {
 
 struct DispatchTraffic {
-  double streamedBytes = 0;   // weights and caches: next touched in the next step
-  double activationBytes = 0; // what dispatches hand each other
+  double streamedBytes = 0;    // weights and caches: next touched in the next step
+  double activationBytes = 0;  // what dispatches hand each other
 };
 
 // `units` tiles make the dispatch. Buffers of a thread alone do not count.
@@ -20,4 +20,4 @@ double stepStreamBytes(mlir::Operation *op, const BatchShape &batch);
 // Elements of a shaped type whose dynamic extents are rows of tokens; 0 for other types.
 double elementsOf(mlir::Type type, int64_t numTokens);
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

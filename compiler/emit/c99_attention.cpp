@@ -12,12 +12,11 @@ namespace girih::compiler::c99 {
 namespace {
 
 constexpr int64_t kBlockTokens = GIRIH_KV_BLOCK_TOKENS;
-constexpr int64_t kPartLargest = 0, kPartSum = 16,
-                  kPartValues = 32; // elements of a part; docs of attention_parts
+constexpr int64_t kPartLargest = 0, kPartSum = 16, kPartValues = 32;  // elements of a part; docs of attention_parts
 constexpr int64_t kDefaultChunk = 128;
 
 struct Cache {
-  Expr offset; // of the layer in a block, in bytes
+  Expr offset;  // of the layer in a block, in bytes
   int64_t blockBytes;
   KvType type;
 };
@@ -29,8 +28,7 @@ Cache cacheOf(StepValues &values, Value kv) {
   auto at = kv.getDefiningOp<KvAtOp>();
   if (!at || type.hasScales())
     values.fail(at ? "a cache of 8-bit codes has no form in C yet" : "a cache has no address");
-  return at ? Cache{values.scalar(at.getOffsetBytes()), int64_t(at.getBlockBytes()), type}
-            : Cache{"0", 0, type};
+  return at ? Cache{values.scalar(at.getOffsetBytes()), int64_t(at.getBlockBytes()), type} : Cache{"0", 0, type};
 }
 
 // Element (head, 0, 0) of the keys or values of a block.
@@ -69,12 +67,9 @@ public:
     State state{out.variable("float", "f", "(-INFINITY)"), out.variable("float", "f", "0.0f"),
                 out.array("float", cache.type.getValueDim())};
     Expr scores = out.array("float", chunk);
-    out.loop(begin, end, "1",
-             [&](const Expr &position) { score(query, seen, head, begin, position, scores, state); });
-    out.loop("0", number(cache.type.getValueDim()), "1",
-             [&](const Expr &d) { out.line(element(state.values, d) + " = 0.0f;"); });
-    out.loop(begin, end, "1",
-             [&](const Expr &position) { weigh(seen, head, begin, position, scores, state); });
+    out.loop(begin, end, "1", [&](const Expr &position) { score(query, seen, head, begin, position, scores, state); });
+    out.loop("0", number(cache.type.getValueDim()), "1", [&](const Expr &d) { out.line(element(state.values, d) + " = 0.0f;"); });
+    out.loop(begin, end, "1", [&](const Expr &position) { weigh(seen, head, begin, position, scores, state); });
     return state;
   }
 
@@ -98,19 +93,15 @@ private:
     out.line(state.largest + " = " + choose(dot + " > " + state.largest, dot, state.largest) + ";");
   }
 
-  void weigh(const Seen &seen, const Expr &head, const Expr &begin, const Expr &position, const Expr &scores,
-             const State &state) {
-    Expr weight = out.variable("float", "f",
-                               call("expf", element(scores, sub(position, begin)) + " - " + state.largest));
+  void weigh(const Seen &seen, const Expr &head, const Expr &begin, const Expr &position, const Expr &scores, const State &state) {
+    Expr weight = out.variable("float", "f", call("expf", element(scores, sub(position, begin)) + " - " + state.largest));
     out.line(state.sum + " = " + binary(state.sum, "+", weight) + ";");
     int64_t width = cache.type.getValueDim();
-    Expr address =
-        add(tileAddress(cache, blockOf(seen, position), head, false),
-            mul(rem(position, number(kBlockTokens)), number(width * bytesOf(cache.type.getElement()))));
+    Expr address = add(tileAddress(cache, blockOf(seen, position), head, false),
+                       mul(rem(position, number(kBlockTokens)), number(width * bytesOf(cache.type.getElement()))));
     Window value = values.fetch(address, cache.type.getElement(), number(width), width);
     out.loop("0", number(width), "1", [&](const Expr &d) {
-      out.line(element(state.values, d) + " = fmaf(" + weight + ", " + values.load(value, d) + ", " +
-               element(state.values, d) + ");");
+      out.line(element(state.values, d) + " = fmaf(" + weight + ", " + values.load(value, d) + ", " + element(state.values, d) + ");");
     });
   }
 
@@ -129,8 +120,7 @@ private:
 
 State startJoin(StepValues &values, int64_t width) {
   CWriter &out = values.out;
-  State state{out.variable("float", "f", "(-INFINITY)"), out.variable("float", "f", "0.0f"),
-              out.array("float", width)};
+  State state{out.variable("float", "f", "(-INFINITY)"), out.variable("float", "f", "0.0f"), out.array("float", width)};
   out.loop("0", number(width), "1", [&](const Expr &d) { out.line(element(state.values, d) + " = 0.0f;"); });
   return state;
 }
@@ -154,8 +144,9 @@ void finish(StepValues &values, const State &state, const View &to, ArrayRef<Exp
   CWriter &out = values.out;
   Expr address = out.variable("girih_address", "m", values.addressOf(to, values.offsetOf(to, row)));
   Window window = values.room(address, to.element, width);
-  out.loop("0", number(width), "1",
-           [&](const Expr &d) { values.store(window, d, binary(element(state.values, d), "/", state.sum)); });
+  out.loop("0", number(width), "1", [&](const Expr &d) {
+    values.store(window, d, binary(element(state.values, d), "/", state.sum));
+  });
   values.flush(window, address, number(width));
 }
 
@@ -163,11 +154,9 @@ Window rowOf(StepValues &values, const View &from, ArrayRef<Expr> row, int64_t w
   return values.fetch(values.addressOf(from, values.offsetOf(from, row)), from.element, number(width), width);
 }
 
-void append(StepValues &values, const Cache &cache, const View &from, const Expr &token, const Expr &slot,
-            bool isKey) {
+void append(StepValues &values, const Cache &cache, const View &from, const Expr &token, const Expr &slot, bool isKey) {
   CWriter &out = values.out;
-  int64_t width = isKey ? cache.type.getKeyDim() : cache.type.getValueDim(),
-          bytes = bytesOf(cache.type.getElement());
+  int64_t width = isKey ? cache.type.getKeyDim() : cache.type.getValueDim(), bytes = bytesOf(cache.type.getElement());
   out.loop("0", from.extents[1], "1", [&](const Expr &head) {
     Window row = rowOf(values, from, {token, head, "0"}, width);
     Expr tile = tileAddress(cache, out.integer(div(slot, number(kBlockTokens))), head, isKey);
@@ -180,7 +169,7 @@ void append(StepValues &values, const Cache &cache, const View &from, const Expr
   });
 }
 
-} // namespace
+}  // namespace
 
 void lowerKvAppend(StepValues &values, KvAppendOp op) {
   View key = values.view(op.getKey()), value = values.view(op.getValue());
@@ -200,12 +189,10 @@ void lowerAttention(StepValues &values, AttentionOp op) {
   View q = values.view(op.getQ()), to = values.view(op.getInit());
   Cache cache = cacheOf(values, op.getKv());
   auto offsets = op.getOffsets();
-  Expr firstToken = offsets.empty() ? "0" : values.scalar(offsets[0]),
-       firstGroup = offsets.empty() ? "0" : values.scalar(offsets[1]);
+  Expr firstToken = offsets.empty() ? "0" : values.scalar(offsets[0]), firstGroup = offsets.empty() ? "0" : values.scalar(offsets[1]);
   // The tile's heads are those of one kv head, or all of the model's.
   int64_t heads = cast<ShapedType>(op.getQ().getType()).getDimSize(1);
-  int64_t headsPerGroup = offsets.empty() ? heads / cache.type.getHeads() : heads,
-          width = cache.type.getValueDim();
+  int64_t headsPerGroup = offsets.empty() ? heads / cache.type.getHeads() : heads, width = cache.type.getValueDim();
   int64_t chunk = int64_t(op.getChunk().value_or(kDefaultChunk));
   ChunkWalk walk(values, cache, op.getScaleAttr(), op.getSoftCapAttr(), chunk);
   out.loop("0", q.extents[0], "1", [&](const Expr &token) {
@@ -218,9 +205,7 @@ void lowerAttention(StepValues &values, AttentionOp op) {
         Expr begin = out.integer(most(seen.begin, out.integer(mul(which, number(chunk)))));
         Expr end = out.integer(least(seen.end, out.integer(mul(add(which, "1"), number(chunk)))));
         State part = walk.run(query, seen, group, begin, end);
-        join(
-            values, all, part.largest, part.sum, [&](const Expr &d) { return element(part.values, d); },
-            width);
+        join(values, all, part.largest, part.sum, [&](const Expr &d) { return element(part.values, d); }, width);
       });
       finish(values, all, to, {token, head, "0"}, width);
     });
@@ -234,8 +219,7 @@ void lowerAttentionParts(StepValues &values, AttentionPartsOp op) {
   auto offsets = op.getOffsets();
   if (offsets.size() != 3)
     return values.fail("parts of attention that are not cut into units have no form in C yet");
-  Expr token = values.scalar(offsets[0]), group = values.scalar(offsets[1]),
-       which = values.scalar(offsets[2]);
+  Expr token = values.scalar(offsets[0]), group = values.scalar(offsets[1]), which = values.scalar(offsets[2]);
   int64_t chunk = int64_t(op.getChunk()), partElements = to.strides[2];
   Seen seen = seenBy(values, token, op.getWindow());
   Expr begin = out.integer(most(seen.begin, out.integer(mul(which, number(chunk)))));
@@ -245,8 +229,7 @@ void lowerAttentionParts(StepValues &values, AttentionPartsOp op) {
     out.loop("0", q.extents[1], "1", [&](const Expr &head) {
       Window query = rowOf(values, q, {"0", head, "0"}, cache.type.getKeyDim());
       State state = walk.run(query, seen, group, begin, end);
-      Expr address = out.variable("girih_address", "m",
-                                  values.addressOf(to, values.offsetOf(to, {"0", head, "0", "0"})));
+      Expr address = out.variable("girih_address", "m", values.addressOf(to, values.offsetOf(to, {"0", head, "0", "0"})));
       Window part = values.room(address, to.element, partElements);
       out.loop("0", number(kPartValues), "1", [&](const Expr &at) { values.store(part, at, "0.0f"); });
       values.store(part, number(kPartLargest), state.largest);
@@ -271,13 +254,12 @@ void lowerJoinParts(StepValues &values, JoinPartsOp op) {
       State all = startJoin(values, width);
       out.loop(div(seen.begin, number(chunk)), ceilDiv(seen.end, number(chunk)), "1", [&](const Expr &which) {
         Window part = rowOf(values, parts, {token, head, which, "0"}, partElements);
-        join(
-            values, all, values.load(part, number(kPartLargest)), values.load(part, number(kPartSum)),
-            [&](const Expr &d) { return values.load(part, add(d, number(kPartValues))); }, width);
+        join(values, all, values.load(part, number(kPartLargest)), values.load(part, number(kPartSum)),
+             [&](const Expr &d) { return values.load(part, add(d, number(kPartValues))); }, width);
       });
       finish(values, all, to, {token, head, "0"}, width);
     });
   });
 }
 
-} // namespace girih::compiler::c99
+}  // namespace girih::compiler::c99

@@ -11,19 +11,18 @@ using namespace girih::dialect;
 namespace girih::compiler::c99 {
 namespace {
 
-constexpr int64_t kMostElements = 1024; // of a piece: longer transfers cost no less an element
+constexpr int64_t kMostElements = 1024;  // of a piece: longer transfers cost no less an element
 
 struct Spelling {
   StringRef operation, inC;
 };
 constexpr Spelling kOperators[] = {
-    {"arith.addf", "+"},  {"arith.subf", "-"},       {"arith.mulf", "*"},  {"arith.divf", "/"},
-    {"arith.addi", "+"},  {"arith.subi", "-"},       {"arith.muli", "*"},  {"arith.divsi", "/"},
-    {"arith.divui", "/"}, {"arith.floordivsi", "/"}, {"arith.remsi", "%"}, {"arith.remui", "%"},
-    {"arith.andi", "&"},  {"arith.ori", "|"},        {"arith.shli", "<<"}, {"arith.shrsi", ">>"}};
-constexpr Spelling kFunctions[] = {{"math.exp", "expf"},   {"math.sin", "sinf"},   {"math.cos", "cosf"},
-                                   {"math.tanh", "tanhf"}, {"math.sqrt", "sqrtf"}, {"math.log", "logf"},
-                                   {"math.absf", "fabsf"}};
+    {"arith.addf", "+"},  {"arith.subf", "-"},   {"arith.mulf", "*"},   {"arith.divf", "/"},    {"arith.addi", "+"},
+    {"arith.subi", "-"},  {"arith.muli", "*"},   {"arith.divsi", "/"},  {"arith.divui", "/"},   {"arith.floordivsi", "/"},
+    {"arith.remsi", "%"}, {"arith.remui", "%"},  {"arith.andi", "&"},   {"arith.ori", "|"},     {"arith.shli", "<<"},
+    {"arith.shrsi", ">>"}};
+constexpr Spelling kFunctions[] = {{"math.exp", "expf"},   {"math.sin", "sinf"},   {"math.cos", "cosf"}, {"math.tanh", "tanhf"},
+                                   {"math.sqrt", "sqrtf"}, {"math.log", "logf"},   {"math.absf", "fabsf"}};
 
 template <size_t N> StringRef spelling(const Spelling (&table)[N], Operation &op) {
   for (const Spelling &row : table)
@@ -35,40 +34,26 @@ template <size_t N> StringRef spelling(const Spelling (&table)[N], Operation &op
 StringRef comparison(arith::CmpFPredicate predicate) {
   using P = arith::CmpFPredicate;
   switch (predicate) {
-  case P::OEQ:
-    return "==";
-  case P::OGT:
-    return ">";
-  case P::OGE:
-    return ">=";
-  case P::OLT:
-    return "<";
-  case P::OLE:
-    return "<=";
-  case P::UNE:
-    return "!=";
-  default:
-    return "";
+  case P::OEQ: return "==";
+  case P::OGT: return ">";
+  case P::OGE: return ">=";
+  case P::OLT: return "<";
+  case P::OLE: return "<=";
+  case P::UNE: return "!=";
+  default: return "";
   }
 }
 
 StringRef comparison(arith::CmpIPredicate predicate) {
   using P = arith::CmpIPredicate;
   switch (predicate) {
-  case P::eq:
-    return "==";
-  case P::ne:
-    return "!=";
-  case P::slt:
-    return "<";
-  case P::sle:
-    return "<=";
-  case P::sgt:
-    return ">";
-  case P::sge:
-    return ">=";
-  default:
-    return "";
+  case P::eq: return "==";
+  case P::ne: return "!=";
+  case P::slt: return "<";
+  case P::sle: return "<=";
+  case P::sgt: return ">";
+  case P::sge: return ">=";
+  default: return "";
   }
 }
 
@@ -79,12 +64,10 @@ Expr constantOf(arith::ConstantOp op) {
   if (auto real = dyn_cast<FloatAttr>(op.getValue()))
     return floating(real.getValueAsDouble());
   auto integer = dyn_cast<IntegerAttr>(op.getValue());
-  return !integer                    ? Expr()
-         : op.getType().isInteger(1) ? number(integer.getValue().getBoolValue())
-                                     : number(integer.getInt());
+  return !integer ? Expr() : op.getType().isInteger(1) ? number(integer.getValue().getBoolValue()) : number(integer.getInt());
 }
 
-} // namespace
+}  // namespace
 
 Expr StepValues::compute(Operation &op, llvm::function_ref<Expr(Value)> of) {
   if (auto constant = dyn_cast<arith::ConstantOp>(op))
@@ -148,7 +131,7 @@ private:
   struct Operand {
     OpOperand *from;
     View view;
-    int64_t step; // elements further with each turn of the innermost loop
+    int64_t step;  // elements further with each turn of the innermost loop
   };
 
   void findExtents() {
@@ -161,8 +144,7 @@ private:
       for (auto [axis, expr] : llvm::enumerate(op.getMatchingIndexingMap(&operand).getResults())) {
         auto dimension = dyn_cast<AffineDimExpr>(expr);
         if (!dimension && !isa<AffineConstantExpr>(expr))
-          values.fail("an elementwise operation reads elements at " +
-                      Twine("sums of indices, which has no form in C yet"));
+          values.fail("an elementwise operation reads elements at " + Twine("sums of indices, which has no form in C yet"));
         if (!dimension)
           continue;
         extents[dimension.getPosition()] = view.extents[axis];
@@ -193,8 +175,7 @@ private:
     int64_t bytes = 0;
     for (const Operand &operand : operands)
       bytes += bytesOf(operand.view.element);
-    int64_t most =
-        std::clamp<int64_t>(values.units.nearBytes / 2 / std::max<int64_t>(bytes, 1), 1, kMostElements);
+    int64_t most = std::clamp<int64_t>(values.units.nearBytes / 2 / std::max<int64_t>(bytes, 1), 1, kMostElements);
     return std::min(most, knownNumber(extent).value_or(most));
   }
 
@@ -262,8 +243,7 @@ private:
     }
     Window window = values.fetch(values.addressOf(view, place), view.element, "1", 1);
     Expr loaded = values.load(window, "0");
-    held[operand.from] =
-        isFloat(view.element) ? out.variable("float", "f", loaded) : out.variable("int64_t", "v", loaded);
+    held[operand.from] = isFloat(view.element) ? out.variable("float", "f", loaded) : out.variable("int64_t", "v", loaded);
   }
 
   void finish(Operand &operand) {
@@ -293,12 +273,10 @@ private:
         continue;
       }
       if (inner.getNumRegions() > 0 || inner.getNumResults() != 1)
-        return values.fail("an elementwise operation has " + Twine(inner.getName().getStringRef()) +
-                           ", which has no form in C yet");
+        return values.fail("an elementwise operation has " + Twine(inner.getName().getStringRef()) + ", which has no form in C yet");
       known[inner.getResult(0)] = values.declare(inner, of);
     }
-    for (auto [value, init] :
-         llvm::zip(op.getBlock()->getTerminator()->getOperands(), op.getDpsInitsMutable())) {
+    for (auto [value, init] : llvm::zip(op.getBlock()->getTerminator()->getOperands(), op.getDpsInitsMutable())) {
       auto operand = llvm::find_if(operands, [&](const Operand &one) { return one.from == &init; });
       if (operand->step == 0)
         out.line(held[&init] + " = " + of(value) + ";");
@@ -316,7 +294,7 @@ private:
   DenseMap<OpOperand *, Expr> held;
 };
 
-} // namespace
+}  // namespace
 
 void lowerGeneric(StepValues &values, linalg::LinalgOp op) { GenericLowering(values, op).run(); }
 
@@ -324,8 +302,7 @@ void lowerCopy(StepValues &values, Value from, Value to) {
   View source = values.view(from), target = values.view(to);
   CWriter &out = values.out;
   // Bits are moved: as floats some would change.
-  source.element = target.element =
-      IntegerType::get(from.getContext(), unsigned(8 * bytesOf(source.element)));
+  source.element = target.element = IntegerType::get(from.getContext(), unsigned(8 * bytesOf(source.element)));
   if (!source.table.empty() || source.strides.back() != 1 || target.strides.back() != 1)
     return values.fail("a copy of elements that do not lie side by side has no form in C yet");
   SmallVector<Expr> position;
@@ -342,12 +319,10 @@ void lowerCopy(StepValues &values, Value from, Value to) {
       position.push_back(first);
       Expr count = out.integer(least(number(most), out.integer(sub(extent, first))));
       Expr place = values.addressOf(target, values.offsetOf(target, position));
-      Window read = values.fetch(values.addressOf(source, values.offsetOf(source, position)), source.element,
-                                 count, most);
+      Window read = values.fetch(values.addressOf(source, values.offsetOf(source, position)), source.element, count, most);
       if (values.units.dmaOut.empty()) {
         Window written = values.room(place, target.element, most);
-        out.loop("0", count, "1",
-                 [&](const Expr &index) { values.store(written, index, values.load(read, index)); });
+        out.loop("0", count, "1", [&](const Expr &index) { values.store(written, index, values.load(read, index)); });
       } else {
         values.flush(read, place, count);
       }
@@ -357,4 +332,4 @@ void lowerCopy(StepValues &values, Value from, Value to) {
   out.block([&] { nest(nest, 0); });
 }
 
-} // namespace girih::compiler::c99
+}  // namespace girih::compiler::c99

@@ -12,7 +12,7 @@ namespace girih::compiler::c99 {
 namespace {
 
 constexpr int64_t kColumns = weights::kPanelColumns, kDepth = weights::kBlockDepth;
-constexpr int64_t kRowsWithoutUnit = 16; // that share a dequantised block
+constexpr int64_t kRowsWithoutUnit = 16;  // that share a dequantised block
 
 Type codeElement(MLIRContext *context, CodeType codes) {
   switch (codes) {
@@ -36,25 +36,22 @@ public:
   // Where block number `block` of the panel of `column` is.
   Expr addressOf(const Expr &column, const Expr &block) {
     Expr panel = mul(div(column, number(kColumns)), number(layout.panelBytes(weight.depth)));
-    return out.variable("girih_address", "m",
-                        add(weight.address, add(panel, mul(block, number(layout.blockBytes())))));
+    return out.variable("girih_address", "m", add(weight.address, add(panel, mul(block, number(layout.blockBytes())))));
   }
 
   Expr dequantise(const Expr &address) {
     Expr w = out.array("float", kDepth * kColumns);
     out.block([&] {
-      Window codes =
-          values.fetch(address, codeElement(context, layout.codes), number(numCodes()), numCodes());
+      Window codes = values.fetch(address, codeElement(context, layout.codes), number(numCodes()), numCodes());
       Window scales = factors(address, layout.scales, layout.codeBytes());
       Window mins = factors(address, layout.mins, layout.codeBytes() + layout.scaleBytes());
       out.loop("0", number(kDepth), "1", [&](const Expr &k) {
         out.loop("0", number(kColumns), "1", [&](const Expr &column) {
-          Expr value = code(codes, k, column),
-               at = add(mul(div(k, number(layout.groupSize)), number(kColumns)), column);
+          Expr value = code(codes, k, column), at = add(mul(div(k, number(layout.groupSize)), number(kColumns)), column);
           if (layout.scales != ScaleType::None)
-            value = layout.mins == ScaleType::None ? binary(value, "*", values.load(scales, at))
-                                                   : "fmaf(" + value + ", " + values.load(scales, at) + ", " +
-                                                         values.load(mins, at) + ")";
+            value = layout.mins == ScaleType::None
+                        ? binary(value, "*", values.load(scales, at))
+                        : "fmaf(" + value + ", " + values.load(scales, at) + ", " + values.load(mins, at) + ")";
           out.line(element(w, add(mul(k, number(kColumns)), column)) + " = " + value + ";");
         });
       });
@@ -98,8 +95,7 @@ class MatmulLowering {
 public:
   MatmulLowering(StepValues &values, QMatmulOp op)
       : values(values), out(values.out), x(values.view(op.getX())), to(values.view(op.getInit())),
-        weight(values.packed(op.getW())),
-        firstColumn(op.getColumnOffset() ? values.scalar(op.getColumnOffset()) : "0"),
+        weight(values.packed(op.getW())), firstColumn(op.getColumnOffset() ? values.scalar(op.getColumnOffset()) : "0"),
         usesUnit(!values.units.multiply.empty()), reader(values, op.getContext(), weight) {
     mostRows = usesUnit ? values.units.tile.getRows() : kRowsWithoutUnit;
     if (auto rows = knownNumber(x.extents[0]); rows && !usesUnit)
@@ -118,8 +114,7 @@ private:
     Expr rows = out.integer(least(number(mostRows), out.integer(sub(x.extents[0], row))));
     Expr columns = out.integer(least(number(kColumns), out.integer(sub(to.extents[1], column))));
     Expr sums = out.array("float", mostRows * kColumns);
-    out.loop("0", number(mostRows * kColumns), "1",
-             [&](const Expr &at) { out.line(element(sums, at) + " = 0.0f;"); });
+    out.loop("0", number(mostRows * kColumns), "1", [&](const Expr &at) { out.line(element(sums, at) + " = 0.0f;"); });
     out.loop("0", number(weight.depth), number(kDepth), [&](const Expr &k) {
       Expr depth = out.integer(least(number(kDepth), sub(number(weight.depth), k)));
       if (weight.depth % kDepth == 0)
@@ -127,18 +122,15 @@ private:
       Expr w = reader.dequantise(reader.addressOf(add(firstColumn, column), div(k, number(kDepth))));
       Expr apart = number(x.strides[0]), from = values.addressOf(x, values.offsetOf(x, {row, k}));
       Window left = values.fetchRows(from, x.element, rows, mostRows, depth, kDepth, apart);
-      usesUnit ? multiplyTiles(sums, left, apart, w, rows, depth)
-               : multiply(sums, left, apart, w, rows, depth);
+      usesUnit ? multiplyTiles(sums, left, apart, w, rows, depth) : multiply(sums, left, apart, w, rows, depth);
     });
     out.loop("0", rows, "1", [&](const Expr &at) { storeRow(sums, at, add(row, at), column, columns); });
   }
 
-  void multiply(const Expr &sums, const Window &left, const Expr &apart, const Expr &w, const Expr &rows,
-                const Expr &depth) {
+  void multiply(const Expr &sums, const Window &left, const Expr &apart, const Expr &w, const Expr &rows, const Expr &depth) {
     out.loop("0", rows, "1", [&](const Expr &row) {
       out.loop("0", number(kColumns), "1", [&](const Expr &column) {
-        Expr place = add(mul(row, number(kColumns)), column),
-             sum = out.variable("float", "f", element(sums, place));
+        Expr place = add(mul(row, number(kColumns)), column), sum = out.variable("float", "f", element(sums, place));
         out.loop("0", depth, "1", [&](const Expr &k) {
           out.line(sum + " = fmaf(" + values.load(left, add(mul(row, apart), k)) + ", " +
                    element(w, add(mul(k, number(kColumns)), column)) + ", " + sum + ");");
@@ -149,8 +141,7 @@ private:
   }
 
   // Both sides rounded to f16, tile by tile of the unit's depth; what is beyond rows and k is zero.
-  void multiplyTiles(const Expr &sums, const Window &left, const Expr &apart, const Expr &w, const Expr &rows,
-                     const Expr &depth) {
+  void multiplyTiles(const Expr &sums, const Window &left, const Expr &apart, const Expr &w, const Expr &rows, const Expr &depth) {
     int64_t tileDepth = values.units.tile.getDepth();
     Expr a = out.array("uint16_t", mostRows * tileDepth), b = out.array("uint16_t", tileDepth * kColumns);
     out.loop("0", number(kDepth), number(tileDepth), [&](const Expr &first) {
@@ -164,16 +155,14 @@ private:
         });
       });
       out.loop("0", number(tileDepth * kColumns), "1", [&](const Expr &at) {
-        out.line(element(b, at) + " = girih_f16_of_f32(" + element(w, add(mul(first, number(kColumns)), at)) +
-                 ");");
+        out.line(element(b, at) + " = girih_f16_of_f32(" + element(w, add(mul(first, number(kColumns)), at)) + ");");
       });
       out.line(values.units.multiply + "(" + sums + ", " + a + ", " + b + ");");
     });
   }
 
   void storeRow(const Expr &sums, const Expr &at, const Expr &row, const Expr &column, const Expr &columns) {
-    Expr address =
-        out.variable("girih_address", "m", values.addressOf(to, values.offsetOf(to, {row, column})));
+    Expr address = out.variable("girih_address", "m", values.addressOf(to, values.offsetOf(to, {row, column})));
     Window window = values.room(address, to.element, kColumns);
     out.loop("0", columns, "1", [&](const Expr &index) {
       values.store(window, index, element(sums, add(mul(at, number(kColumns)), index)));
@@ -191,14 +180,12 @@ private:
   int64_t mostRows;
 };
 
-} // namespace
+}  // namespace
 
 void lowerQMatmul(StepValues &values, QMatmulOp op) {
-  if (!isa<PackedType>(op.getW().getType()) || !getElementTypeOrSelf(op.getX()).isF32() ||
-      values.packed(op.getW()).layout.isDense)
-    return values.fail(
-        "a matmul of " + Twine(op.getStrategy().value_or("no strategy")) +
-        " with activations that are not f32, or of a weight that is not packed, has no form in C yet");
+  if (!isa<PackedType>(op.getW().getType()) || !getElementTypeOrSelf(op.getX()).isF32() || values.packed(op.getW()).layout.isDense)
+    return values.fail("a matmul of " + Twine(op.getStrategy().value_or("no strategy")) +
+                       " with activations that are not f32, or of a weight that is not packed, has no form in C yet");
   MatmulLowering(values, op).run();
 }
 
@@ -207,36 +194,31 @@ void lowerGatherRows(StepValues &values, GatherRowsOp op) {
   View indices = values.view(op.getIndices()), to = values.view(op.getInit());
   bool isPacked = isa<PackedType>(op.getSource().getType());
   PackedWeight weight = isPacked ? values.packed(op.getSource()) : PackedWeight();
-  View source = isPacked && !weight.layout.isDense ? View()
-                : isPacked ? View{weight.address, "0", "", to.element, {weight.depth, 1}, {}}
-                           : values.view(op.getSource());
+  View source = isPacked && !weight.layout.isDense ? View() : isPacked ? View{weight.address, "0", "", to.element, {weight.depth, 1}, {}}
+                                                                       : values.view(op.getSource());
   Expr numRows = isPacked ? number(weight.columns) : source.extents[0];
   BlockReader reader(values, op.getContext(), weight);
   out.loop("0", indices.extents[0], "1", [&](const Expr &token) {
-    Window wanted =
-        values.fetch(values.addressOf(indices, values.offsetOf(indices, {token})), indices.element, "1", 1);
+    Window wanted = values.fetch(values.addressOf(indices, values.offsetOf(indices, {token})), indices.element, "1", 1);
     Expr asked = out.integer(values.load(wanted, "0"));
     // No program reads elsewhere, whatever the index.
     Expr row = out.integer(most("0", out.integer(least(asked, out.integer(sub(numRows, "1"))))));
     out.loop("0", to.extents[1], number(kDepth), [&](const Expr &k) {
       Expr count = out.integer(least(number(kDepth), out.integer(sub(to.extents[1], k))));
-      Expr address =
-          out.variable("girih_address", "m", values.addressOf(to, values.offsetOf(to, {token, k})));
+      Expr address = out.variable("girih_address", "m", values.addressOf(to, values.offsetOf(to, {token, k})));
       Window written = values.room(address, to.element, kDepth), read;
       Expr w;
       if (source.base.empty())
         w = reader.dequantise(reader.addressOf(row, div(k, number(kDepth))));
       else
-        read = values.fetch(values.addressOf(source, values.offsetOf(source, {row, k})), source.element,
-                            count, kDepth);
+        read = values.fetch(values.addressOf(source, values.offsetOf(source, {row, k})), source.element, count, kDepth);
       out.loop("0", count, "1", [&](const Expr &index) {
-        values.store(written, index,
-                     w.empty() ? values.load(read, index)
-                               : element(w, add(mul(index, number(kColumns)), rem(row, number(kColumns)))));
+        values.store(written, index, w.empty() ? values.load(read, index)
+                                               : element(w, add(mul(index, number(kColumns)), rem(row, number(kColumns)))));
       });
       values.flush(written, address, count);
     });
   });
 }
 
-} // namespace girih::compiler::c99
+}  // namespace girih::compiler::c99

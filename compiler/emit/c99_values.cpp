@@ -41,9 +41,7 @@ Expr stepAddress(StringRef field) { return ("((girih_address)args->" + field + "
 Expr StepValues::scalar(Value value) {
   if (auto known = scalars.find(value); known != scalars.end())
     return known->second;
-  fail("a value of " +
-       (value.getDefiningOp() ? Twine(value.getDefiningOp()->getName().getStringRef())
-                              : Twine("an argument")) +
+  fail("a value of " + (value.getDefiningOp() ? Twine(value.getDefiningOp()->getName().getStringRef()) : Twine("an argument")) +
        " is used, which has no form in C yet");
   return "0";
 }
@@ -84,8 +82,7 @@ Expr StepValues::minMax(Operation &op) {
   Expr best;
   for (AffineExpr expr : map.getResults()) {
     Expr next = out.integer(affine(expr, all.take_front(map.getNumDims()), all.drop_front(map.getNumDims())));
-    best = best.empty() ? next
-                        : out.integer(isa<affine::AffineMinOp>(op) ? least(best, next) : most(best, next));
+    best = best.empty() ? next : out.integer(isa<affine::AffineMinOp>(op) ? least(best, next) : most(best, next));
   }
   return best;
 }
@@ -104,13 +101,12 @@ void StepValues::define(Operation &op) {
     return fail("a step has " + Twine(op.getName().getStringRef()) + ", which has no form in C yet");
   Value result = op.getResult(0);
   if (isa<PackedType, KvType>(result.getType()))
-    return; // resolved where it is used
+    return;  // resolved where it is used
   if (isa<MemRefType>(result.getType()))
     return defineView(op);
   if (auto extent = dyn_cast<StepExtentOp>(op)) {
     StringRef name = extent.getName();
-    return setScalar(result,
-                     name == "longest_context" ? longestContext() : out.integer(("args->" + name).str()));
+    return setScalar(result, name == "longest_context" ? longestContext() : out.integer(("args->" + name).str()));
   }
   if (auto dim = dyn_cast<memref::DimOp>(op)) {
     if (auto index = dim.getConstantIndex())
@@ -130,8 +126,7 @@ void StepValues::define(Operation &op) {
     View from = view(read.getMemref());
     SmallVector<Expr> position = llvm::map_to_vector(read.getIndices(), [&](Value v) { return scalar(v); });
     Expr at = offsetOf(from, position);
-    Window window = from.table.empty() ? fetch(addressOf(from, at), from.element, "1", 1)
-                                       : Window{from.table, 1, from.element, at};
+    Window window = from.table.empty() ? fetch(addressOf(from, at), from.element, "1", 1) : Window{from.table, 1, from.element, at};
     Expr loaded = load(window, "0");
     return setScalar(result, result.getType().isF32() ? out.real(loaded) : out.integer(loaded));
   }
@@ -168,8 +163,7 @@ View StepValues::reshaped(Value source, MemRefType type) {
   Expr rows = result.extents.empty() ? Expr("1") : result.extents.front();
   int64_t offset = 0;
   result.strides.clear();
-  if (failed(type.getStridesAndOffset(result.strides, offset)) ||
-      llvm::is_contained(result.strides, ShapedType::kDynamic))
+  if (failed(type.getStridesAndOffset(result.strides, offset)) || llvm::is_contained(result.strides, ShapedType::kDynamic))
     fail("a view has strides that are not known");
   result.extents.clear();
   for (int64_t extent : type.getShape())
@@ -246,8 +240,7 @@ PackedWeight StepValues::packed(Value weight) {
     fail("a packed weight has no address or an unknown layout");
     return {stepAddress("weights"), type.getDepth(), type.getColumns(), {}};
   }
-  return {add(stepAddress("weights"), scalar(at.getOffsetBytes())), type.getDepth(), type.getColumns(),
-          *layout};
+  return {add(stepAddress("weights"), scalar(at.getOffsetBytes())), type.getDepth(), type.getColumns(), *layout};
 }
 
 // ---- Memory ----
@@ -257,14 +250,13 @@ std::string transfer(const Expr &count, int64_t bytes, int64_t stride) {
   return stride == 1 ? "1, " + mul(count, number(bytes)) + ", 0"
                      : count + ", " + number(bytes) + ", " + number(stride * bytes);
 }
-} // namespace
+}  // namespace
 
 Window StepValues::room(const Expr &address, Type element, int64_t most, int64_t stride) {
   StringRef type = nameOf(element);
   if (!units.dmaIn.empty())
     return {out.array(type, most), 1, element};
-  return {out.variable((type + " *").str(), "w", ("(" + type + " *)(" + address + ")").str()), stride,
-          element};
+  return {out.variable((type + " *").str(), "w", ("(" + type + " *)(" + address + ")").str()), stride, element};
 }
 
 Window StepValues::fetch(const Expr &address, Type element, const Expr &count, int64_t most, int64_t stride) {
@@ -277,18 +269,17 @@ Window StepValues::fetch(const Expr &address, Type element, const Expr &count, i
 
 void StepValues::flush(const Window &window, const Expr &address, const Expr &count, int64_t stride) {
   if (!units.dmaOut.empty())
-    out.line(units.dmaOut + "(" + address + ", " + window.name + ", " +
-             transfer(count, bytesOf(window.element), stride) + ");");
+    out.line(units.dmaOut + "(" + address + ", " + window.name + ", " + transfer(count, bytesOf(window.element), stride) + ");");
 }
 
-Window StepValues::fetchRows(const Expr &address, Type element, const Expr &rows, int64_t mostRows,
-                             const Expr &count, int64_t mostCount, Expr &apart) {
+Window StepValues::fetchRows(const Expr &address, Type element, const Expr &rows, int64_t mostRows, const Expr &count,
+                             int64_t mostCount, Expr &apart) {
   Window window = room(address, element, mostRows * mostCount);
   if (units.dmaIn.empty())
     return window;
   int64_t bytes = bytesOf(element);
-  out.line(units.dmaIn + "(" + window.name + ", " + address + ", " + rows + ", " + mul(count, number(bytes)) +
-           ", " + mul(apart, number(bytes)) + ");");
+  out.line(units.dmaIn + "(" + window.name + ", " + address + ", " + rows + ", " + mul(count, number(bytes)) + ", " +
+           mul(apart, number(bytes)) + ");");
   apart = count;
   return window;
 }
@@ -315,4 +306,4 @@ Expr StepValues::stepNumber(StringRef array, const Expr &index) {
   return out.integer(load(fetch(add(stepAddress(array), mul(index, "4")), i32, "1", 1), "0"));
 }
 
-} // namespace girih::compiler::c99
+}  // namespace girih::compiler::c99

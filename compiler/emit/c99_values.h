@@ -15,20 +15,20 @@ namespace girih::compiler::c99 {
 
 // A strided piece of memory. Strides are static, as the scheduled form promises; the outermost extent may not be.
 struct View {
-  Expr base;         // a girih_address
-  Expr offset = "0"; // in bytes
-  Expr table;        // instead of both: a table of the text
+  Expr base;                           // a girih_address
+  Expr offset = "0";                   // in bytes
+  Expr table;                          // instead of both: a table of the text
   mlir::Type element;
-  llvm::SmallVector<int64_t> strides; // in elements
+  llvm::SmallVector<int64_t> strides;  // in elements
   llvm::SmallVector<Expr> extents;
 };
 
 // Elements of memory where arithmetic reaches them: an array that was filled, or memory itself.
 struct Window {
   Expr name;
-  int64_t stride = 1; // between elements
+  int64_t stride = 1;  // between elements
   mlir::Type element;
-  Expr first = "0"; // element of the array
+  Expr first = "0";    // element of the array
 };
 
 struct PackedWeight {
@@ -40,9 +40,9 @@ struct PackedWeight {
 
 // What the machine says of itself that C needs.
 struct Units {
-  std::string dmaIn, dmaOut; // "": loads reach memory
-  std::string barrier;       // "": that of the step's arguments
-  std::string multiply;      // "": no matrix unit, or one that rounds where the program must not
+  std::string dmaIn, dmaOut;  // "": loads reach memory
+  std::string barrier;        // "": that of the step's arguments
+  std::string multiply;       // "": no matrix unit, or one that rounds where the program must not
   machine::TileAttr tile;
   int64_t nearBytes;
 };
@@ -50,8 +50,7 @@ struct Units {
 class StepValues {
 public:
   StepValues(mlir::MLIRContext *context, CWriter &out, Units units, int64_t arenaBytes, int64_t scratchBytes)
-      : out(out), units(std::move(units)), context(context), arenaBytes(arenaBytes),
-        scratchBytes(scratchBytes) {}
+      : out(out), units(std::move(units)), context(context), arenaBytes(arenaBytes), scratchBytes(scratchBytes) {}
 
   // Declares what the operation gives: a number, or a view. Fails by `error` for one that has no form in C.
   void define(mlir::Operation &op);
@@ -79,15 +78,14 @@ public:
   // Writes the first elements of a room to its memory, where they are not there already.
   void flush(const Window &window, const Expr &address, const Expr &count, int64_t stride = 1);
   // `rows` of `count` elements, `apart` elements from each other in memory. On return `apart` is what it is in the window.
-  Window fetchRows(const Expr &address, mlir::Type element, const Expr &rows, int64_t mostRows,
-                   const Expr &count, int64_t mostCount, Expr &apart);
+  Window fetchRows(const Expr &address, mlir::Type element, const Expr &rows, int64_t mostRows, const Expr &count,
+                   int64_t mostCount, Expr &apart);
   Expr load(const Window &window, const Expr &index);
   void store(const Window &window, const Expr &index, const Expr &value);
   // Number `index` of the step's small arrays.
   Expr stepNumber(llvm::StringRef array, const Expr &index);
   void barrier() {
-    out.line(units.barrier.empty() ? "args->barrier(args->team, thread);"
-                                   : units.barrier + "(args, thread);");
+    out.line(units.barrier.empty() ? "args->barrier(args->team, thread);" : units.barrier + "(args, thread);");
   }
 
   void fail(const llvm::Twine &reason) {
@@ -116,7 +114,7 @@ private:
 // A pointer of the step's arguments as a girih_address.
 Expr stepAddress(llvm::StringRef field);
 int64_t bytesOf(mlir::Type element);
-llvm::StringRef nameOf(mlir::Type element); // in C
+llvm::StringRef nameOf(mlir::Type element);  // in C
 
 // ---- What a unit does, one operation each ----
 void lowerGeneric(StepValues &values, mlir::linalg::LinalgOp op);
@@ -128,4 +126,4 @@ void lowerAttention(StepValues &values, dialect::AttentionOp op);
 void lowerAttentionParts(StepValues &values, dialect::AttentionPartsOp op);
 void lowerJoinParts(StepValues &values, dialect::JoinPartsOp op);
 
-} // namespace girih::compiler::c99
+}  // namespace girih::compiler::c99

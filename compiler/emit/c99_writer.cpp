@@ -37,12 +37,8 @@ std::optional<int64_t> knownNumber(const Expr &expr) {
   return text.getAsInteger(10, value) ? std::nullopt : std::optional(value);
 }
 
-Expr binary(const Expr &x, StringRef op, const Expr &y) {
-  return ("(" + Twine(x) + " " + op + " " + y + ")").str();
-}
-Expr choose(const Expr &condition, const Expr &x, const Expr &y) {
-  return "(" + condition + " ? " + x + " : " + y + ")";
-}
+Expr binary(const Expr &x, StringRef op, const Expr &y) { return ("(" + Twine(x) + " " + op + " " + y + ")").str(); }
+Expr choose(const Expr &condition, const Expr &x, const Expr &y) { return "(" + condition + " ? " + x + " : " + y + ")"; }
 Expr call(StringRef function, const Expr &x) { return (function + "(" + x + ")").str(); }
 Expr element(const Expr &array, const Expr &index) { return array + "[" + index + "]"; }
 
@@ -52,7 +48,7 @@ template <typename Fold> Expr folded(const Expr &x, StringRef op, const Expr &y,
   return left && right ? number(fold(*left, *right)) : binary(x, op, y);
 }
 bool is(const Expr &x, int64_t value) { return knownNumber(x) == value; }
-} // namespace
+}  // namespace
 
 Expr add(const Expr &x, const Expr &y) {
   if (is(x, 0) || is(y, 0))
@@ -95,7 +91,7 @@ namespace {
 bool isName(StringRef expr) {
   return !expr.empty() && llvm::all_of(expr, [](char c) { return llvm::isAlnum(c) || c == '_'; });
 }
-} // namespace
+}  // namespace
 
 Expr CWriter::integer(const Expr &value) {
   return isName(value) || knownNumber(value) ? value : variable("int64_t", "v", value);
@@ -118,16 +114,12 @@ void CWriter::nested(const Twine &head, llvm::function_ref<void()> body) {
 
 void CWriter::block(llvm::function_ref<void()> body) { nested("", body); }
 
-void CWriter::loop(const Expr &begin, const Expr &end, const Expr &step,
-                   llvm::function_ref<void(const Expr &)> body) {
+void CWriter::loop(const Expr &begin, const Expr &end, const Expr &step, llvm::function_ref<void(const Expr &)> body) {
   std::string name = fresh("i");
-  nested("for (int64_t " + name + " = " + begin + "; " + name + " < " + end + "; " + name + " += " + step +
-             ") ",
+  nested("for (int64_t " + name + " = " + begin + "; " + name + " < " + end + "; " + name + " += " + step + ") ",
          [&] { body(name); });
 }
 
-void CWriter::when(const Expr &condition, llvm::function_ref<void()> body) {
-  nested("if (" + condition + ") ", body);
-}
+void CWriter::when(const Expr &condition, llvm::function_ref<void()> body) { nested("if (" + condition + ") ", body); }
 
-} // namespace girih::compiler::c99
+}  // namespace girih::compiler::c99

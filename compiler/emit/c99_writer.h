@@ -45,8 +45,7 @@ public:
   Expr array(llvm::StringRef element, int64_t count);
   // What `body` writes stands in a block of its own, where arrays live no longer than they have to.
   void block(llvm::function_ref<void()> body);
-  void loop(const Expr &begin, const Expr &end, const Expr &step,
-            llvm::function_ref<void(const Expr &)> body);
+  void loop(const Expr &begin, const Expr &end, const Expr &step, llvm::function_ref<void(const Expr &)> body);
   void when(const Expr &condition, llvm::function_ref<void()> body);
 
 private:
@@ -55,4 +54,4 @@ private:
   int depth = 0;
 };
 
-} // namespace girih::compiler::c99
+}  // namespace girih::compiler::c99

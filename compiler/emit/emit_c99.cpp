@@ -54,9 +54,7 @@ public:
     out.line("");
     out.line("void " + function.getName() + "(const girih_step_args *args, int64_t thread, int64_t threads)");
     out.block([&] { lowerBlock(function.getBody().front()); });
-    return values.error.empty()
-               ? Status()
-               : unimplemented(values.error).withContext("`" + function.getName().str() + "` as C99");
+    return values.error.empty() ? Status() : unimplemented(values.error).withContext("`" + function.getName().str() + "` as C99");
   }
 
 private:
@@ -92,8 +90,7 @@ private:
   // Buffers that a loop hands on are addresses in variables.
   void lowerLoop(scf::ForOp loop) {
     SmallVector<Expr> carried;
-    for (auto [argument, init, result] :
-         llvm::zip(loop.getRegionIterArgs(), loop.getInitArgs(), loop.getResults())) {
+    for (auto [argument, init, result] : llvm::zip(loop.getRegionIterArgs(), loop.getInitArgs(), loop.getResults())) {
       if (!isa<MemRefType>(init.getType()))
         return values.fail("a loop hands on a number, which has no form in C yet");
       View view = values.view(init);
@@ -103,8 +100,8 @@ private:
       values.setView(argument, view);
       values.setView(result, view);
     }
-    out.loop(values.scalar(loop.getLowerBound()), values.scalar(loop.getUpperBound()),
-             values.scalar(loop.getStep()), [&](const Expr &index) {
+    out.loop(values.scalar(loop.getLowerBound()), values.scalar(loop.getUpperBound()), values.scalar(loop.getStep()),
+             [&](const Expr &index) {
                values.setScalar(loop.getInductionVar(), index);
                lowerBlock(*loop.getBody());
                // All are read before the first is written.
@@ -125,8 +122,7 @@ private:
     SmallVector<Expr> begins, steps, counts;
     Expr total = "1";
     out.block([&] {
-      for (auto [lower, upper, by] :
-           llvm::zip(units.getMixedLowerBound(), units.getMixedUpperBound(), units.getMixedStep())) {
+      for (auto [lower, upper, by] : llvm::zip(units.getMixedLowerBound(), units.getMixedUpperBound(), units.getMixedStep())) {
         begins.push_back(values.scalar(lower));
         steps.push_back(values.scalar(by));
         counts.push_back(out.integer(ceilDiv(sub(values.scalar(upper), begins.back()), steps.back())));
@@ -136,8 +132,7 @@ private:
         Expr rest = unit;
         for (size_t axis = counts.size(); axis-- > 0;) {
           Expr index = axis == 0 ? rest : rem(rest, counts[axis]);
-          values.setScalar(units.getInductionVars()[axis],
-                           out.integer(add(begins[axis], mul(index, steps[axis]))));
+          values.setScalar(units.getInductionVars()[axis], out.integer(add(begins[axis], mul(index, steps[axis]))));
           rest = axis == 0 ? rest : out.integer(div(rest, counts[axis]));
         }
         for (Operation &op : units.getBody()->without_terminator())
@@ -160,8 +155,7 @@ void writeTables(ModuleOp module, CWriter &out) {
     std::string numbers;
     bool isReal = elements.getElementType().isF32();
     for (Attribute each : elements.getValues<Attribute>()) {
-      Expr value = isReal ? floating(cast<FloatAttr>(each).getValueAsDouble())
-                          : number(cast<IntegerAttr>(each).getInt());
+      Expr value = isReal ? floating(cast<FloatAttr>(each).getValueAsDouble()) : number(cast<IntegerAttr>(each).getInt());
       numbers += (numbers.empty() ? "" : ", ") + StringRef(value).trim("()").str();
     }
     out.line("static const " + Twine(isReal ? "float" : "int64_t") + " table_" + global.getName() + "[" +
@@ -169,7 +163,7 @@ void writeTables(ModuleOp module, CWriter &out) {
   }
 }
 
-} // namespace
+}  // namespace
 
 Expected<std::string> emitC99(ModuleOp module) {
   CWriter out;
@@ -181,4 +175,4 @@ Expected<std::string> emitC99(ModuleOp module) {
   return std::move(out.text);
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

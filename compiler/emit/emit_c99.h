@@ -15,4 +15,4 @@ namespace girih::compiler {
 // round, a barrier. Each thread's scratch memory lies behind the arena. Fails: Unimplemented, naming the operation.
 Expected<std::string> emitC99(mlir::ModuleOp module);
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

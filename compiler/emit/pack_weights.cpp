@@ -15,7 +15,7 @@
 namespace girih::compiler {
 namespace {
 
-constexpr int64_t kPieceBytes = 8 << 20; // packed at a time; large against a panel, small against a model
+constexpr int64_t kPieceBytes = 8 << 20;  // packed at a time; large against a panel, small against a model
 
 Expected<weights::PackPlan> planOf(const weights::WeightStore &store, const PlannedWeight &weight) {
   std::vector<weights::RowMatrix> inputs;
@@ -52,8 +52,7 @@ program::Tensor describe(const weights::WeightStore &store, const PlannedWeight 
                          ? "dequantised to f32, lossless"
                          : "kept as stored, repacked, lossless";
   if (stored.quantizedFrom)
-    tensor.treatment =
-        "quantised from " + std::string(weights::formatRow(*stored.quantizedFrom).name) + ", as asked";
+    tensor.treatment = "quantised from " + std::string(weights::formatRow(*stored.quantizedFrom).name) + ", as asked";
   return tensor;
 }
 
@@ -68,9 +67,8 @@ struct Piece {
 
 std::vector<Piece> piecesOf(const PlannedWeight &weight, const weights::PackPlan &packing) {
   std::vector<Piece> pieces;
-  bool isEmpty = packing.panelBytes() == 0; // depth 0: a file may then claim 2^62 rows
-  int64_t panelsAtOnce =
-      isEmpty ? packing.numPanels() : std::max<int64_t>(1, kPieceBytes / packing.panelBytes());
+  bool isEmpty = packing.panelBytes() == 0;  // depth 0: a file may then claim 2^62 rows
+  int64_t panelsAtOnce = isEmpty ? packing.numPanels() : std::max<int64_t>(1, kPieceBytes / packing.panelBytes());
   int64_t first = 0;
   do {
     int64_t last = std::min(first + panelsAtOnce, packing.numPanels());
@@ -144,14 +142,14 @@ private:
   std::atomic<size_t> nextToPack{0};
   std::mutex mutex;
   std::condition_variable turn;
-  size_t nextToWrite = 0; // under the mutex, as all that follows
+  size_t nextToWrite = 0;  // under the mutex, as all that follows
   Status failure;
 };
 
-} // namespace
+}  // namespace
 
-Status packWeights(const weights::WeightStore &store, const std::vector<PlannedWeight> &plan,
-                   ProgramWriter &writer, int32_t numThreads, const std::function<void(double)> &progress) {
+Status packWeights(const weights::WeightStore &store, const std::vector<PlannedWeight> &plan, ProgramWriter &writer,
+                   int32_t numThreads, const std::function<void(double)> &progress) {
   std::deque<weights::PackPlan> packings;
   std::vector<Piece> pieces;
   for (const PlannedWeight &weight : plan) {
@@ -165,4 +163,4 @@ Status packWeights(const weights::WeightStore &store, const std::vector<PlannedW
   return PieceQueue(store, pieces, writer, progress).run(numThreads);
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -294,8 +294,7 @@ flatbuffers::Offset<fb::Golden> TableBuilder::golden(const program::Golden &from
 flatbuffers::Offset<fb::DispatchReport> TableBuilder::dispatch(const program::DispatchReport &from) {
   auto name = text(from.name), isa = optionalText(from.isa), entry = optionalText(from.entry);
   auto tiles = optionalText(from.tiles), strategy = optionalText(from.strategy);
-  auto bound = optionalText(from.bound), level = optionalText(from.level),
-       matmuls = optionalText(from.matmuls);
+  auto bound = optionalText(from.bound), level = optionalText(from.level), matmuls = optionalText(from.matmuls);
   return fb::CreateDispatchReport(builder, name, isa, entry, tiles, strategy, from.predictedSeconds,
                                   from.numBytes, from.numOperations, bound, from.footprintBytes, level,
                                   from.repetitions, from.loop, from.secondsPerPosition, matmuls);

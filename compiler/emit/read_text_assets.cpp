@@ -32,8 +32,7 @@ Expected<GgufVocabulary> readGgufVocabulary(const weights::Metadata &metadata) {
   };
   GIRIH_ASSIGN(auto model, metadata.string(prefix + "model"));
   vocabulary.model = model;
-  GIRIH_TRY(readOptional(metadata, prefix + "pre", vocabulary.preTokenizer,
-                         [&] { return metadata.string(prefix + "pre"); }));
+  GIRIH_TRY(readOptional(metadata, prefix + "pre", vocabulary.preTokenizer, [&] { return metadata.string(prefix + "pre"); }));
   GIRIH_TRY(strings("tokens", vocabulary.tokens));
   GIRIH_TRY(strings("merges", vocabulary.merges));
   if (metadata.find(prefix + "scores")) {
@@ -51,16 +50,14 @@ Expected<GgufVocabulary> readGgufVocabulary(const weights::Metadata &metadata) {
                                                        {"seperator_token_id", &vocabulary.separatorToken},
                                                        {"cls_token_id", &vocabulary.classToken}};
   for (auto [name, target] : tokens)
-    GIRIH_TRY(
-        readOptional(metadata, prefix + name, *target, [&] { return metadata.integer(prefix + name); }));
+    GIRIH_TRY(readOptional(metadata, prefix + name, *target, [&] { return metadata.integer(prefix + name); }));
   const std::pair<const char *, std::optional<bool> *> flags[] = {
       {"add_bos_token", &vocabulary.addBos},
       {"add_eos_token", &vocabulary.addEos},
       {"add_space_prefix", &vocabulary.addSpacePrefix},
       {"remove_extra_whitespaces", &vocabulary.removeExtraWhitespaces}};
   for (auto [name, target] : flags)
-    GIRIH_TRY(
-        readOptional(metadata, prefix + name, *target, [&] { return metadata.boolean(prefix + name); }));
+    GIRIH_TRY(readOptional(metadata, prefix + name, *target, [&] { return metadata.boolean(prefix + name); }));
   return vocabulary;
 }
 
@@ -105,7 +102,7 @@ void readTokenizerConfig(std::string_view text, TextAssets &assets) {
   assets.bosText = tokenText(config.find("bos_token"));
   assets.eosText = tokenText(config.find("eos_token"));
   std::optional<JsonValue> chat = config.find("chat_template");
-  if (chat && chat->isArray()) // several by name; "default" is the one for chat
+  if (chat && chat->isArray())  // several by name; "default" is the one for chat
     for (JsonValue named : chat->elements())
       if (tokenText(named.find("name")) == "default")
         assets.chatTemplate = tokenText(named.find("template"));
@@ -126,11 +123,11 @@ void readHuggingFace(const weights::WeightStore &store, TextAssets &assets) {
   else
     assets.note = tokenizer.status().message();
   readTokenizerConfig(config, assets);
-  if (auto own = store.text("chat_template.jinja")) // newer folders keep the template in a file of its own
+  if (auto own = store.text("chat_template.jinja"))  // newer folders keep the template in a file of its own
     assets.chatTemplate = *own;
 }
 
-} // namespace
+}  // namespace
 
 Expected<TextAssets> readTextAssets(const weights::WeightStore &store) {
   TextAssets assets;
@@ -141,4 +138,4 @@ Expected<TextAssets> readTextAssets(const weights::WeightStore &store) {
   return assets;
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -9,7 +9,7 @@
 namespace girih::compiler {
 #define GEN_PASS_DEF_FUSEELEMENTWISE
 #include "compiler/fuse/passes.h.inc"
-} // namespace girih::compiler
+}  // namespace girih::compiler
 
 using namespace mlir;
 
@@ -30,8 +30,8 @@ void splitResults(linalg::GenericOp op) {
     unsigned numInputs = op.getNumDpsInputs();
     maps = SmallVector<AffineMap>(maps.begin(), maps.begin() + numInputs);
     maps.push_back(op.getIndexingMapMatchingResult(result));
-    auto single = linalg::GenericOp::create(b, op.getLoc(), result.getType(), op.getInputs(),
-                                            op.getOutputs()[index], maps, op.getIteratorTypesArray());
+    auto single = linalg::GenericOp::create(b, op.getLoc(), result.getType(), op.getInputs(), op.getOutputs()[index],
+                                            maps, op.getIteratorTypesArray());
     IRMapping mapping;
     op.getRegion().cloneInto(&single.getRegion(), mapping);
     Block &body = single.getRegion().front();
@@ -46,8 +46,7 @@ void splitResults(linalg::GenericOp op) {
 
 // Elementwise, and no result reads what another destination held.
 bool canSplit(linalg::GenericOp op) {
-  return op.getNumResults() > 1 && op.getNumParallelLoops() == op.getNumLoops() &&
-         op.hasPureTensorSemantics() &&
+  return op.getNumResults() > 1 && op.getNumParallelLoops() == op.getNumLoops() && op.hasPureTensorSemantics() &&
          llvm::all_of(op.getRegionOutputArgs(), [](BlockArgument argument) { return argument.use_empty(); });
 }
 
@@ -81,4 +80,4 @@ struct FuseElementwisePass : girih::compiler::impl::FuseElementwiseBase<FuseElem
   }
 };
 
-} // namespace
+}  // namespace

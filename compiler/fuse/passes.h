@@ -15,4 +15,4 @@ void buildFusePipeline(mlir::OpPassManager &pipeline);
 // Makes the stage's passes and its pipeline `girih-fuse` known by name.
 void registerFuseStage();
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -2,9 +2,9 @@
 // Stage `fuse`: the order of its passes.
 #include "compiler/fuse/passes.h"
 
+#include "mlir/Transforms/Passes.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
-#include "mlir/Transforms/Passes.h"
 
 namespace girih::compiler {
 
@@ -25,9 +25,8 @@ void buildFusePipeline(mlir::OpPassManager &pipeline) {
 
 void registerFuseStage() {
   registerGirih_fusePasses();
-  mlir::PassPipelineRegistration<>(
-      "girih-fuse", "stage fuse: layers as loops, weights in their layouts, elementwise chains fused",
-      [](mlir::OpPassManager &pipeline) { buildFusePipeline(pipeline); });
+  mlir::PassPipelineRegistration<>("girih-fuse", "stage fuse: layers as loops, weights in their layouts, elementwise chains fused",
+                                   [](mlir::OpPassManager &pipeline) { buildFusePipeline(pipeline); });
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

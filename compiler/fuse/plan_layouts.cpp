@@ -8,7 +8,7 @@
 namespace girih::compiler {
 #define GEN_PASS_DEF_PLANLAYOUTS
 #include "compiler/fuse/passes.h.inc"
-} // namespace girih::compiler
+}  // namespace girih::compiler
 
 using namespace mlir;
 using namespace girih::dialect;
@@ -63,7 +63,7 @@ bool isPackedUse(OpOperand &use) {
 LogicalResult planLayout(LayerWeightOp weight) {
   auto type = dyn_cast<RankedTensorType>(weight.getResult().getType());
   if (!type || storageFormat(type).empty())
-    return success(); // planned already
+    return success();  // planned already
   StringRef storage = storageFormat(type);
   const girih::weights::FormatRow *row = girih::weights::findFormatByName({storage.data(), storage.size()});
   if (!row)
@@ -96,4 +96,4 @@ struct PlanLayoutsPass : girih::compiler::impl::PlanLayoutsBase<PlanLayoutsPass>
   }
 };
 
-} // namespace
+}  // namespace

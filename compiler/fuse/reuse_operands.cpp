@@ -5,7 +5,7 @@
 namespace girih::compiler {
 #define GEN_PASS_DEF_REUSEOPERANDS
 #include "compiler/fuse/passes.h.inc"
-} // namespace girih::compiler
+}  // namespace girih::compiler
 
 using namespace mlir;
 
@@ -45,8 +45,8 @@ void reuse(linalg::GenericOp op, OpOperand &operand) {
   SmallVector<AffineMap> maps = op.getIndexingMapsArray();
   maps.erase(maps.begin() + position);
   IRRewriter rewriter(op);
-  auto updated = linalg::GenericOp::create(rewriter, op.getLoc(), op.getResultTypes(), inputs, destination,
-                                           maps, op.getIteratorTypesArray());
+  auto updated = linalg::GenericOp::create(rewriter, op.getLoc(), op.getResultTypes(), inputs, destination, maps,
+                                           op.getIteratorTypesArray());
   body->eraseArgument(position);
   updated.getRegion().takeBody(op.getRegion());
   rewriter.replaceOp(op, updated);
@@ -57,12 +57,12 @@ struct ReuseOperandsPass : girih::compiler::impl::ReuseOperandsBase<ReuseOperand
     SmallVector<linalg::GenericOp> ops;
     getOperation().walk([&](linalg::GenericOp op) { ops.push_back(op); });
     for (linalg::GenericOp op : ops) {
-      bool writesFresh = op.getNumDpsInits() == 1 && op.hasPureTensorSemantics() &&
-                         isFresh(op.getDpsInits()[0]) && op.getNumParallelLoops() == op.getNumLoops();
+      bool writesFresh = op.getNumDpsInits() == 1 && op.hasPureTensorSemantics() && isFresh(op.getDpsInits()[0]) &&
+                         op.getNumParallelLoops() == op.getNumLoops();
       if (OpOperand *operand = writesFresh ? reusableOperand(op) : nullptr)
         reuse(op, *operand);
     }
   }
 };
 
-} // namespace
+}  // namespace

@@ -12,19 +12,19 @@
 namespace girih::compiler {
 #define GEN_PASS_DEF_ROLLLAYERS
 #include "compiler/fuse/passes.h.inc"
-} // namespace girih::compiler
+}  // namespace girih::compiler
 
 using namespace mlir;
 using namespace girih::dialect;
 
 namespace {
 
-constexpr int64_t kMaxPeriod = 8; // calls in one repetition; no published family alternates among more
+constexpr int64_t kMaxPeriod = 8;  // calls in one repetition; no published family alternates among more
 
 struct Run {
-  size_t first = 0;  // index of its first call
-  size_t period = 1; // calls in a repetition
-  size_t count = 1;  // repetitions
+  size_t first = 0;   // index of its first call
+  size_t period = 1;  // calls in a repetition
+  size_t count = 1;   // repetitions
 };
 
 // Puts the body of the callee in place of the call.
@@ -45,7 +45,7 @@ LogicalResult inlineCall(func::CallOp call, SymbolTable &symbols) {
 }
 
 LogicalResult inlineAllCalls(func::FuncOp function, SymbolTable &symbols) {
-  while (true) { // a block may call another
+  while (true) {  // a block may call another
     SmallVector<func::CallOp> calls;
     function.walk([&](func::CallOp call) { calls.push_back(call); });
     if (calls.empty())
@@ -94,7 +94,7 @@ private:
     return calls[run.first + repetition * run.period + index];
   }
 
-  Value valueBefore(size_t repetition, size_t index) const { // the activation that this call takes
+  Value valueBefore(size_t repetition, size_t index) const {  // the activation that this call takes
     size_t at = run.first + repetition * run.period + index;
     return at == run.first ? Value() : func::CallOp(calls[at - 1]).getResult(0);
   }
@@ -106,7 +106,7 @@ private:
     for (unsigned operand = 0; operand < first.getNumOperands(); ++operand) {
       if (isCarried(index, operand)) {
         if (carriedOperands.size() != index)
-          return false; // carried twice
+          return false;  // carried twice
         carriedOperands.push_back(operand);
       } else if (!isWeight(index, operand) && !isCache(index, operand) && !isInvariant(index, operand)) {
         return false;
@@ -175,8 +175,7 @@ private:
       else
         operands.push_back(emitCache(builder, index, operand, layer));
     }
-    return func::CallOp::create(builder, original.getLoc(), original.getCallee(), original.getResultTypes(),
-                                operands)
+    return func::CallOp::create(builder, original.getLoc(), original.getCallee(), original.getResultTypes(), operands)
         .getResult(0);
   }
 
@@ -199,7 +198,7 @@ private:
 
   ArrayRef<func::CallOp> calls;
   Run run;
-  SmallVector<unsigned> carriedOperands; // of each call of the period
+  SmallVector<unsigned> carriedOperands;  // of each call of the period
 };
 
 bool samePeriod(ArrayRef<func::CallOp> calls, size_t a, size_t b, size_t period) {
@@ -257,7 +256,8 @@ struct RollLayersPass : girih::compiler::impl::RollLayersBase<RollLayersPass> {
     }
   }
 
-  template <typename OpTy> void eraseUnused(func::FuncOp function) {
+  template <typename OpTy>
+  void eraseUnused(func::FuncOp function) {
     function.walk([](OpTy op) {
       if (op->use_empty())
         op->erase();
@@ -265,4 +265,4 @@ struct RollLayersPass : girih::compiler::impl::RollLayersBase<RollLayersPass> {
   }
 };
 
-} // namespace
+}  // namespace

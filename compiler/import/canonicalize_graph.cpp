@@ -90,8 +90,7 @@ struct NameTranspose : OpRewritePattern<linalg::GenericOp> {
     std::optional<SmallVector<int64_t>> permutation = linalg::isaTransposeOpInterface(op);
     if (!permutation || !op.hasPureTensorSemantics())
       return rewriter.notifyMatchFailure(op, "does more than reorder dimensions");
-    rewriter.replaceOpWithNewOp<linalg::TransposeOp>(op, op.getDpsInputs()[0], op.getDpsInits()[0],
-                                                     *permutation);
+    rewriter.replaceOpWithNewOp<linalg::TransposeOp>(op, op.getDpsInputs()[0], op.getDpsInits()[0], *permutation);
     return success();
   }
 };

@@ -192,25 +192,23 @@ struct ResolveReshape : OpRewritePattern<tensor::ReshapeOp> {
       return rewriter.notifyMatchFailure(op, "the shape is not made of numbers");
     SmallVector<int64_t> extents;
     for (auto [element, extent] : llvm::zip_equal(shape.getElements(), result.getShape()))
-      extents.push_back(ShapedType::isDynamic(extent) ? getConstantIntValue(element).value_or(extent)
-                                                      : extent);
+      extents.push_back(ShapedType::isDynamic(extent) ? getConstantIntValue(element).value_or(extent) : extent);
     std::optional<ReshapeGroups> groups = groupReshape(source.getShape(), extents);
     if (!groups || llvm::count_if(groups->extents, ShapedType::isDynamic) > 1)
       return rewriter.notifyMatchFailure(op, "merges or splits an extent that is not known");
     Type element = source.getElementType();
     Location loc = op.getLoc();
     if (source.getRank() != int64_t(groups->extents.size()))
-      value = tensor::CollapseShapeOp::create(rewriter, loc, RankedTensorType::get(groups->extents, element),
-                                              value, groups->from);
+      value = tensor::CollapseShapeOp::create(rewriter, loc, RankedTensorType::get(groups->extents, element), value,
+                                              groups->from);
     if (extents.size() != groups->extents.size()) {
       SmallVector<OpFoldResult> sizes;
       for (auto [number, group] : llvm::enumerate(groups->to))
         for (int64_t dim : group)
-          sizes.push_back(ShapedType::isDynamic(extents[dim])
-                              ? tensor::getMixedSize(rewriter, loc, value, number)
-                              : OpFoldResult(rewriter.getIndexAttr(extents[dim])));
-      value = tensor::ExpandShapeOp::create(rewriter, loc, RankedTensorType::get(extents, element), value,
-                                            groups->to, sizes);
+          sizes.push_back(ShapedType::isDynamic(extents[dim]) ? tensor::getMixedSize(rewriter, loc, value, number)
+                                                              : OpFoldResult(rewriter.getIndexAttr(extents[dim])));
+      value = tensor::ExpandShapeOp::create(rewriter, loc, RankedTensorType::get(extents, element), value, groups->to,
+                                            sizes);
     }
     rewriter.replaceOpWithNewOp<tensor::CastOp>(op, result, value);
     return success();

@@ -163,9 +163,10 @@ struct InsertKvCachePass : impl::InsertKvCacheBase<InsertKvCachePass> {
     for (linalg::IndexOp read : analysis.positionReads())
       reader.replace(read);
     Builder builder(&getContext());
-    CacheInserter inserter(module, kvElement == "int8"  ? Type(builder.getI8Type())
-                                   : kvElement == "f16" ? Type(builder.getF16Type())
-                                                        : Type(builder.getF32Type()));
+    CacheInserter inserter(module,
+                           kvElement == "int8"  ? Type(builder.getI8Type())
+                           : kvElement == "f16" ? Type(builder.getF16Type())
+                                                : Type(builder.getF32Type()));
     inserter.insert(main);
     LDBG() << inserter.numLayers << " layers have a cache";
   }

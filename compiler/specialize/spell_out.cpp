@@ -49,8 +49,7 @@ struct SpellOutPass : impl::SpellOutBase<SpellOutPass> {
       sizes[dim] = builder.getIndexAttr(type.getDimSize(dim));
       offsets[dim] = builder.getIndexAttr(offset);
       offset += type.getDimSize(dim);
-      result = tensor::InsertSliceOp::create(builder, loc, computed(builder, loc, part), result, offsets,
-                                             sizes, strides);
+      result = tensor::InsertSliceOp::create(builder, loc, computed(builder, loc, part), result, offsets, sizes, strides);
     }
     if (result.getType() != concat.getType())
       result = tensor::CastOp::create(builder, loc, concat.getType(), result);
@@ -60,8 +59,7 @@ struct SpellOutPass : impl::SpellOutBase<SpellOutPass> {
 
   // A part that no structured operation computes for this place alone needs one that copies it.
   Value computed(OpBuilder &builder, Location loc, Value part) {
-    auto numReads =
-        llvm::count_if(part.getUsers(), [](Operation *user) { return !isa<tensor::DimOp>(user); });
+    auto numReads = llvm::count_if(part.getUsers(), [](Operation *user) { return !isa<tensor::DimOp>(user); });
     if (part.getDefiningOp<linalg::LinalgOp>() && numReads == 1)
       return part;
     SmallVector<OpFoldResult> sizes = tensor::getMixedSizes(builder, loc, part);

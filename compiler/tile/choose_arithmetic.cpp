@@ -107,8 +107,7 @@ Value quantized(Value x, bool bothDigits, DenseMap<Value, Value> &made) {
 Value roundedByAttention(Value x) {
   auto collapse = x.getDefiningOp<tensor::CollapseShapeOp>();
   auto attention = collapse ? collapse.getSrc().getDefiningOp<AttentionOp>() : AttentionOp();
-  if (!attention || !attention.getOperandType() || !attention.getKv() || !attention->hasOneUse() ||
-      !collapse->hasOneUse())
+  if (!attention || !attention.getOperandType() || !attention.getKv() || !attention->hasOneUse() || !collapse->hasOneUse())
     return {};
   OpBuilder b(attention);
   Location loc = attention.getLoc();
@@ -194,8 +193,7 @@ struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<Choose
         if (arithmetic == Arithmetic::I8)
           op.getXMutable().assign(quantized(op.getX(), hasBothDigits(facts), codes));
         if (arithmetic == Arithmetic::BF16)
-          op.getXMutable().assign(
-              rounded(op.getX(), machine.matrixUnitFor("bf16").getTile().getDepth(), halves));
+          op.getXMutable().assign(rounded(op.getX(), machine.matrixUnitFor("bf16").getTile().getDepth(), halves));
       });
       roundInProducers(halves);
     }

@@ -15,4 +15,4 @@ void buildTilePipeline(mlir::OpPassManager &pipeline);
 // Makes the stage's passes and its pipeline `girih-tile` known by name.
 void registerTileStage();
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -3,9 +3,9 @@
 #include "compiler/tile/passes.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Transforms/Passes.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
-#include "mlir/Transforms/Passes.h"
 
 namespace girih::compiler {
 
@@ -30,9 +30,8 @@ void buildTilePipeline(mlir::OpPassManager &pipeline) {
 
 void registerTileStage() {
   registerGirih_tilePasses();
-  mlir::PassPipelineRegistration<>("girih-tile",
-                                   "stage tile: tile sizes from #machine, one parallel loop a dispatch",
+  mlir::PassPipelineRegistration<>("girih-tile", "stage tile: tile sizes from #machine, one parallel loop a dispatch",
                                    [](mlir::OpPassManager &pipeline) { buildTilePipeline(pipeline); });
 }
 
-} // namespace girih::compiler
+}  // namespace girih::compiler

@@ -185,21 +185,19 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
   // Whether one operation, and nothing else, joins the result with that of the same x and another weight of the same kind.
   static bool isJoined(QMatmulOp op) {
     Value result = op.getResult();
-    auto reader =
-        result && result.hasOneUse() ? dyn_cast<linalg::LinalgOp>(*result.user_begin()) : linalg::LinalgOp();
+    auto reader = result && result.hasOneUse() ? dyn_cast<linalg::LinalgOp>(*result.user_begin()) : linalg::LinalgOp();
     return reader && llvm::any_of(reader->getOperands(), [&](Value operand) {
-             auto other = operand.getDefiningOp<QMatmulOp>();
-             return other && other != op && other->hasOneUse() && other.getX() == op.getX() &&
-                    other.getW().getType() == op.getW().getType();
-           });
+      auto other = operand.getDefiningOp<QMatmulOp>();
+      return other && other != op && other->hasOneUse() && other.getX() == op.getX() &&
+             other.getW().getType() == op.getW().getType();
+    });
   }
 
   // Two tiles of rows by two of columns share what they load; the columns are of both matmuls where two are joined, so
   // that what joins them meets their sums at once. The weights of a pass stay in three quarters of the
   // first level while all rows go by; passes over k are equally deep.
   void selectMatrix(QMatmulOp op, PackedType weight, const Budget &budget) {
-    int64_t columns = 2 * budget.matrix.getColumns(), joined = isJoined(op) ? 2 : 1,
-            blockBytes = 2 * columns * kBlockDepth;
+    int64_t columns = 2 * budget.matrix.getColumns(), joined = isJoined(op) ? 2 : 1, blockBytes = 2 * columns * kBlockDepth;
     int64_t numBlocks = llvm::divideCeil(weight.getDepth(), kBlockDepth);
     int64_t most = std::max<int64_t>(1, budget.nearBytes / 4 * 3 / blockBytes);
     int64_t numPasses = llvm::divideCeil(numBlocks, most);

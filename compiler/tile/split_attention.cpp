@@ -8,7 +8,7 @@
 namespace girih::compiler {
 #define GEN_PASS_DEF_SPLITATTENTION
 #include "compiler/tile/passes.h.inc"
-} // namespace girih::compiler
+}  // namespace girih::compiler
 
 using namespace mlir;
 using namespace girih::dialect;
@@ -16,7 +16,7 @@ using girih::machine::DescriptionAttr;
 
 namespace {
 
-constexpr int64_t kFewTokens = 8; // more have units enough, one for each tile of queries and kv head
+constexpr int64_t kFewTokens = 8;  // more have units enough, one for each tile of queries and kv head
 
 void split(AttentionOp op, int64_t maxPositions) {
   OpBuilder b(op);
@@ -28,9 +28,8 @@ void split(AttentionOp op, int64_t maxPositions) {
                                     b.getIndexAttr(llvm::divideCeil(maxPositions, chunk)),
                                     b.getIndexAttr(AttentionPartsOp::partElements(kv.getValueDim()))};
   Value empty = tensor::EmptyOp::create(b, loc, extents, b.getF32Type());
-  auto parts =
-      AttentionPartsOp::create(b, loc, empty.getType(), op.getQ(), op.getKv(), ValueRange(), empty,
-                               op.getScaleAttr(), op.getWindowAttr(), op.getSoftCapAttr(), op.getChunkAttr());
+  auto parts = AttentionPartsOp::create(b, loc, empty.getType(), op.getQ(), op.getKv(), ValueRange(), empty,
+                                        op.getScaleAttr(), op.getWindowAttr(), op.getSoftCapAttr(), op.getChunkAttr());
   auto joined = JoinPartsOp::create(b, loc, op.getInit().getType(), parts.getResult(), Value(), op.getInit(),
                                     op.getChunkAttr(), op.getWindowAttr());
   op.getResult().replaceAllUsesWith(joined.getResult());
@@ -50,8 +49,7 @@ struct SplitAttentionPass : girih::compiler::impl::SplitAttentionBase<SplitAtten
         continue;
       SmallVector<AttentionOp> ops;
       function.walk([&](AttentionOp op) {
-        if (op.getKv() && op.getOffsets().empty() && op.getChunk() &&
-            *op.getChunk() < uint64_t(maxPositions.getInt()))
+        if (op.getKv() && op.getOffsets().empty() && op.getChunk() && *op.getChunk() < uint64_t(maxPositions.getInt()))
           ops.push_back(op);
       });
       for (AttentionOp op : ops)
@@ -60,4 +58,4 @@ struct SplitAttentionPass : girih::compiler::impl::SplitAttentionBase<SplitAtten
   }
 };
 
-} // namespace
+}  // namespace

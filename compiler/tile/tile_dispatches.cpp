@@ -15,14 +15,14 @@
 namespace girih::compiler {
 #define GEN_PASS_DEF_TILEDISPATCHES
 #include "compiler/tile/passes.h.inc"
-} // namespace girih::compiler
+}  // namespace girih::compiler
 
 using namespace mlir;
 using namespace girih::dialect;
 
 namespace {
 
-constexpr int64_t kRowGroupsPerUnit = 16; // row groups that share one dequantised panel before the next unit
+constexpr int64_t kRowGroupsPerUnit = 16;  // row groups that share one dequantised panel before the next unit
 // As a tile size: as many rows as let each core keep to its own ones, so that what it wrote is still near when it reads.
 constexpr int64_t kRowsOfCore = ShapedType::kDynamic;
 constexpr int64_t kRowGroup = 32;
@@ -32,8 +32,8 @@ constexpr int64_t kLeastRowsOfCore = 128;
 constexpr int64_t kLeastTokensInBlocks = 64;
 
 bool isCompute(Operation &op) {
-  return isa<linalg::LinalgOp, QMatmulOp, QuantizeRowsOp, GatherRowsOp, AttentionOp, AttentionPartsOp,
-             JoinPartsOp, KvAppendOp>(op);
+  return isa<linalg::LinalgOp, QMatmulOp, QuantizeRowsOp, GatherRowsOp, AttentionOp, AttentionPartsOp, JoinPartsOp,
+             KvAppendOp>(op);
 }
 
 // Whether a tile of `consumer` needs just the like tile of what `operand` reads. A matmul or an attention needs whole
@@ -76,8 +76,7 @@ struct RowShares {
 };
 
 RowShares rowSharesOf(QMatmulOp matmul) {
-  auto machine =
-      matmul->getParentOfType<ModuleOp>()->getAttrOfType<girih::machine::DescriptionAttr>("girih.machine");
+  auto machine = matmul->getParentOfType<ModuleOp>()->getAttrOfType<girih::machine::DescriptionAttr>("girih.machine");
   if (!sharesPanels(matmul) || !machine)
     return {kRowGroup, kRowGroup * kRowGroupsPerUnit};
   int64_t group = matmul.getRowTile().value_or(1), levels = machine.getLevels().size();
@@ -95,9 +94,8 @@ int64_t columnsForParts(QMatmulOp matmul, int64_t columns, int64_t numColumns) {
   if (!machine || machine.getLevels().size() < 2 || !maxTokens || columns == 0)
     return columns;
   int64_t farBytes = machine.getLevels()[1].getSizeBytes();
-  int64_t rows =
-      std::min(kRowGroupsPerUnit * kRowGroup,
-               int64_t(llvm::divideCeil(maxTokens.getInt(), std::max<int64_t>(1, machine.getCores()))));
+  int64_t rows = std::min(kRowGroupsPerUnit * kRowGroup,
+                          int64_t(llvm::divideCeil(maxTokens.getInt(), std::max<int64_t>(1, machine.getCores()))));
   int64_t depth = cast<ShapedType>(matmul.getX().getType()).getDimSize(1);
   if (rows * depth * 2 <= farBytes / 2)
     return columns;
@@ -110,19 +108,15 @@ int64_t columnsForParts(QMatmulOp matmul, int64_t columns, int64_t numColumns) {
 // [T, N] tile of a matmul: several row groups share a panel; a unit is one column tile wide.
 SmallVector<int64_t> matmulTile(QMatmulOp matmul) {
   int64_t rows = matmul.getRowTile().value_or(1), columns = matmul.getColumnTile().value_or(16);
-  bool panel = matmul.getStrategy() == StringRef("panel"),
-       matrix = matmul.getStrategy() == StringRef("matrix");
+  bool panel = matmul.getStrategy() == StringRef("panel"), matrix = matmul.getStrategy() == StringRef("matrix");
   int64_t numColumns = cast<ShapedType>(matmul.getInit().getType()).getDimSize(1);
   if (ShapedType::isDynamic(numColumns) || numColumns % columns != 0)
-    columns = 0; // one unit spans all columns; the kernel masks the last panel
+    columns = 0;  // one unit spans all columns; the kernel masks the last panel
   if (matrix)
     columns = columnsForParts(matmul, columns, numColumns);
   // Few rows share one pass over the weights, but when columns are not cut, rows are: a dispatch is a loop.
   int64_t wholeRows = columns == 0 ? rows : 0;
-  return {matrix || sharesPanels(matmul) ? kRowsOfCore
-          : panel                        ? rows * kRowGroupsPerUnit
-                                         : wholeRows,
-          columns};
+  return {matrix || sharesPanels(matmul) ? kRowsOfCore : panel ? rows * kRowGroupsPerUnit : wholeRows, columns};
 }
 
 SmallVector<int64_t> loopTile(Operation *op, const llvm::SmallPtrSetImpl<Operation *> &group);
@@ -175,7 +169,7 @@ SmallVector<int64_t> tileSizes(Operation *root, const llvm::SmallPtrSetImpl<Oper
   if (isa<AttentionPartsOp>(root))
     return {1, 1, 1};
   if (isa<JoinPartsOp>(root))
-    return {1, 0}; // a row's heads together: what follows row by row then needs no meeting
+    return {1, 0};  // a row's heads together: what follows row by row then needs no meeting
   if (SmallVector<int64_t> sizes = loopTile(root, group); !sizes.empty())
     return sizes;
   // Rows: the outermost dimension of the result, one row a unit.
@@ -240,8 +234,8 @@ private:
       sizes.push_back(size == kRowsOfCore ? rowsOfCore(root, group) : rewriter.getIndexAttr(size));
     scf::SCFTileAndFuseOptions options;
     options.tilingOptions.setLoopType(scf::SCFTilingOptions::LoopType::ForallOp).setTileSizes(sizes);
-    options.setFusionControlFn([&](tensor::ExtractSliceOp, OpResult producer,
-                                   bool) -> std::optional<scf::SCFTileAndFuseOptions::ControlFnResult> {
+    options.setFusionControlFn([&](tensor::ExtractSliceOp, OpResult producer, bool)
+                                   -> std::optional<scf::SCFTileAndFuseOptions::ControlFnResult> {
       if (!group.contains(producer.getOwner()))
         return std::nullopt;
       return scf::SCFTileAndFuseOptions::ControlFnResult{};
@@ -271,9 +265,7 @@ private:
       matmul = matmul ? matmul : dyn_cast<QMatmulOp>(op);
     RowShares shared = rowSharesOf(matmul);
     Value out = cast<DestinationStyleOpInterface>(root).getDpsInits()[0];
-    auto constant = [&](int64_t value) -> Value {
-      return arith::ConstantIndexOp::create(rewriter, loc, value);
-    };
+    auto constant = [&](int64_t value) -> Value { return arith::ConstantIndexOp::create(rewriter, loc, value); };
     auto create = [&]<typename Op>(Value x, Value y) -> Value { return Op::create(rewriter, loc, x, y); };
     auto ceilDiv = [&](Value x, Value y) { return create.operator()<arith::CeilDivUIOp>(x, y); };
     Value one = constant(1);
@@ -293,20 +285,17 @@ private:
   LogicalResult tileAppend(KvAppendOp append) {
     rewriter.setInsertionPoint(append);
     Location loc = append.getLoc();
-    OpFoldResult tokens = tensor::getMixedSize(rewriter, loc, append.getKey(), 0),
-                 zero = rewriter.getIndexAttr(0);
+    OpFoldResult tokens = tensor::getMixedSize(rewriter, loc, append.getKey(), 0), zero = rewriter.getIndexAttr(0);
     int64_t together = maxTokens >= kLeastTokensInBlocks ? GIRIH_KV_BLOCK_TOKENS : 1;
-    auto loop =
-        scf::ForallOp::create(rewriter, loc, zero, tokens, OpFoldResult(rewriter.getIndexAttr(together)),
-                              ValueRange(), std::nullopt);
+    auto loop = scf::ForallOp::create(rewriter, loc, zero, tokens, OpFoldResult(rewriter.getIndexAttr(together)),
+                                      ValueRange(), std::nullopt);
     loop->setAttr("girih.dispatch", rewriter.getStringAttr(dispatchName(append)));
     rewriter.setInsertionPointToStart(loop.getBody());
     Value token = loop.getInductionVar(0);
     OpFoldResult count = rewriter.getIndexAttr(1);
     if (together > 1) {
       AffineExpr first = rewriter.getAffineDimExpr(0), end = rewriter.getAffineDimExpr(1);
-      AffineMap left = AffineMap::get(2, 0, {rewriter.getAffineConstantExpr(together), end - first},
-                                      rewriter.getContext());
+      AffineMap left = AffineMap::get(2, 0, {rewriter.getAffineConstantExpr(together), end - first}, rewriter.getContext());
       count = affine::makeComposedFoldedAffineMin(rewriter, loc, left, {token, tokens});
     }
     auto row = [&](Value heads) -> Value {
@@ -363,4 +352,4 @@ struct TileDispatchesPass : girih::compiler::impl::TileDispatchesBase<TileDispat
   }
 };
 
-} // namespace
+}  // namespace

@@ -17,8 +17,7 @@
 #include <unistd.h>
 
 // The backends that were built in, in the order of GIRIH_BACKENDS: their queries, and a table of them.
-#define GIRIH_COMPILES(name)                                                                                 \
-  extern "C" const girih_backend *girih_##name##_compile_query(const girih_host *host);
+#define GIRIH_COMPILES(name) extern "C" const girih_backend *girih_##name##_compile_query(const girih_host *host);
 #include "compiler/tools/compiling_backends.inc"
 #undef GIRIH_COMPILES
 
@@ -101,79 +100,67 @@ parseTargets(const std::string &targets, const std::string &numerics, const giri
     GIRIH_ASSIGN(auto compiling, girih::compiler::CompilingBackend::create(*backend));
     GIRIH_ASSIGN(auto variants, compiling.variants(target.str(), numerics));
     for (std::string &variant : variants)
-      if (llvm::none_of(parsed,
-                        [&](const auto &one) { return one.backend == backend && one.variant == variant; }))
+      if (llvm::none_of(parsed, [&](const auto &one) { return one.backend == backend && one.variant == variant; }))
         parsed.push_back({backend, std::move(variant)});
   }
   return parsed;
 }
 
-} // namespace
+}  // namespace
 
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
-  std::signal(SIGXFSZ, SIG_IGN); // a limit on file sizes is an error like a full disk, not a crash
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error like a full disk, not a crash
   cl::ResetCommandLineParser();  // libLLVM's own options: their names are not ours to avoid
   cl::OptionCategory category("Options");
   cl::opt<std::string> input(cl::Positional, cl::desc("<checkpoint: a .gguf file or a Hugging Face folder>"),
                              cl::cat(category));
-  cl::opt<std::string> output("o",
-                              cl::desc("the program file to write (default: the input's name with .girih)"),
+  cl::opt<std::string> output("o", cl::desc("the program file to write (default: the input's name with .girih)"),
                               cl::value_desc("file"), cl::cat(category));
-  cl::opt<std::string> target(
-      "target",
-      cl::desc("separated by commas: cpu (this machine's kind, the default), cpu:x86 (avx2, avx512 and amx), "
-               "cpu:arm64 "
-               "(neon, dotprod and i8mm), one of those by its name, cpu:native, or vulkan; "
-               "all share one copy of the weights"),
-      cl::value_desc("targets"), cl::cat(category));
-  cl::opt<std::string> library(
-      "backend", cl::desc("compile for this vendor's library: alone, or beside those that --target names"),
-      cl::value_desc("path/lib.so"), cl::cat(category));
-  cl::opt<std::string> numerics(
-      "numerics", cl::init("fast"),
-      cl::desc("exact: f32 throughout, the reference's own tokens; invariant: 8-bit activations, "
-               "the same bits in any company; fast: the machine's best arithmetic"),
-      cl::value_desc("mode"), cl::cat(category));
-  cl::opt<std::string> quantize(
-      "quantize",
-      cl::desc("make matrices of f16, bf16 and f32 this format: q4_0, q4_1, q5_0, q5_1 or q8_0; "
-               "the embeddings and the head become q8_0 whatever is asked for, since they "
-               "cost most quality, and small tensors stay as they are"),
-      cl::value_desc("format"), cl::cat(category));
-  cl::opt<std::string> kv("kv", cl::desc("KV cache: f32 or f16 (default: by numerics)"),
-                          cl::value_desc("type"), cl::cat(category));
+  cl::opt<std::string> target("target",
+                              cl::desc("separated by commas: cpu (this machine's kind, the default), cpu:x86 (avx2, avx512 and amx), cpu:arm64 "
+                                       "(neon, dotprod and i8mm), one of those by its name, cpu:native, or vulkan; "
+                                       "all share one copy of the weights"),
+                              cl::value_desc("targets"), cl::cat(category));
+  cl::opt<std::string> library("backend", cl::desc("compile for this vendor's library: alone, or beside those that --target names"),
+                               cl::value_desc("path/lib.so"), cl::cat(category));
+  cl::opt<std::string> numerics("numerics", cl::init("fast"),
+                                cl::desc("exact: f32 throughout, the reference's own tokens; invariant: 8-bit activations, "
+                                         "the same bits in any company; fast: the machine's best arithmetic"),
+                                cl::value_desc("mode"), cl::cat(category));
+  cl::opt<std::string> quantize("quantize",
+                                cl::desc("make matrices of f16, bf16 and f32 this format: q4_0, q4_1, q5_0, q5_1 or q8_0; "
+                                         "the embeddings and the head become q8_0 whatever is asked for, since they "
+                                         "cost most quality, and small tensors stay as they are"),
+                                cl::value_desc("format"), cl::cat(category));
+  cl::opt<std::string> kv("kv", cl::desc("KV cache: f32 or f16 (default: by numerics)"), cl::value_desc("type"),
+                          cl::cat(category));
   cl::opt<std::string> report("report", cl::desc("write what became of each tensor and dispatch, as JSON"),
                               cl::value_desc("file"), cl::cat(category));
   cl::opt<std::string> graph("graph", cl::desc("compile this graph (MLIR) with the checkpoint's weights"),
                              cl::value_desc("file.mlir"), cl::cat(category));
-  cl::list<std::string> without("without",
-                                cl::desc("debugging: leave these passes out, girih-fuse-elementwise,..."),
+  cl::list<std::string> without("without", cl::desc("debugging: leave these passes out, girih-fuse-elementwise,..."),
                                 cl::CommaSeparated, cl::value_desc("passes"), cl::cat(category));
-  cl::opt<std::string> machine("machine",
-                               cl::desc("tile for the machine that this JSON describes, not for this one"),
+  cl::opt<std::string> machine("machine", cl::desc("tile for the machine that this JSON describes, not for this one"),
                                cl::value_desc("file"), cl::cat(category));
-  cl::opt<std::string> codeCache(
-      "code-cache",
-      cl::desc("keep code in this folder for models that differ in weights alone; `girih "
-               "compile` names one of its own (--code-cache= keeps none)"),
-      cl::value_desc("folder"), cl::cat(category));
+  cl::opt<std::string> codeCache("code-cache",
+                                 cl::desc("keep code in this folder for models that differ in weights alone; `girih "
+                                          "compile` names one of its own (--code-cache= keeps none)"),
+                                 cl::value_desc("folder"), cl::cat(category));
   cl::opt<std::string> dump("dump-ir", cl::desc("write the IR after each pass into this folder"),
                             cl::value_desc("folder"), cl::cat(category));
-  cl::opt<bool> judge(
-      "judge-passes",
-      cl::desc("debugging: evaluate the graph after every pass, and name the first that changes the answer"),
-      cl::cat(category));
+  cl::opt<bool> judge("judge-passes",
+                      cl::desc("debugging: evaluate the graph after every pass, and name the first that changes the answer"),
+                      cl::cat(category));
   cl::opt<int> maxTokens("max-tokens-per-step", cl::init(512), cl::desc("most tokens of one step"),
                          cl::value_desc("n"), cl::cat(category));
   cl::opt<int> threads("threads", cl::init(0), cl::desc("threads that pack weights (default: all)"),
                        cl::value_desc("n"), cl::cat(category));
-  cl::opt<bool> noGolden(
-      "no-golden", cl::desc("do not ask the f64 reference for the answer that `girih verify` compares with"),
-      cl::cat(category));
+  cl::opt<bool> noGolden("no-golden",
+                         cl::desc("do not ask the f64 reference for the answer that `girih verify` compares with"),
+                         cl::cat(category));
   cl::opt<bool> quiet("quiet", cl::desc("no progress"), cl::cat(category));
-  cl::opt<std::string> printMachine("print-machine",
-                                    cl::desc("print this machine as JSON, seen through a variant's name"),
+  cl::opt<std::string> printMachine("print-machine", cl::desc("print this machine as JSON, seen through a variant's name"),
                                     cl::value_desc("isa"), cl::cat(category));
   cl::HideUnrelatedOptions(category);
   std::string errors;
@@ -191,16 +178,15 @@ int main(int argc, char **argv) {
   };
   const girih_backend *vendors = nullptr;
   if (!library.empty()) {
-    auto opened = openLibrary(library.getValue()); // before any thread is started: it forks
+    auto opened = openLibrary(library.getValue());  // before any thread is started: it forks
     if (!opened.isOk())
       return fail(opened.status());
     vendors = *opened;
   }
   auto targets = parseTargets(target, numerics, vendors);
   if (!targets.isOk())
-    return targets.status().code() == girih::StatusCode::InvalidArgument
-               ? usageError(std::string(targets.status().message()))
-               : fail(targets.status());
+    return targets.status().code() == girih::StatusCode::InvalidArgument ? usageError(std::string(targets.status().message()))
+                                                                         : fail(targets.status());
   if (!printMachine.empty()) {
     mlir::MLIRContext context;
     context.loadDialect<girih::machine::MachineDialect>();
@@ -220,9 +206,8 @@ int main(int argc, char **argv) {
 
   CompileOptions options;
   options.inputPath = input;
-  options.outputPath = output.empty()
-                           ? llvm::StringRef(input).rsplit('/').second.rsplit('.').first.str() + ".girih"
-                           : std::string(output);
+  options.outputPath = output.empty() ? llvm::StringRef(input).rsplit('/').second.rsplit('.').first.str() + ".girih"
+                                      : std::string(output);
   if (output.empty() && !llvm::StringRef(input).contains('/'))
     options.outputPath = llvm::StringRef(input).rsplit('.').first.str() + ".girih";
   options.targets = std::move(*targets);
@@ -248,8 +233,7 @@ int main(int argc, char **argv) {
   girih::Status status = girih::compiler::compileCheckpoint(options);
   if (!status.isOk()) {
     llvm::errs() << (quiet ? "" : "\n") << "girih compile: " << status.message() << "\n";
-    return status.code() == girih::StatusCode::InvalidArgument &&
-                   status.message().find("--") != std::string::npos
+    return status.code() == girih::StatusCode::InvalidArgument && status.message().find("--") != std::string::npos
                ? kUsage
                : kFailure;
   }

@@ -34,8 +34,8 @@ Status askForSupport(const girih_backend &backend, const std::string &target,
     asked.push_back({sizeof(girih_op), operation.name.c_str(), operation.signature.c_str()});
   std::vector<girih_verdict> verdicts(asked.size(), girih_verdict{sizeof(girih_verdict), 0, 0, nullptr});
   girih::hal::Call call;
-  GIRIH_TRY(call.status(backend.compile->supports(target.c_str(), asked.data(), asked.size(), verdicts.data(),
-                                                  call.message())));
+  GIRIH_TRY(call.status(
+      backend.compile->supports(target.c_str(), asked.data(), asked.size(), verdicts.data(), call.message())));
   for (size_t index = 0; index < verdicts.size(); ++index)
     if (verdicts[index].code != GIRIH_OK)
       return girih::unimplemented(operations[index].name + " of " + operations[index].signature + ": " +
@@ -46,8 +46,7 @@ Status askForSupport(const girih_backend &backend, const std::string &target,
 // Lines of a word and its value, an empty one, the image. What a machine's own cores need behind the arena is asked for as
 // that of the one thread that every host has.
 Status writeImage(const CompiledStep &step, uint64_t arenaBytes, const std::string &path) {
-  uint64_t scratchBytes =
-      step.scratchBytesPerThread + (step.arenaBytes > arenaBytes ? step.arenaBytes - arenaBytes : 0);
+  uint64_t scratchBytes = step.scratchBytesPerThread + (step.arenaBytes > arenaBytes ? step.arenaBytes - arenaBytes : 0);
   std::error_code error;
   llvm::raw_fd_ostream out(path, error);
   if (error)
@@ -63,8 +62,7 @@ Status compileGraph(llvm::StringRef backendName, const std::string &target, llvm
                     const std::string &input, const std::string &output) {
   int64_t numArenaBytes = 0;
   if (arenaBytes.getAsInteger(10, numArenaBytes) || numArenaBytes < 0 || numArenaBytes % 64 != 0)
-    return girih::invalidArgument("the arena has \"" + arenaBytes.str() +
-                                  "\" bytes; a multiple of 64 is wanted");
+    return girih::invalidArgument("the arena has \"" + arenaBytes.str() + "\" bytes; a multiple of 64 is wanted");
   GIRIH_ASSIGN(const girih_backend *backend, openBackend(backendName));
   GIRIH_ASSIGN(auto compiling, girih::compiler::CompilingBackend::create(*backend));
   auto text = llvm::MemoryBuffer::getFile(input);
@@ -75,8 +73,7 @@ Status compileGraph(llvm::StringRef backendName, const std::string &target, llvm
   mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
   context.loadAllAvailableDialects();
   std::vector<girih::compiler::GraphOperation> operations;
-  GIRIH_ASSIGN(auto module,
-               girih::compiler::readGraph(&context, (*text)->getBuffer(), numArenaBytes, operations));
+  GIRIH_ASSIGN(auto module, girih::compiler::readGraph(&context, (*text)->getBuffer(), numArenaBytes, operations));
   GIRIH_TRY(askForSupport(*backend, target, operations));
   GIRIH_ASSIGN(auto machine, compiling.describe(&context, target));
   (*module)->setAttr("girih.machine", machine);
@@ -84,7 +81,7 @@ Status compileGraph(llvm::StringRef backendName, const std::string &target, llvm
   return writeImage(step, uint64_t(numArenaBytes), output);
 }
 
-} // namespace
+}  // namespace
 
 // The exit status is the girih_code, so that the suite tells what is not supported from what fails.
 int main(int argc, char **argv) {

@@ -126,9 +126,7 @@ Status run(const Options &options) {
     int64_t best = std::max_element(values, values + vocabSize) - values;
     llvm::outs() << row << ": token " << best << ", logit " << llvm::format("%.6f", values[best]) << "\n";
   }
-  return options.logits.empty()
-             ? Status()
-             : writeNpy(options.logits, logits.reshaped({numTokens, vocabSize}), options.asF64);
+  return options.logits.empty() ? Status() : writeNpy(options.logits, logits.reshaped({numTokens, vocabSize}), options.asF64);
 }
 
 } // namespace

@@ -52,9 +52,7 @@ constexpr int64_t activationRowBytes(int64_t depth) {
 
 // From a row to the next: a line more. What is read of every block is its first line, and rows an even number of lines
 // apart would have all of those in one half of a cache's sets.
-constexpr int64_t activationStrideBytes(int64_t depth) {
-  return activationRowBytes(depth) + kActivationBytes / 2;
-}
+constexpr int64_t activationStrideBytes(int64_t depth) { return activationRowBytes(depth) + kActivationBytes / 2; }
 
 // Whether `bytes` are a row of `depth` elements, with what lies before the next one or without.
 constexpr bool isActivationRow(int64_t bytes, int64_t depth) {

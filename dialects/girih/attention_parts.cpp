@@ -33,11 +33,9 @@ Value shifted(OpBuilder &b, Location loc, Value base, OpFoldResult offset) {
   return base ? arith::AddIOp::create(b, loc, base, step).getResult() : step;
 }
 
-Range wholeExtent(OpBuilder &b, OpFoldResult extent) {
-  return {b.getIndexAttr(0), extent, b.getIndexAttr(1)};
-}
+Range wholeExtent(OpBuilder &b, OpFoldResult extent) { return {b.getIndexAttr(0), extent, b.getIndexAttr(1)}; }
 
-} // namespace
+}  // namespace
 
 // ---- attention_parts: (T, chunks of the longest context, G): in a block of the cache heads are neighbours ----
 SmallVector<utils::IteratorType> AttentionPartsOp::getLoopIteratorTypes() { return parallel(3); }
@@ -47,11 +45,10 @@ SmallVector<Range> AttentionPartsOp::getIterationDomain(OpBuilder &b) {
   int64_t chunk = getChunk(), most = cast<ShapedType>(getInit().getType()).getDimSize(2);
   Value longest = StepExtentOp::create(b, loc, b.getIndexType(), "longest_context");
   AffineExpr positions = b.getAffineDimExpr(0);
-  AffineMap numChunks =
-      AffineMap::get(1, 0, {positions.ceilDiv(chunk), b.getAffineConstantExpr(most)}, b.getContext());
+  AffineMap numChunks = AffineMap::get(1, 0, {positions.ceilDiv(chunk), b.getAffineConstantExpr(most)}, b.getContext());
   OpFoldResult chunks = affine::makeComposedFoldedAffineMin(b, loc, numChunks, {OpFoldResult(longest)});
-  return {wholeExtent(b, tensor::getMixedSize(b, loc, getInit(), 0)), wholeExtent(b, chunks),
-          wholeExtent(b, b.getIndexAttr(getKv().getType().getHeads()))};
+  return {wholeExtent(b, tensor::getMixedSize(b, loc, getInit(), 0)),
+          wholeExtent(b, chunks), wholeExtent(b, b.getIndexAttr(getKv().getType().getHeads()))};
 }
 
 FailureOr<TilingResult> AttentionPartsOp::getTiledImplementation(OpBuilder &b, ArrayRef<OpFoldResult> offsets,
@@ -65,8 +62,7 @@ FailureOr<TilingResult> AttentionPartsOp::getTiledImplementation(OpBuilder &b, A
   int64_t headsPerGroup = q.getDimSize(1) / getKv().getType().getHeads();
   OpFoldResult one = b.getIndexAttr(1), zero = b.getIndexAttr(0), heads = b.getIndexAttr(headsPerGroup);
   OpFoldResult head = apply(b, loc, b.getAffineDimExpr(0) * headsPerGroup, offsets[2]);
-  auto qTile =
-      sliceOf(b, loc, getQ(), {offsets[0], head, zero}, {one, heads, b.getIndexAttr(q.getDimSize(2))});
+  auto qTile = sliceOf(b, loc, getQ(), {offsets[0], head, zero}, {one, heads, b.getIndexAttr(q.getDimSize(2))});
   auto init = sliceOf(b, loc, getInit(), {offsets[0], head, offsets[1], zero},
                       {one, heads, one, b.getIndexAttr(out.getDimSize(3))});
   SmallVector<Value> first;
@@ -78,8 +74,7 @@ FailureOr<TilingResult> AttentionPartsOp::getTiledImplementation(OpBuilder &b, A
 }
 
 LogicalResult AttentionPartsOp::getResultTilePosition(OpBuilder &b, unsigned, ArrayRef<OpFoldResult> offsets,
-                                                      ArrayRef<OpFoldResult>,
-                                                      SmallVector<OpFoldResult> &resultOffsets,
+                                                      ArrayRef<OpFoldResult>, SmallVector<OpFoldResult> &resultOffsets,
                                                       SmallVector<OpFoldResult> &resultSizes) {
   int64_t headsPerGroup = cast<ShapedType>(getQ().getType()).getDimSize(1) / getKv().getType().getHeads();
   OpFoldResult head = apply(b, getLoc(), b.getAffineDimExpr(0) * headsPerGroup, offsets[2]);
@@ -90,8 +85,7 @@ LogicalResult AttentionPartsOp::getResultTilePosition(OpBuilder &b, unsigned, Ar
   return success();
 }
 
-FailureOr<TilingResult> AttentionPartsOp::generateResultTileValue(OpBuilder &, unsigned,
-                                                                  ArrayRef<OpFoldResult>,
+FailureOr<TilingResult> AttentionPartsOp::generateResultTileValue(OpBuilder &, unsigned, ArrayRef<OpFoldResult>,
                                                                   ArrayRef<OpFoldResult>) {
   return emitOpError("is tiled by tokens, chunks and kv heads, not by a consumer's tile");
 }
@@ -100,19 +94,16 @@ LogicalResult AttentionPartsOp::verify() {
   auto init = cast<ShapedType>(getInit().getType());
   int64_t wanted = partElements(getKv().getType().getValueDim());
   if (init.getDimSize(3) != wanted)
-    return emitOpError("attention_parts_c1: a part of ")
-           << getKv().getType().getValueDim() << " values has " << wanted << " elements, init's have "
-           << init.getDimSize(3);
+    return emitOpError("attention_parts_c1: a part of ") << getKv().getType().getValueDim() << " values has " << wanted
+                                                         << " elements, init's have " << init.getDimSize(3);
   if (static_cast<int64_t>(getChunk()) <= 0 || getChunk() % 64 != 0)
     return emitOpError("chunk ") << getChunk() << " is no multiple of 64";
   if (!getOffsets().empty() && getOffsets().size() != 3)
-    return emitOpError("has ") << getOffsets().size()
-                               << " offsets; a tile has three: its token, kv head and chunk";
+    return emitOpError("has ") << getOffsets().size() << " offsets; a tile has three: its token, kv head and chunk";
   return verifyDestination(*this, getInit());
 }
 
-void AttentionPartsOp::getEffects(
-    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>> &effects) {
+void AttentionPartsOp::getEffects(SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>> &effects) {
   addBufferEffects(*this, getInit(), effects);
   effects.emplace_back(MemoryEffects::Read::get());
 }
@@ -130,29 +121,25 @@ FailureOr<TilingResult> JoinPartsOp::getTiledImplementation(OpBuilder &b, ArrayR
   Location loc = getLoc();
   auto partsType = cast<ShapedType>(getParts().getType());
   OpFoldResult zero = b.getIndexAttr(0);
-  auto parts = sliceOf(
-      b, loc, getParts(), {offsets[0], offsets[1], zero, zero},
-      {sizes[0], sizes[1], b.getIndexAttr(partsType.getDimSize(2)), b.getIndexAttr(partsType.getDimSize(3))});
-  auto init =
-      sliceOf(b, loc, getInit(), {offsets[0], offsets[1], zero},
-              {sizes[0], sizes[1], b.getIndexAttr(cast<ShapedType>(getInit().getType()).getDimSize(2))});
-  auto tiled =
-      JoinPartsOp::create(b, loc, init.getType(), parts, shifted(b, loc, getTokenOffset(), offsets[0]), init,
-                          getChunkAttr(), getWindowAttr());
+  auto parts = sliceOf(b, loc, getParts(), {offsets[0], offsets[1], zero, zero},
+                       {sizes[0], sizes[1], b.getIndexAttr(partsType.getDimSize(2)),
+                        b.getIndexAttr(partsType.getDimSize(3))});
+  auto init = sliceOf(b, loc, getInit(), {offsets[0], offsets[1], zero},
+                      {sizes[0], sizes[1], b.getIndexAttr(cast<ShapedType>(getInit().getType()).getDimSize(2))});
+  auto tiled = JoinPartsOp::create(b, loc, init.getType(), parts, shifted(b, loc, getTokenOffset(), offsets[0]), init,
+                                   getChunkAttr(), getWindowAttr());
   return TilingResult{{tiled}, SmallVector<Value>(tiled->getResults()), {parts, init}};
 }
 
 LogicalResult JoinPartsOp::getResultTilePosition(OpBuilder &b, unsigned, ArrayRef<OpFoldResult> offsets,
-                                                 ArrayRef<OpFoldResult> sizes,
-                                                 SmallVector<OpFoldResult> &resultOffsets,
+                                                 ArrayRef<OpFoldResult> sizes, SmallVector<OpFoldResult> &resultOffsets,
                                                  SmallVector<OpFoldResult> &resultSizes) {
   resultOffsets = {offsets[0], offsets[1], b.getIndexAttr(0)};
   resultSizes = {sizes[0], sizes[1], b.getIndexAttr(cast<ShapedType>(getInit().getType()).getDimSize(2))};
   return success();
 }
 
-FailureOr<TilingResult> JoinPartsOp::generateResultTileValue(OpBuilder &b, unsigned,
-                                                             ArrayRef<OpFoldResult> offsets,
+FailureOr<TilingResult> JoinPartsOp::generateResultTileValue(OpBuilder &b, unsigned, ArrayRef<OpFoldResult> offsets,
                                                              ArrayRef<OpFoldResult> sizes) {
   if (!isZeroInteger(offsets[2]))
     return emitOpError("values of a head are joined whole; a tile of part of a head was asked for");
@@ -162,9 +149,8 @@ FailureOr<TilingResult> JoinPartsOp::generateResultTileValue(OpBuilder &b, unsig
 LogicalResult JoinPartsOp::verify() {
   auto parts = cast<ShapedType>(getParts().getType()), init = cast<ShapedType>(getInit().getType());
   if (parts.getDimSize(3) != AttentionPartsOp::partElements(init.getDimSize(2)))
-    return emitOpError("parts have ")
-           << parts.getDimSize(3) << " elements, those of " << init.getDimSize(2) << " values have "
-           << AttentionPartsOp::partElements(init.getDimSize(2));
+    return emitOpError("parts have ") << parts.getDimSize(3) << " elements, those of " << init.getDimSize(2)
+                                      << " values have " << AttentionPartsOp::partElements(init.getDimSize(2));
   return verifyDestination(*this, getInit());
 }
 

@@ -13,8 +13,7 @@ namespace {
 
 // The operands of `op` with every tensor replaced by its buffer.
 FailureOr<SmallVector<Value>> bufferOperands(Operation *op, RewriterBase &rewriter,
-                                             const BufferizationOptions &options,
-                                             const BufferizationState &state) {
+                                             const BufferizationOptions &options, const BufferizationState &state) {
   SmallVector<Value> operands;
   for (Value operand : op->getOperands()) {
     if (isa<TensorType>(operand.getType())) {
@@ -64,7 +63,7 @@ struct KvAppendModel : BufferizableOpInterface::ExternalModel<KvAppendModel, KvA
   }
 };
 
-} // namespace
+}  // namespace
 
 void girih::dialect::registerBufferization(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, GirihDialect *) {

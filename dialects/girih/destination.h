@@ -15,4 +15,4 @@ void addBufferEffects(
     mlir::Operation *op, mlir::Value init,
     llvm::SmallVectorImpl<mlir::SideEffects::EffectInstance<mlir::MemoryEffects::Effect>> &effects);
 
-} // namespace girih::dialect
+}  // namespace girih::dialect

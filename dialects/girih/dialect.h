@@ -32,4 +32,4 @@ llvm::StringRef storageFormat(mlir::Type type);
 // Registers how the ops behave under one-shot bufferization.
 void registerBufferization(mlir::DialectRegistry &registry);
 
-} // namespace girih::dialect
+}  // namespace girih::dialect

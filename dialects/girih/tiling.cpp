@@ -40,7 +40,7 @@ SmallVector<utils::IteratorType> parallel(unsigned rank) {
   return SmallVector<utils::IteratorType>(rank, utils::IteratorType::parallel);
 }
 
-} // namespace
+}  // namespace
 
 // ---- quantize_rows: (T, K), K in whole blocks ----
 SmallVector<utils::IteratorType> QuantizeRowsOp::getLoopIteratorTypes() { return parallel(2); }
@@ -61,8 +61,7 @@ FailureOr<TilingResult> QuantizeRowsOp::getTiledImplementation(OpBuilder &b, Arr
   std::optional<int64_t> depth = getConstantIntValue(sizes[1]);
   bool isWhole = isZeroInteger(offsets[1]) && depth == cast<ShapedType>(getX().getType()).getDimSize(1);
   if (!isWhole && depth && *depth % kActivationDepth != 0)
-    return emitOpError("is cut into tiles of ")
-           << *depth << " elements; a block of codes has " << kActivationDepth;
+    return emitOpError("is cut into tiles of ") << *depth << " elements; a block of codes has " << kActivationDepth;
   auto x = sliceOf(b, loc, getX(), offsets, sizes);
   auto init = sliceOf(b, loc, getInit(), {offsets[0], blockBytes(b, loc, offsets[1])},
                       {sizes[0], blockBytes(b, loc, sizes[1])});
@@ -103,23 +102,20 @@ FailureOr<TilingResult> QMatmulOp::getTiledImplementation(OpBuilder &b, ArrayRef
   OpFoldResult depth = tensor::getMixedSize(b, loc, getX(), 1);
   auto x = sliceOf(b, loc, getX(), {offsets[0], b.getIndexAttr(0)}, {sizes[0], depth});
   auto init = sliceOf(b, loc, getInit(), offsets, sizes);
-  auto tiled =
-      QMatmulOp::create(b, loc, init.getType(), x, getW(), shifted(b, loc, getColumnOffset(), offsets[1]),
-                        init, getStrategyAttr(), getRowTileAttr(), getColumnTileAttr(), getKTileAttr());
+  auto tiled = QMatmulOp::create(b, loc, init.getType(), x, getW(), shifted(b, loc, getColumnOffset(), offsets[1]),
+                                 init, getStrategyAttr(), getRowTileAttr(), getColumnTileAttr(), getKTileAttr());
   return tileOf(tiled, {x, init});
 }
 
 LogicalResult QMatmulOp::getResultTilePosition(OpBuilder &b, unsigned, ArrayRef<OpFoldResult> offsets,
-                                               ArrayRef<OpFoldResult> sizes,
-                                               SmallVector<OpFoldResult> &resultOffsets,
+                                               ArrayRef<OpFoldResult> sizes, SmallVector<OpFoldResult> &resultOffsets,
                                                SmallVector<OpFoldResult> &resultSizes) {
   resultOffsets.assign(offsets.begin(), offsets.end());
   resultSizes.assign(sizes.begin(), sizes.end());
   return success();
 }
 
-FailureOr<TilingResult> QMatmulOp::generateResultTileValue(OpBuilder &b, unsigned,
-                                                           ArrayRef<OpFoldResult> offsets,
+FailureOr<TilingResult> QMatmulOp::generateResultTileValue(OpBuilder &b, unsigned, ArrayRef<OpFoldResult> offsets,
                                                            ArrayRef<OpFoldResult> sizes) {
   return getTiledImplementation(b, offsets, sizes);
 }
@@ -127,9 +123,7 @@ FailureOr<TilingResult> QMatmulOp::generateResultTileValue(OpBuilder &b, unsigne
 // ---- gather_rows: (T); rows are taken whole ----
 SmallVector<utils::IteratorType> GatherRowsOp::getLoopIteratorTypes() { return parallel(1); }
 
-SmallVector<Range> GatherRowsOp::getIterationDomain(OpBuilder &b) {
-  return {wholeExtent(b, getLoc(), getInit(), 0)};
-}
+SmallVector<Range> GatherRowsOp::getIterationDomain(OpBuilder &b) { return {wholeExtent(b, getLoc(), getInit(), 0)}; }
 
 FailureOr<TilingResult> GatherRowsOp::getTiledImplementation(OpBuilder &b, ArrayRef<OpFoldResult> offsets,
                                                              ArrayRef<OpFoldResult> sizes) {
@@ -150,12 +144,10 @@ LogicalResult GatherRowsOp::getResultTilePosition(OpBuilder &b, unsigned, ArrayR
   return success();
 }
 
-FailureOr<TilingResult> GatherRowsOp::generateResultTileValue(OpBuilder &b, unsigned,
-                                                              ArrayRef<OpFoldResult> offsets,
+FailureOr<TilingResult> GatherRowsOp::generateResultTileValue(OpBuilder &b, unsigned, ArrayRef<OpFoldResult> offsets,
                                                               ArrayRef<OpFoldResult> sizes) {
   std::optional<int64_t> columns = getConstantIntValue(sizes[1]);
-  if (!isZeroInteger(offsets[1]) || !columns ||
-      *columns != cast<ShapedType>(getInit().getType()).getDimSize(1))
+  if (!isZeroInteger(offsets[1]) || !columns || *columns != cast<ShapedType>(getInit().getType()).getDimSize(1))
     return emitOpError("rows are gathered whole; a tile of part of a row was asked for");
   return getTiledImplementation(b, offsets.take_front(), sizes.take_front());
 }
@@ -169,8 +161,7 @@ SmallVector<utils::IteratorType> AttentionOp::getLoopIteratorTypes() { return pa
 
 SmallVector<Range> AttentionOp::getIterationDomain(OpBuilder &b) {
   int64_t groups = numKvHeads(*this);
-  return {wholeExtent(b, getLoc(), getInit(), 0),
-          {b.getIndexAttr(0), b.getIndexAttr(groups), b.getIndexAttr(1)}};
+  return {wholeExtent(b, getLoc(), getInit(), 0), {b.getIndexAttr(0), b.getIndexAttr(groups), b.getIndexAttr(1)}};
 }
 
 FailureOr<TilingResult> AttentionOp::getTiledImplementation(OpBuilder &b, ArrayRef<OpFoldResult> offsets,
@@ -205,8 +196,7 @@ LogicalResult AttentionOp::getResultTilePosition(OpBuilder &b, unsigned, ArrayRe
   return success();
 }
 
-FailureOr<TilingResult> AttentionOp::generateResultTileValue(OpBuilder &b, unsigned,
-                                                             ArrayRef<OpFoldResult> offsets,
+FailureOr<TilingResult> AttentionOp::generateResultTileValue(OpBuilder &b, unsigned, ArrayRef<OpFoldResult> offsets,
                                                              ArrayRef<OpFoldResult> sizes) {
   return emitOpError("is tiled by tokens and kv heads, not by a consumer's tile");
 }

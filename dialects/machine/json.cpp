@@ -10,7 +10,7 @@ using llvm::StringRef;
 
 namespace {
 
-constexpr int64_t kLargestFigure = int64_t(1) << 48; // bytes, cycles, counts: beyond it a figure is a mistake
+constexpr int64_t kLargestFigure = int64_t(1) << 48;  // bytes, cycles, counts: beyond it a figure is a mistake
 
 // Reads the fields of one object; the first that does not fit is kept in `error`.
 class Fields {
@@ -67,7 +67,7 @@ private:
   std::string &error;
 };
 
-} // namespace
+}  // namespace
 
 DescriptionAttr girih::machine::parseJson(mlir::MLIRContext *context, StringRef text, std::string &error) {
   error.clear();
@@ -80,9 +80,8 @@ DescriptionAttr girih::machine::parseJson(mlir::MLIRContext *context, StringRef 
   llvm::SmallVector<LevelAttr> levels;
   for (const llvm::json::Value &value : top.list("levels")) {
     Fields f(value, "level " + std::to_string(levels.size()), error);
-    levels.push_back(LevelAttr::get(context, f.text("name"), f.number("size_bytes"),
-                                    f.number("bytes_per_cycle"), f.number("latency_cycles"),
-                                    f.number("shared_by"), f.text("source"),
+    levels.push_back(LevelAttr::get(context, f.text("name"), f.number("size_bytes"), f.number("bytes_per_cycle"),
+                                    f.number("latency_cycles"), f.number("shared_by"), f.text("source"),
                                     f.optionalText(context, "dma_in"), f.optionalText(context, "dma_out")));
   }
   llvm::SmallVector<UnitAttr> units;

@@ -21,4 +21,4 @@ DescriptionAttr parseJson(mlir::MLIRContext *context, llvm::StringRef text, std:
 // Indented JSON that parseJson reads back to an equal attribute.
 std::string printJson(DescriptionAttr description);
 
-} // namespace girih::machine
+}  // namespace girih::machine

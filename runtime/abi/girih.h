@@ -37,9 +37,9 @@ typedef struct girih_program girih_program;
 
 typedef struct girih_program_facts {
   uint64_t struct_size;
-  const char *name; /* all strings live as long as the program */
+  const char *name;         /* all strings live as long as the program */
   const char *architecture;
-  const char *numerics;      /* "exact", "invariant", "fast" */
+  const char *numerics;     /* "exact", "invariant", "fast" */
   const char *chat_template; /* Jinja; "": none */
   uint32_t vocab_size;
   uint32_t max_positions;
@@ -53,8 +53,7 @@ typedef struct girih_program_facts {
 
 girih_code girih_program_open(const char *path, girih_program **program, girih_message *message);
 void girih_program_close(girih_program *program);
-girih_code girih_program_describe(const girih_program *program, girih_program_facts *facts,
-                                  girih_message *message);
+girih_code girih_program_describe(const girih_program *program, girih_program_facts *facts, girih_message *message);
 /* Reads the whole file and compares its checksums. */
 girih_code girih_program_verify(const girih_program *program, girih_message *message);
 

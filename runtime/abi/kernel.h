@@ -59,8 +59,7 @@ static inline int64_t girih_bits_of_f32(float value) {
 
 /* f16 in 16 bits, exactly. */
 static inline float girih_f32_of_f16(int64_t half) {
-  uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = (uint32_t)(half >> 10) & 31,
-           fraction = (uint32_t)half & 1023;
+  uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = (uint32_t)(half >> 10) & 31, fraction = (uint32_t)half & 1023;
   if (exponent == 31)
     return girih_f32_of_bits((int64_t)(sign | 0x7f800000u | fraction << 13));
   if (exponent == 0) { /* subnormal: fraction * 2^-24 */

@@ -14,18 +14,14 @@ enum class ElementType : uint8_t { F32, F16, BF16, F64, I8, U8, I16, I32, I64 };
 constexpr int64_t elementBytes(ElementType type) {
   switch (type) {
   case ElementType::I8:
-  case ElementType::U8:
-    return 1;
+  case ElementType::U8: return 1;
   case ElementType::F16:
   case ElementType::BF16:
-  case ElementType::I16:
-    return 2;
+  case ElementType::I16: return 2;
   case ElementType::F32:
-  case ElementType::I32:
-    return 4;
+  case ElementType::I32: return 4;
   case ElementType::F64:
-  case ElementType::I64:
-    return 8;
+  case ElementType::I64: return 8;
   }
   return 0;
 }
@@ -48,7 +44,7 @@ constexpr float halfToFloat(uint16_t half) {
   uint32_t sign = uint32_t(half & 0x8000) << 16, exponent = (half >> 10) & 0x1F, mantissa = half & 0x3FF;
   if (exponent == 0x1F)
     return std::bit_cast<float>(sign | 0x7F800000 | (mantissa << 13));
-  if (exponent == 0) { // zero or denormal: mantissa * 2^-24, both factors exact in f32
+  if (exponent == 0) {  // zero or denormal: mantissa * 2^-24, both factors exact in f32
     float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
     return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
   }
@@ -61,10 +57,9 @@ constexpr uint16_t floatToHalf(float value) {
   uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000);
   if (magnitude > 0x7F800000)
     return sign | 0x7E00 | static_cast<uint16_t>((magnitude >> 13) & 0x3FF);
-  if (magnitude >= 0x477FF000) // 65520: half way between the largest f16 and 2^16
+  if (magnitude >= 0x477FF000)  // 65520: half way between the largest f16 and 2^16
     return sign | 0x7C00;
-  if (magnitude <
-      0x38800000) { // below 2^-14: adding 0.5 leaves the mantissa in units of 2^-24, rounded by the FPU
+  if (magnitude < 0x38800000) {  // below 2^-14: adding 0.5 leaves the mantissa in units of 2^-24, rounded by the FPU
     float shifted = std::bit_cast<float>(magnitude) + 0.5f;
     return sign | static_cast<uint16_t>(std::bit_cast<uint32_t>(shifted) - 0x3F000000);
   }
@@ -82,4 +77,4 @@ constexpr uint16_t floatToBfloat(float value) {
   return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
 
-} // namespace girih
+}  // namespace girih

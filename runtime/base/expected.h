@@ -10,7 +10,8 @@
 
 namespace girih {
 
-template <typename T> class [[nodiscard]] Expected {
+template <typename T>
+class [[nodiscard]] Expected {
 public:
   Expected(T value) : state(std::in_place_index<0>, std::move(value)) {}
   // Requires: !status.isOk().
@@ -20,49 +21,34 @@ public:
 
   bool isOk() const { return state.index() == 0; }
   // Requires: isOk().
-  T &value() & {
-    GIRIH_CHECK(isOk());
-    return std::get<0>(state);
-  }
-  const T &value() const & {
-    GIRIH_CHECK(isOk());
-    return std::get<0>(state);
-  }
-  T &&value() && {
-    GIRIH_CHECK(isOk());
-    return std::get<0>(std::move(state));
-  }
+  T &value() & { GIRIH_CHECK(isOk()); return std::get<0>(state); }
+  const T &value() const & { GIRIH_CHECK(isOk()); return std::get<0>(state); }
+  T &&value() && { GIRIH_CHECK(isOk()); return std::get<0>(std::move(state)); }
   T &operator*() & { return value(); }
   const T &operator*() const & { return value(); }
   T *operator->() { return &value(); }
   const T *operator->() const { return &value(); }
   // Requires: !isOk().
-  const Status &status() const & {
-    GIRIH_CHECK(!isOk());
-    return std::get<1>(state);
-  }
-  Status status() && {
-    GIRIH_CHECK(!isOk());
-    return std::get<1>(std::move(state));
-  }
+  const Status &status() const & { GIRIH_CHECK(!isOk()); return std::get<1>(state); }
+  Status status() && { GIRIH_CHECK(!isOk()); return std::get<1>(std::move(state)); }
 
 private:
   std::variant<T, Status> state;
 };
 
-} // namespace girih
+}  // namespace girih
 
 #define GIRIH_CONCAT_INNER(a, b) a##b
 #define GIRIH_CONCAT(a, b) GIRIH_CONCAT_INNER(a, b)
 // Returns from the enclosing function when the Status `expr` is not OK.
-#define GIRIH_TRY(expr)                                                                                      \
-  do {                                                                                                       \
-    if (::girih::Status girihStatus = (expr); !girihStatus.isOk())                                           \
-      return girihStatus;                                                                                    \
+#define GIRIH_TRY(expr)                                        \
+  do {                                                         \
+    if (::girih::Status girihStatus = (expr); !girihStatus.isOk()) \
+      return girihStatus;                                      \
   } while (false)
 // Declares or assigns `var` from the Expected `expr`, or returns its Status: GIRIH_ASSIGN(auto file, open(path)).
-#define GIRIH_ASSIGN(var, expr)                                                                              \
-  auto GIRIH_CONCAT(girihExpected, __LINE__) = (expr);                                                       \
-  if (!GIRIH_CONCAT(girihExpected, __LINE__).isOk())                                                         \
-    return std::move(GIRIH_CONCAT(girihExpected, __LINE__)).status();                                        \
+#define GIRIH_ASSIGN(var, expr)                                             \
+  auto GIRIH_CONCAT(girihExpected, __LINE__) = (expr);                      \
+  if (!GIRIH_CONCAT(girihExpected, __LINE__).isOk())                        \
+    return std::move(GIRIH_CONCAT(girihExpected, __LINE__)).status();       \
   var = std::move(GIRIH_CONCAT(girihExpected, __LINE__)).value()

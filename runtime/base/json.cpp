@@ -23,13 +23,11 @@ size_t utf8SequenceLength(std::string_view text) {
     return isContinuation(1) ? 2 : 0;
   if (lead >= 0xE0 && lead <= 0xEF) {
     // Overlong forms and surrogates are not UTF-8.
-    bool secondFits =
-        isContinuation(1) && !(lead == 0xE0 && second < 0xA0) && !(lead == 0xED && second > 0x9F);
+    bool secondFits = isContinuation(1) && !(lead == 0xE0 && second < 0xA0) && !(lead == 0xED && second > 0x9F);
     return secondFits && isContinuation(2) ? 3 : 0;
   }
   if (lead >= 0xF0 && lead <= 0xF4) {
-    bool secondFits =
-        isContinuation(1) && !(lead == 0xF0 && second < 0x90) && !(lead == 0xF4 && second > 0x8F);
+    bool secondFits = isContinuation(1) && !(lead == 0xF0 && second < 0x90) && !(lead == 0xF4 && second > 0x8F);
     return secondFits && isContinuation(2) && isContinuation(3) ? 4 : 0;
   }
   return 0;
@@ -38,21 +36,11 @@ size_t utf8SequenceLength(std::string_view text) {
 void appendEscaped(std::string &out, unsigned char byte) {
   constexpr char kHexDigits[] = "0123456789abcdef";
   switch (byte) {
-  case '"':
-    out += "\\\"";
-    return;
-  case '\\':
-    out += "\\\\";
-    return;
-  case '\n':
-    out += "\\n";
-    return;
-  case '\r':
-    out += "\\r";
-    return;
-  case '\t':
-    out += "\\t";
-    return;
+  case '"': out += "\\\""; return;
+  case '\\': out += "\\\\"; return;
+  case '\n': out += "\\n"; return;
+  case '\r': out += "\\r"; return;
+  case '\t': out += "\\t"; return;
   default:
     out += "\\u00";
     out += kHexDigits[byte >> 4];
@@ -60,7 +48,7 @@ void appendEscaped(std::string &out, unsigned char byte) {
   }
 }
 
-} // namespace
+}  // namespace
 
 void appendJsonString(std::string &out, std::string_view text) {
   out += '"';
@@ -146,4 +134,4 @@ JsonWriter &JsonWriter::raw(std::string_view json) {
   return *this;
 }
 
-} // namespace girih
+}  // namespace girih

@@ -27,7 +27,7 @@ public:
   JsonWriter &value(const char *text) { return value(std::string_view(text)); }
   JsonWriter &value(const std::string &text) { return value(std::string_view(text)); }
   JsonWriter &value(bool flag);
-  JsonWriter &value(double number); // shortest digits that read back the same; null when not finite
+  JsonWriter &value(double number);  // shortest digits that read back the same; null when not finite
   JsonWriter &value(float number);
   template <std::integral T>
     requires(!std::same_as<T, bool>)
@@ -41,10 +41,12 @@ public:
   // Appends text that is JSON already.
   JsonWriter &raw(std::string_view json);
 
-  template <typename T> JsonWriter &member(std::string_view name, const T &memberValue) {
+  template <typename T>
+  JsonWriter &member(std::string_view name, const T &memberValue) {
     return key(name).value(memberValue);
   }
-  template <typename Range> JsonWriter &arrayMember(std::string_view name, const Range &values) {
+  template <typename Range>
+  JsonWriter &arrayMember(std::string_view name, const Range &values) {
     key(name).beginArray();
     for (const auto &element : values)
       value(element);
@@ -62,8 +64,8 @@ private:
   void separate();
 
   std::string out;
-  std::vector<bool> hasElements; // one flag for each open bracket
+  std::vector<bool> hasElements;  // one flag for each open bracket
   bool afterKey = false;
 };
 
-} // namespace girih
+}  // namespace girih

@@ -23,14 +23,13 @@ simdjson::dom::object fieldsOf(const Bytes &bytes) { return elementOf(bytes).get
 simdjson::dom::array childrenOf(const Bytes &bytes) { return elementOf(bytes).get_array().value_unsafe(); }
 
 Status wrongKind(std::string_view wanted, JsonKind found) {
-  return invalidArgument("is " + std::string(jsonKindName(found)) + "; " + std::string(wanted) +
-                         " is needed here");
+  return invalidArgument("is " + std::string(jsonKindName(found)) + "; " + std::string(wanted) + " is needed here");
 }
 
-} // namespace
+}  // namespace
 
 struct JsonDocument::Parsed {
-  simdjson::dom::parser parser; // owns the tape and the strings
+  simdjson::dom::parser parser;  // owns the tape and the strings
   Element root;
 };
 
@@ -44,21 +43,14 @@ JsonKind JsonValue::kind() const {
   if (element == Bytes())
     return JsonKind::Null;
   switch (elementOf(element).type()) {
-  case simdjson::dom::element_type::ARRAY:
-    return JsonKind::Array;
-  case simdjson::dom::element_type::OBJECT:
-    return JsonKind::Object;
+  case simdjson::dom::element_type::ARRAY: return JsonKind::Array;
+  case simdjson::dom::element_type::OBJECT: return JsonKind::Object;
   case simdjson::dom::element_type::INT64:
-  case simdjson::dom::element_type::UINT64:
-    return JsonKind::Integer;
-  case simdjson::dom::element_type::DOUBLE:
-    return JsonKind::Number;
-  case simdjson::dom::element_type::STRING:
-    return JsonKind::String;
-  case simdjson::dom::element_type::BOOL:
-    return JsonKind::Boolean;
-  case simdjson::dom::element_type::NULL_VALUE:
-    return JsonKind::Null;
+  case simdjson::dom::element_type::UINT64: return JsonKind::Integer;
+  case simdjson::dom::element_type::DOUBLE: return JsonKind::Number;
+  case simdjson::dom::element_type::STRING: return JsonKind::String;
+  case simdjson::dom::element_type::BOOL: return JsonKind::Boolean;
+  case simdjson::dom::element_type::NULL_VALUE: return JsonKind::Null;
   }
   return JsonKind::Null;
 }
@@ -132,9 +124,7 @@ std::vector<JsonMember> JsonValue::members() const {
   return list;
 }
 
-std::string JsonValue::print() const {
-  return element == Bytes() ? "null" : simdjson::minify(elementOf(element));
-}
+std::string JsonValue::print() const { return element == Bytes() ? "null" : simdjson::minify(elementOf(element)); }
 
 Expected<JsonDocument> JsonDocument::parse(std::string_view text, size_t maxDepth) {
   auto parsed = std::make_unique<Parsed>();
@@ -144,8 +134,7 @@ Expected<JsonDocument> JsonDocument::parse(std::string_view text, size_t maxDept
   if (error == simdjson::MEMALLOC || error == simdjson::CAPACITY)
     return resourceExhausted("no memory for " + std::to_string(text.size()) + " bytes of JSON");
   if (error == simdjson::DEPTH_ERROR)
-    return invalidArgument("the JSON is nested more than " + std::to_string(maxDepth) +
-                           " deep, or not closed");
+    return invalidArgument("the JSON is nested more than " + std::to_string(maxDepth) + " deep, or not closed");
   if (error)
     return invalidArgument(std::string("the text is not JSON: ") + simdjson::error_message(error));
   return JsonDocument(std::move(parsed));
@@ -162,4 +151,4 @@ JsonValue JsonDocument::root() const {
   return value;
 }
 
-} // namespace girih
+}  // namespace girih

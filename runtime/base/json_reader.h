@@ -28,7 +28,7 @@ class JsonValue {
 public:
   JsonValue() = default;
   JsonKind kind() const;
-  bool operator==(const JsonValue &) const = default; // the same place of the same document
+  bool operator==(const JsonValue &) const = default;  // the same place of the same document
   bool isNull() const { return kind() == JsonKind::Null; }
   bool isObject() const { return kind() == JsonKind::Object; }
   bool isArray() const { return kind() == JsonKind::Array; }
@@ -53,7 +53,7 @@ public:
 
 private:
   friend class JsonDocument;
-  alignas(8) std::array<unsigned char, 16> element = {}; // a simdjson::dom::element; all zero: null
+  alignas(8) std::array<unsigned char, 16> element = {};  // a simdjson::dom::element; all zero: null
 };
 
 struct JsonMember {
@@ -79,4 +79,4 @@ private:
   std::unique_ptr<Parsed> parsed;
 };
 
-} // namespace girih
+}  // namespace girih

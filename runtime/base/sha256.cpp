@@ -30,8 +30,8 @@ void compressPortable(State &state, const uint8_t *block, size_t numBlocks) {
   for (; numBlocks > 0; --numBlocks, block += 64) {
     uint32_t w[64];
     for (int t = 0; t < 16; ++t)
-      w[t] = uint32_t(block[4 * t]) << 24 | uint32_t(block[4 * t + 1]) << 16 |
-             uint32_t(block[4 * t + 2]) << 8 | block[4 * t + 3];
+      w[t] = uint32_t(block[4 * t]) << 24 | uint32_t(block[4 * t + 1]) << 16 | uint32_t(block[4 * t + 2]) << 8 |
+             block[4 * t + 3];
     for (int t = 16; t < 64; ++t) {
       uint32_t sigma0 = std::rotr(w[t - 15], 7) ^ std::rotr(w[t - 15], 18) ^ (w[t - 15] >> 3);
       uint32_t sigma1 = std::rotr(w[t - 2], 17) ^ std::rotr(w[t - 2], 19) ^ (w[t - 2] >> 10);
@@ -69,20 +69,18 @@ __attribute__((target("sha,sse4.1,ssse3"))) void compressWithShaRounds(State &st
   for (; numBlocks > 0; --numBlocks, block += 64) {
     __m128i startAbef = abef, startCdgh = cdgh, w[4];
     for (int quad = 0; quad < 4; ++quad)
-      w[quad] =
-          _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i *>(block + quad * 16)), kBigEndian);
+      w[quad] = _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i *>(block + quad * 16)), kBigEndian);
     for (int quad = 0; quad < 16; ++quad) {
       __m128i current = w[quad & 3];
-      __m128i keyed = _mm_add_epi32(
-          current, _mm_load_si128(reinterpret_cast<const __m128i *>(kRoundConstants + quad * 4)));
+      __m128i keyed =
+          _mm_add_epi32(current, _mm_load_si128(reinterpret_cast<const __m128i *>(kRoundConstants + quad * 4)));
       cdgh = _mm_sha256rnds2_epu32(cdgh, abef, keyed);
       abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(keyed, 0x0E));
       if (quad >= 12)
         continue;
       // The message quad 4 further on, in place of the current one.
       __m128i next = w[(quad + 1) & 3], last = w[(quad + 3) & 3];
-      __m128i mixed =
-          _mm_add_epi32(_mm_sha256msg1_epu32(current, next), _mm_alignr_epi8(last, w[(quad + 2) & 3], 4));
+      __m128i mixed = _mm_add_epi32(_mm_sha256msg1_epu32(current, next), _mm_alignr_epi8(last, w[(quad + 2) & 3], 4));
       w[quad & 3] = _mm_sha256msg2_epu32(mixed, last);
     }
     abef = _mm_add_epi32(abef, startAbef);
@@ -109,7 +107,7 @@ void compress(State &state, const uint8_t *block, size_t numBlocks) {
   chosen(state, block, numBlocks);
 }
 
-} // namespace
+}  // namespace
 
 void Sha256::update(std::span<const uint8_t> bytes) {
   size_t numPending = totalBytes % 64;
@@ -133,7 +131,7 @@ void Sha256::update(std::string_view text) {
 Sha256Digest Sha256::finish() {
   uint64_t totalBits = totalBytes * 8;
   size_t numPending = totalBytes % 64;
-  uint8_t tail[72] = {0x80}; // a one bit, zeros up to byte 56 of a block, the length in bits
+  uint8_t tail[72] = {0x80};  // a one bit, zeros up to byte 56 of a block, the length in bits
   size_t numZeros = (119 - numPending) % 64;
   for (size_t index = 0; index < 8; ++index)
     tail[1 + numZeros + index] = static_cast<uint8_t>(totalBits >> (56 - 8 * index));
@@ -160,4 +158,4 @@ std::string hexDigits(std::span<const uint8_t> bytes) {
   return text;
 }
 
-} // namespace girih
+}  // namespace girih

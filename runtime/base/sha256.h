@@ -21,7 +21,7 @@ public:
 
 private:
   std::array<uint32_t, 8> state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                                   0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19}; // FIPS 180-4, 5.3.3
+                                   0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};  // FIPS 180-4, 5.3.3
   std::array<uint8_t, 64> pending;
   uint64_t totalBytes = 0;
 };
@@ -30,4 +30,4 @@ Sha256Digest sha256(std::span<const uint8_t> bytes);
 // Lower-case hexadecimal digits.
 std::string hexDigits(std::span<const uint8_t> bytes);
 
-} // namespace girih
+}  // namespace girih

@@ -31,16 +31,14 @@ std::string_view statusCodeName(StatusCode code);
 // One pointer, null when OK. Movable, not copyable. Thread-compatible.
 class [[nodiscard]] Status {
 public:
-  Status() = default; // OK
+  Status() = default;  // OK
   Status(StatusCode code, std::string message);
 
   bool isOk() const { return !payload; }
-  explicit operator bool() const = delete; // ambiguous: write isOk()
+  explicit operator bool() const = delete;  // ambiguous: write isOk()
   StatusCode code() const { return payload ? payload->code : StatusCode::Ok; }
   // The message with the context of every layer, outermost first: `loading "x.gguf": tensor "a": ...`.
-  std::string_view message() const {
-    return payload ? std::string_view(payload->message) : std::string_view();
-  }
+  std::string_view message() const { return payload ? std::string_view(payload->message) : std::string_view(); }
   // Puts "context: " in front of the message; does nothing when OK. Each layer adds context at most once.
   Status withContext(std::string_view context) &&;
 
@@ -66,6 +64,7 @@ Status internalError(std::string message);
 // Prints and aborts: a broken invariant of our own, never reachable from a file or a request.
 [[noreturn]] void checkFailed(const char *file, int line, const char *condition);
 
-} // namespace girih
+}  // namespace girih
 
-#define GIRIH_CHECK(condition) ((condition) ? (void)0 : ::girih::checkFailed(__FILE__, __LINE__, #condition))
+#define GIRIH_CHECK(condition) \
+  ((condition) ? (void)0 : ::girih::checkFailed(__FILE__, __LINE__, #condition))

@@ -37,8 +37,7 @@ void NgramIndex::propose(std::span<const int32_t> text, uint32_t maxTokens, uint
     ends[slotOf(text, end)] = static_cast<uint32_t>(end);
   numIndexed = text.size() - 1;
   size_t end = ends[slotOf(text, text.size())];
-  if (end == 0 ||
-      !std::equal(text.end() - kRun, text.end(), text.begin() + static_cast<std::ptrdiff_t>(end - kRun)))
+  if (end == 0 || !std::equal(text.end() - kRun, text.end(), text.begin() + static_cast<std::ptrdiff_t>(end - kRun)))
     return;
   for (size_t next = end; next < text.size() && most > 0; ++next, --most)
     draft.push_back(text[next]);
@@ -57,9 +56,7 @@ void StepCosts::observe(uint32_t numRows, double seconds) {
   if (numRows == 0 || numRows > kMaxRows)
     return;
   Size &size = sizes[numRows];
-  size.seconds = isKnown(numRows)
-                     ? size.seconds + (seconds < size.seconds ? 0.5 : 0.1) * (seconds - size.seconds)
-                     : seconds;
+  size.seconds = isKnown(numRows) ? size.seconds + (seconds < size.seconds ? 0.5 : 0.1) * (seconds - size.seconds) : seconds;
   size.seenAt = numSteps;
 }
 

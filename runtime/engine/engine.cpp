@@ -97,15 +97,15 @@ Expected<Bounds> resolveOptions(const program::Model &model, const EngineOptions
 class StepEngine final : public Engine {
 public:
   StepEngine(std::shared_ptr<const program::Program> program, std::unique_ptr<program::Executor> newExecutor,
-             const program::ExecutorOptions &executorOptions, const EngineOptions &options,
-             const Bounds &bounds)
-      : source(std::move(program)), executorOptions(executorOptions), executor(std::move(newExecutor)),
-        bounds(bounds), maxQueued(options.maxQueued), maxQueuedTokens(options.maxQueuedTokens),
-        cacheRoot(kv::rootKey(cacheFacts())),
+             const program::ExecutorOptions &executorOptions, const EngineOptions &options, const Bounds &bounds)
+      : source(std::move(program)), executorOptions(executorOptions), executor(std::move(newExecutor)), bounds(bounds),
+        maxQueued(options.maxQueued),
+        maxQueuedTokens(options.maxQueuedTokens), cacheRoot(kv::rootKey(cacheFacts())),
         scheduler({bounds.maxSequences, source->model().recompute}, bounds.numKvBlocks),
         batch(bounds.maxTokensPerStep, bounds.maxSequences, source->model().maxLogitRows,
               kv::numBlocksFor(bounds.contextTokens)),
-        sampler(source->model().vocabSize), maskWords((source->model().vocabSize + 31) / 32),
+        sampler(source->model().vocabSize),
+        maskWords((source->model().vocabSize + 31) / 32),
         pacer(options.maxSlowdown, bounds.maxTokensPerStep),
         speculation({std::min(options.maxDraft, kMaxDraft), options.draftsEagerly}) {
     counters.numKvBlocks = bounds.numKvBlocks;
@@ -287,8 +287,9 @@ Expected<RequestId> StepEngine::submit(Request request, std::shared_ptr<Listener
   }
   // Outside the lock: this reads the whole prompt.
   RequestId id = ++lastId;
-  auto sequence = std::make_unique<Sequence>(id, std::move(request), std::move(listener),
-                                             source->model().vocabSize, bounds.contextTokens, cacheRoot);
+  auto sequence =
+      std::make_unique<Sequence>(id, std::move(request), std::move(listener),
+                                 source->model().vocabSize, bounds.contextTokens, cacheRoot);
   sequence->submitted = Clock::now();
   {
     std::lock_guard lock(mutex);
@@ -494,8 +495,7 @@ void StepEngine::step() {
   terms.maxPromptTokens = pacer.promptTokensBeside(scheduler.numGenerating());
   terms.shortPromptTokens = bounds.maxTokensPerStep;
   if (speculation.isOn())
-    speculation.guess(scheduler.onlyGenerating(),
-                      std::min(bounds.maxTokensPerStep, source->model().maxLogitRows));
+    speculation.guess(scheduler.onlyGenerating(), std::min(bounds.maxTokensPerStep, source->model().maxLogitRows));
   std::span<Sequence *const> planned = scheduler.plan(batch, terms);
   planWasEmpty = planned.empty();
   if (planWasEmpty)
@@ -542,10 +542,9 @@ bool StepEngine::replaceDevice(const Status &reason) {
   executor = std::move(next).value();
   showExecutor();
   if (executorOptions.device.onNote)
-    executorOptions.device.onNote(program::describe(lost) + ": " + std::string(reason.message()) +
-                                  "; going on with " + program::describe(executor->deviceName()) +
-                                  ", where " + std::to_string(scheduler.numRunning()) +
-                                  " sequences are computed again");
+    executorOptions.device.onNote(program::describe(lost) + ": " + std::string(reason.message()) + "; going on with " +
+                                  program::describe(executor->deviceName()) + ", where " +
+                                  std::to_string(scheduler.numRunning()) + " sequences are computed again");
   scheduler.forgetPool();
   return true;
 }
@@ -768,8 +767,8 @@ Expected<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const program::
     bounds.numKvBlocks = executor->numKvBlocks();
     bounds.contextTokens = std::min(bounds.contextTokens, bounds.numKvBlocks * GIRIH_KV_BLOCK_TOKENS);
   }
-  return std::unique_ptr<Engine>(std::make_unique<StepEngine>(std::move(program), std::move(executor),
-                                                              executorOptions, options, bounds));
+  return std::unique_ptr<Engine>(
+      std::make_unique<StepEngine>(std::move(program), std::move(executor), executorOptions, options, bounds));
 }
 
 } // namespace girih::engine

@@ -27,12 +27,10 @@ class BlockCipher;
 namespace girih::engine {
 
 struct EngineOptions {
-  int32_t numThreads = 0; // 0: as many as the affinity mask and the cgroup quota grant
-  std::vector<program::DeviceName>
-      devices;     // tried in this order; empty: the built-in ones that the file has code for
-  std::string isa; // "": the best variant of the file that this machine grants; else only this one
-  double watchdogSeconds =
-      0; // a step that takes longer is reported to onHang, on a thread of its own; 0: none is
+  int32_t numThreads = 0;     // 0: as many as the affinity mask and the cgroup quota grant
+  std::vector<program::DeviceName> devices; // tried in this order; empty: the built-in ones that the file has code for
+  std::string isa;            // "": the best variant of the file that this machine grants; else only this one
+  double watchdogSeconds = 0; // a step that takes longer is reported to onHang, on a thread of its own; 0: none is
   std::function<void(const std::string &entry, double seconds)> onHang;
   std::function<void(const std::string &)> onNote; // what the device tells its user when it is opened
   uint32_t maxSequences = 64;                      // sequences that may share a step

@@ -13,8 +13,7 @@
 namespace girih::engine {
 namespace {
 
-constexpr uint32_t kMostDecodeRows =
-    16; // an entry of up to so many tokens is one for sequences that decode together
+constexpr uint32_t kMostDecodeRows = 16; // an entry of up to so many tokens is one for sequences that decode together
 constexpr uint64_t kMostDispatches = 1 << 16; // of one step; a file that states more is not believed
 constexpr size_t kDearest = 3;
 
@@ -112,9 +111,9 @@ private:
     GIRIH_TRY(executor.run(batch, &times));
     double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     if (times.numDispatches != order.size())
-      return failedPrecondition("a step of \"" + profile.entry + "\" ran " +
-                                std::to_string(times.numDispatches) + " dispatches, the file states " +
-                                std::to_string(order.size()) + "; compile the model again");
+      return failedPrecondition("a step of \"" + profile.entry + "\" ran " + std::to_string(times.numDispatches) +
+                                " dispatches, the file states " + std::to_string(order.size()) +
+                                "; compile the model again");
     if (!counts)
       return {};
     stepSeconds.push_back(seconds);
@@ -161,26 +160,23 @@ PredictionQuality judgePredictions(const StepProfile &step) {
              seconds(step.kernels[right]) * step.kernels[right].report.repetitions;
     };
   };
-  std::stable_sort(measured.begin(), measured.end(),
-                   dearestFirst([](const KernelTime &kernel) { return kernel.median; }));
+  std::stable_sort(measured.begin(), measured.end(), dearestFirst([](const KernelTime &kernel) { return kernel.median; }));
   std::stable_sort(predicted.begin(), predicted.end(),
                    dearestFirst([](const KernelTime &kernel) { return kernel.report.predictedSeconds; }));
   size_t compared = std::min(kDearest, measured.size());
   return {middleOf(errors), std::equal(measured.begin(), measured.begin() + compared, predicted.begin())};
 }
 
-Expected<KernelBenchResult> benchKernels(std::shared_ptr<const program::Program> program,
-                                         const EngineOptions &options, const KernelBenchOptions &bench) {
+Expected<KernelBenchResult> benchKernels(std::shared_ptr<const program::Program> program, const EngineOptions &options,
+                                         const KernelBenchOptions &bench) {
   const program::Model &model = program->model();
   if (bench.repetitions == 0)
     return invalidArgument("a benchmark takes at least one repetition");
   if (model.recompute)
-    return unimplemented(
-        "this program has no KV cache (see `girih inspect`), so its steps have no fixed dispatches");
+    return unimplemented("this program has no KV cache (see `girih inspect`), so its steps have no fixed dispatches");
   if (bench.contextTokens >= model.maxPositions)
-    return outOfRange("a context of " + std::to_string(bench.contextTokens) +
-                      " leaves no room in the model's " + std::to_string(model.maxPositions) +
-                      " positions; lower --context");
+    return outOfRange("a context of " + std::to_string(bench.contextTokens) + " leaves no room in the model's " +
+                      std::to_string(model.maxPositions) + " positions; lower --context");
   uint32_t numBlocks = 0;
   for (const program::Executable &executable : program->tables().executables)
     for (const program::Entry &entry : executable.entries)

@@ -15,7 +15,7 @@ struct KernelBenchOptions {
 
 // One dispatch: from the meeting of the threads before it to the one after it, so the slowest thread counts.
 struct KernelTime {
-  program::DispatchReport report;            // with the prediction, for one run of it at the bench's context
+  program::DispatchReport report;      // with the prediction, for one run of it at the bench's context
   double median = 0.0, min = 0.0, max = 0.0; // seconds of one run of it, over all layers and steps
 };
 
@@ -24,7 +24,7 @@ struct KernelTime {
 struct StepProfile {
   std::string entry;
   uint32_t numTokens = 0, numSequences = 0;
-  double seconds = 0.0;            // median of a timed step
+  double seconds = 0.0;     // median of a timed step
   std::vector<KernelTime> kernels; // in running order
 };
 
@@ -35,8 +35,8 @@ struct KernelBenchResult {
 };
 
 // Fails: as bench does; FailedPrecondition when the file does not say what its dispatches are.
-Expected<KernelBenchResult> benchKernels(std::shared_ptr<const program::Program> program,
-                                         const EngineOptions &options, const KernelBenchOptions &bench);
+Expected<KernelBenchResult> benchKernels(std::shared_ptr<const program::Program> program, const EngineOptions &options,
+                                         const KernelBenchOptions &bench);
 
 // Half of the kernels are predicted with at most this error (|predicted - measured| / measured), and whether the three
 // dearest, counting all layers, come in the order that was predicted.

@@ -205,8 +205,7 @@ void Scheduler::addToBatch(Sequence &sequence, uint32_t numTokens, program::Step
   while (sequence.blocks.size() < numBlocks)
     sequence.blocks.push_back(blockCache.allocate(sequence.request.client, terms.now));
   // They stand behind its tokens as long as the batch takes them; there is room, since they are never its last.
-  sequence.tokens.insert(sequence.tokens.end(), sequence.draft.begin(),
-                         sequence.draft.begin() + sequence.numDrafted);
+  sequence.tokens.insert(sequence.tokens.end(), sequence.draft.begin(), sequence.draft.begin() + sequence.numDrafted);
   batch.addSequence(
       std::span<const int32_t>(sequence.tokens).subspan(sequence.numCached, numTokens + sequence.numDrafted),
       sequence.numCached, sequence.blocks, sequence.firstRowPosition - sequence.numCached, sequence.numRows);
@@ -219,9 +218,9 @@ uint32_t Scheduler::numDraftsThatFit(const Sequence &sequence, const program::St
     return 0;
   uint64_t numTokens = sequence.tokens.size();
   uint64_t numPositions = (sequence.blocks.size() + unclaimedBlocks()) * GIRIH_KV_BLOCK_TOKENS;
-  uint64_t most = std::min<uint64_t>(
-      std::min(batch.tokensLeft() - sequence.numPending(), batch.logitRowsLeft() - sequence.numRows),
-      std::min<uint64_t>(numPositions, sequence.maxTokens - 1) - numTokens);
+  uint64_t most = std::min<uint64_t>(std::min(batch.tokensLeft() - sequence.numPending(),
+                                              batch.logitRowsLeft() - sequence.numRows),
+                                     std::min<uint64_t>(numPositions, sequence.maxTokens - 1) - numTokens);
   return static_cast<uint32_t>(std::min<uint64_t>(most, sequence.draft.size()));
 }
 

@@ -84,8 +84,8 @@ struct Sequence {
   DraftRecord drafts;
 
   // What the step in flight does with it.
-  uint32_t numPlanned = 0;       // of `tokens`
-  uint32_t numDrafted = 0;       // of `draft`, fed behind them, a row each
+  uint32_t numPlanned = 0; // of `tokens`
+  uint32_t numDrafted = 0; // of `draft`, fed behind them, a row each
   uint32_t firstRowPosition = 0; // rows are for consecutive positions from here on
   uint32_t numRows = 0;
 

@@ -11,8 +11,8 @@
 namespace girih::engine {
 
 struct SpeculationOptions {
-  uint32_t maxDraft = 0; // guesses of one sequence in a step; 0: none are made
-  bool isEager = false;  // also where they do not pay (tests)
+  uint32_t maxDraft = 0;  // guesses of one sequence in a step; 0: none are made
+  bool isEager = false;   // also where they do not pay (tests)
 };
 
 // Guesses are fed behind the token that is due, and the step's logits say which of them the model would have said: a row is

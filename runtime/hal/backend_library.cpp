@@ -71,9 +71,8 @@ Status requireFunctions(const void *table, const char *const *names, size_t numF
   return {};
 }
 
-constexpr const char *kRunNames[] = {"device_count", "device_info", "open", "close", "alloc",
-                                     "free",         "write",       "read", "copy",  "load",
-                                     "unload",       "submit",      "wait"};
+constexpr const char *kRunNames[] = {"device_count", "device_info", "open",   "close",  "alloc",  "free", "write",
+                                     "read",         "copy",        "load",   "unload", "submit", "wait"};
 constexpr const char *kCompileNames[] = {"describe", "supports", "compile", "release"};
 
 constexpr uint64_t kLeastRun = offsetof(girih_run_table, import_host);
@@ -87,8 +86,7 @@ Status fill(Adopted &adopted, const girih_backend &theirs) {
   if (!theirs.name || !*theirs.name)
     return dataLoss("it has no name; --target and program files record one");
   if (!theirs.run && !theirs.compile)
-    return unimplemented(
-        "it has neither a run table nor a compile table; a backend has one of them at least");
+    return unimplemented("it has neither a run table nor a compile table; a backend has one of them at least");
   adopted.name = theirs.name;
   adopted.backend.name = adopted.name.c_str();
   if (theirs.run) {

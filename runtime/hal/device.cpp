@@ -38,9 +38,9 @@ Status checkFacts(const girih_device_info &info) {
 // The backend's own words, with the numbers that it may lack.
 Status outOfMemory(Status status, const DeviceFacts &facts, uint64_t askedBytes, uint64_t allocatedBytes) {
   std::string size = facts.memoryBytes ? " of its " + std::to_string(facts.memoryBytes) : "";
-  return std::move(status).withContext(
-      "device \"" + facts.name + "\" has no room for " + std::to_string(askedBytes) +
-      " bytes: " + std::to_string(allocatedBytes) + size + " bytes are in use by this program");
+  return std::move(status).withContext("device \"" + facts.name + "\" has no room for " + std::to_string(askedBytes) +
+                                       " bytes: " + std::to_string(allocatedBytes) + size +
+                                       " bytes are in use by this program");
 }
 
 } // namespace
@@ -124,9 +124,8 @@ Expected<Buffer> Buffer::allocate(std::shared_ptr<Device> device, uint64_t sizeB
   const girih_run_table &run = device->table();
   const DeviceFacts &facts = device->facts;
   if (facts.maxBufferBytes && sizeBytes > facts.maxBufferBytes)
-    return outOfMemory(
-        resourceExhausted("a buffer has at most " + std::to_string(facts.maxBufferBytes) + " bytes"), facts,
-        sizeBytes, device->allocatedBytes);
+    return outOfMemory(resourceExhausted("a buffer has at most " + std::to_string(facts.maxBufferBytes) + " bytes"),
+                       facts, sizeBytes, device->allocatedBytes);
   Buffer result;
   Call call;
   Status status = call.status(run.alloc(device->handle(), sizeBytes, &result.buffer, call.message()));
@@ -177,8 +176,7 @@ Buffer::~Buffer() {
 Status Buffer::place(const Device &device, std::span<const girih_buffer_view> parts) {
   const girih_run_table &run = device.table();
   Call call;
-  return run.place ? call.status(run.place(device.handle(), parts.data(), parts.size(), call.message()))
-                   : Status();
+  return run.place ? call.status(run.place(device.handle(), parts.data(), parts.size(), call.message())) : Status();
 }
 
 Status Buffer::write(uint64_t offsetBytes, std::span<const uint8_t> from) {

@@ -22,10 +22,10 @@ struct DeviceFacts {
   std::vector<std::string> features;
   bool hasHostMemory = false;
   bool isDeterministic = false;
-  bool hasDriverThreads = false;   // that the backend does not start
+  bool hasDriverThreads = false; // that the backend does not start
   bool isOnHostProcessors = false; // nothing but the host computes
-  uint64_t memoryBytes = 0;        // 0: unknown
-  uint64_t maxBufferBytes = 0;     // 0: memoryBytes
+  uint64_t memoryBytes = 0;    // 0: unknown
+  uint64_t maxBufferBytes = 0; // 0: memoryBytes
   uint64_t alignmentBytes = 64;
   int64_t defaultThreads = 0;
   std::vector<std::string> formats; // of images; empty: unstated
@@ -45,11 +45,10 @@ struct Traffic {
 };
 
 struct DeviceOptions {
-  int64_t numThreads = 0;       // 0: what the device would use by itself
-  double watchdogSeconds = 0;   // a submission that takes longer is reported; 0: none is
+  int64_t numThreads = 0;     // 0: what the device would use by itself
+  double watchdogSeconds = 0; // a submission that takes longer is reported; 0: none is
   Watchdog::Report onHang = {}; // on a thread of the watchdog's
-  std::function<void(const std::string &)> onNote =
-      {}; // the device's notes, when it is opened; empty: they are dropped
+  std::function<void(const std::string &)> onNote = {}; // the device's notes, when it is opened; empty: they are dropped
 };
 
 // An open device. Thread-compatible: one thread at a time, as the ABI demands. Buffers and executables keep

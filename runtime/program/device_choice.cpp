@@ -24,8 +24,7 @@ struct Found {
 };
 
 // Appends the devices of `backend`; else says why there is none.
-std::string collect(const Tables &tables, const girih_backend &backend, const std::string &isa,
-                    std::vector<Found> &found) {
+std::string collect(const Tables &tables, const girih_backend &backend, const std::string &isa, std::vector<Found> &found) {
   std::string reason;
   for (uint64_t index = 0; index < kMostDevices; ++index) {
     auto facts = hal::describeDevice(backend, index);
@@ -82,9 +81,8 @@ Expected<DeviceChoice> chooseDevices(const Tables &tables, const std::vector<con
   std::string reasons;
   for (const std::string &reason : choice.absent)
     reasons += "; " + reason;
-  return unavailable("the file has code for " + namesOfTargets(tables) +
-                     ", of which none is built in and has a device here" + reasons + others +
-                     "; name another with --backend, or compile it again");
+  return unavailable("the file has code for " + namesOfTargets(tables) + ", of which none is built in and has a device here" +
+                     reasons + others + "; name another with --backend, or compile it again");
 }
 
 } // namespace girih::program

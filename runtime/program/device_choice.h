@@ -23,8 +23,7 @@ std::string describe(const DeviceName &device);
 
 struct DeviceChoice {
   std::vector<DeviceName> devices; // best first; at least one
-  std::vector<std::string>
-      absent; // why a backend that the file has code for cannot run it here, a sentence each
+  std::vector<std::string> absent; // why a backend that the file has code for cannot run it here, a sentence each
 };
 
 // The devices of `backends` that grant a variant of the program (only `isa`, where it is not empty): first those that

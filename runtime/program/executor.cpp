@@ -89,8 +89,7 @@ Expected<std::unique_ptr<Executor>> Executor::create(std::shared_ptr<const Progr
   for (size_t index = 0;; ++index) {
     auto executor = createOn(choice.devices[index], program, options);
     if (executor.isOk())
-      (*executor)->left.assign(choice.devices.begin() + static_cast<std::ptrdiff_t>(index) + 1,
-                               choice.devices.end());
+      (*executor)->left.assign(choice.devices.begin() + static_cast<std::ptrdiff_t>(index) + 1, choice.devices.end());
     if (executor.isOk() || index + 1 == choice.devices.size() || !isOfDevice(executor.status()))
       return executor;
     tell(describe(choice.devices[index]) + ": " + std::string(executor.status().message()) + "; running on " +
@@ -98,16 +97,14 @@ Expected<std::unique_ptr<Executor>> Executor::create(std::shared_ptr<const Progr
   }
 }
 
-Expected<std::unique_ptr<Executor>> Executor::createOn(const DeviceName &name,
-                                                       std::shared_ptr<const Program> program,
+Expected<std::unique_ptr<Executor>> Executor::createOn(const DeviceName &name, std::shared_ptr<const Program> program,
                                                        const ExecutorOptions &options) {
   std::unique_ptr<Executor> executor(new Executor);
   const Model &model = program->model();
   const girih_backend &backend = *name.backend;
   executor->name = name;
   GIRIH_ASSIGN(hal::DeviceFacts facts, hal::describeDevice(backend, name.index));
-  Expected<const Executable *> chosen =
-      selectVariant(program->tables(), backend.name, facts.features, options.isa);
+  Expected<const Executable *> chosen = selectVariant(program->tables(), backend.name, facts.features, options.isa);
   if (!chosen.isOk())
     return std::move(chosen).status().withContext("\"" + program->path() + "\"");
   executor->variant = *chosen;
@@ -127,8 +124,7 @@ Expected<std::unique_ptr<Executor>> Executor::createOn(const DeviceName &name,
   uint64_t rows = roundUp(model.maxLogitRows, GIRIH_ROW_PADDING);
   executor->vocabSize = model.vocabSize;
   executor->numBlocks = model.recompute ? 0 : options.numKvBlocks;
-  if (uint64_t most = facts.maxBufferBytes;
-      most && options.leastKvBlocks && executor->numBlocks * model.kvBlockBytes > most)
+  if (uint64_t most = facts.maxBufferBytes; most && options.leastKvBlocks && executor->numBlocks * model.kvBlockBytes > most)
     executor->numBlocks = std::max(options.leastKvBlocks, static_cast<uint32_t>(most / model.kvBlockBytes));
   GIRIH_ASSIGN(executor->weights, hal::Buffer::import(executor->device, program->weights()));
   std::vector<girih_buffer_view> parts;

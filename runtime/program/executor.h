@@ -54,8 +54,7 @@ struct StepTimes {
 };
 
 struct ExecutorOptions {
-  std::vector<DeviceName>
-      devices; // tried in this order; empty: the built-in ones that the file has code for, best first
+  std::vector<DeviceName> devices; // tried in this order; empty: the built-in ones that the file has code for, best first
   hal::DeviceOptions device;
   std::string isa; // "": the best granted variant
   uint32_t numKvBlocks = 0;
@@ -103,8 +102,8 @@ public:
 
 private:
   Executor() = default;
-  static Expected<std::unique_ptr<Executor>>
-  createOn(const DeviceName &device, std::shared_ptr<const Program> program, const ExecutorOptions &options);
+  static Expected<std::unique_ptr<Executor>> createOn(const DeviceName &device, std::shared_ptr<const Program> program,
+                                                      const ExecutorOptions &options);
   Status checkBatch(const StepBatch &batch) const;
   uint64_t entryFor(uint32_t numTokens) const;
 

@@ -94,14 +94,14 @@ struct DispatchReport {
   std::string entry;
   std::string tiles; // "rows 6 x columns 64 x k 512"
   std::string strategy;
-  std::string matmuls;             // "1536x576, 1536x576": columns x depth of each projection in it
+  std::string matmuls; // "1536x576, 1536x576": columns x depth of each projection in it
   double predictedSeconds = 0.0;   // of a step of the entry's most tokens, at the start of their sequences
   double secondsPerPosition = 0.0; // and so much more for each position that each sequence has in the cache
   uint64_t numBytes = 0;
   uint64_t numOperations = 0;
   std::string bound; // "memory" or "compute"
   uint64_t footprintBytes = 0;
-  std::string level;        // the memory level that the footprint fits
+  std::string level; // the memory level that the footprint fits
   uint32_t repetitions = 1; // how often a step runs it: layers
   uint32_t loop = 0;        // rows of one entry with the same number repeat together; 0: runs once
 };

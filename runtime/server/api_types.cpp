@@ -31,22 +31,14 @@ constexpr HttpMeaning kHttpMeanings[] = {
 // What Anthropic calls the errors of a status.
 std::string_view anthropicErrorType(int status) {
   switch (status) {
-  case 401:
-    return "authentication_error";
-  case 403:
-    return "permission_error";
-  case 404:
-    return "not_found_error";
-  case 408:
-    return "timeout_error";
-  case 413:
-    return "request_too_large";
-  case 429:
-    return "rate_limit_error";
-  case 503:
-    return "overloaded_error";
-  default:
-    return status >= 500 ? "api_error" : "invalid_request_error";
+  case 401: return "authentication_error";
+  case 403: return "permission_error";
+  case 404: return "not_found_error";
+  case 408: return "timeout_error";
+  case 413: return "request_too_large";
+  case 429: return "rate_limit_error";
+  case 503: return "overloaded_error";
+  default: return status >= 500 ? "api_error" : "invalid_request_error";
   }
 }
 
@@ -58,7 +50,7 @@ void textOrNull(JsonWriter &writer, std::string_view name, const std::string &te
     writer.value(text);
 }
 
-} // namespace
+}  // namespace
 
 ApiError invalidField(std::string param, std::string message, std::string code) {
   return {400, "invalid_request_error", std::move(code), std::move(message), std::move(param), 1};
@@ -89,9 +81,7 @@ std::string anthropicErrorBody(const ApiError &error, const std::string &request
   return writer.endObject().take();
 }
 
-bool isAnthropicPath(std::string_view path) {
-  return path == "/v1/messages" || path.starts_with("/v1/messages/");
-}
+bool isAnthropicPath(std::string_view path) { return path == "/v1/messages" || path.starts_with("/v1/messages/"); }
 
 HttpHeaders ignoredHeaders(const std::vector<std::string> &ignoredNames) {
   std::string joined;
@@ -103,15 +93,14 @@ HttpHeaders ignoredHeaders(const std::vector<std::string> &ignoredNames) {
 HttpResponse errorResponse(const ApiError &error, const HttpRequest &request) {
   HttpResponse response;
   response.status = error.status;
-  response.body =
-      isAnthropicPath(request.path) ? anthropicErrorBody(error, request.requestId) : errorBody(error);
+  response.body = isAnthropicPath(request.path) ? anthropicErrorBody(error, request.requestId) : errorBody(error);
   if (error.status == 429 || error.status == 503)
     response.headers = {{"retry-after", std::to_string(error.retryAfterSeconds)}};
   else if (error.status >= 500 || error.status == 408)
-    response.headers = {{"x-should-retry", "false"}}; // the same request would fail the same way
+    response.headers = {{"x-should-retry", "false"}};  // the same request would fail the same way
   if (error.status == 401)
     response.headers.emplace_back("www-authenticate", "Bearer");
   return response;
 }
 
-} // namespace girih::server
+}  // namespace girih::server

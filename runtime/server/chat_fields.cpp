@@ -37,14 +37,9 @@ bool writeToolCalls(JsonWriter &writer, JsonValue calls) {
     writer.beginObject();
     if (id && id->isString())
       writer.member("id", *id->asString());
-    writer.member("type", "function")
-        .key("function")
-        .beginObject()
-        .member("name", *name->asString())
-        .key("arguments");
-    auto parsed = arguments && arguments->isString()
-                      ? JsonDocument::parse(*arguments->asString(), kMaxJsonDepth)
-                      : Expected<JsonDocument>(invalidArgument("no text"));
+    writer.member("type", "function").key("function").beginObject().member("name", *name->asString()).key("arguments");
+    auto parsed = arguments && arguments->isString() ? JsonDocument::parse(*arguments->asString(), kMaxJsonDepth)
+                                                     : Expected<JsonDocument>(invalidArgument("no text"));
     writer.raw(parsed.isOk() ? parsed->root().print() : arguments ? arguments->print() : "{}");
     writer.endObject().endObject();
   }
@@ -83,8 +78,7 @@ void takeMessages(RequestFields &fields, ChatInput &chat) {
       if (member.key == "role" && *role->asString() == "developer")
         writer.value("system");
       else if (member.key == "tool_calls" && member.value.isArray() && !writeToolCalls(writer, member.value))
-        return fields.fail(place + ".tool_calls",
-                           "must be calls with a `function` of a string `name` and `arguments`");
+        return fields.fail(place + ".tool_calls", "must be calls with a `function` of a string `name` and `arguments`");
       else if (member.key == "tool_calls" && member.value.isArray())
         chat.hasToolTurns = true;
       else

@@ -11,40 +11,23 @@ namespace {
 
 std::string_view reasonPhrase(int status) {
   switch (status) {
-  case 200:
-    return "OK";
-  case 204:
-    return "No Content";
-  case 400:
-    return "Bad Request";
-  case 401:
-    return "Unauthorized";
-  case 403:
-    return "Forbidden";
-  case 404:
-    return "Not Found";
-  case 405:
-    return "Method Not Allowed";
-  case 408:
-    return "Request Timeout";
-  case 413:
-    return "Content Too Large";
-  case 415:
-    return "Unsupported Media Type";
-  case 421:
-    return "Misdirected Request";
-  case 429:
-    return "Too Many Requests";
-  case 431:
-    return "Request Header Fields Too Large";
-  case 500:
-    return "Internal Server Error";
-  case 501:
-    return "Not Implemented";
-  case 503:
-    return "Service Unavailable";
-  default:
-    return "Status";
+  case 200: return "OK";
+  case 204: return "No Content";
+  case 400: return "Bad Request";
+  case 401: return "Unauthorized";
+  case 403: return "Forbidden";
+  case 404: return "Not Found";
+  case 405: return "Method Not Allowed";
+  case 408: return "Request Timeout";
+  case 413: return "Content Too Large";
+  case 415: return "Unsupported Media Type";
+  case 421: return "Misdirected Request";
+  case 429: return "Too Many Requests";
+  case 431: return "Request Header Fields Too Large";
+  case 500: return "Internal Server Error";
+  case 501: return "Not Implemented";
+  case 503: return "Service Unavailable";
+  default: return "Status";
   }
 }
 
@@ -54,7 +37,7 @@ void appendChunk(std::string &out, std::string_view bytes) {
   out.append(digits, static_cast<size_t>(end - digits)).append("\r\n").append(bytes).append("\r\n");
 }
 
-} // namespace
+}  // namespace
 
 std::string responseHead(const HttpResponse &response, const HttpRequest &request, bool keepAlive,
                          std::string_view bodyHeader) {
@@ -70,8 +53,7 @@ std::string responseHead(const HttpResponse &response, const HttpRequest &reques
 
 ConnectionExchange::ConnectionExchange(boost::asio::any_io_executor executor, HttpRequest request, Form form,
                                        size_t maxPendingBytes)
-    : executor(std::move(executor)), httpRequest(std::move(request)), form(std::move(form)),
-      maxPendingBytes(maxPendingBytes) {}
+    : executor(std::move(executor)), httpRequest(std::move(request)), form(std::move(form)), maxPendingBytes(maxPendingBytes) {}
 
 void ConnectionExchange::respond(HttpResponse response) {
   std::lock_guard lock(mutex);
@@ -97,7 +79,7 @@ void ConnectionExchange::beginEvents(HttpHeaders headers) {
   response.headers = std::move(headers);
   response.headers.insert(response.headers.end(), form.headers.begin(), form.headers.end());
   response.headers.emplace_back("cache-control", "no-cache");
-  response.headers.emplace_back("x-accel-buffering", "no"); // nginx would hold events back
+  response.headers.emplace_back("x-accel-buffering", "no");  // nginx would hold events back
   pending += responseHead(response, httpRequest, form.keepAlive,
                           form.chunked ? "transfer-encoding: chunked\r\n" : "");
   wakeWriter();
@@ -206,4 +188,4 @@ void ConnectionExchange::wakeWriter() {
   });
 }
 
-} // namespace girih::server
+}  // namespace girih::server

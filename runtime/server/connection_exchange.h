@@ -15,14 +15,13 @@ namespace girih::server {
 class ConnectionExchange final : public Exchange, public std::enable_shared_from_this<ConnectionExchange> {
 public:
   struct Form {
-    bool keepAlive = false; // requires `chunked`: the end of an HTTP/1.0 stream is the end of its connection
-    bool chunked = true;    // HTTP/1.1
+    bool keepAlive = false;  // requires `chunked`: the end of an HTTP/1.0 stream is the end of its connection
+    bool chunked = true;     // HTTP/1.1
     bool headOnly = false;
-    HttpHeaders headers; // that every answer to the request carries
+    HttpHeaders headers;       // that every answer to the request carries
   };
 
-  ConnectionExchange(boost::asio::any_io_executor executor, HttpRequest request, Form form,
-                     size_t maxPendingBytes);
+  ConnectionExchange(boost::asio::any_io_executor executor, HttpRequest request, Form form, size_t maxPendingBytes);
 
   const HttpRequest &request() const override { return httpRequest; }
   void respond(HttpResponse response) override;
@@ -34,7 +33,7 @@ public:
 
   // The rest is for the connection, on the server's thread.
   std::string takePending();
-  bool isFinished() const; // the answer has ended and nothing is pending
+  bool isFinished() const;   // the answer has ended and nothing is pending
   bool isStreaming() const;
   bool keepsConnection() const { return form.keepAlive && !isClientGone(); }
   void sendPing();
@@ -53,7 +52,7 @@ private:
   const size_t maxPendingBytes;
   boost::asio::steady_timer *waiter = nullptr;
 
-  mutable std::mutex mutex; // guards all below
+  mutable std::mutex mutex;  // guards all below
   std::string pending;
   Phase phase = Phase::Waiting;
   bool wakePosted = false;
@@ -65,4 +64,4 @@ private:
 std::string responseHead(const HttpResponse &response, const HttpRequest &request, bool keepAlive,
                          std::string_view bodyHeader);
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -36,13 +36,13 @@ void answerMetrics(Service &service, std::shared_ptr<Exchange> exchange);
 
 struct Route {
   std::string_view method;
-  std::string_view path; // a name in braces stands for a part of any text
+  std::string_view path;     // a name in braces stands for a part of any text
   bool needsKey;
-  bool generates; // tokens: asks for room in the queue first
+  bool generates;            // tokens: asks for room in the queue first
   void (*answer)(Service &, std::shared_ptr<Exchange>);
   std::string_view summary;
-  std::string_view fields;       // of the body, for /openapi.json
-  std::string_view example = {}; // a body
+  std::string_view fields;   // of the body, for /openapi.json
+  std::string_view example = {};  // a body
   std::string_view bodyType = "application/json";
 };
 std::span<const Route> allRoutes();
@@ -65,4 +65,4 @@ void answerInternally(Service &service, std::shared_ptr<Exchange> exchange);
 // Runs `task` at once for small bodies, else on the preparer's thread: a long prompt must not hold up other streams.
 void prepare(Service &service, const std::shared_ptr<Exchange> &exchange, std::function<void()> task);
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -35,10 +35,8 @@ void startGeneration(Service &service, std::shared_ptr<Exchange> exchange, Gener
   };
   if (auto known = service.grammars().find(*waiting->parameters.shape))
     return go(std::move(*known));
-  if (!service.compileLater(
-          [&service, waiting, go] { go(service.grammars().compile(*waiting->parameters.shape)); }))
-    service.answerError(*exchange,
-                        service.overloaded("as many answers' shapes wait to be compiled as may wait"));
+  if (!service.compileLater([&service, waiting, go] { go(service.grammars().compile(*waiting->parameters.shape)); }))
+    service.answerError(*exchange, service.overloaded("as many answers' shapes wait to be compiled as may wait"));
 }
 
 // Queues what the engine says of one choice.

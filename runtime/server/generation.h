@@ -29,8 +29,8 @@ void writeUsage(JsonWriter &writer, const TokenCounts &counts);
 
 // Why an answer ended.
 struct ChoiceEnding {
-  std::string_view reason;         // "stop", or "length"
-  std::string_view stopString;     // of the request, where one was met
+  std::string_view reason;     // "stop", or "length"
+  std::string_view stopString; // of the request, where one was met
   std::span<const int32_t> tokens; // of the whole answer
 };
 
@@ -62,7 +62,7 @@ struct GenerationRequest {
   std::vector<std::vector<int32_t>>
       prompts; // at least one; each gets parameters.numChoices answers, in order
   std::unique_ptr<AnswerFormat> format;
-  std::string promptField;        // what refusals of a prompt name
+  std::string promptField; // what refusals of a prompt name
   std::optional<Grammar> grammar; // of parameters.shape, at its beginning
 };
 

@@ -50,7 +50,7 @@ struct Connection {
   explicit Connection(tcp::socket socket) : stream(std::move(socket)) {}
   beast::tcp_stream stream;
   beast::flat_buffer buffer;
-  bool isIdle = false; // between two requests: a drain may close it at once
+  bool isIdle = false;  // between two requests: a drain may close it at once
 };
 
 bool peerClosed(int socketHandle) {
@@ -91,7 +91,7 @@ HttpRequest describeRequest(const http::request<http::string_body> &message) {
   return request;
 }
 
-} // namespace
+}  // namespace
 
 class HttpServer::Listener {
 public:
@@ -124,15 +124,14 @@ private:
   asio::signal_set signals;
   asio::steady_timer drainTimer;
   std::list<Connection> connections;
-  uint32_t numUploads = 0; // large bodies that are being read
+  uint32_t numUploads = 0;  // large bodies that are being read
 };
 
 Status HttpServer::Listener::listen() {
   ErrorCode error;
   auto address = asio::ip::make_address(options.host == "localhost" ? "127.0.0.1" : options.host, error);
   if (error)
-    return invalidArgument("host \"" + options.host +
-                           "\" is not an IP address; for instance 127.0.0.1, or 0.0.0.0 for every interface");
+    return invalidArgument("host \"" + options.host + "\" is not an IP address; for instance 127.0.0.1, or 0.0.0.0 for every interface");
   tcp::endpoint endpoint(address, options.port);
   acceptor.open(endpoint.protocol(), error);
   if (!error)
@@ -199,7 +198,7 @@ asio::awaitable<void> HttpServer::Listener::acceptConnections() {
     auto [error, socket] = co_await acceptor.async_accept(kAwait);
     if (error == asio::error::operation_aborted || error == asio::error::bad_descriptor)
       co_return;
-    if (error) { // out of file descriptors: connections that end will free some
+    if (error) {  // out of file descriptors: connections that end will free some
       asio::steady_timer pause(context, std::chrono::milliseconds(50));
       co_await pause.async_wait(kAwait);
       continue;
@@ -215,9 +214,7 @@ asio::awaitable<void> HttpServer::Listener::serveConnection(std::list<Connection
   if (connections.size() > options.limits.maxConnections) {
     HttpRequest nobody;
     nobody.requestId = makeRequestId({});
-    co_await refuse(*connection, nobody,
-                    handlers.refuse(503, "the server has " + std::to_string(options.limits.maxConnections) +
-                                             " connections open already; retry later"));
+    co_await refuse(*connection, nobody, handlers.refuse(503, "the server has " + std::to_string(options.limits.maxConnections) + " connections open already; retry later"));
   } else {
     // Whatever a request throws (memory above all) ends its connection and no other.
     try {
@@ -264,8 +261,7 @@ asio::awaitable<bool> HttpServer::Listener::serveRequest(Connection &connection)
   // One whose length is not declared may be as large as any.
   bool isUpload = parser.content_length().value_or(bodyLimit) > options.limits.maxBodyBytes;
   if (isUpload && numUploads > 0) {
-    co_await refuse(connection, request,
-                    handlers.refuse(503, "another upload is being read; retry when it has ended"));
+    co_await refuse(connection, request, handlers.refuse(503, "another upload is being read; retry when it has ended"));
     co_return false;
   }
   parser.body_limit(bodyLimit);
@@ -287,8 +283,8 @@ asio::awaitable<bool> HttpServer::Listener::serveRequest(Connection &connection)
   form.headOnly = request.method == "HEAD";
   if (handlers.headersFor)
     form.headers = handlers.headersFor(request);
-  auto exchange = std::make_shared<ConnectionExchange>(stream.get_executor(), std::move(request),
-                                                       std::move(form), options.limits.maxPendingBytes);
+  auto exchange = std::make_shared<ConnectionExchange>(stream.get_executor(), std::move(request), std::move(form),
+                                                       options.limits.maxPendingBytes);
   handlers.handle(exchange);
   // The writer ends with the answer, the watcher with the client; whichever is first ends the other.
   co_await (writeAnswer(connection, *exchange) || watchClient(connection, *exchange));
@@ -306,8 +302,7 @@ asio::awaitable<bool> HttpServer::Listener::readBody(Connection &connection, Par
   }
   while (!parser.is_done()) {
     connection.stream.expires_after(options.limits.bodyIdleTimeout);
-    auto [error, numBytes] =
-        co_await http::async_read_some(connection.stream, connection.buffer, parser, kAwait);
+    auto [error, numBytes] = co_await http::async_read_some(connection.stream, connection.buffer, parser, kAwait);
     if (error) {
       co_await refuseUnreadable(connection, parser, error);
       co_return false;
@@ -316,8 +311,7 @@ asio::awaitable<bool> HttpServer::Listener::readBody(Connection &connection, Par
   co_return true;
 }
 
-asio::awaitable<void> HttpServer::Listener::writeAnswer(Connection &connection,
-                                                        ConnectionExchange &exchange) {
+asio::awaitable<void> HttpServer::Listener::writeAnswer(Connection &connection, ConnectionExchange &exchange) {
   asio::steady_timer wake(context);
   struct WaiterScope {
     ConnectionExchange &exchange;
@@ -340,8 +334,7 @@ asio::awaitable<void> HttpServer::Listener::writeAnswer(Connection &connection,
   }
 }
 
-asio::awaitable<void> HttpServer::Listener::watchClient(Connection &connection,
-                                                        ConnectionExchange &exchange) {
+asio::awaitable<void> HttpServer::Listener::watchClient(Connection &connection, ConnectionExchange &exchange) {
   auto &socket = connection.stream.socket();
   asio::steady_timer pause(context);
   for (;;) {
@@ -373,9 +366,8 @@ asio::awaitable<void> HttpServer::Listener::refuse(Connection &connection, const
   stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
   std::vector<char> discarded(64 * 1024);
   auto end = std::chrono::steady_clock::now() + kMaxDiscardTime;
-  connection.isIdle = true; // a drain need not wait for this
-  for (size_t numDiscarded = 0; !error && numDiscarded < kMaxDiscardedBytes && !draining;
-       numDiscarded += numBytes) {
+  connection.isIdle = true;  // a drain need not wait for this
+  for (size_t numDiscarded = 0; !error && numDiscarded < kMaxDiscardedBytes && !draining; numDiscarded += numBytes) {
     stream.expires_at(std::min(end, std::chrono::steady_clock::now() + kDiscardIdleTime));
     std::tie(error, numBytes) = co_await stream.async_read_some(asio::buffer(discarded), kAwait);
   }
@@ -385,21 +377,11 @@ asio::awaitable<bool> HttpServer::Listener::refuseUnreadable(Connection &connect
                                                              ErrorCode error) {
   HttpRequest request = describeRequest(parser.get());
   if (error == http::error::body_limit)
-    co_await refuse(
-        connection, request,
-        handlers.refuse(413, "the request's body is larger than the " +
-                                 std::to_string(handlers.bodyLimit ? handlers.bodyLimit(request)
-                                                                   : options.limits.maxBodyBytes) +
-                                 " bytes that this server accepts"));
+    co_await refuse(connection, request, handlers.refuse(413, "the request's body is larger than the " + std::to_string(handlers.bodyLimit ? handlers.bodyLimit(request) : options.limits.maxBodyBytes) + " bytes that this server accepts"));
   else if (error == http::error::header_limit || error == http::error::buffer_overflow)
-    co_await refuse(connection, request,
-                    handlers.refuse(431, "the request's headers are larger than the " +
-                                             std::to_string(options.limits.maxHeaderBytes) +
-                                             " bytes that this server accepts"));
-  else if (error.category() == http::make_error_code(http::error::bad_method).category() &&
-           error != http::error::end_of_stream && error != http::error::partial_message)
-    co_await refuse(connection, request,
-                    handlers.refuse(400, "the request is not HTTP/1.1: " + error.message()));
+    co_await refuse(connection, request, handlers.refuse(431, "the request's headers are larger than the " + std::to_string(options.limits.maxHeaderBytes) + " bytes that this server accepts"));
+  else if (error.category() == http::make_error_code(http::error::bad_method).category() && error != http::error::end_of_stream && error != http::error::partial_message)
+    co_await refuse(connection, request, handlers.refuse(400, "the request is not HTTP/1.1: " + error.message()));
   co_return false;
 }
 
@@ -425,4 +407,4 @@ void HttpServer::drain() {
 }
 void HttpServer::stop() { listener->context.stop(); }
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -20,15 +20,15 @@
 namespace girih::server {
 
 struct HttpRequest {
-  std::string method; // "POST"
-  std::string path;   // "/v1/models", without the query
+  std::string method;  // "POST"
+  std::string path;    // "/v1/models", without the query
   std::string authorization;
-  std::string apiKey; // x-api-key, as Anthropic's clients send it
+  std::string apiKey;         // x-api-key, as Anthropic's clients send it
   std::string host;
-  std::string origin;        // which page of a browser asks; empty: none
-  std::string clientTimeout; // x-stainless-timeout: how many seconds the official clients wait
+  std::string origin;         // which page of a browser asks; empty: none
+  std::string clientTimeout;  // x-stainless-timeout: how many seconds the official clients wait
   std::string contentType;
-  std::string requestId; // the client's x-request-id where it is harmless, else one of ours
+  std::string requestId;  // the client's x-request-id where it is harmless, else one of ours
   std::string body;
   // Of requests that nobody sent: the lines of a batch, on behalf of the client of that number.
   std::optional<uint32_t> batchClient;
@@ -65,23 +65,22 @@ public:
 struct HttpLimits {
   size_t maxHeaderBytes = 16 * 1024;
   size_t maxBodyBytes = 16 * 1024 * 1024;
-  size_t maxUploadBytes = 16 * 1024 * 1024; // the largest that HttpHandlers::bodyLimit allows
+  size_t maxUploadBytes = 16 * 1024 * 1024;  // the largest that HttpHandlers::bodyLimit allows
   size_t maxConnections = 4096;
-  size_t maxPendingBytes = 4 * 1024 * 1024; // unread bytes of one stream before its reader counts as gone
-  std::chrono::milliseconds idleTimeout{75'000}; // between two requests of a kept connection
+  size_t maxPendingBytes = 4 * 1024 * 1024;  // unread bytes of one stream before its reader counts as gone
+  std::chrono::milliseconds idleTimeout{75'000};   // between two requests of a kept connection
   std::chrono::milliseconds headerTimeout{10'000};
   std::chrono::milliseconds bodyIdleTimeout{30'000};
   std::chrono::milliseconds writeTimeout{30'000};
-  std::chrono::milliseconds pingInterval{
-      15'000}; // comment lines that keep proxies from closing a silent stream
+  std::chrono::milliseconds pingInterval{15'000};  // comment lines that keep proxies from closing a silent stream
 };
 
 struct HttpServerOptions {
   std::string host = "127.0.0.1";
-  uint16_t port = 8080; // 0: any free port
+  uint16_t port = 8080;  // 0: any free port
   HttpLimits limits;
   std::chrono::milliseconds drainTimeout{30'000};
-  bool drainOnSignals = false; // SIGTERM and SIGINT drain; a second one stops at once
+  bool drainOnSignals = false;  // SIGTERM and SIGINT drain; a second one stops at once
 };
 
 // All run on the server's thread and must not block it.
@@ -122,4 +121,4 @@ private:
   std::unique_ptr<Listener> listener;
 };
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -19,14 +19,12 @@ void takeChoices(RequestFields &fields, GenerationParameters &parameters) {
   int64_t numChoices = 1, bestOf = 1;
   fields.takeInteger("n", 1, kMaxChoices, numChoices);
   fields.takeInteger("best_of", 1, kMaxChoices, bestOf);
-  fields.refuseUnless(bestOf == 1 || bestOf == numChoices, "best_of",
-                      "is " + std::to_string(bestOf) +
-                          "; this server gives every answer that it makes: ask for them with `n`");
+  fields.refuseUnless(bestOf == 1 || bestOf == numChoices, "best_of", "is " + std::to_string(bestOf) + "; this server gives every answer that it makes: ask for them with `n`");
   parameters.numChoices = static_cast<uint32_t>(numChoices);
 }
 
-void takeShared(RequestFields &fields, const program::GenerationDefaults &defaults,
-                GenerationParameters &parameters, int64_t leastMaxTokens) {
+void takeShared(RequestFields &fields, const program::GenerationDefaults &defaults, GenerationParameters &parameters,
+                int64_t leastMaxTokens) {
   fields.takeText("model", parameters.model);
   takeSampling(fields, defaults, parameters.sampling);
   takeStopStrings(fields, "stop", parameters);
@@ -66,8 +64,7 @@ bool readPrompt(JsonValue value, CompletionRequest &request) {
 void takePrompts(RequestFields &fields, CompletionRequest &request) {
   auto prompt = fields.take("prompt");
   if (!prompt)
-    return fields.fail("prompt", "is missing; it must be a string or an array of token ids",
-                       "missing_required_parameter");
+    return fields.fail("prompt", "is missing; it must be a string or an array of token ids", "missing_required_parameter");
   std::vector<JsonValue> entries{*prompt};
   if (prompt->isArray()) {
     std::vector<JsonValue> elements = prompt->elements();
@@ -75,12 +72,10 @@ void takePrompts(RequestFields &fields, CompletionRequest &request) {
       entries = std::move(elements);
   }
   if (entries.size() > kMaxChoices)
-    return fields.fail("prompt", "has " + std::to_string(entries.size()) + " prompts; at most " +
-                                     std::to_string(kMaxChoices) + " are accepted");
+    return fields.fail("prompt", "has " + std::to_string(entries.size()) + " prompts; at most " + std::to_string(kMaxChoices) + " are accepted");
   for (JsonValue entry : entries)
     if (!readPrompt(entry, request))
-      return fields.fail("prompt", "must be a string, an array of token ids, or an array of these",
-                         "invalid_type");
+      return fields.fail("prompt", "must be a string, an array of token ids, or an array of these", "invalid_type");
 }
 
 void takeCompletionExtras(RequestFields &fields, GenerationParameters &parameters) {
@@ -92,18 +87,15 @@ void takeCompletionExtras(RequestFields &fields, GenerationParameters &parameter
   if (parameters.maxTokens == 0u && !parameters.echo)
     fields.fail("max_tokens", "is 0, which gives an answer only with `echo`");
   if (auto tools = fields.take("tools"))
-    fields.refuseUnless(tools->isArray() && tools->elements().empty(), "tools",
-                        "are for /v1/chat/completions");
+    fields.refuseUnless(tools->isArray() && tools->elements().empty(), "tools", "are for /v1/chat/completions");
   if (auto suffix = fields.take("suffix"))
-    fields.refuseUnless(suffix->isString() && suffix->asString()->empty(), "suffix",
-                        "is not offered by this server");
+    fields.refuseUnless(suffix->isString() && suffix->asString()->empty(), "suffix", "is not offered by this server");
 }
 
 void takeChatExtras(RequestFields &fields, ChatCompletionRequest &request) {
   for (std::string_view name : {"functions", "function_call"})
     if (auto old = fields.take(name))
-      fields.refuseUnless(old->isArray() && old->elements().empty(), name,
-                          "is no longer offered; use `tools`");
+      fields.refuseUnless(old->isArray() && old->elements().empty(), name, "is no longer offered; use `tools`");
   fields.takeBoolean("logprobs", request.generation.wantLogprobs);
   int64_t numTopLogprobs = 0;
   fields.takeInteger("top_logprobs", 0, engine::kMaxTopLogprobs, numTopLogprobs);
@@ -112,10 +104,9 @@ void takeChatExtras(RequestFields &fields, ChatCompletionRequest &request) {
   request.generation.numTopLogprobs = static_cast<uint32_t>(numTopLogprobs);
 }
 
-} // namespace
+}  // namespace
 
-ApiResult<ChatCompletionRequest> parseChatCompletion(std::string_view body,
-                                                     const program::GenerationDefaults &defaults) {
+ApiResult<ChatCompletionRequest> parseChatCompletion(std::string_view body, const program::GenerationDefaults &defaults) {
   auto document = parseObject(body);
   if (auto *error = std::get_if<ApiError>(&document))
     return *error;
@@ -132,8 +123,7 @@ ApiResult<ChatCompletionRequest> parseChatCompletion(std::string_view body,
   return request;
 }
 
-ApiResult<CompletionRequest> parseCompletion(std::string_view body,
-                                             const program::GenerationDefaults &defaults) {
+ApiResult<CompletionRequest> parseCompletion(std::string_view body, const program::GenerationDefaults &defaults) {
   auto document = parseObject(body);
   if (auto *error = std::get_if<ApiError>(&document))
     return *error;
@@ -143,9 +133,7 @@ ApiResult<CompletionRequest> parseCompletion(std::string_view body,
   takeShared(fields, defaults, request.generation, /*leastMaxTokens=*/0);
   takeCompletionExtras(fields, request.generation);
   if (request.prompts.size() * request.generation.numChoices > kMaxChoices)
-    fields.fail("n", "asks for " + std::to_string(request.generation.numChoices) + " answers to each of " +
-                         std::to_string(request.prompts.size()) + " prompts; at most " +
-                         std::to_string(kMaxChoices) + " answers are given to one request");
+    fields.fail("n", "asks for " + std::to_string(request.generation.numChoices) + " answers to each of " + std::to_string(request.prompts.size()) + " prompts; at most " + std::to_string(kMaxChoices) + " answers are given to one request");
   if (!request.generation.maxTokens)
     request.generation.maxTokens = kDefaultCompletionTokens;
   if (fields.hasFailed())
@@ -185,8 +173,7 @@ ApiResult<DetokenizeRequest> parseDetokenize(std::string_view body) {
   fields.takeText("model", request.model);
   auto tokens = fields.take("tokens");
   if (!tokens || !tokens->isArray() || !readTokens(*tokens, request.tokens))
-    fields.fail("tokens", "must be an array of token ids",
-                tokens ? "invalid_type" : "missing_required_parameter");
+    fields.fail("tokens", "must be an array of token ids", tokens ? "invalid_type" : "missing_required_parameter");
   if (fields.hasFailed())
     return fields.error();
   request.ignoredNames = fields.unknownNames();

@@ -12,15 +12,13 @@ namespace girih::server {
 // does nothing. Thread-compatible; valid as long as the document.
 class RequestFields {
 public:
-  explicit RequestFields(JsonValue object, std::string prefix = {})
-      : object(object), prefix(std::move(prefix)) {}
+  explicit RequestFields(JsonValue object, std::string prefix = {}) : object(object), prefix(std::move(prefix)) {}
 
   void takeBoolean(std::string_view name, bool &value);
   // Integers in [lowest, highest].
   void takeInteger(std::string_view name, int64_t lowest, int64_t highest, int64_t &value);
   // Numbers in [lowest, highest], or (lowest, highest] when `aboveLowest`.
-  void takeNumber(std::string_view name, double lowest, double highest, float &value,
-                  bool aboveLowest = false);
+  void takeNumber(std::string_view name, double lowest, double highest, float &value, bool aboveLowest = false);
   void takeText(std::string_view name, std::string &value);
   // The value itself; nullopt when absent or null.
   std::optional<JsonValue> take(std::string_view name);
@@ -35,9 +33,9 @@ public:
 
 private:
   JsonValue object;
-  std::string prefix; // "stream_options." for a nested object
+  std::string prefix;  // "stream_options." for a nested object
   std::set<std::string, std::less<>> known;
   std::optional<ApiError> fault;
 };
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -18,9 +18,7 @@ std::string logLine(const HttpRequest &request, const GenerationRecord &record, 
   JsonWriter writer;
   writer.beginObject().member("time", std::round(unixSeconds * 1e3) / 1e3);
   writer.member("request_id", request.requestId).member("path", request.path).member("client", record.client);
-  writer.member("status", record.status)
-      .member("finish", record.finishReason)
-      .member("stream", record.isStream);
+  writer.member("status", record.status).member("finish", record.finishReason).member("stream", record.isStream);
   writer.member("choices", record.numChoices).member("prompt_tokens", record.numPromptTokens);
   writer.member("cached_tokens", record.numCachedTokens).member("output_tokens", record.numOutputTokens);
   writer.member("queue_ms", roundedMilliseconds(record.queueSeconds));

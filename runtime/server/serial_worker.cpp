@@ -40,9 +40,9 @@ void SerialWorker::work() {
     tasks.pop_front();
     lock.unlock();
     task();
-    task = nullptr; // frees what it holds outside the lock
+    task = nullptr;  // frees what it holds outside the lock
     lock.lock();
   }
 }
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -29,4 +29,4 @@ private:
   std::thread thread;
 };
 
-} // namespace girih::server
+}  // namespace girih::server

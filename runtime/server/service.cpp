@@ -16,9 +16,9 @@ namespace girih::server {
 namespace {
 
 constexpr double kMostRetrySeconds = 60;
-constexpr uint32_t kMaxCompiling = 64;            // a hostile shape takes half a second
-constexpr std::chrono::seconds kRetainedTime{60}; // so much of what was kept is lost with the process
-constexpr double kStuckSeconds = 60;              // no step takes that long
+constexpr uint32_t kMaxCompiling = 64;  // a hostile shape takes half a second
+constexpr std::chrono::seconds kRetainedTime{60};  // so much of what was kept is lost with the process
+constexpr double kStuckSeconds = 60;  // no step takes that long
 
 ResponseStore::Owners ownersOf(const ApiKeys &keys) {
   ResponseStore::Owners owners;
@@ -40,24 +40,19 @@ class NobodyListens final : public engine::Listener {
   void onFinish(engine::RequestId, engine::FinishReason, const engine::Usage &, const Status &) override {}
 };
 
-} // namespace
+}  // namespace
 
-Service::Service(ServedModel model, ServiceOptions options)
-    : served(std::move(model)), serviceOptions(std::move(options)), requestLog(serviceOptions.logFile),
-      grammarStore(served.tokenizer, served.stopTokens),
+Service::Service(ServedModel model, ServiceOptions options) : served(std::move(model)), serviceOptions(std::move(options)), requestLog(serviceOptions.logFile), grammarStore(served.tokenizer, served.stopTokens),
       responseStore(serviceOptions.state, ownersOf(serviceOptions.keys), served.programId),
-      namedPrompts(serviceOptions.state ? serviceOptions.state->part(kPromptFolder) : "",
-                   [this](const NamedPrompt &prompt) { return warmPrompt(prompt); }),
-      fileStore(serviceOptions.state ? serviceOptions.state->part("files") : ""),
-      usedLedger(openLedger(serviceOptions.state)) {
+      namedPrompts(serviceOptions.state ? serviceOptions.state->part(kPromptFolder) : "", [this](const NamedPrompt &prompt) { return warmPrompt(prompt); }),
+      fileStore(serviceOptions.state ? serviceOptions.state->part("files") : ""), usedLedger(openLedger(serviceOptions.state)) {
   GIRIH_CHECK(!served.names.empty() && served.engine);
   if (served.tokenizer && served.chatTemplate)
     served.toolFormat = findToolFormat(*served.chatTemplate, served.tokenizer->specialTexts());
   for (const std::string &name : namedPrompts.names())
     (void)namedPrompts.find(name);
   retainedThread = std::thread([this] { watchRetained(); });
-  batchRunner = std::make_unique<BatchRunner>(
-      *this, fileStore, serviceOptions.state ? serviceOptions.state->part("batches") : "");
+  batchRunner = std::make_unique<BatchRunner>(*this, fileStore, serviceOptions.state ? serviceOptions.state->part("batches") : "");
 }
 
 void Service::watchRetained() {
@@ -106,12 +101,7 @@ std::vector<std::pair<std::string, UsedInAll>> Service::usedByClient() const {
 std::vector<int32_t> Service::warmPrompt(const NamedPrompt &prompt) {
   ChatCompletionRequest conversation;
   JsonWriter messages;
-  messages.beginArray()
-      .beginObject()
-      .member("role", "system")
-      .member("content", prompt.text)
-      .endObject()
-      .endArray();
+  messages.beginArray().beginObject().member("role", "system").member("content", prompt.text).endObject().endArray();
   conversation.chat.messagesJson = messages.take();
   conversation.chat.addGenerationPrompt = false;
   auto encoded = encodeChat(*this, conversation, "prompt");
@@ -126,8 +116,7 @@ std::vector<int32_t> Service::warmPrompt(const NamedPrompt &prompt) {
   request.keepSeconds = engine::kMaxKeepSeconds;
   request.priority = kBackgroundPriority;
   request.isBackground = true;
-  (void)served.engine->submit(std::move(request),
-                              std::make_shared<NobodyListens>()); // refused: computed when asked for
+  (void)served.engine->submit(std::move(request), std::make_shared<NobodyListens>());  // refused: computed when asked for
   return std::move(tokens->tokens);
 }
 
@@ -139,12 +128,7 @@ std::optional<ApiError> Service::checkModelName(const std::string &name) const {
   std::string known;
   for (const std::string &servedName : served.names)
     known += (known.empty() ? "`" : ", `") + servedName + "`";
-  return ApiError{404,
-                  "invalid_request_error",
-                  "model_not_found",
-                  "the model `" + name + "` does not exist here; this server has " + known,
-                  "model",
-                  1};
+  return ApiError{404, "invalid_request_error", "model_not_found", "the model `" + name + "` does not exist here; this server has " + known, "model", 1};
 }
 
 const Client &Service::clientOf(const HttpRequest &request) const {
@@ -158,19 +142,17 @@ std::chrono::milliseconds Service::timeFor(const HttpRequest &request) const {
   if (request.batchClient)
     return std::chrono::milliseconds(0);
   std::chrono::milliseconds time = serviceOptions.requestTimeout;
-  uint32_t seconds = 0; // the client hangs up then anyway
+  uint32_t seconds = 0;  // the client hangs up then anyway
   const std::string &text = request.clientTimeout;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
   if (error == std::errc{} && seconds > 0)
-    time = time.count() > 0 ? std::min<std::chrono::milliseconds>(time, std::chrono::seconds(seconds))
-                            : std::chrono::seconds(seconds);
+    time = time.count() > 0 ? std::min<std::chrono::milliseconds>(time, std::chrono::seconds(seconds)) : std::chrono::seconds(seconds);
   return time;
 }
 
 std::optional<ApiError> Service::findOverload(size_t bodyBytes) {
   if (numActive >= serviceOptions.maxActiveRequests)
-    return overloaded(std::to_string(serviceOptions.maxActiveRequests) +
-                      " requests are waiting or running, as many as this server takes");
+    return overloaded(std::to_string(serviceOptions.maxActiveRequests) + " requests are waiting or running, as many as this server takes");
   if (serviceOptions.maxQueuedTokens == 0)
     return std::nullopt;
   uint64_t numQueued = served.engine->load().numQueuedTokens + preparingTokens;
@@ -178,15 +160,13 @@ std::optional<ApiError> Service::findOverload(size_t bodyBytes) {
   // An empty queue takes any prompt, or a long one could never be answered.
   if (numQueued == 0 || numQueued + numTokens <= serviceOptions.maxQueuedTokens)
     return std::nullopt;
-  return overloaded("prompts of about " + std::to_string(numQueued) +
-                    " tokens wait, this request has about " + std::to_string(numTokens) +
+  return overloaded("prompts of about " + std::to_string(numQueued) + " tokens wait, this request has about " + std::to_string(numTokens) +
                     ", the queue takes " + std::to_string(serviceOptions.maxQueuedTokens));
 }
 
 ApiError Service::overloaded(std::string message) const {
   engine::EngineLoad load = served.engine->load();
-  double seconds =
-      load.tokensPerSecond > 0 ? static_cast<double>(load.numQueuedTokens) / load.tokensPerSecond : 1;
+  double seconds = load.tokensPerSecond > 0 ? static_cast<double>(load.numQueuedTokens) / load.tokensPerSecond : 1;
   ApiError error{429, "rate_limit_error", "queue_full", std::move(message), "", 1};
   error.retryAfterSeconds = static_cast<uint32_t>(std::clamp(std::ceil(seconds), 1.0, kMostRetrySeconds));
   error.message += "; retry in " + std::to_string(error.retryAfterSeconds) + " s";
@@ -253,4 +233,4 @@ void Service::shutDown() {
   speakingWorker.stop();
 }
 
-} // namespace girih::server
+}  // namespace girih::server

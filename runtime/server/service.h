@@ -33,33 +33,32 @@ class BatchRunner;
 inline constexpr int32_t kBackgroundPriority = -1000;
 
 struct ServedModel {
-  std::vector<std::string> names;           // what `model` may say; the first one is reported. At least one
-  int64_t createdSeconds = 0;               // Unix time
-  std::optional<Tokenizer> tokenizer;       // absent: only prompts of token ids, and answers without text
-  std::optional<ChatTemplate> chatTemplate; // absent: no chat completions
-  std::string templateText;                 // its source, for clients that render themselves
+  std::vector<std::string> names;  // what `model` may say; the first one is reported. At least one
+  int64_t createdSeconds = 0;      // Unix time
+  std::optional<Tokenizer> tokenizer;        // absent: only prompts of token ids, and answers without text
+  std::optional<ChatTemplate> chatTemplate;  // absent: no chat completions
+  std::string templateText;  // its source, for clients that render themselves
   std::string bosText, eosText;
-  ToolFormat toolFormat; // found by the service
+  ToolFormat toolFormat;  // found by the service
   std::vector<int32_t> stopTokens;
-  std::string programId; // whose tokens are stored: the program's digest
+  std::string programId;  // whose tokens are stored: the program's digest
   program::GenerationDefaults generation;
   std::unique_ptr<engine::Engine> engine;
 };
 
 struct ServiceOptions {
-  ApiKeys keys;                    // none: nobody is asked for one
-  size_t maxActiveRequests = 1024; // waiting and running; more are answered with 429
-  uint64_t maxQueuedTokens =
-      0; // of prompts that wait, estimated from their bytes before they are read; 0: no bound
-  std::chrono::milliseconds requestTimeout{0}; // from the first byte of a body to the last token; 0: none
-  uint32_t maxKeepSeconds = 24 * 3600;         // longest time that a request may ask its prompt to be kept
-  std::vector<std::string> allowedHosts; // names besides those of this machine that `Host` may say; "*": any
-  std::vector<std::string> allowedOrigins; // pages whose scripts may ask; "*": any
-  size_t maxBatchRequests = 64;            // of batches, that wait or run at a time
-  std::shared_ptr<StateFolder> state;      // null: what is stored ends with the process
-  std::FILE *logFile = nullptr;            // a line for each generation; null: none
-  bool vllmMetricNames = false;            // /metrics says the main figures under vLLM's names too
-  size_t largeBodyBytes = 32 * 1024;       // larger bodies are parsed and tokenized off the sockets' thread
+  ApiKeys keys;  // none: nobody is asked for one
+  size_t maxActiveRequests = 1024;  // waiting and running; more are answered with 429
+  uint64_t maxQueuedTokens = 0;  // of prompts that wait, estimated from their bytes before they are read; 0: no bound
+  std::chrono::milliseconds requestTimeout{0};  // from the first byte of a body to the last token; 0: none
+  uint32_t maxKeepSeconds = 24 * 3600;  // longest time that a request may ask its prompt to be kept
+  std::vector<std::string> allowedHosts;    // names besides those of this machine that `Host` may say; "*": any
+  std::vector<std::string> allowedOrigins;  // pages whose scripts may ask; "*": any
+  size_t maxBatchRequests = 64;  // of batches, that wait or run at a time
+  std::shared_ptr<StateFolder> state;  // null: what is stored ends with the process
+  std::FILE *logFile = nullptr;  // a line for each generation; null: none
+  bool vllmMetricNames = false;  // /metrics says the main figures under vLLM's names too
+  size_t largeBodyBytes = 32 * 1024;  // larger bodies are parsed and tokenized off the sockets' thread
 };
 
 // Thread-safe. Must be shut down before the HttpServer whose exchanges it answers is destroyed.
@@ -85,9 +84,7 @@ public:
   BatchRunner &batches() { return *batchRunner; }
   const Ledger &ledger() const { return *usedLedger; }
   // Into the ledger, before the answer is given.
-  void meter(const Client &client, UsedBy by, const Used &used) {
-    usedLedger->add(client.identity, by, used);
-  }
+  void meter(const Client &client, UsedBy by, const Used &used) { usedLedger->add(client.identity, by, used); }
   // What the cache kept for each client since the last time. Does nothing once the engine is gone.
   void meterRetained();
   // By name; of keys that are no longer served by a part of their digest.
@@ -113,17 +110,15 @@ public:
 
   // Answers and counts the answer.
   void answer(Exchange &exchange, HttpResponse response);
-  void answerError(Exchange &exchange, const ApiError &error) {
-    answer(exchange, errorResponse(error, exchange.request()));
-  }
+  void answerError(Exchange &exchange, const ApiError &error) { answer(exchange, errorResponse(error, exchange.request())); }
   void countAnswer(const HttpRequest &request, int status);
   std::map<std::pair<std::string, int>, uint64_t> answerCounts() const;
 
   std::atomic<bool> isDraining = false;
-  std::atomic<uint64_t> numActive = 0;       // generations between submit and their end
-  std::atomic<uint64_t> numClientsGone = 0;  // generations that their client left
-  std::atomic<uint64_t> numRejected = 0;     // answered with 429 before they were read
-  std::atomic<uint64_t> preparingTokens = 0; // of accepted bodies that are not in the engine yet, by estimate
+  std::atomic<uint64_t> numActive = 0;        // generations between submit and their end
+  std::atomic<uint64_t> numClientsGone = 0;   // generations that their client left
+  std::atomic<uint64_t> numRejected = 0;      // answered with 429 before they were read
+  std::atomic<uint64_t> preparingTokens = 0;  // of accepted bodies that are not in the engine yet, by estimate
 
   // Cancels every generation and waits until each has been answered or dropped.
   void shutDown();
@@ -134,9 +129,9 @@ private:
 
   ServedModel served;
   const ServiceOptions serviceOptions;
-  std::shared_mutex engineMutex; // cancel() against shutDown()
+  std::shared_mutex engineMutex;  // cancel() against shutDown()
   mutable std::mutex countMutex;
-  std::map<std::pair<std::string, int>, uint64_t> counts; // by path and status
+  std::map<std::pair<std::string, int>, uint64_t> counts;  // by path and status
   RequestLog requestLog;
   SerialWorker speakingWorker;
   SerialWorker preparingWorker;
@@ -145,8 +140,8 @@ private:
   NamedPrompts namedPrompts;
   FileStore fileStore;
   std::unique_ptr<Ledger> usedLedger;
-  std::mutex retainedMutex;                 // guards the four below
-  std::vector<uint64_t> meteredByteSeconds; // by client
+  std::mutex retainedMutex;  // guards the four below
+  std::vector<uint64_t> meteredByteSeconds;  // by client
   std::condition_variable retainedChanged;
   bool isStopping = false;
   std::thread retainedThread;
@@ -155,4 +150,4 @@ private:
   std::unique_ptr<BatchRunner> batchRunner;
 };
 
-} // namespace girih::server
+}  // namespace girih::server

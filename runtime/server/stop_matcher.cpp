@@ -25,7 +25,9 @@ std::string StopMatcher::push(std::string_view text) {
   return shown;
 }
 
-std::string StopMatcher::finish() { return matched ? std::string() : std::exchange(held, {}); }
+std::string StopMatcher::finish() {
+  return matched ? std::string() : std::exchange(held, {});
+}
 
 size_t StopMatcher::heldBytes() const {
   size_t longest = 0;
@@ -36,4 +38,4 @@ size_t StopMatcher::heldBytes() const {
   return longest;
 }
 
-} // namespace girih::server
+}  // namespace girih::server

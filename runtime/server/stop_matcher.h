@@ -32,4 +32,4 @@ private:
   bool matched = false;
 };
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -20,8 +20,7 @@ Expected<const girih_backend *> openBackend(const std::string &nameOrPath) {
   return hal::loadBackend(path);
 }
 
-Expected<std::vector<program::DeviceName>> openDevices(const std::string &device,
-                                                       const std::string &backend) {
+Expected<std::vector<program::DeviceName>> openDevices(const std::string &device, const std::string &backend) {
   if (device.empty() && backend.empty())
     return std::vector<program::DeviceName>();
   size_t colon = device.rfind(':');
@@ -31,14 +30,12 @@ Expected<std::vector<program::DeviceName>> openDevices(const std::string &device
   uint64_t index = 0;
   auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), index);
   if (error != std::errc() || end != number.data() + number.size() || (name.empty() && backend.empty()))
-    return invalidArgument("--device is \"" + device +
-                           "\"; it is a backend's name and a number, as in cpu or vulkan:1; "
+    return invalidArgument("--device is \"" + device + "\"; it is a backend's name and a number, as in cpu or vulkan:1; "
                            "`girih machine --list` shows them");
   GIRIH_ASSIGN(const girih_backend *opened, openBackend(backend.empty() ? name : backend));
   if (!name.empty() && name != opened->name)
-    return invalidArgument("--device is of \"" + name + "\", --backend opened \"" + opened->name +
-                           "\"; give one of them");
+    return invalidArgument("--device is of \"" + name + "\", --backend opened \"" + opened->name + "\"; give one of them");
   return std::vector<program::DeviceName>{{opened, index}};
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

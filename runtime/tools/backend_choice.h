@@ -20,4 +20,4 @@ Expected<const girih_backend *> openBackend(const std::string &nameOrPath);
 // or none where both are empty. Fails: InvalidArgument (a device that is none, or of another backend), else as openBackend.
 Expected<std::vector<program::DeviceName>> openDevices(const std::string &device, const std::string &backend);
 
-} // namespace girih::tools
+}  // namespace girih::tools

@@ -44,15 +44,12 @@ private:
 };
 
 // Says the answer to the last message; its text. Ctrl-C ends it early, what was said stays in the conversation.
-Expected<std::string> answerTurn(const LoadedModel &model, const ChatTemplate &chatTemplate,
-                                 engine::Engine &engine, const ChatFlags &flags,
-                                 const Conversation &conversation) {
+Expected<std::string> answerTurn(const LoadedModel &model, const ChatTemplate &chatTemplate, engine::Engine &engine,
+                                 const ChatFlags &flags, const Conversation &conversation) {
   engine::Request request;
   GIRIH_ASSIGN(request.promptTokens, encodeMessages(model, chatTemplate, conversation.messagesJson()));
   if (request.promptTokens.size() >= engine.contextTokens())
-    return outOfRange("the conversation has " + std::to_string(request.promptTokens.size()) +
-                      " tokens, the model's context " + std::to_string(engine.contextTokens()) +
-                      "; /clear begins a new one");
+    return outOfRange("the conversation has " + std::to_string(request.promptTokens.size()) + " tokens, the model's context " + std::to_string(engine.contextTokens()) + "; /clear begins a new one");
   request.maxTokens = static_cast<uint32_t>(flags.maxTokens);
   request.sampling = flags.sampling.apply(model.defaultSampling());
   request.stopTokens = model.stopTokens();
@@ -63,19 +60,16 @@ Expected<std::string> answerTurn(const LoadedModel &model, const ChatTemplate &c
     std::cout << piece << std::flush;
   };
   InterruptScope interrupts;
-  GIRIH_ASSIGN(auto outcome,
-               streamTokens(engine, std::move(request), [&](int32_t token) { say(decoder.push(token)); }));
+  GIRIH_ASSIGN(auto outcome, streamTokens(engine, std::move(request), [&](int32_t token) { say(decoder.push(token)); }));
   say(decoder.finish());
   std::cout << (outcome.interrupted ? " [stopped]" : "") << std::endl;
   return answer;
 }
 
-void converse(const LoadedModel &model, const ChatTemplate &chatTemplate, engine::Engine &engine,
-              const ChatFlags &flags) {
+void converse(const LoadedModel &model, const ChatTemplate &chatTemplate, engine::Engine &engine, const ChatFlags &flags) {
   bool isTerminal = isatty(STDIN_FILENO);
   if (isTerminal)
-    std::cerr << model.program->model().name << ", context " << engine.contextTokens()
-              << " tokens. /clear begins anew, /exit or Ctrl-D ends, Ctrl-C stops an answer.\n";
+    std::cerr << model.program->model().name << ", context " << engine.contextTokens() << " tokens. /clear begins anew, /exit or Ctrl-D ends, Ctrl-C stops an answer.\n";
   Conversation conversation(flags.system);
   std::string lineText;
   while (true) {
@@ -98,20 +92,18 @@ void converse(const LoadedModel &model, const ChatTemplate &chatTemplate, engine
   }
 }
 
-} // namespace
+}  // namespace
 
 Expected<int> chatCommand(const Arguments &arguments) {
   ChatFlags flags;
   CommandLine line("chat", "Talks with a model in the terminal, a line a message.");
-  line.positional("FILE", flags.file,
-                  "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
+  line.positional("FILE", flags.file, "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
   line.text("--system", "TEXT", flags.system, "Instructions that stand before the conversation");
   line.integer("--max-tokens", flags.maxTokens, 1, 1 << 30, "Most tokens of one answer");
   flags.sampling.declare(line);
   flags.execution.declare(line);
   flags.execution.declareDrafts(line, 0);
-  line.examples("Examples:\n  girih chat smollm2\n  girih chat model.girih --system \"Answer in one "
-                "sentence.\" --temperature 0.7");
+  line.examples("Examples:\n  girih chat smollm2\n  girih chat model.girih --system \"Answer in one sentence.\" --temperature 0.7");
   if (auto exitStatus = line.parse(arguments))
     return *exitStatus;
   GIRIH_ASSIGN(LoadedModel model, loadModel(flags.file, /*needsText=*/true));
@@ -120,9 +112,7 @@ Expected<int> chatCommand(const Arguments &arguments) {
     return tokenizer.isOk() ? Status() : std::move(tokenizer).status();
   }());
   if (!model.hasChatTemplate())
-    return failedPrecondition(model.program->path() +
-                              " has no chat template, so it cannot hold a conversation; `girih run FILE "
-                              "--prompt TEXT` continues a text");
+    return failedPrecondition(model.program->path() + " has no chat template, so it cannot hold a conversation; `girih run FILE --prompt TEXT` continues a text");
   GIRIH_ASSIGN(ChatTemplate chatTemplate, model.chatTemplate());
   GIRIH_ASSIGN(auto options, flags.execution.engineOptions());
   GIRIH_ASSIGN(auto engine, engine::Engine::create(model.program, options));
@@ -130,4 +120,4 @@ Expected<int> chatCommand(const Arguments &arguments) {
   return 0;
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

@@ -12,19 +12,16 @@ namespace girih::tools {
 namespace {
 
 // CLI::Range without its words in --help, which the option's own line says better.
-CLI::Validator wholeNumberIn(int64_t lowest, int64_t highest) {
-  return CLI::Range(lowest, highest).description("");
-}
+CLI::Validator wholeNumberIn(int64_t lowest, int64_t highest) { return CLI::Range(lowest, highest).description(""); }
 
-} // namespace
+}  // namespace
 
 struct CommandLine::Parser {
   std::string command;
   CLI::App app;
 };
 
-CommandLine::CommandLine(std::string_view command, std::string_view description)
-    : parser(std::make_unique<Parser>()) {
+CommandLine::CommandLine(std::string_view command, std::string_view description) : parser(std::make_unique<Parser>()) {
   parser->command = command;
   parser->app.name("girih " + parser->command);
   parser->app.description(std::string(description));
@@ -44,16 +41,12 @@ void CommandLine::text(const char *spelling, const char *unit, std::string &valu
   parser->app.add_option(spelling, value, help)->type_name(unit)->capture_default_str();
 }
 
-void CommandLine::integer(const char *spelling, int64_t &value, int64_t lowest, int64_t highest,
-                          const char *help) {
-  parser->app.add_option(spelling, value, help)
-      ->type_name("N")
-      ->capture_default_str()
-      ->check(wholeNumberIn(lowest, highest));
+void CommandLine::integer(const char *spelling, int64_t &value, int64_t lowest, int64_t highest, const char *help) {
+  parser->app.add_option(spelling, value, help)->type_name("N")->capture_default_str()->check(wholeNumberIn(lowest, highest));
 }
 
-void CommandLine::integer(const char *spelling, std::optional<int64_t> &value, int64_t lowest,
-                          int64_t highest, const char *help) {
+void CommandLine::integer(const char *spelling, std::optional<int64_t> &value, int64_t lowest, int64_t highest,
+                          const char *help) {
   parser->app.add_option(spelling, value, help)->type_name("N")->check(wholeNumberIn(lowest, highest));
 }
 
@@ -77,15 +70,10 @@ void CommandLine::choice(const char *spelling, std::string &value, const std::ve
   std::string unit;
   for (const std::string &name : choices)
     unit += (unit.empty() ? "" : "|") + name;
-  parser->app.add_option(spelling, value, help)
-      ->type_name(unit)
-      ->capture_default_str()
-      ->check(CLI::IsMember(choices).description(""));
+  parser->app.add_option(spelling, value, help)->type_name(unit)->capture_default_str()->check(CLI::IsMember(choices).description(""));
 }
 
-void CommandLine::flag(const char *spelling, bool &value, const char *help) {
-  parser->app.add_flag(spelling, value, help);
-}
+void CommandLine::flag(const char *spelling, bool &value, const char *help) { parser->app.add_flag(spelling, value, help); }
 
 void CommandLine::requireOneOf(const std::vector<std::string> &spellings) {
   // The same text that the mistake is reported with, so no group is made of CLI11's, which names it in its own words.
@@ -99,8 +87,7 @@ void CommandLine::requireOneOf(const std::vector<std::string> &spellings) {
       given += (numGiven++ == 0 ? "" : " and ") + spelling;
     }
     if (numGiven != 1)
-      throw CLI::ValidationError(numGiven == 0 ? "one of " + known + " is needed"
-                                               : given + " were given; only one of " + known + " can be");
+      throw CLI::ValidationError(numGiven == 0 ? "one of " + known + " is needed" : given + " were given; only one of " + known + " can be");
   });
 }
 
@@ -115,12 +102,11 @@ std::optional<int> CommandLine::parse(const std::vector<std::string> &arguments)
     std::cout << parser->app.help();
     return 0;
   } catch (const CLI::ParseError &error) {
-    std::cerr << "girih " << parser->command << ": " << error.what() << "; `girih " << parser->command
-              << " --help` shows what it takes\n";
+    std::cerr << "girih " << parser->command << ": " << error.what() << "; `girih " << parser->command << " --help` shows what it takes\n";
     return kExitUsage;
   }
 }
 
 bool CommandLine::wasGiven(const char *spelling) const { return parser->app.count(spelling) > 0; }
 
-} // namespace girih::tools
+}  // namespace girih::tools

@@ -26,4 +26,4 @@ Expected<int> verifyCommand(const Arguments &arguments);
 Expected<int> machineCommand(const Arguments &arguments);
 Expected<int> compileCommand(const Arguments &arguments);
 
-} // namespace girih::tools
+}  // namespace girih::tools

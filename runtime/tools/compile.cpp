@@ -17,9 +17,8 @@ Expected<int> compileCommand(const Arguments &arguments) {
   for (const std::string &argument : arguments)
     argv.push_back(const_cast<char *>(argument.c_str()));
   std::string cache = codeCacheFlag();
-  bool isNamed = std::any_of(arguments.begin(), arguments.end(), [](const std::string &argument) {
-    return argument.starts_with("--code-cache");
-  });
+  bool isNamed = std::any_of(arguments.begin(), arguments.end(),
+                             [](const std::string &argument) { return argument.starts_with("--code-cache"); });
   if (!isNamed && !cache.empty())
     argv.push_back(cache.data());
   argv.push_back(nullptr);
@@ -27,4 +26,4 @@ Expected<int> compileCommand(const Arguments &arguments) {
   return failedPrecondition("cannot start " + compiler + ": " + std::strerror(errno));
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

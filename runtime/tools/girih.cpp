@@ -31,16 +31,12 @@ constexpr Command kCommands[] = {
 };
 
 void printHelp(std::ostream &out) {
-  out << "girih: compiles transformers ahead of time and runs them.\n\nUsage: girih COMMAND ...    (girih "
-         "COMMAND --help explains each)\n\n";
+  out << "girih: compiles transformers ahead of time and runs them.\n\nUsage: girih COMMAND ...    (girih COMMAND --help explains each)\n\n";
   for (const Command &command : kCommands)
-    out << "  " << std::string(command.name) << std::string(10 - std::string_view(command.name).size(), ' ')
-        << command.summary << '\n';
-  out << "\nA model FILE is a .girih file; a checkpoint (.gguf file, Hugging Face folder) or the name "
-         "smollm2 may stand\n"
+    out << "  " << std::string(command.name) << std::string(10 - std::string_view(command.name).size(), ' ') << command.summary << '\n';
+  out << "\nA model FILE is a .girih file; a checkpoint (.gguf file, Hugging Face folder) or the name smollm2 may stand\n"
          "wherever one may: it is compiled once, kept in a cache and reused.\n\n"
-         "A .girih file holds native code: running a stranger's file is running a stranger's program "
-         "(inspect runs nothing).\n\n"
+         "A .girih file holds native code: running a stranger's file is running a stranger's program (inspect runs nothing).\n\n"
          "Exit status: 0 done, 1 failed, 2 wrong usage. Errors go to stderr.\n\n"
          "  girih run smollm2 --prompt \"What is the capital of France?\"\n"
          "  girih serve smollm2\n"
@@ -73,13 +69,13 @@ int main(int argc, char **argv) {
   return kExitUsage;
 }
 
-} // namespace
-} // namespace girih::tools
+}  // namespace
+}  // namespace girih::tools
 
 int main(int argc, char **argv) {
   // A reader that goes away (`girih run ... | head -1`) ends us by a failed write, not by a signal in mid-step.
   std::signal(SIGPIPE, SIG_IGN);
-  std::signal(SIGXFSZ, SIG_IGN); // and a limit on file sizes is an error like a full disk
+  std::signal(SIGXFSZ, SIG_IGN);  // and a limit on file sizes is an error like a full disk
   try {
     return girih::tools::main(argc, argv);
   } catch (const std::bad_alloc &) {

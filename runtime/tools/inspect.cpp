@@ -14,15 +14,11 @@ namespace girih::tools {
 Expected<int> inspectCommand(const Arguments &arguments) {
   std::string file, format = "text";
   bool everything = false;
-  CommandLine line("inspect", "Shows what a .girih file holds: model, variants, numerics, tiling, "
-                              "quantization, notes. Runs nothing of it.");
-  line.positional("FILE", file,
-                  "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
+  CommandLine line("inspect", "Shows what a .girih file holds: model, variants, numerics, tiling, quantization, notes. Runs nothing of it.");
+  line.positional("FILE", file, "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
   line.choice("--format", format, {"text", "json"}, "How to print the report");
-  line.flag("--all", everything,
-            "List every tensor and every dispatch, not only sums (JSON always lists all)");
-  line.examples(
-      "Examples:\n  girih inspect model.girih\n  girih inspect model.girih --format json | jq .variants");
+  line.flag("--all", everything, "List every tensor and every dispatch, not only sums (JSON always lists all)");
+  line.examples("Examples:\n  girih inspect model.girih\n  girih inspect model.girih --format json | jq .variants");
   if (auto exitStatus = line.parse(arguments))
     return *exitStatus;
   GIRIH_ASSIGN(std::string path, resolveProgram(file));
@@ -34,4 +30,4 @@ Expected<int> inspectCommand(const Arguments &arguments) {
   return 0;
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

@@ -15,4 +15,4 @@ std::string kernelTableText(const engine::KernelBenchResult &result);
 // "seconds", "seconds_min", "seconds_max", "bound", "bytes", "operations", "bytes_per_second", "operations_per_second"}]}]}
 std::string kernelTableJson(const engine::KernelBenchResult &result);
 
-} // namespace girih::tools
+}  // namespace girih::tools

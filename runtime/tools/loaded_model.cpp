@@ -16,31 +16,21 @@
 namespace girih::tools {
 
 void ExecutionFlags::declare(CommandLine &line) {
-  line.integer("--threads", numThreads, 0, 1024,
-               "Threads that compute; 0: as many cores as this process is granted");
-  line.text("--isa", "NAME", isa,
-            "Hold to one of the file's variants (avx2, avx512, ...; `girih inspect` lists them)");
-  line.text("--device", "NAME", device,
-            "Run on this device only: cpu, vulkan, vulkan:1, ... (`girih machine --list`); by default on the "
-            "best one that the file has code for");
+  line.integer("--threads", numThreads, 0, 1024, "Threads that compute; 0: as many cores as this process is granted");
+  line.text("--isa", "NAME", isa, "Hold to one of the file's variants (avx2, avx512, ...; `girih inspect` lists them)");
+  line.text("--device", "NAME", device, "Run on this device only: cpu, vulkan, vulkan:1, ... (`girih machine --list`); by default on the best one that the file has code for");
   line.text("--backend", "LIB", backend, "Run on this backend: a vendor's library (path/lib.so), or a name");
-  line.integer("--watchdog", watchdogSeconds, 0, 1 << 20,
-               "Seconds after which a step that has not ended is reported, by its entry's name, and given "
-               "up; 0: never");
+  line.integer("--watchdog", watchdogSeconds, 0, 1 << 20, "Seconds after which a step that has not ended is reported, by its entry's name, and given up; 0: never");
 }
 
 void ExecutionFlags::declareDrafts(CommandLine &line, int64_t usual) {
   maxDraft = usual;
-  line.integer("--max-draft", maxDraft, 0, engine::kMaxDraft,
-               "Tokens of an answer that may be guessed from its own text and checked in one step, where "
-               "that pays; 0: none");
+  line.integer("--max-draft", maxDraft, 0, engine::kMaxDraft, "Tokens of an answer that may be guessed from its own text and checked in one step, where that pays; 0: none");
 }
 
 // The thread that hangs holds the device: nothing can be closed in order.
 static void giveUp(const std::string &entry, double seconds) {
-  std::fprintf(stderr,
-               "girih: the device hangs: entry `%s` has not ended after %.0f s; giving up (--watchdog sets "
-               "the time)\n",
+  std::fprintf(stderr, "girih: the device hangs: entry `%s` has not ended after %.0f s; giving up (--watchdog sets the time)\n",
                entry.c_str(), seconds);
   std::fflush(nullptr);
   std::_Exit(kExitFailure);
@@ -60,15 +50,12 @@ Expected<engine::EngineOptions> ExecutionFlags::engineOptions() const {
 
 Expected<const Tokenizer *> LoadedModel::requireTokenizer() const {
   if (!tokenizer)
-    return failedPrecondition(
-        program->path() +
-        " has no tokenizer: give token ids (--tokens), or compile again from a checkpoint that has one");
+    return failedPrecondition(program->path() + " has no tokenizer: give token ids (--tokens), or compile again from a checkpoint that has one");
   return &*tokenizer;
 }
 
 Expected<ChatTemplate> LoadedModel::chatTemplate() const {
-  auto parsed = ChatTemplate::parse(tables().chatTemplate, tables().bosText, tables().eosText,
-                                    tokenizer->specialTexts());
+  auto parsed = ChatTemplate::parse(tables().chatTemplate, tables().bosText, tables().eosText, tokenizer->specialTexts());
   if (!parsed.isOk())
     return std::move(parsed).status().withContext("the chat template of " + program->path());
   return parsed;
@@ -109,7 +96,7 @@ Expected<std::vector<int32_t>> encodeMessages(const LoadedModel &model, const Ch
   request.messagesJson = messagesJson;
   GIRIH_ASSIGN(ChatPrompt prompt, chatTemplate.render(request));
   EncodeOptions options;
-  options.addSpecial = false; // the template writes what surrounds the text itself
+  options.addSpecial = false;  // the template writes what surrounds the text itself
   options.barriers = prompt.barriers;
   return model.tokenizer->encode(prompt.text, options);
 }
@@ -126,12 +113,9 @@ Expected<std::vector<int32_t>> parseTokenIds(std::string_view text, uint32_t voc
     auto [next, error] = std::from_chars(at, end, token);
     std::string where = "token " + std::to_string(tokens.size() + 1);
     if (error != std::errc{})
-      return invalidArgument(where + " is \"" +
-                             std::string(at, std::min<size_t>(20, static_cast<size_t>(end - at))) +
-                             "\", not a number; ids are separated by commas or white space");
+      return invalidArgument(where + " is \"" + std::string(at, std::min<size_t>(20, static_cast<size_t>(end - at))) + "\", not a number; ids are separated by commas or white space");
     if (token < 0 || static_cast<uint32_t>(token) >= vocabSize)
-      return invalidArgument(where + " is " + std::to_string(token) + "; this model's ids are 0 to " +
-                             std::to_string(vocabSize - 1));
+      return invalidArgument(where + " is " + std::to_string(token) + "; this model's ids are 0 to " + std::to_string(vocabSize - 1));
     tokens.push_back(token);
     at = next;
   }
@@ -148,4 +132,4 @@ Expected<std::string> readTextFile(const std::string &path) {
   return text;
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

@@ -19,7 +19,7 @@ struct ExecutionFlags {
   int64_t numThreads = 0;
   std::string isa;
   std::string device, backend;
-  int64_t watchdogSeconds = 300; // a step of the most tokens on a slow device takes seconds
+  int64_t watchdogSeconds = 300;  // a step of the most tokens on a slow device takes seconds
   int64_t maxDraft = 0;
 
   void declare(CommandLine &line);
@@ -31,7 +31,7 @@ struct ExecutionFlags {
 
 struct LoadedModel {
   std::shared_ptr<const program::Program> program;
-  std::optional<Tokenizer> tokenizer; // absent: the file has none, only token ids can be fed
+  std::optional<Tokenizer> tokenizer;  // absent: the file has none, only token ids can be fed
 
   const program::Tables &tables() const { return program->tables(); }
   // Ids that end an answer: those that the file names.
@@ -57,4 +57,4 @@ Expected<std::vector<int32_t>> parseTokenIds(std::string_view text, uint32_t voc
 
 Expected<std::string> readTextFile(const std::string &path);
 
-} // namespace girih::tools
+}  // namespace girih::tools

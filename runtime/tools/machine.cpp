@@ -28,9 +28,8 @@ void listDevices(const girih_backend &backend) {
     std::string formats;
     for (const std::string &format : facts->formats)
       formats += (formats.empty() ? "" : ", ") + format;
-    std::printf("%-10s %llu  %s: %.1f GiB%s, %lld threads; runs %s\n", backend.name,
-                static_cast<unsigned long long>(index), facts->name.c_str(),
-                static_cast<double>(facts->memoryBytes) / (1 << 30),
+    std::printf("%-10s %llu  %s: %.1f GiB%s, %lld threads; runs %s\n", backend.name, static_cast<unsigned long long>(index),
+                facts->name.c_str(), static_cast<double>(facts->memoryBytes) / (1 << 30),
                 facts->hasHostMemory ? " of the host's" : "", static_cast<long long>(facts->defaultThreads),
                 formats.empty() ? "what it does not say" : formats.c_str());
     if (!facts->notes.empty())
@@ -38,22 +37,17 @@ void listDevices(const girih_backend &backend) {
   }
 }
 
-} // namespace
+}  // namespace
 
 Expected<int> machineCommand(const Arguments &arguments) {
   std::string library;
   bool listsDevices = false, printsJson = false;
-  CommandLine line(
-      "machine",
-      "Prints what the compiler would know of this machine, as JSON: memory levels, units, clock, features,\n"
-      "and what affinity mask and cgroup quota leave of it. Each figure names its source.");
+  CommandLine line("machine", "Prints what the compiler would know of this machine, as JSON: memory levels, units, clock, features,\n"
+                              "and what affinity mask and cgroup quota leave of it. Each figure names its source.");
   line.flag("--json", printsJson, "Print the description (the default)");
-  line.flag("--list", listsDevices,
-            "List the devices of every backend instead: backend, number, name, memory, threads, formats");
-  line.text("--backend", "LIB", library,
-            "List this backend's devices: a name, or a vendor's library (path/lib.so)");
-  line.examples("Examples:\n  girih machine > here.json\n  girih machine | jq .levels\n  girih machine "
-                "--list --backend path/lib.so");
+  line.flag("--list", listsDevices, "List the devices of every backend instead: backend, number, name, memory, threads, formats");
+  line.text("--backend", "LIB", library, "List this backend's devices: a name, or a vendor's library (path/lib.so)");
+  line.examples("Examples:\n  girih machine > here.json\n  girih machine | jq .levels\n  girih machine --list --backend path/lib.so");
   if (auto exitStatus = line.parse(arguments))
     return *exitStatus;
   if (!library.empty()) {
@@ -70,4 +64,4 @@ Expected<int> machineCommand(const Arguments &arguments) {
   return 0;
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

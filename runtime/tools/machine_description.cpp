@@ -82,8 +82,7 @@ std::vector<MemoryLevel> readCaches(const std::string &root, const std::vector<s
         level.bytesPerCycle = isWideL1 ? 2 * typical.bytesPerCycle : typical.bytesPerCycle;
         level.latencyCycles = typical.latencyCycles;
       }
-    level.source = "size and sharing: sysfs cache/index" + std::to_string(cacheIndex) +
-                   "; rate and latency: vendors' optimization manuals";
+    level.source = "size and sharing: sysfs cache/index" + std::to_string(cacheIndex) + "; rate and latency: vendors' optimization manuals";
     if (level.bytesPerCycle > 0)
       levels.push_back(level);
   }
@@ -163,28 +162,21 @@ int64_t clockMhz(const std::string &root) {
 // Lanes by the widest registers that the kernel saves; two such units a core on every server since 2017.
 std::vector<ComputeUnit> readUnits(const std::vector<std::string> &features) {
   bool isWide = has(features, "avx512f"), isArm = has(features, "neon");
-  int64_t registerBytes = isWide                  ? 64
-                          : has(features, "avx2") ? 32
-                                                  : 16,
-          registers = isWide || isArm ? 32 : 16;
-  std::string source = isWide                  ? "CPUID avx512f"
-                       : has(features, "avx2") ? "CPUID avx2"
-                       : isArm                 ? "HWCAP asimd"
-                                               : "CPUID sse2";
+  int64_t registerBytes = isWide ? 64 : has(features, "avx2") ? 32 : 16, registers = isWide || isArm ? 32 : 16;
+  std::string source = isWide ? "CPUID avx512f" : has(features, "avx2") ? "CPUID avx2" : isArm ? "HWCAP asimd" : "CPUID sse2";
   std::vector<ComputeUnit> units = {{"fma", "f32", registerBytes / 4, 2, 4, registers, source}};
   if (has(features, "dotprod"))
     units.push_back({"dot_i8", "i8", registerBytes, 2, 5, registers, "HWCAP asimddp"});
   if (has(features, "avx512bf16"))
     units.push_back({"dot_bf16", "bf16", registerBytes / 2, 1, 6, registers, "CPUID avx512bf16"});
   if (has(features, "avx512vnni") || has(features, "avxvnni"))
-    units.push_back({"dot_i8", "i8", registerBytes, 2, 5, registers,
-                     has(features, "avx512vnni") ? "CPUID avx512vnni" : "CPUID avxvnni"});
+    units.push_back({"dot_i8", "i8", registerBytes, 2, 5, registers, has(features, "avx512vnni") ? "CPUID avx512vnni" : "CPUID avxvnni"});
   if (has(features, "amx-bf16"))
     units.push_back({"matrix", "bf16", 512, 1, 52, 8, "CPUID amx-bf16", true});
   return units;
 }
 
-} // namespace
+}  // namespace
 
 MachineDescription describeMachine(const std::string &root) {
   MachineDescription machine;
@@ -196,16 +188,9 @@ MachineDescription describeMachine(const std::string &root) {
   machine.clockMhz = clockMhz(root);
   machine.barrierNs = measureBarrier(machine.cores);
   machine.levels = readCaches(root, machine.features);
-  MemoryLevel memory{
-      "memory",
-      memoryBytes(root),
-      0,
-      300,
-      machine.cores,
-      "size: /proc/meminfo and cgroup memory.max; rate: measured, one thread; latency: typical"};
+  MemoryLevel memory{"memory", memoryBytes(root), 0, 300, machine.cores, "size: /proc/meminfo and cgroup memory.max; rate: measured, one thread; latency: typical"};
   double bytesPerSecond = measureReadBandwidth(machine.levels.empty() ? 0 : machine.levels.back().sizeBytes);
-  memory.bytesPerCycle =
-      std::max<int64_t>(1, std::llround(bytesPerSecond / (static_cast<double>(machine.clockMhz) * 1e6)));
+  memory.bytesPerCycle = std::max<int64_t>(1, std::llround(bytesPerSecond / (static_cast<double>(machine.clockMhz) * 1e6)));
   machine.levels.push_back(memory);
   machine.units = readUnits(machine.features);
   return machine;
@@ -214,41 +199,20 @@ MachineDescription describeMachine(const std::string &root) {
 std::string machineJson(const MachineDescription &machine) {
   JsonWriter writer;
   writer.beginObject().member("name", machine.name).member("kind", "cpu").member("cores", machine.cores);
-  writer.member("clock_mhz", machine.clockMhz)
-      .member("barrier_ns", machine.barrierNs)
-      .key("levels")
-      .beginArray();
+  writer.member("clock_mhz", machine.clockMhz).member("barrier_ns", machine.barrierNs).key("levels").beginArray();
   for (const MemoryLevel &level : machine.levels)
-    writer.beginObject()
-        .member("name", level.name)
-        .member("size_bytes", level.sizeBytes)
-        .member("bytes_per_cycle", level.bytesPerCycle)
-        .member("latency_cycles", level.latencyCycles)
-        .member("shared_by", level.sharedBy)
-        .member("source", level.source)
-        .endObject();
+    writer.beginObject().member("name", level.name).member("size_bytes", level.sizeBytes).member("bytes_per_cycle", level.bytesPerCycle)
+        .member("latency_cycles", level.latencyCycles).member("shared_by", level.sharedBy).member("source", level.source).endObject();
   writer.endArray().key("units").beginArray();
   for (const ComputeUnit &unit : machine.units) {
-    writer.beginObject()
-        .member("name", unit.name)
-        .member("element", unit.element)
-        .member("lanes", unit.lanes)
-        .member("per_cycle", unit.perCycle)
-        .member("latency_cycles", unit.latencyCycles)
-        .member("registers", unit.registers)
+    writer.beginObject().member("name", unit.name).member("element", unit.element).member("lanes", unit.lanes)
+        .member("per_cycle", unit.perCycle).member("latency_cycles", unit.latencyCycles).member("registers", unit.registers)
         .member("source", unit.source);
     if (unit.multipliesTiles)
-      writer.key("tile")
-          .beginObject()
-          .member("rows", 16)
-          .member("columns", 16)
-          .member("depth", 32)
-          .endObject();
+      writer.key("tile").beginObject().member("rows", 16).member("columns", 16).member("depth", 32).endObject();
     writer.endObject();
   }
-  writer.endArray()
-      .arrayMember("features", machine.features)
-      .arrayMember("allowed_processors", machine.allowedProcessors);
+  writer.endArray().arrayMember("features", machine.features).arrayMember("allowed_processors", machine.allowedProcessors);
   writer.key("processor_quota");
   if (machine.processorQuota > 0)
     writer.value(machine.processorQuota);
@@ -257,4 +221,4 @@ std::string machineJson(const MachineDescription &machine) {
   return writer.endObject().take();
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

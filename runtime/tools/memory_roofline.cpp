@@ -17,15 +17,12 @@
 namespace girih::tools {
 namespace {
 
-constexpr int kPasses = 12; // the first touches pages; the best of the others counts
+constexpr int kPasses = 12;  // the first touches pages; the best of the others counts
 
 bool isHead(std::string_view name) { return name == "output.weight" || name == "lm_head.weight"; }
-bool isEmbedding(std::string_view name) {
-  return name == "token_embd.weight" || name == "model.embed_tokens.weight";
-}
+bool isEmbedding(std::string_view name) { return name == "token_embd.weight" || name == "model.embed_tokens.weight"; }
 
-constexpr size_t kPrefetchBytes =
-    4096; // ahead, as generated code does: without it one core cannot keep memory busy
+constexpr size_t kPrefetchBytes = 4096;  // ahead, as generated code does: without it one core cannot keep memory busy
 
 // Eight independent sums, so that the adds never wait for one another and the loop vectorises.
 #if defined(__x86_64__)
@@ -72,34 +69,30 @@ double bestReadSeconds(std::span<const uint8_t> bytes, int32_t numThreads) {
   return *std::min_element(passSeconds.begin() + 1, passSeconds.end());
 }
 
-} // namespace
+}  // namespace
 
 uint64_t decodeStepBytes(const program::Program &program, uint32_t numSequences, uint32_t contextTokens) {
   const auto &tensors = program.tables().tensors;
-  bool hasOwnHead =
-      std::any_of(tensors.begin(), tensors.end(), [](const auto &tensor) { return isHead(tensor.name); });
+  bool hasOwnHead = std::any_of(tensors.begin(), tensors.end(), [](const auto &tensor) { return isHead(tensor.name); });
   uint64_t total = 0;
   for (const program::Tensor &tensor : tensors) {
     bool isLookup = hasOwnHead && isEmbedding(tensor.name) && !tensor.shape.empty() && tensor.shape[0] > 0;
-    total += isLookup ? tensor.sizeBytes / static_cast<uint64_t>(tensor.shape[0]) * numSequences
-                      : tensor.sizeBytes;
+    total += isLookup ? tensor.sizeBytes / static_cast<uint64_t>(tensor.shape[0]) * numSequences : tensor.sizeBytes;
   }
   uint64_t positionBytes = program.model().kvBlockBytes / GIRIH_KV_BLOCK_TOKENS;
   return total + positionBytes * contextTokens * numSequences;
 }
 
-MemoryRoofline measureMemoryRoofline(const program::Program &program, int32_t numThreads,
-                                     uint32_t numSequences, uint32_t contextTokens) {
+MemoryRoofline measureMemoryRoofline(const program::Program &program, int32_t numThreads, uint32_t numSequences,
+                                     uint32_t contextTokens) {
   MemoryRoofline roofline;
   roofline.decodeStepBytes = decodeStepBytes(program, numSequences, contextTokens);
   auto weights = program.weights();
   if (weights.empty())
     return roofline;
-  roofline.readBytesPerSecond =
-      static_cast<double>(weights.size()) / bestReadSeconds(weights, std::max(numThreads, 1));
-  roofline.decodeTokensPerSecond =
-      numSequences * roofline.readBytesPerSecond / static_cast<double>(roofline.decodeStepBytes);
+  roofline.readBytesPerSecond = static_cast<double>(weights.size()) / bestReadSeconds(weights, std::max(numThreads, 1));
+  roofline.decodeTokensPerSecond = numSequences * roofline.readBytesPerSecond / static_cast<double>(roofline.decodeStepBytes);
   return roofline;
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

@@ -51,9 +51,8 @@ Status describeFile(const fs::path &path, std::string &description) {
   struct stat attributes;
   if (stat(path.c_str(), &attributes) != 0)
     return notFound("cannot read " + path.string() + ": " + std::strerror(errno));
-  description += path.string() + "|" + std::to_string(attributes.st_size) + "|" +
-                 std::to_string(attributes.st_mtim.tv_sec) + "." +
-                 std::to_string(attributes.st_mtim.tv_nsec) + "\n";
+  description += path.string() + "|" + std::to_string(attributes.st_size) + "|" + std::to_string(attributes.st_mtim.tv_sec) +
+                 "." + std::to_string(attributes.st_mtim.tv_nsec) + "\n";
   return {};
 }
 
@@ -63,7 +62,7 @@ Expected<std::vector<fs::path>> checkpointFiles(const fs::path &checkpoint) {
   std::vector<fs::path> files;
   bool isFolder = fs::is_directory(checkpoint, error);
   std::string name = checkpoint.filename().string();
-  size_t part = name.rfind("-of-"); // "model-00001-of-00003.gguf"
+  size_t part = name.rfind("-of-");  // "model-00001-of-00003.gguf"
   bool isSplit = !isFolder && part != std::string::npos && part >= 6;
   if (!isFolder && !isSplit)
     return std::vector<fs::path>{checkpoint};
@@ -130,8 +129,7 @@ Status runCompiler(const std::string &compiler, const std::string &checkpoint, c
   if (WIFEXITED(waitStatus) && WEXITSTATUS(waitStatus) == 0)
     return {};
   if (WIFSIGNALED(waitStatus))
-    return failedPrecondition("compiling " + checkpoint + " was ended by signal " +
-                              std::to_string(WTERMSIG(waitStatus)));
+    return failedPrecondition("compiling " + checkpoint + " was ended by signal " + std::to_string(WTERMSIG(waitStatus)));
   return failedPrecondition("compiling " + checkpoint + " failed; the lines above say why");
 }
 
@@ -149,8 +147,7 @@ Expected<std::string> compileIntoCache(const fs::path &checkpoint) {
     return program.string();
   fs::create_directories(folder, error);
   if (error)
-    return failedPrecondition("cannot create the cache folder " + folder.string() + ": " + error.message() +
-                              "; set GIRIH_CACHE to a folder that can be written");
+    return failedPrecondition("cannot create the cache folder " + folder.string() + ": " + error.message() + "; set GIRIH_CACHE to a folder that can be written");
   FolderLock lock(folder / (key + ".lock"));
   if (fs::exists(program, error))
     return program.string();
@@ -169,7 +166,7 @@ bool beginsLikeGguf(const fs::path &path) {
   return std::memcmp(magic, "GGUF", 4) == 0;
 }
 
-} // namespace
+}  // namespace
 
 Expected<std::string> stateFolder() {
   if (std::string folder = variable("GIRIH_STATE"); !folder.empty())
@@ -188,8 +185,7 @@ Expected<std::string> cacheFolder() {
     return folder;
   if (std::string folder = sharedCacheFolder(); !folder.empty())
     return folder;
-  return failedPrecondition(
-      "there is no cache folder: HOME is not set; set GIRIH_CACHE to a folder that can be written");
+  return failedPrecondition("there is no cache folder: HOME is not set; set GIRIH_CACHE to a folder that can be written");
 }
 
 std::string codeCacheFlag() {
@@ -202,9 +198,7 @@ Expected<std::string> findCompiler() {
   fs::path self = fs::read_symlink("/proc/self/exe", error);
   fs::path compiler = self.parent_path() / "girih-compile";
   if (error || !fs::exists(compiler, error))
-    return unavailable("there is no girih-compile beside " + self.string() +
-                       ": this build has a runtime only (GIRIH_COMPILER=OFF); compile the checkpoint "
-                       "elsewhere and use the .girih file");
+    return unavailable("there is no girih-compile beside " + self.string() + ": this build has a runtime only (GIRIH_COMPILER=OFF); compile the checkpoint elsewhere and use the .girih file");
   return compiler.string();
 }
 
@@ -213,25 +207,21 @@ Expected<std::string> resolveProgram(const std::string &name) {
   if (name == kDefaultModelName && !fs::exists(name, error)) {
     GIRIH_ASSIGN(std::string cache, cacheFolder());
     fs::path checkpoint = fs::path(cache) / kDefaultModelFile;
-    if (!fs::exists(checkpoint,
-                    error)) // a cache of one's own does not hide the model that ./quickstart fetched
+    if (!fs::exists(checkpoint, error))  // a cache of one's own does not hide the model that ./quickstart fetched
       checkpoint = fs::path(sharedCacheFolder()) / kDefaultModelFile;
     if (!fs::exists(checkpoint, error))
-      return notFound("the default model is not here: there is no " + checkpoint.string() +
-                      "; ./quickstart fetches it (or copy a GGUF of SmolLM2-135M-Instruct to that place)");
+      return notFound("the default model is not here: there is no " + checkpoint.string() + "; ./quickstart fetches it (or copy a GGUF of SmolLM2-135M-Instruct to that place)");
     return compileIntoCache(checkpoint);
   }
   if (!fs::exists(name, error))
-    return notFound("there is no file or folder " + name +
-                    "; give a .girih file, a .gguf file, a Hugging Face folder, or the name smollm2");
+    return notFound("there is no file or folder " + name + "; give a .girih file, a .gguf file, a Hugging Face folder, or the name smollm2");
   if (fs::is_directory(name, error)) {
     if (!fs::exists(fs::path(name) / "config.json", error))
-      return invalidArgument("the folder " + name +
-                             " has no config.json, so it is no checkpoint as Hugging Face writes them");
+      return invalidArgument("the folder " + name + " has no config.json, so it is no checkpoint as Hugging Face writes them");
     return compileIntoCache(name);
   }
   // What is neither is left to the program's reader, which says best what is wrong with it.
   return beginsLikeGguf(name) ? compileIntoCache(name) : Expected<std::string>(name);
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

@@ -29,4 +29,4 @@ Expected<std::string> findCompiler();
 // Fails: NotFound (no such file, and how to get smollm2), InvalidArgument (not a model), Internal and others of compiling.
 Expected<std::string> resolveProgram(const std::string &name);
 
-} // namespace girih::tools
+}  // namespace girih::tools

@@ -8,9 +8,9 @@
 namespace girih::tools {
 namespace {
 
-constexpr size_t kHeaderBytes = 128; // a multiple of 64, as NumPy asks, with room for any shape
+constexpr size_t kHeaderBytes = 128;  // a multiple of 64, as NumPy asks, with room for any shape
 
-} // namespace
+}  // namespace
 
 Expected<NpyWriter> NpyWriter::create(const std::string &path, uint32_t numColumns) {
   std::string temporary = path + ".partial";
@@ -52,8 +52,7 @@ void NpyWriter::append(std::span<const float> rows) {
 
 Status NpyWriter::failure() {
   std::string message = "cannot write " + path + ": " + std::strerror(firstError);
-  return firstError == ENOSPC ? resourceExhausted(message + "; free some space or write elsewhere")
-                              : failedPrecondition(message);
+  return firstError == ENOSPC ? resourceExhausted(message + "; free some space or write elsewhere") : failedPrecondition(message);
 }
 
 Status NpyWriter::finish() {
@@ -74,4 +73,4 @@ Status NpyWriter::finish() {
   return failure();
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

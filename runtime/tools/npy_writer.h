@@ -31,8 +31,7 @@ private:
   struct Closer {
     void operator()(FILE *file) const { std::fclose(file); }
   };
-  NpyWriter(std::string path, uint32_t numColumns, FILE *file)
-      : path(std::move(path)), numColumns(numColumns), file(file) {}
+  NpyWriter(std::string path, uint32_t numColumns, FILE *file) : path(std::move(path)), numColumns(numColumns), file(file) {}
   std::string temporaryPath() const { return path + ".partial"; }
   bool writeHeader();
   Status failure();
@@ -44,4 +43,4 @@ private:
   std::unique_ptr<FILE, Closer> file;
 };
 
-} // namespace girih::tools
+}  // namespace girih::tools

@@ -13,4 +13,4 @@ std::string programReportText(const program::Program &program, bool everything);
 // Everything, in one object: model, variants, generation, tokenizer, tensors, quantization, dispatches, goldens, notes.
 std::string programReportJson(const program::Program &program);
 
-} // namespace girih::tools
+}  // namespace girih::tools

@@ -29,23 +29,18 @@ struct RunFlags {
 };
 
 void declare(CommandLine &line, RunFlags &flags) {
-  line.positional("FILE", flags.file,
-                  "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
-  line.text("--prompt", "TEXT", flags.prompt,
-            "What to answer; put through the model's chat template where it has one");
+  line.positional("FILE", flags.file, "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
+  line.text("--prompt", "TEXT", flags.prompt, "What to answer; put through the model's chat template where it has one");
   line.text("--prompt-file", "F", flags.promptFile, "The same, read from a file");
-  line.text("--tokens", "1,2,3", flags.tokens,
-            "Token ids, taken as they are: no template, no tokenizer needed");
+  line.text("--tokens", "1,2,3", flags.tokens, "Token ids, taken as they are: no template, no tokenizer needed");
   line.requireOneOf({"--prompt", "--prompt-file", "--tokens"});
-  line.integer("--max-tokens", flags.maxTokens, 0, 1 << 30,
-               "Most tokens to generate; 0 only evaluates the prompt");
+  line.integer("--max-tokens", flags.maxTokens, 0, 1 << 30, "Most tokens to generate; 0 only evaluates the prompt");
   flags.sampling.declare(line);
   line.flag("--no-template", flags.noTemplate, "Feed the prompt as it is, without the chat template");
   flags.execution.declare(line);
   flags.execution.declareDrafts(line, 0);
   line.choice("--format", flags.format, {"text", "json"}, "How to print the answer");
-  line.text("--dump-logits", "out.npy", flags.dumpLogits,
-            "Also write the logits, f32, one row for each evaluated position of prompt and output");
+  line.text("--dump-logits", "out.npy", flags.dumpLogits, "Also write the logits, f32, one row for each evaluated position of prompt and output");
   line.examples("Examples:\n"
                 "  girih run smollm2 --prompt \"What is the capital of France?\"\n"
                 "  girih run model.girih --prompt-file letter.txt --temperature 0.7 --seed 1\n"
@@ -81,8 +76,7 @@ struct Timings {
 Timings timingsOf(double loadSeconds, const engine::Usage &usage) {
   // The first token comes out of the prefill; decode produced the others.
   double numDecoded = usage.numOutputTokens > 0 ? usage.numOutputTokens - 1.0 : 0;
-  return {loadSeconds, perSecond(usage.numPromptTokens, usage.prefillSeconds),
-          perSecond(numDecoded, usage.decodeSeconds)};
+  return {loadSeconds, perSecond(usage.numPromptTokens, usage.prefillSeconds), perSecond(numDecoded, usage.decodeSeconds)};
 }
 
 std::string_view reasonName(const GenerationOutcome &outcome) {
@@ -115,9 +109,7 @@ public:
     if (tokenizer)
       decoder.emplace(*tokenizer, /*skipSpecial=*/true);
   }
-  void push(int32_t token) {
-    say(decoder ? decoder->push(token) : (text.empty() ? "" : ",") + std::to_string(token));
-  }
+  void push(int32_t token) { say(decoder ? decoder->push(token) : (text.empty() ? "" : ",") + std::to_string(token)); }
   // The whole text; empty without a tokenizer.
   std::string finish() {
     if (decoder)
@@ -154,8 +146,7 @@ Expected<int> answerPrompt(const RunFlags &flags, const LoadedModel &model, engi
   }
   InterruptScope interrupts;
   AnswerPrinter printer(model.tokenizer, flags.format == "text" && flags.maxTokens > 0);
-  GIRIH_ASSIGN(auto outcome,
-               streamTokens(engine, std::move(request), [&](int32_t token) { printer.push(token); }, sink));
+  GIRIH_ASSIGN(auto outcome, streamTokens(engine, std::move(request), [&](int32_t token) { printer.push(token); }, sink));
   std::string text = printer.finish();
   Timings timings = timingsOf(loadSeconds, outcome.usage);
   if (flags.format == "json")
@@ -167,7 +158,7 @@ Expected<int> answerPrompt(const RunFlags &flags, const LoadedModel &model, engi
   return outcome.interrupted ? kExitInterrupted : 0;
 }
 
-} // namespace
+}  // namespace
 
 Expected<int> runCommand(const Arguments &arguments) {
   RunFlags flags;
@@ -187,4 +178,4 @@ Expected<int> runCommand(const Arguments &arguments) {
   return answerPrompt(flags, model, *engine, prompt, loadTime.count());
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

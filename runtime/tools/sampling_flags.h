@@ -18,14 +18,10 @@ struct SamplingFlags {
   std::optional<int64_t> seed;
 
   void declare(CommandLine &line) {
-    line.number("--temperature", temperature, 0, 100,
-                "0: always the likeliest token; higher is more varied [the model's own, else 0]");
-    line.integer("--top-k", topK, 0, 1 << 30,
-                 "Choose among the K likeliest tokens only; 0: all [the model's own]");
-    line.number("--top-p", topP, 1e-6, 1,
-                "Choose among the likeliest tokens that together have this probability [the model's own]");
-    line.number("--min-p", minP, 0, 1,
-                "Drop tokens less likely than this share of the likeliest one [the model's own]");
+    line.number("--temperature", temperature, 0, 100, "0: always the likeliest token; higher is more varied [the model's own, else 0]");
+    line.integer("--top-k", topK, 0, 1 << 30, "Choose among the K likeliest tokens only; 0: all [the model's own]");
+    line.number("--top-p", topP, 1e-6, 1, "Choose among the likeliest tokens that together have this probability [the model's own]");
+    line.number("--min-p", minP, 0, 1, "Drop tokens less likely than this share of the likeliest one [the model's own]");
     line.integer("--seed", seed, 0, INT64_MAX, "The same seed gives the same tokens [random]");
   }
 
@@ -40,4 +36,4 @@ struct SamplingFlags {
   }
 };
 
-} // namespace girih::tools
+}  // namespace girih::tools

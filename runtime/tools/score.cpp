@@ -35,8 +35,8 @@ void printJson(const std::vector<int32_t> &tokens, const std::vector<float> &log
   std::cout << writer.text() << std::endl;
 }
 
-void printTable(const LoadedModel &model, const std::vector<int32_t> &tokens,
-                const std::vector<float> &logprobs, double perplexity) {
+void printTable(const LoadedModel &model, const std::vector<int32_t> &tokens, const std::vector<float> &logprobs,
+                double perplexity) {
   for (size_t tokenIndex = 0; tokenIndex < tokens.size(); ++tokenIndex) {
     std::string text;
     if (model.tokenizer)
@@ -49,22 +49,19 @@ void printTable(const LoadedModel &model, const std::vector<int32_t> &tokens,
   std::printf("perplexity %.4f over %zu tokens\n", perplexity, tokens.size() - 1);
 }
 
-} // namespace
+}  // namespace
 
 Expected<int> scoreCommand(const Arguments &arguments) {
   ScoreFlags flags;
-  CommandLine line("score",
-                   "Log-probability of every token of a text, given those before it (teacher-forced).");
-  line.positional("FILE", flags.file,
-                  "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
+  CommandLine line("score", "Log-probability of every token of a text, given those before it (teacher-forced).");
+  line.positional("FILE", flags.file, "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
   line.text("--tokens-file", "F", flags.tokensFile, "File of token ids, separated by commas or white space");
   line.requireOneOf({"--tokens-file"});
   line.choice("--format", flags.format, {"text", "json"}, "How to print the scores");
   flags.execution.declare(line);
-  line.examples(
-      "Examples:\n  girih score model.girih --tokens-file ids.txt --format json\n\n"
-      "JSON: tokens, logprobs (natural logarithm; null for the first token, which nothing predicts),\n"
-      "sum_logprob, perplexity. Texts longer than the context are scored in overlapping windows.");
+  line.examples("Examples:\n  girih score model.girih --tokens-file ids.txt --format json\n\n"
+                "JSON: tokens, logprobs (natural logarithm; null for the first token, which nothing predicts),\n"
+                "sum_logprob, perplexity. Texts longer than the context are scored in overlapping windows.");
   if (auto exitStatus = line.parse(arguments))
     return *exitStatus;
   GIRIH_ASSIGN(LoadedModel model, loadModel(flags.file, /*needsText=*/false));
@@ -84,4 +81,4 @@ Expected<int> scoreCommand(const Arguments &arguments) {
   return 0;
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

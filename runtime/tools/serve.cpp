@@ -47,62 +47,36 @@ struct ServeFlags {
 };
 
 void declare(CommandLine &line, ServeFlags &flags) {
-  line.positional("FILE", flags.file,
-                  "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
+  line.positional("FILE", flags.file, "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
   line.text("--host", "ADDRESS", flags.host, "Address to listen on; 0.0.0.0: every interface");
   line.integer("--port", flags.port, 0, 65535, "Port to listen on; 0: any free one");
-  line.integer("--admin-port", flags.adminPort, -1, 65535,
-               "Port of this machine alone for /ledger, /cache/clear and /metrics, without a key; 0: any "
-               "free one; -1: none");
-  line.text("--api-key", "K", flags.apiKey,
-            "Ask every client for this key (all routes but /health, /live and /ready)");
-  line.text("--api-key-file", "FILE", flags.apiKeyFile,
-            "Keys, a line each: KEY [name=NAME] [priority=N] [weight=N]");
-  line.flag("--share-prefixes", flags.sharePrefixes,
-            "Let clients with different keys find each other's cached prompts; timing then tells what others "
-            "asked");
-  line.text(
-      "--allow-host", "NAMES", flags.allowedHosts,
-      "Names that clients may call this server by, with commas; *: any. Addresses and localhost always may");
-  line.text("--cors-origin", "ORIGINS", flags.allowedOrigins,
-            "Pages whose scripts may ask (https://example.org), with commas; *: any");
+  line.integer("--admin-port", flags.adminPort, -1, 65535, "Port of this machine alone for /ledger, /cache/clear and /metrics, without a key; 0: any free one; -1: none");
+  line.text("--api-key", "K", flags.apiKey, "Ask every client for this key (all routes but /health, /live and /ready)");
+  line.text("--api-key-file", "FILE", flags.apiKeyFile, "Keys, a line each: KEY [name=NAME] [priority=N] [weight=N]");
+  line.flag("--share-prefixes", flags.sharePrefixes, "Let clients with different keys find each other's cached prompts; timing then tells what others asked");
+  line.text("--allow-host", "NAMES", flags.allowedHosts, "Names that clients may call this server by, with commas; *: any. Addresses and localhost always may");
+  line.text("--cors-origin", "ORIGINS", flags.allowedOrigins, "Pages whose scripts may ask (https://example.org), with commas; *: any");
   line.text("--model-name", "NAME", flags.modelName, "What clients may call the model, besides its own name");
   line.integer("--max-sequences", flags.maxSequences, 1, 4096, "Sequences that may share a step");
-  line.integer("--max-queued", flags.maxQueued, 0, 1 << 20,
-               "Requests that may wait for a place; more are answered with 429");
-  line.integer("--max-queued-tokens", flags.maxQueuedTokens, 0, int64_t{1} << 40,
-               "Prompt tokens that may wait; requests beyond are answered with 429; 0: no bound");
-  line.integer("--request-timeout", flags.requestTimeoutSeconds, 0, 1 << 24,
-               "Seconds that one request may take; 0: no bound");
-  line.number("--max-slowdown", flags.maxSlowdown, 0, 1000,
-              "A step with prompts in it may take so many times one of its streams alone (default: 2.5); 0: "
-              "no bound");
-  line.choice("--log", flags.logFormat, {"none", "json"},
-              "A line on stderr for each generation: who, how many tokens, how long; never what was said");
+  line.integer("--max-queued", flags.maxQueued, 0, 1 << 20, "Requests that may wait for a place; more are answered with 429");
+  line.integer("--max-queued-tokens", flags.maxQueuedTokens, 0, int64_t{1} << 40, "Prompt tokens that may wait; requests beyond are answered with 429; 0: no bound");
+  line.integer("--request-timeout", flags.requestTimeoutSeconds, 0, 1 << 24, "Seconds that one request may take; 0: no bound");
+  line.number("--max-slowdown", flags.maxSlowdown, 0, 1000, "A step with prompts in it may take so many times one of its streams alone (default: 2.5); 0: no bound");
+  line.choice("--log", flags.logFormat, {"none", "json"}, "A line on stderr for each generation: who, how many tokens, how long; never what was said");
   line.flag("--vllm-metric-names", flags.vllmMetricNames, "Give /metrics under vLLM's names too");
-  line.integer("--kv-mib", flags.kvMegabytes, 0, 1 << 24,
-               "Memory of the KV cache in MiB; 0: 4 full contexts, at most 1 GiB");
-  line.text("--cache-dir", "FOLDER", flags.kvFolder,
-            "Where the KV of long prompts is kept between runs; none: nowhere (default: kv/ in girih's cache "
-            "folder)");
-  line.integer("--cache-days", flags.kvFolderDays, 1, 365,
-               "Days that KV which is not used again stays there, where no request names a time");
-  line.text("--state-dir", "FOLDER", flags.stateFolder,
-            "Where responses, named prompts, files, batches, the ledger and the secret that seals what is "
-            "kept on disk lie; none: nowhere, and no KV on disk (default: ~/.local/state/girih)");
-  line.integer("--cache-mib", flags.kvFolderMegabytes, 1, 1 << 30,
-               "Most MiB in that folder, for each program and variant");
+  line.integer("--kv-mib", flags.kvMegabytes, 0, 1 << 24, "Memory of the KV cache in MiB; 0: 4 full contexts, at most 1 GiB");
+  line.text("--cache-dir", "FOLDER", flags.kvFolder, "Where the KV of long prompts is kept between runs; none: nowhere (default: kv/ in girih's cache folder)");
+  line.integer("--cache-days", flags.kvFolderDays, 1, 365, "Days that KV which is not used again stays there, where no request names a time");
+  line.text("--state-dir", "FOLDER", flags.stateFolder, "Where responses, named prompts, files, batches, the ledger and the secret that seals what is kept on disk lie; none: nowhere, and no KV on disk (default: ~/.local/state/girih)");
+  line.integer("--cache-mib", flags.kvFolderMegabytes, 1, 1 << 30, "Most MiB in that folder, for each program and variant");
   flags.execution.declare(line);
   flags.execution.declareDrafts(line, engine::kMaxDraft);
   line.examples("Examples:\n"
                 "  girih serve smollm2\n"
                 "  girih serve model.girih --host 0.0.0.0 --port 9000 --api-key \"$KEY\"\n\n"
-                "Routes: /v1/chat/completions, /v1/completions, /v1/responses, /v1/files, /v1/batches, "
-                "/v1/models; /v1/messages[/count_tokens] as Anthropic's clients\n"
-                "ask; /tokenize, /detokenize, /apply-template, /tokenizer_info; /health, /live, /ready, "
-                "/metrics, /openapi.json, /docs.\n"
-                "SIGTERM or Ctrl-C takes no more requests and ends when those in hand are answered; a second "
-                "one ends at once.");
+                "Routes: /v1/chat/completions, /v1/completions, /v1/responses, /v1/files, /v1/batches, /v1/models; /v1/messages[/count_tokens] as Anthropic's clients\n"
+                "ask; /tokenize, /detokenize, /apply-template, /tokenizer_info; /health, /live, /ready, /metrics, /openapi.json, /docs.\n"
+                "SIGTERM or Ctrl-C takes no more requests and ends when those in hand are answered; a second one ends at once.");
 }
 
 // A thousand clients need a thousand descriptors; the soft limit is often 1024.
@@ -205,8 +179,7 @@ Expected<server::ServiceOptions> prepareService(const ServeFlags &flags) {
   options.allowedHosts = splitAtCommas(flags.allowedHosts);
   options.allowedOrigins = splitAtCommas(flags.allowedOrigins);
   // Who listens beyond this machine is reached by names that only its owner knows.
-  if (flags.host != "127.0.0.1" && flags.host != "localhost" && flags.host != "::1" &&
-      options.allowedHosts.empty())
+  if (flags.host != "127.0.0.1" && flags.host != "localhost" && flags.host != "::1" && options.allowedHosts.empty())
     options.allowedHosts = {"*"};
   options.logFile = flags.logFormat == "json" ? stderr : nullptr;
   options.vllmMetricNames = flags.vllmMetricNames;
@@ -221,35 +194,26 @@ void greet(const LoadedModel &model, server::Service &service, const ServeFlags 
   if (host.find(':') != std::string::npos)
     host = "[" + host + "]";
   std::string url = "http://" + host + ":" + std::to_string(port);
-  std::string key =
-      flags.apiKey.empty() && flags.apiKeyFile.empty() ? "" : " -H \"Authorization: Bearer $KEY\"";
+  std::string key = flags.apiKey.empty() && flags.apiKeyFile.empty() ? "" : " -H \"Authorization: Bearer $KEY\"";
   std::string name = service.model().names.front();
   engine::EngineStats stats = engine.stats();
-  std::cout << name << " (" << facts.architecture << ", " << facts.numerics << ") on "
-            << engine.executable().isa << ", " << engine.numThreads() << " threads\n"
-            << "context " << engine.contextTokens() << " tokens, " << flags.maxSequences
-            << " sequences a step, KV cache " << (stats.numKvBlocks * facts.kvBlockBytes >> 20) << " MiB ("
-            << facts.kvType << ", " << stats.numKvBlocks << " blocks)\n"
-            << (stats.disk.numFiles > 0
-                    ? "found " + std::to_string(stats.disk.numBytes >> 20) + " MiB of KV on disk\n"
-                    : "")
-            << "listening on " << url
-            << (flags.apiKey.empty() && flags.apiKeyFile.empty() ? "" : ", with a key") << "\n\n"
+  std::cout << name << " (" << facts.architecture << ", " << facts.numerics << ") on " << engine.executable().isa << ", "
+            << engine.numThreads() << " threads\n"
+            << "context " << engine.contextTokens() << " tokens, " << flags.maxSequences << " sequences a step, KV cache "
+            << (stats.numKvBlocks * facts.kvBlockBytes >> 20) << " MiB (" << facts.kvType << ", " << stats.numKvBlocks << " blocks)\n"
+            << (stats.disk.numFiles > 0 ? "found " + std::to_string(stats.disk.numBytes >> 20) + " MiB of KV on disk\n" : "")
+            << "listening on " << url << (flags.apiKey.empty() && flags.apiKeyFile.empty() ? "" : ", with a key") << "\n\n"
             << "  curl " << url << "/v1/models" << key << "\n"
-            << "  curl " << url << "/v1/chat/completions" << key << " --json '{\"model\":\"" << name
-            << "\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello!\"}]}'\n"
-            << "  curl " << url << "/v1/completions" << key
-            << " --json '{\"prompt\":\"Once upon a time\",\"max_tokens\":32,\"stream\":true}'\n"
+            << "  curl " << url << "/v1/chat/completions" << key << " --json '{\"model\":\"" << name << "\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello!\"}]}'\n"
+            << "  curl " << url << "/v1/completions" << key << " --json '{\"prompt\":\"Once upon a time\",\"max_tokens\":32,\"stream\":true}'\n"
             << std::endl;
 }
 
-} // namespace
+}  // namespace
 
 Expected<int> serveCommand(const Arguments &arguments) {
   ServeFlags flags;
-  CommandLine line(
-      "serve",
-      "Answers OpenAI and Anthropic clients over HTTP; concurrent requests share the model's steps.");
+  CommandLine line("serve", "Answers OpenAI and Anthropic clients over HTTP; concurrent requests share the model's steps.");
   declare(line, flags);
   if (auto exitStatus = line.parse(arguments))
     return *exitStatus;
@@ -273,8 +237,7 @@ Expected<int> serveCommand(const Arguments &arguments) {
   }
   greet(model, service, flags, httpServer->port());
   if (adminServer)
-    std::cout << "for this machine alone: http://127.0.0.1:" << adminServer->port() << "/ledger\n"
-              << std::endl;
+    std::cout << "for this machine alone: http://127.0.0.1:" << adminServer->port() << "/ledger\n" << std::endl;
   std::thread adminThread([&] {
     if (adminServer)
       adminServer->run();
@@ -289,4 +252,4 @@ Expected<int> serveCommand(const Arguments &arguments) {
   return 0;
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

@@ -28,8 +28,7 @@ public:
       arrived.push_back(result.token);
     changed.notify_one();
   }
-  void onLogits(engine::RequestId, uint32_t firstPosition, uint32_t numRows,
-                std::span<const float> rows) override {
+  void onLogits(engine::RequestId, uint32_t firstPosition, uint32_t numRows, std::span<const float> rows) override {
     if (logitSink)
       logitSink(firstPosition, numRows, rows);
   }
@@ -54,11 +53,11 @@ private:
   const LogitSink logitSink;
 };
 
-} // namespace
+}  // namespace
 
 InterruptScope::InterruptScope() {
   interrupted = 0;
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = noteInterrupt;
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, &formerAction);
@@ -69,8 +68,7 @@ InterruptScope::~InterruptScope() { sigaction(SIGINT, &formerAction, nullptr); }
 bool InterruptScope::wasInterrupted() { return interrupted != 0; }
 
 Expected<GenerationOutcome> streamTokens(engine::Engine &engine, engine::Request request,
-                                         const std::function<void(int32_t token)> &onToken,
-                                         LogitSink logitSink) {
+                                         const std::function<void(int32_t token)> &onToken, LogitSink logitSink) {
   auto listener = std::make_shared<QueueListener>(std::move(logitSink));
   GIRIH_ASSIGN(engine::RequestId id, engine.submit(std::move(request), listener));
   GenerationOutcome outcome;
@@ -98,4 +96,4 @@ Expected<GenerationOutcome> streamTokens(engine::Engine &engine, engine::Request
   return outcome;
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

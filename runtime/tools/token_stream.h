@@ -32,7 +32,6 @@ using LogitSink = std::function<void(uint32_t firstPosition, uint32_t numRows, s
 // Runs `request` to its end, calling `onToken` on the calling thread for each token. Requires: an InterruptScope lives
 // when Ctrl-C should end the generation. Fails as Engine::submit does, or with the status of the failed generation.
 Expected<GenerationOutcome> streamTokens(engine::Engine &engine, engine::Request request,
-                                         const std::function<void(int32_t token)> &onToken,
-                                         LogitSink logitSink = nullptr);
+                                         const std::function<void(int32_t token)> &onToken, LogitSink logitSink = nullptr);
 
-} // namespace girih::tools
+}  // namespace girih::tools

@@ -19,8 +19,7 @@ namespace {
 // the last one and a token more is one step of decode.
 class Sequence {
 public:
-  static Expected<Sequence> open(const LoadedModel &model, const ExecutionFlags &flags,
-                                 const std::string &isa) {
+  static Expected<Sequence> open(const LoadedModel &model, const ExecutionFlags &flags, const std::string &isa) {
     size_t mostTokens = 0;
     for (const program::Golden &golden : model.tables().goldens) {
       GIRIH_TRY(check(golden, model.program->model()));
@@ -39,8 +38,7 @@ public:
   // [V], after the last of `tokens`; until the next question.
   Expected<std::span<const float>> logitsAfter(std::span<const int32_t> tokens) {
     const program::Model &model = executor->program().model();
-    auto shared =
-        size_t(std::mismatch(fed.begin(), fed.end(), tokens.begin(), tokens.end()).first - fed.begin());
+    auto shared = size_t(std::mismatch(fed.begin(), fed.end(), tokens.begin(), tokens.end()).first - fed.begin());
     size_t first = model.recompute ? 0 : std::min(shared, tokens.size() - 1);
     fed.assign(tokens.begin(), tokens.end());
     while (true) {
@@ -68,13 +66,11 @@ private:
     auto isId = [&](int32_t id) { return id >= 0 && uint32_t(id) < model.vocabSize; };
     size_t most = model.recompute ? std::min(model.maxPositions, model.maxTokensPerStep) : model.maxPositions;
     if (golden.promptTokens.empty() || golden.promptTokens.size() + golden.outputTokens.size() > most ||
-        golden.logits.size() != golden.logitsIndex.size() ||
-        !std::all_of(golden.promptTokens.begin(), golden.promptTokens.end(), isId) ||
+        golden.logits.size() != golden.logitsIndex.size() || !std::all_of(golden.promptTokens.begin(), golden.promptTokens.end(), isId) ||
         !std::all_of(golden.outputTokens.begin(), golden.outputTokens.end(), isId) ||
         !std::all_of(golden.logitsIndex.begin(), golden.logitsIndex.end(), isId))
-      return dataLoss("a golden of the file is no question to its model: its tokens lie in a vocabulary of " +
-                      std::to_string(model.vocabSize) + " and fill at most " + std::to_string(most) +
-                      " positions; compile the file again");
+      return dataLoss("a golden of the file is no question to its model: its tokens lie in a vocabulary of " + std::to_string(model.vocabSize) +
+                      " and fill at most " + std::to_string(most) + " positions; compile the file again");
     return {};
   }
 
@@ -88,8 +84,7 @@ std::string logitDifference(const program::Golden &golden, std::span<const float
     auto id = static_cast<size_t>(golden.logitsIndex[index]);
     if (!(std::abs(logits[id] - golden.logits[index]) <= golden.tolerance)) {
       char text[160];
-      std::snprintf(text, sizeof(text), "the logit of token %zu is %.6g, expected %.6g within %.3g", id,
-                    logits[id], golden.logits[index], golden.tolerance);
+      std::snprintf(text, sizeof(text), "the logit of token %zu is %.6g, expected %.6g within %.3g", id, logits[id], golden.logits[index], golden.tolerance);
       return text;
     }
   }
@@ -105,8 +100,7 @@ Expected<std::string> differenceFrom(const program::Golden &golden, Sequence &se
   for (size_t position = 0; position < golden.outputTokens.size(); ++position) {
     auto got = int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin());
     if (got != golden.outputTokens[position])
-      return "token " + std::to_string(position + 1) + " is " + std::to_string(got) + ", expected " +
-             std::to_string(golden.outputTokens[position]);
+      return "token " + std::to_string(position + 1) + " is " + std::to_string(got) + ", expected " + std::to_string(golden.outputTokens[position]);
     tokens.push_back(got);
     if (position + 1 < golden.outputTokens.size()) {
       GIRIH_ASSIGN(logits, sequence.logitsAfter(tokens));
@@ -121,9 +115,8 @@ Expected<int> countDifferences(const LoadedModel &model, Sequence &sequence) {
   size_t goldenIndex = 0;
   for (const program::Golden &golden : model.tables().goldens) {
     GIRIH_ASSIGN(std::string difference, differenceFrom(golden, sequence));
-    std::printf("%-9s golden %zu on %s: %zu + %zu tokens, from %s%s%s\n",
-                difference.empty() ? "ok" : "DIFFERENT", ++goldenIndex, sequence.isa().c_str(),
-                golden.promptTokens.size(), golden.outputTokens.size(), golden.source.c_str(),
+    std::printf("%-9s golden %zu on %s: %zu + %zu tokens, from %s%s%s\n", difference.empty() ? "ok" : "DIFFERENT", ++goldenIndex,
+                sequence.isa().c_str(), golden.promptTokens.size(), golden.outputTokens.size(), golden.source.c_str(),
                 difference.empty() ? "" : ": ", difference.c_str());
     numDifferent += !difference.empty();
   }
@@ -141,8 +134,7 @@ Expected<int> verifyVariants(const LoadedModel &model, const ExecutionFlags &fla
     if (!sequence.isOk() && sequence.status().code() != StatusCode::Unavailable)
       return std::move(sequence).status();
     if (!sequence.isOk()) {
-      std::printf("skipped   %s: %s\n", executable.isa.c_str(),
-                  std::string(sequence.status().message()).c_str());
+      std::printf("skipped   %s: %s\n", executable.isa.c_str(), std::string(sequence.status().message()).c_str());
       continue;
     }
     ++numRun;
@@ -150,40 +142,33 @@ Expected<int> verifyVariants(const LoadedModel &model, const ExecutionFlags &fla
     numDifferent += differences;
   }
   if (numRun == 0)
-    return unavailable("no variant of " + model.program->path() + " could run here" +
-                       (flags.isa.empty() ? "" : " under --isa " + flags.isa) +
-                       "; `girih inspect` lists them and what they need");
+    return unavailable("no variant of " + model.program->path() + " could run here" + (flags.isa.empty() ? "" : " under --isa " + flags.isa) + "; `girih inspect` lists them and what they need");
   return numDifferent;
 }
 
-} // namespace
+}  // namespace
 
 Expected<int> verifyCommand(const Arguments &arguments) {
   std::string file;
   ExecutionFlags execution;
-  CommandLine line("verify", "Checks every checksum of a .girih file, then runs its golden prompts on every "
-                             "variant that this machine grants.");
-  line.positional("FILE", file,
-                  "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
+  CommandLine line("verify", "Checks every checksum of a .girih file, then runs its golden prompts on every variant that this machine grants.");
+  line.positional("FILE", file, "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
   execution.declare(line);
-  line.examples("Examples:\n  girih verify model.girih\n\nThe goldens come from the f64 reference or from "
-                "outside, never from the code under test.\n"
+  line.examples("Examples:\n  girih verify model.girih\n\nThe goldens come from the f64 reference or from outside, never from the code under test.\n"
                 "Exit status: 0 all is as expected, 1 something differs.");
   if (auto exitStatus = line.parse(arguments))
     return *exitStatus;
   GIRIH_ASSIGN(LoadedModel model, loadModel(file, /*needsText=*/false));
   GIRIH_TRY(model.program->verifyChecksums());
-  std::printf("ok        checksums of %zu tensors and every section, %.1f MB\n",
-              model.tables().tensors.size(), static_cast<double>(model.program->fileBytes()) / 1e6);
+  std::printf("ok        checksums of %zu tensors and every section, %.1f MB\n", model.tables().tensors.size(), static_cast<double>(model.program->fileBytes()) / 1e6);
   if (model.tables().goldens.empty()) {
     std::printf("none      the file holds no golden prompts\n");
     return 0;
   }
   GIRIH_ASSIGN(int numDifferent, verifyVariants(model, execution));
   if (numDifferent > 0)
-    return dataLoss(std::to_string(numDifferent) + " answers of " + model.program->path() +
-                    " differ from its goldens; compile it again, and report it if that does not help");
+    return dataLoss(std::to_string(numDifferent) + " answers of " + model.program->path() + " differ from its goldens; compile it again, and report it if that does not help");
   return 0;
 }
 
-} // namespace girih::tools
+}  // namespace girih::tools

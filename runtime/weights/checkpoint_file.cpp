@@ -29,7 +29,7 @@ Status checkDisjoint(std::vector<TensorExtent> &extents) {
   std::sort(extents.begin(), extents.end(), [](const TensorExtent &left, const TensorExtent &right) {
     return std::pair(left.beginBytes, left.endBytes) < std::pair(right.beginBytes, right.endBytes);
   });
-  const TensorExtent *previous = nullptr; // the last one that has bytes
+  const TensorExtent *previous = nullptr;  // the last one that has bytes
   for (const TensorExtent &extent : extents) {
     if (extent.beginBytes == extent.endBytes)
       continue;
@@ -49,4 +49,4 @@ std::string quoteName(std::string_view name) {
   return name.size() <= kLongestName ? text : text + "...";
 }
 
-} // namespace girih::weights
+}  // namespace girih::weights

@@ -14,7 +14,7 @@ namespace girih::weights {
 
 // What a reader answers: views into the bytes it was given. fileIndex of the tensors is 0.
 struct CheckpointFile {
-  Metadata metadata; // GGUF only
+  Metadata metadata;  // GGUF only
   std::vector<StoredTensor> tensors;
   std::vector<UnreadableTensor> unreadable;
 };
@@ -35,4 +35,4 @@ Status checkDisjoint(std::vector<TensorExtent> &extents);
 // A name from a file, in quotes, made printable and cut to a length that fits into a message.
 std::string quoteName(std::string_view name);
 
-} // namespace girih::weights
+}  // namespace girih::weights

@@ -20,8 +20,7 @@ constexpr PackedLayout floats(CodeType codes) { return p16(codes, ScaleType::Non
 
 constexpr auto kNone = ScaleType::None;
 constexpr auto kHalf = ScaleType::F16;
-constexpr auto kFloat =
-    ScaleType::F32; // the product of a super-block's f16 and a group's integer needs 18 bits
+constexpr auto kFloat = ScaleType::F32;  // the product of a super-block's f16 and a group's integer needs 18 bits
 constexpr auto kU4 = CodeType::U4;
 constexpr auto kU8 = CodeType::U8;
 constexpr auto kS8 = CodeType::S8;
@@ -32,14 +31,12 @@ constexpr FormatRow kTable[kNumStorageFormats] = {
     {StorageFormat::F16, "f16", 1, "F16", 1, 2, floats(CodeType::F16), "one f16", nullptr},
     {StorageFormat::BF16, "bf16", 30, "BF16", 1, 2, floats(CodeType::BF16), "one bf16", nullptr},
     {StorageFormat::Q8_0, "q8_0", 8, "", 32, 34, p16(kS8, kHalf, kNone, 32), "f16 d; 32 x s8", splitQ8_0},
-    {StorageFormat::Q4_0, "q4_0", 2, "", 32, 18, p16(kU4, kHalf, kNone, 32, 8), "f16 d; 32 x u4, offset 8",
-     splitQ4_0},
-    {StorageFormat::Q4_1, "q4_1", 3, "", 32, 20, p16(kU4, kHalf, kHalf, 32), "f16 d; f16 m; 32 x u4",
-     splitQ4_1},
+    {StorageFormat::Q4_0, "q4_0", 2, "", 32, 18, p16(kU4, kHalf, kNone, 32, 8), "f16 d; 32 x u4, offset 8", splitQ4_0},
+    {StorageFormat::Q4_1, "q4_1", 3, "", 32, 20, p16(kU4, kHalf, kHalf, 32), "f16 d; f16 m; 32 x u4", splitQ4_1},
     {StorageFormat::Q5_0, "q5_0", 6, "", 32, 22, p16(kS8, kHalf, kNone, 32),
      "f16 d; 32 x fifth bit; 32 x u4, offset 16", splitQ5_0},
-    {StorageFormat::Q5_1, "q5_1", 7, "", 32, 24, p16(kU8, kHalf, kHalf, 32),
-     "f16 d; f16 m; 32 x fifth bit; 32 x u4", splitQ5_1},
+    {StorageFormat::Q5_1, "q5_1", 7, "", 32, 24, p16(kU8, kHalf, kHalf, 32), "f16 d; f16 m; 32 x fifth bit; 32 x u4",
+     splitQ5_1},
     {StorageFormat::Q2_K, "q2_K", 10, "", 256, 84, p16(kU8, kFloat, kFloat, 16),
      "16 x (u4 scale, u4 min); 256 x u2; f16 d; f16 dmin", splitQ2_K},
     {StorageFormat::Q3_K, "q3_K", 11, "", 256, 110, p16(kS8, kFloat, kNone, 16),
@@ -50,8 +47,7 @@ constexpr FormatRow kTable[kNumStorageFormats] = {
      "f16 d; f16 dmin; 8 x (u6 scale, u6 min); 256 x fifth bit; 256 x u4", splitQ5_K},
     {StorageFormat::Q6_K, "q6_K", 14, "", 256, 210, p16(kS8, kFloat, kNone, 16),
      "256 x u4; 256 x top bit pair, offset 32; 16 x s8 scale; f16 d", splitQ6_K},
-    {StorageFormat::IQ4_NL, "iq4_nl", 20, "", 32, 18, p16(kS8, kHalf, kNone, 32), "f16 d; 32 x u4 index",
-     splitIQ4_NL},
+    {StorageFormat::IQ4_NL, "iq4_nl", 20, "", 32, 18, p16(kS8, kHalf, kNone, 32), "f16 d; 32 x u4 index", splitIQ4_NL},
     {StorageFormat::IQ4_XS, "iq4_xs", 23, "", 256, 136, p16(kS8, kFloat, kNone, 32),
      "f16 d; 8 x u6 scale, offset 32; 256 x u4 index", splitIQ4_XS},
     {StorageFormat::MXFP4, "mxfp4", 39, "", 32, 17, p16(kS8, kFloat, kNone, 32), "e8m0 exponent; 32 x e2m1",
@@ -108,7 +104,7 @@ void convertHalves(const uint8_t *bytes, int64_t numElements, float *values, Con
   }
 }
 
-} // namespace
+}  // namespace
 
 std::span<const FormatRow> formatTable() { return kTable; }
 const FormatRow &formatRow(StorageFormat format) { return kTable[static_cast<int>(format)]; }
@@ -139,8 +135,7 @@ Expected<int64_t> storageBytes(StorageFormat format, int64_t numElements) {
                            std::string(row.name) + " blocks of " + std::to_string(row.blockElements));
   int64_t sizeBytes = 0;
   if (__builtin_mul_overflow(numElements / row.blockElements, row.blockBytes, &sizeBytes))
-    return outOfRange(std::to_string(numElements) + " elements of " + std::string(row.name) +
-                      " exceed 2^63 bytes");
+    return outOfRange(std::to_string(numElements) + " elements of " + std::string(row.name) + " exceed 2^63 bytes");
   return sizeBytes;
 }
 
@@ -151,10 +146,8 @@ void dequantize(StorageFormat format, const uint8_t *bytes, int64_t numElements,
     if (numElements > 0)
       std::memcpy(values, bytes, static_cast<size_t>(numElements) * sizeof(float));
     return;
-  case StorageFormat::F16:
-    return convertHalves(bytes, numElements, values, halfToFloat);
-  case StorageFormat::BF16:
-    return convertHalves(bytes, numElements, values, bfloatToFloat);
+  case StorageFormat::F16: return convertHalves(bytes, numElements, values, halfToFloat);
+  case StorageFormat::BF16: return convertHalves(bytes, numElements, values, bfloatToFloat);
   default:
     GIRIH_CHECK(numElements % row.blockElements == 0);
     for (int64_t first = 0; first < numElements; first += row.blockElements, bytes += row.blockBytes)
@@ -162,4 +155,4 @@ void dequantize(StorageFormat format, const uint8_t *bytes, int64_t numElements,
   }
 }
 
-} // namespace girih::weights
+}  // namespace girih::weights

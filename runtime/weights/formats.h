@@ -14,29 +14,14 @@ namespace girih::weights {
 
 // In the order of the table in formats.cpp.
 enum class StorageFormat : uint8_t {
-  F32,
-  F16,
-  BF16,
-  Q8_0,
-  Q4_0,
-  Q4_1,
-  Q5_0,
-  Q5_1,
-  Q2_K,
-  Q3_K,
-  Q4_K,
-  Q5_K,
-  Q6_K,
-  IQ4_NL,
-  IQ4_XS,
-  MXFP4,
+  F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4,
 };
 inline constexpr int kNumStorageFormats = 16;
 
 // A block taken apart, whatever its bit layout was: value = scale * float(code - offset) + min.
 struct BlockParts {
-  alignas(64) uint8_t codes[256]; // in order of k; s8 codes as their two's complement byte
-  uint32_t scales[16];            // one a group: the bits of an f16 or an f32, as the layout says
+  alignas(64) uint8_t codes[256];  // in order of k; s8 codes as their two's complement byte
+  uint32_t scales[16];             // one a group: the bits of an f16 or an f32, as the layout says
   uint32_t mins[16];
 };
 
@@ -44,14 +29,14 @@ struct BlockParts {
 // tests' judges all go through it.
 struct FormatRow {
   StorageFormat format;
-  std::string_view name;        // "q4_1": how Girih and GGUF file names spell it
-  uint32_t ggmlType;            // the number in a GGUF tensor record
-  std::string_view safetensors; // "F32"; empty when safetensors has no such type
-  int64_t blockElements;        // 1 for the plain float types
+  std::string_view name;           // "q4_1": how Girih and GGUF file names spell it
+  uint32_t ggmlType;               // the number in a GGUF tensor record
+  std::string_view safetensors;    // "F32"; empty when safetensors has no such type
+  int64_t blockElements;           // 1 for the plain float types
   int64_t blockBytes;
-  PackedLayout packed;        // the p16 layout that holds it without loss
-  std::string_view bitLayout; // for readers of the table: the fields of a block in order
-  void (*splitBlock)(const uint8_t *block, BlockParts &parts); // null for the plain float types
+  PackedLayout packed;             // the p16 layout that holds it without loss
+  std::string_view bitLayout;      // for readers of the table: the fields of a block in order
+  void (*splitBlock)(const uint8_t *block, BlockParts &parts);  // null for the plain float types
 };
 
 std::span<const FormatRow> formatTable();
@@ -70,4 +55,4 @@ Expected<int64_t> storageBytes(StorageFormat format, int64_t numElements);
 // Requires: numElements is a multiple of blockElements and `bytes` holds them. Thread-safe.
 void dequantize(StorageFormat format, const uint8_t *bytes, int64_t numElements, float *values);
 
-} // namespace girih::weights
+}  // namespace girih::weights

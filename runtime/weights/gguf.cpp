@@ -13,13 +13,13 @@
 namespace girih::weights {
 namespace {
 
-constexpr uint32_t kMagic = 0x46554747; // "GGUF"
-constexpr uint32_t kMaxAxes = 8;        // ggml itself stops at 4
-constexpr int kMaxArrayDepth = 4;       // arrays of arrays: bounds the recursion, no writer goes beyond 2
+constexpr uint32_t kMagic = 0x46554747;  // "GGUF"
+constexpr uint32_t kMaxAxes = 8;   // ggml itself stops at 4
+constexpr int kMaxArrayDepth = 4;  // arrays of arrays: bounds the recursion, no writer goes beyond 2
 constexpr uint64_t kDefaultAlignmentBytes = 32;
 constexpr uint64_t kMaxAlignmentBytes = 1 << 20;
-constexpr uint64_t kMinPairBytes = 8 + 4 + 1;       // empty key, type, a u8
-constexpr uint64_t kMinTensorBytes = 8 + 4 + 4 + 8; // empty name, no axes, type, offset
+constexpr uint64_t kMinPairBytes = 8 + 4 + 1;        // empty key, type, a u8
+constexpr uint64_t kMinTensorBytes = 8 + 4 + 4 + 8;  // empty name, no axes, type, offset
 
 // A cursor over the header that cannot leave it.
 class Cursor {
@@ -55,9 +55,8 @@ public:
   Expected<uint64_t> count(uint64_t minBytes, std::string_view what) {
     GIRIH_ASSIGN(uint64_t numThings, number<uint64_t>(what));
     if (numThings > remaining() / minBytes)
-      return dataLoss("the header counts " + std::to_string(numThings) + " " + std::string(what) +
-                      ", but only " + std::to_string(remaining()) +
-                      " bytes follow; the file is truncated or damaged");
+      return dataLoss("the header counts " + std::to_string(numThings) + " " + std::string(what) + ", but only " +
+                      std::to_string(remaining()) + " bytes follow; the file is truncated or damaged");
     return numThings;
   }
 
@@ -75,8 +74,7 @@ uint64_t scalarBytes(MetadataType type) {
 Expected<MetadataType> readType(Cursor &cursor) {
   GIRIH_ASSIGN(uint32_t type, cursor.number<uint32_t>("a metadata type"));
   if (type > static_cast<uint32_t>(MetadataType::F64))
-    return dataLoss("metadata type " + std::to_string(type) + " at byte " +
-                    std::to_string(cursor.position() - 4) +
+    return dataLoss("metadata type " + std::to_string(type) + " at byte " + std::to_string(cursor.position() - 4) +
                     " is not one of GGUF's 0 to 12; the file is damaged");
   return static_cast<MetadataType>(type);
 }
@@ -113,28 +111,17 @@ template <typename Stored, typename Wide> Status readScalar(Cursor &cursor, Meta
 Status readValue(Cursor &cursor, MetadataValue &value) {
   GIRIH_ASSIGN(value.type, readType(cursor));
   switch (value.type) {
-  case MetadataType::U8:
-    return readScalar<uint8_t, uint64_t>(cursor, value);
-  case MetadataType::I8:
-    return readScalar<int8_t, int64_t>(cursor, value);
-  case MetadataType::U16:
-    return readScalar<uint16_t, uint64_t>(cursor, value);
-  case MetadataType::I16:
-    return readScalar<int16_t, int64_t>(cursor, value);
-  case MetadataType::U32:
-    return readScalar<uint32_t, uint64_t>(cursor, value);
-  case MetadataType::I32:
-    return readScalar<int32_t, int64_t>(cursor, value);
-  case MetadataType::U64:
-    return readScalar<uint64_t, uint64_t>(cursor, value);
-  case MetadataType::I64:
-    return readScalar<int64_t, int64_t>(cursor, value);
-  case MetadataType::F32:
-    return readScalar<float, double>(cursor, value);
-  case MetadataType::F64:
-    return readScalar<double, double>(cursor, value);
-  case MetadataType::Bool:
-    return readScalar<uint8_t, bool>(cursor, value);
+  case MetadataType::U8: return readScalar<uint8_t, uint64_t>(cursor, value);
+  case MetadataType::I8: return readScalar<int8_t, int64_t>(cursor, value);
+  case MetadataType::U16: return readScalar<uint16_t, uint64_t>(cursor, value);
+  case MetadataType::I16: return readScalar<int16_t, int64_t>(cursor, value);
+  case MetadataType::U32: return readScalar<uint32_t, uint64_t>(cursor, value);
+  case MetadataType::I32: return readScalar<int32_t, int64_t>(cursor, value);
+  case MetadataType::U64: return readScalar<uint64_t, uint64_t>(cursor, value);
+  case MetadataType::I64: return readScalar<int64_t, int64_t>(cursor, value);
+  case MetadataType::F32: return readScalar<float, double>(cursor, value);
+  case MetadataType::F64: return readScalar<double, double>(cursor, value);
+  case MetadataType::Bool: return readScalar<uint8_t, bool>(cursor, value);
   case MetadataType::String: {
     GIRIH_ASSIGN(value.value, cursor.string("a metadata string"));
     return {};
@@ -162,29 +149,26 @@ Status readPairs(Cursor &cursor, uint64_t numPairs, Metadata &metadata) {
 Status readTensorRecord(Cursor &cursor, StoredTensor &tensor) {
   GIRIH_ASSIGN(uint32_t numAxes, cursor.number<uint32_t>("the number of a tensor's axes"));
   if (numAxes > kMaxAxes)
-    return dataLoss("has " + std::to_string(numAxes) + " axes; at most " + std::to_string(kMaxAxes) +
-                    " are read");
+    return dataLoss("has " + std::to_string(numAxes) + " axes; at most " + std::to_string(kMaxAxes) + " are read");
   for (uint32_t axis = 0; axis < numAxes; ++axis) {
     GIRIH_ASSIGN(uint64_t extent, cursor.number<uint64_t>("a tensor's shape"));
     if (extent > static_cast<uint64_t>(INT64_MAX))
-      return dataLoss("axis " + std::to_string(axis) + " has extent " + std::to_string(extent) +
-                      ", beyond 2^63 - 1");
-    tensor.shape.insert(tensor.shape.begin(),
-                        static_cast<int64_t>(extent)); // the file has the innermost first
+      return dataLoss("axis " + std::to_string(axis) + " has extent " + std::to_string(extent) + ", beyond 2^63 - 1");
+    tensor.shape.insert(tensor.shape.begin(), static_cast<int64_t>(extent));  // the file has the innermost first
   }
   GIRIH_ASSIGN(uint32_t type, cursor.number<uint32_t>("a tensor's type"));
   GIRIH_ASSIGN(tensor.offsetBytes, cursor.number<uint64_t>("a tensor's offset"));
   const FormatRow *format = findFormatByGgmlType(type);
   if (!format)
-    return unimplemented("has GGML type " + std::to_string(type) + "; those that are read: " +
-                         supportedFormatNames() + ". Convert the model to one of them");
+    return unimplemented("has GGML type " + std::to_string(type) + "; those that are read: " + supportedFormatNames() +
+                         ". Convert the model to one of them");
   tensor.format = format->format;
   GIRIH_ASSIGN(tensor.numElements, countElements(tensor.shape));
   int64_t rowElements = tensor.shape.empty() ? 1 : tensor.shape.back();
   if (rowElements % format->blockElements != 0)
     return dataLoss("shape " + shapeText(tensor.shape) + " does not end in a multiple of " +
-                    std::to_string(format->blockElements) + ", the elements of a " +
-                    std::string(format->name) + " block");
+                    std::to_string(format->blockElements) + ", the elements of a " + std::string(format->name) +
+                    " block");
   return {};
 }
 
@@ -200,8 +184,7 @@ Expected<uint64_t> readAlignment(const Metadata &metadata) {
 }
 
 // Points the tensor at its bytes. `data` starts at `dataOffset` of the file.
-Status placeTensor(StoredTensor &tensor, std::span<const uint8_t> data, uint64_t dataOffset,
-                   uint64_t alignment) {
+Status placeTensor(StoredTensor &tensor, std::span<const uint8_t> data, uint64_t dataOffset, uint64_t alignment) {
   GIRIH_ASSIGN(int64_t sizeBytes, storageBytes(tensor.format, tensor.numElements));
   uint64_t offset = tensor.offsetBytes;
   if (offset % alignment != 0)
@@ -233,14 +216,12 @@ Status readTensors(Cursor &cursor, uint64_t numTensors, CheckpointFile &file) {
 Status placeTensors(std::span<const uint8_t> bytes, uint64_t headerBytes, CheckpointFile &file) {
   GIRIH_ASSIGN(uint64_t alignment, readAlignment(file.metadata));
   // A file without tensors (a vocabulary) may end before the padding does.
-  uint64_t dataOffset =
-      std::min((headerBytes + alignment - 1) / alignment * alignment, uint64_t(bytes.size()));
+  uint64_t dataOffset = std::min((headerBytes + alignment - 1) / alignment * alignment, uint64_t(bytes.size()));
   std::span<const uint8_t> data = bytes.subspan(dataOffset);
   std::vector<TensorExtent> extents;
   for (StoredTensor &tensor : file.tensors) {
     uint64_t begin = tensor.offsetBytes;
-    GIRIH_TRY(
-        placeTensor(tensor, data, dataOffset, alignment).withContext("tensor " + quoteName(tensor.name)));
+    GIRIH_TRY(placeTensor(tensor, data, dataOffset, alignment).withContext("tensor " + quoteName(tensor.name)));
     extents.push_back({tensor.name, begin, begin + tensor.bytes.size()});
   }
   return checkDisjoint(extents);
@@ -256,15 +237,14 @@ Status checkVersion(uint32_t version) {
                        "; versions 2 and 3 are read, convert the model again with a current converter");
 }
 
-} // namespace
+}  // namespace
 
 Expected<CheckpointFile> readGguf(std::span<const uint8_t> bytes) {
   Cursor cursor(bytes);
   GIRIH_ASSIGN(uint32_t magic, cursor.number<uint32_t>("the magic number"));
   if (magic != kMagic)
-    return failedPrecondition(
-        "the first four bytes are not \"GGUF\"; a GGUF file, a .safetensors file or a Hugging "
-        "Face folder is needed");
+    return failedPrecondition("the first four bytes are not \"GGUF\"; a GGUF file, a .safetensors file or a Hugging "
+                              "Face folder is needed");
   GIRIH_ASSIGN(uint32_t version, cursor.number<uint32_t>("the version"));
   GIRIH_TRY(checkVersion(version));
   GIRIH_ASSIGN(uint64_t numTensors, cursor.count(kMinTensorBytes, "tensors"));
@@ -276,4 +256,4 @@ Expected<CheckpointFile> readGguf(std::span<const uint8_t> bytes) {
   return file;
 }
 
-} // namespace girih::weights
+}  // namespace girih::weights

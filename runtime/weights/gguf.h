@@ -11,4 +11,4 @@ namespace girih::weights {
 // DataLoss (truncated, overlapping, misaligned, repeated names or keys).
 Expected<CheckpointFile> readGguf(std::span<const uint8_t> bytes);
 
-} // namespace girih::weights
+}  // namespace girih::weights

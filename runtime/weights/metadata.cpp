@@ -34,36 +34,25 @@ template <typename Visit> bool visitScalars(const MetadataArray &array, Visit vi
   };
   switch (array.elementType) {
   case MetadataType::U8:
-  case MetadataType::Bool:
-    return each(uint8_t());
-  case MetadataType::I8:
-    return each(int8_t());
-  case MetadataType::U16:
-    return each(uint16_t());
-  case MetadataType::I16:
-    return each(int16_t());
-  case MetadataType::U32:
-    return each(uint32_t());
-  case MetadataType::I32:
-    return each(int32_t());
-  case MetadataType::U64:
-    return each(uint64_t());
-  case MetadataType::I64:
-    return each(int64_t());
-  case MetadataType::F32:
-    return each(float());
-  case MetadataType::F64:
-    return each(double());
+  case MetadataType::Bool: return each(uint8_t());
+  case MetadataType::I8: return each(int8_t());
+  case MetadataType::U16: return each(uint16_t());
+  case MetadataType::I16: return each(int16_t());
+  case MetadataType::U32: return each(uint32_t());
+  case MetadataType::I32: return each(int32_t());
+  case MetadataType::U64: return each(uint64_t());
+  case MetadataType::I64: return each(int64_t());
+  case MetadataType::F32: return each(float());
+  case MetadataType::F64: return each(double());
   case MetadataType::String:
-  case MetadataType::Array:
-    return false;
+  case MetadataType::Array: return false;
   }
   return false;
 }
 
 bool isFloatType(MetadataType type) { return type == MetadataType::F32 || type == MetadataType::F64; }
 
-} // namespace
+}  // namespace
 
 std::string_view metadataTypeName(MetadataType type) {
   constexpr std::string_view kNames[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
@@ -107,8 +96,8 @@ const MetadataValue *Metadata::find(std::string_view key) const {
 Expected<const MetadataValue *> Metadata::require(std::string_view key) const {
   if (const MetadataValue *value = find(key))
     return value;
-  return notFound("metadata key `" + std::string(key) + "` is absent; the file has " +
-                  std::to_string(list.size()) + " keys");
+  return notFound("metadata key `" + std::string(key) + "` is absent; the file has " + std::to_string(list.size()) +
+                  " keys");
 }
 
 Expected<std::string_view> Metadata::string(std::string_view key) const {
@@ -162,4 +151,4 @@ bool Metadata::add(std::string_view key, MetadataValue value) {
   return true;
 }
 
-} // namespace girih::weights
+}  // namespace girih::weights

@@ -15,19 +15,8 @@ namespace girih::weights {
 
 // The numbers are those of the file.
 enum class MetadataType : uint32_t {
-  U8 = 0,
-  I8 = 1,
-  U16 = 2,
-  I16 = 3,
-  U32 = 4,
-  I32 = 5,
-  F32 = 6,
-  Bool = 7,
-  String = 8,
-  Array = 9,
-  U64 = 10,
-  I64 = 11,
-  F64 = 12,
+  U8 = 0, I8 = 1, U16 = 2, I16 = 3, U32 = 4, I32 = 5, F32 = 6,
+  Bool = 7, String = 8, Array = 9, U64 = 10, I64 = 11, F64 = 12,
 };
 std::string_view metadataTypeName(MetadataType type);
 
@@ -35,9 +24,9 @@ std::string_view metadataTypeName(MetadataType type);
 struct MetadataArray {
   MetadataType elementType = MetadataType::U8;
   uint64_t numElements = 0;
-  std::span<const uint8_t> scalarBytes;  // numbers and booleans
-  std::vector<std::string_view> strings; // String
-  std::vector<MetadataArray> arrays;     // Array
+  std::span<const uint8_t> scalarBytes;        // numbers and booleans
+  std::vector<std::string_view> strings;       // String
+  std::vector<MetadataArray> arrays;           // Array
 
   // Fails: InvalidArgument when the elements are not integers (or booleans) / numbers / strings.
   Expected<std::vector<int64_t>> asIntegers() const;
@@ -79,4 +68,4 @@ private:
   std::unordered_map<std::string_view, size_t> indexOfKey;
 };
 
-} // namespace girih::weights
+}  // namespace girih::weights

@@ -28,14 +28,10 @@ struct CopyableBlock {
 
 std::optional<CopyableBlock> copyableBlock(StorageFormat format) {
   switch (format) {
-  case StorageFormat::Q4_0:
-    return CopyableBlock{0, -1, 2};
-  case StorageFormat::Q4_1:
-    return CopyableBlock{0, 2, 4};
-  case StorageFormat::Q8_0:
-    return CopyableBlock{0, -1, 2};
-  default:
-    return std::nullopt;
+  case StorageFormat::Q4_0: return CopyableBlock{0, -1, 2};
+  case StorageFormat::Q4_1: return CopyableBlock{0, 2, 4};
+  case StorageFormat::Q8_0: return CopyableBlock{0, -1, 2};
+  default: return std::nullopt;
   }
 }
 
@@ -47,8 +43,8 @@ template <int numLines> void scatterWords(const uint8_t *codes, uint8_t *lines, 
 
 // numLines is a constant so that the copies become plain moves: half the time of a run-time count (measured).
 template <int numLines, bool hasMins>
-void copyBlocks(const CopyableBlock &fields, const uint8_t *row, int64_t rowStride, int64_t numBlocks,
-                uint8_t *out, int64_t blockBytes, int64_t column) {
+void copyBlocks(const CopyableBlock &fields, const uint8_t *row, int64_t rowStride, int64_t numBlocks, uint8_t *out,
+                int64_t blockBytes, int64_t column) {
   constexpr int64_t kCodeBytes = numLines * 64, kScaleBytes = kPanelColumns * 2;
   for (int64_t block = 0; block < numBlocks; ++block, row += rowStride, out += blockBytes) {
     scatterWords<numLines>(row + fields.codeOffsetBytes, out, column);
@@ -62,12 +58,11 @@ void storeScale(ScaleType type, uint32_t bits, uint8_t *out) {
   if (type == ScaleType::F32)
     std::memcpy(out, &bits, 4);
   else if (type == ScaleType::F16)
-    std::memcpy(out, &bits, 2); // little-endian: the low bytes
+    std::memcpy(out, &bits, 2);  // little-endian: the low bytes
 }
 
 // One of the 32-k blocks that a storage block was split into; `first` is its first k within the storage block.
-void writeParts(const PackedLayout &layout, const BlockParts &parts, int64_t first, uint8_t *out,
-                int64_t column) {
+void writeParts(const PackedLayout &layout, const BlockParts &parts, int64_t first, uint8_t *out, int64_t column) {
   const uint8_t *codes = parts.codes + first;
   if (layout.codes == CodeType::U4) {
     uint8_t pairs[16];
@@ -84,8 +79,8 @@ void writeParts(const PackedLayout &layout, const BlockParts &parts, int64_t fir
   }
 }
 
-void packSplitBlocks(const PackedLayout &layout, const FormatRow &format, const uint8_t *row,
-                     int64_t numElements, uint8_t *out, int64_t column) {
+void packSplitBlocks(const PackedLayout &layout, const FormatRow &format, const uint8_t *row, int64_t numElements,
+                     uint8_t *out, int64_t column) {
   BlockParts parts;
   for (int64_t first = 0; first < numElements; first += format.blockElements, row += format.blockBytes) {
     format.splitBlock(row, parts);
@@ -98,8 +93,7 @@ void packSplitBlocks(const PackedLayout &layout, const FormatRow &format, const 
 template <typename Element>
 void scatterElements(const uint8_t *values, int64_t numElements, uint8_t *out, int64_t column) {
   for (int64_t k = 0; k < numElements; ++k)
-    std::memcpy(out + (k * kPanelColumns + column) * sizeof(Element), values + k * sizeof(Element),
-                sizeof(Element));
+    std::memcpy(out + (k * kPanelColumns + column) * sizeof(Element), values + k * sizeof(Element), sizeof(Element));
 }
 
 // Two consecutive k beside each other; behind an odd number of them a zero.
@@ -109,8 +103,8 @@ void scatterPairs(const uint8_t *values, int64_t numElements, uint8_t *out, int6
                 static_cast<size_t>(std::min<int64_t>(2, numElements - k)) * 2);
 }
 
-void packFloatColumn(const PackedLayout &layout, const FormatRow &format, const uint8_t *row,
-                     int64_t numElements, uint8_t *out, int64_t column) {
+void packFloatColumn(const PackedLayout &layout, const FormatRow &format, const uint8_t *row, int64_t numElements,
+                     uint8_t *out, int64_t column) {
   if (layout.codes == CodeType::BF16)
     return scatterPairs(row, numElements, out, column);
   if (layout.codes == CodeType::F16)
@@ -121,8 +115,8 @@ void packFloatColumn(const PackedLayout &layout, const FormatRow &format, const 
 }
 
 // One chunk of one column; `row` starts at the chunk's first element.
-void packColumnChunk(const PackedLayout &layout, const FormatRow &format, const uint8_t *row,
-                     int64_t numElements, uint8_t *out, int64_t column) {
+void packColumnChunk(const PackedLayout &layout, const FormatRow &format, const uint8_t *row, int64_t numElements,
+                     uint8_t *out, int64_t column) {
   if (layout.hasFloatCodes())
     return packFloatColumn(layout, format, row, numElements, out, column);
   std::optional<CopyableBlock> fields = copyableBlock(format.format);
@@ -143,11 +137,10 @@ Status checkInput(const PackedLayout &layout, const RowMatrix &input, int64_t de
   const FormatRow &format = formatRow(input.format);
   if (!holdsWithoutLoss(layout, input.format))
     return failedPrecondition("layout `" + layout.print() + "` does not hold " + std::string(format.name) +
-                              " without loss; its own is `" + format.packed.print() +
-                              "`, and `dense:f32` holds any");
+                              " without loss; its own is `" + format.packed.print() + "`, and `dense:f32` holds any");
   if (input.depth != depth)
-    return invalidArgument("depth is " + std::to_string(input.depth) + ", of input 0 it is " +
-                           std::to_string(depth) + "; rows of one weight have one length");
+    return invalidArgument("depth is " + std::to_string(input.depth) + ", of input 0 it is " + std::to_string(depth) +
+                           "; rows of one weight have one length");
   if (input.numRows < 0 || depth < 0 || depth % format.blockElements != 0)
     return invalidArgument("shape " + std::to_string(input.numRows) + " x " + std::to_string(depth) +
                            " is not whole blocks of " + std::to_string(format.blockElements) + " " +
@@ -155,15 +148,13 @@ Status checkInput(const PackedLayout &layout, const RowMatrix &input, int64_t de
   GIRIH_ASSIGN(int64_t bytesOfRow, storageBytes(input.format, depth));
   int64_t inputBytes;
   if (__builtin_mul_overflow(bytesOfRow, input.numRows, &inputBytes))
-    return outOfRange("shape " + std::to_string(input.numRows) + " x " + std::to_string(depth) +
-                      " exceeds 2^63 bytes");
+    return outOfRange("shape " + std::to_string(input.numRows) + " x " + std::to_string(depth) + " exceeds 2^63 bytes");
   return {};
 }
 
 Status checkRun(const RowRun &run, std::span<const RowMatrix> inputs) {
   if (run.input < 0 || static_cast<size_t>(run.input) >= inputs.size())
-    return invalidArgument("a run names input " + std::to_string(run.input) + " of " +
-                           std::to_string(inputs.size()));
+    return invalidArgument("a run names input " + std::to_string(run.input) + " of " + std::to_string(inputs.size()));
   int64_t numRows = inputs[static_cast<size_t>(run.input)].numRows;
   if (run.firstRow < 0 || run.numRows < 0 || run.firstRow > numRows || run.numRows > numRows - run.firstRow)
     return invalidArgument("a run names " + std::to_string(run.numRows) + " rows from row " +
@@ -172,7 +163,7 @@ Status checkRun(const RowRun &run, std::span<const RowMatrix> inputs) {
   return {};
 }
 
-} // namespace
+}  // namespace
 
 RowMatrix RowMatrix::of(const StoredTensor &tensor) {
   RowMatrix matrix{tensor.format, 1, 1, tensor.bytes.data()};
@@ -200,8 +191,7 @@ std::vector<RowRun> interleaveRows(std::span<const RowMatrix> inputs, int64_t ru
 }
 
 bool holdsWithoutLoss(const PackedLayout &layout, StorageFormat format) {
-  return layout.isDense || layout == formatRow(format).packed ||
-         layout == formatRow(StorageFormat::F32).packed;
+  return layout.isDense || layout == formatRow(format).packed || layout == formatRow(StorageFormat::F32).packed;
 }
 
 Expected<PackPlan> PackPlan::create(const PackedLayout &layout, const RowMatrix &input) {
@@ -238,8 +228,7 @@ int64_t PackPlan::bytesOfRow(const RowMatrix &input) const {
 std::vector<std::span<const uint8_t>> PackPlan::sourcesOf(int64_t firstPanel, int64_t lastPanel) const {
   int64_t panelColumns = packed.isDense ? 1 : kPanelColumns;
   int64_t first = firstPanel * panelColumns, last = std::min(lastPanel * panelColumns, columns);
-  std::vector<std::pair<int64_t, int64_t>> rows(inputs.size(),
-                                                {INT64_MAX, 0}); // of each input, [first, last)
+  std::vector<std::pair<int64_t, int64_t>> rows(inputs.size(), {INT64_MAX, 0});  // of each input, [first, last)
   auto run = std::upper_bound(runStarts.begin(), runStarts.end(), first) - runStarts.begin() - 1;
   for (auto index = static_cast<size_t>(run); index < runs.size() && runStarts[index] < last; ++index) {
     auto &[firstRow, lastRow] = rows[static_cast<size_t>(runs[index].input)];
@@ -262,8 +251,7 @@ PackPlan::Row PackPlan::rowOf(int64_t column) const {
   auto after = std::upper_bound(runStarts.begin(), runStarts.end(), column);
   size_t index = static_cast<size_t>(after - runStarts.begin()) - 1;
   const RowMatrix &input = inputs[static_cast<size_t>(runs[index].input)];
-  return {&formatRow(input.format),
-          input.bytes + (runs[index].firstRow + column - runStarts[index]) * bytesOfRow(input)};
+  return {&formatRow(input.format), input.bytes + (runs[index].firstRow + column - runStarts[index]) * bytesOfRow(input)};
 }
 
 void PackPlan::packPanel(int64_t panel, uint8_t *out) const {
@@ -292,13 +280,12 @@ void PackPlan::packPanel(int64_t panel, uint8_t *out) const {
 void PackPlan::packPanels(int64_t firstPanel, int64_t lastPanel, uint8_t *out) const {
   GIRIH_CHECK(0 <= firstPanel && firstPanel <= lastPanel && lastPanel <= numPanels());
   if (panelBytes() == 0)
-    return; // depth 0: a file may then claim 2^62 rows
+    return;  // depth 0: a file may then claim 2^62 rows
   for (int64_t panel = firstPanel; panel < lastPanel; ++panel, out += panelBytes())
     packPanel(panel, out);
 }
 
-float unpackValue(const PackedLayout &layout, const uint8_t *packed, int64_t depth, int64_t column,
-                  int64_t k) {
+float unpackValue(const PackedLayout &layout, const uint8_t *packed, int64_t depth, int64_t column, int64_t k) {
   auto load = [&](int64_t offsetBytes, int64_t numBytes) {
     uint32_t bits = 0;
     std::memcpy(&bits, packed + offsetBytes, static_cast<size_t>(numBytes));
@@ -315,17 +302,11 @@ float unpackValue(const PackedLayout &layout, const uint8_t *packed, int64_t dep
   k %= kBlockDepth;
   uint32_t code = load(block + layout.codeOffsetBytes(column, k), codeTypeBytes(layout.codes));
   switch (layout.codes) {
-  case CodeType::F32:
-    return std::bit_cast<float>(code);
-  case CodeType::F16:
-    return halfToFloat(static_cast<uint16_t>(code));
-  case CodeType::BF16:
-    return bfloatToFloat(static_cast<uint16_t>(code));
-  case CodeType::U4:
-    code = (code >> layout.codeShift(k)) & 15;
-    break;
-  default:
-    break;
+  case CodeType::F32: return std::bit_cast<float>(code);
+  case CodeType::F16: return halfToFloat(static_cast<uint16_t>(code));
+  case CodeType::BF16: return bfloatToFloat(static_cast<uint16_t>(code));
+  case CodeType::U4: code = (code >> layout.codeShift(k)) & 15; break;
+  default: break;
   }
   int value = layout.codes == CodeType::S8 ? static_cast<int8_t>(code) : static_cast<int>(code);
   float scale = loadScale(layout.scales, block + layout.scaleOffsetBytes(column, k));
@@ -335,4 +316,4 @@ float unpackValue(const PackedLayout &layout, const uint8_t *packed, int64_t dep
   return result;
 }
 
-} // namespace girih::weights
+}  // namespace girih::weights

@@ -46,14 +46,13 @@ class PackPlan {
 public:
   // Fails: InvalidArgument (rows beyond an input, depths that differ or are not whole blocks), FailedPrecondition
   // (the layout does not hold an input without loss, see holdsWithoutLoss), OutOfRange (sizes overflow).
-  static Expected<PackPlan> create(const PackedLayout &layout, std::vector<RowMatrix> inputs,
-                                   std::vector<RowRun> runs);
+  static Expected<PackPlan> create(const PackedLayout &layout, std::vector<RowMatrix> inputs, std::vector<RowRun> runs);
   // One tensor in its own order.
   static Expected<PackPlan> create(const PackedLayout &layout, const RowMatrix &input);
 
   const PackedLayout &layout() const { return packed; }
-  int64_t numColumns() const { return columns; } // N
-  int64_t depth() const { return depthOfRows; }  // K
+  int64_t numColumns() const { return columns; }  // N
+  int64_t depth() const { return depthOfRows; }   // K
   int64_t totalBytes() const { return bytesOfTensor; }
   int64_t numPanels() const { return packed.numPanels(columns); }
   int64_t panelBytes() const { return packed.panelBytes(depthOfRows); }
@@ -70,7 +69,7 @@ public:
 private:
   PackPlan() = default;
   struct Row {
-    const FormatRow *format = nullptr; // null: a column of padding
+    const FormatRow *format = nullptr;  // null: a column of padding
     const uint8_t *bytes = nullptr;
   };
   int64_t bytesOfRow(const RowMatrix &input) const;
@@ -80,7 +79,7 @@ private:
   PackedLayout packed;
   std::vector<RowMatrix> inputs;
   std::vector<RowRun> runs;
-  std::vector<int64_t> runStarts; // first output column of each run, and the number of columns at the end
+  std::vector<int64_t> runStarts;  // first output column of each run, and the number of columns at the end
   int64_t columns = 0;
   int64_t depthOfRows = 0;
   int64_t bytesOfTensor = 0;
@@ -88,7 +87,6 @@ private:
 
 // The value of (column, k) in a packed weight of the given depth: the definition, for tests and the reference.
 // Requires: column and k lie within the packed tensor (its padding included).
-float unpackValue(const PackedLayout &layout, const uint8_t *packed, int64_t depth, int64_t column,
-                  int64_t k);
+float unpackValue(const PackedLayout &layout, const uint8_t *packed, int64_t depth, int64_t column, int64_t k);
 
-} // namespace girih::weights
+}  // namespace girih::weights

@@ -53,7 +53,7 @@ bool isConsistent(const PackedLayout &layout) {
 
 int64_t roundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-} // namespace
+}  // namespace
 
 int64_t codeTypeBytes(CodeType type) {
   constexpr int64_t kBytes[] = {1, 1, 1, 2, 2, 4};
@@ -108,7 +108,7 @@ std::string PackedLayout::print() const {
 }
 
 uint64_t PackedLayout::layoutId() const {
-  uint64_t hash = 0xcbf29ce484222325; // FNV-1a 64: offset basis, then the prime below
+  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a 64: offset basis, then the prime below
   for (unsigned char byte : print())
     hash = (hash ^ byte) * 0x100000001b3;
   return hash;
@@ -136,22 +136,19 @@ Expected<int64_t> PackedLayout::tensorBytes(int64_t numColumns, int64_t depth) c
   int64_t totalBytes = 0;
   if (numColumns < 0 || depth < 0 || numColumns > kLargestExtent || depth > kLargestExtent ||
       __builtin_mul_overflow(numPanels(numColumns), panelBytes(depth), &totalBytes))
-    return outOfRange("a weight of " + std::to_string(numColumns) + " x " + std::to_string(depth) + " as `" +
-                      print() + "` does not fit into 2^63 bytes");
+    return outOfRange("a weight of " + std::to_string(numColumns) + " x " + std::to_string(depth) + " as `" + print() +
+                      "` does not fit into 2^63 bytes");
   return totalBytes;
 }
 
 int64_t PackedLayout::codeOffsetBytes(int64_t column, int64_t k) const {
   switch (codes) {
-  case CodeType::U4:
-    return (k % 16 / 4) * 64 + column * 4 + k % 4;
+  case CodeType::U4: return (k % 16 / 4) * 64 + column * 4 + k % 4;
   case CodeType::U8:
-  case CodeType::S8:
-    return (k / 4) * 64 + column * 4 + k % 4;
+  case CodeType::S8: return (k / 4) * 64 + column * 4 + k % 4;
   case CodeType::BF16:
     return (k / 2) * 64 + column * 4 + k % 2 * 2;
-  default:
-    return (k * kPanelColumns + column) * codeTypeBytes(codes);
+  default: return (k * kPanelColumns + column) * codeTypeBytes(codes);
   }
 }
 
@@ -163,4 +160,4 @@ int64_t PackedLayout::minOffsetBytes(int64_t column, int64_t k) const {
   return codeBytes() + scaleBytes() + (k / groupSize * kPanelColumns + column) * scaleTypeBytes(mins);
 }
 
-} // namespace girih::weights
+}  // namespace girih::weights

@@ -27,15 +27,15 @@ enum class ScaleType : uint8_t { None, F16, F32 };
 
 inline constexpr int64_t kPanelColumns = 16;
 inline constexpr int64_t kBlockDepth = 32;           // k values in one block of a panel
-inline constexpr int64_t kPackedAlignmentBytes = 64; // of a packed tensor in the weight section
+inline constexpr int64_t kPackedAlignmentBytes = 64;  // of a packed tensor in the weight section
 
 struct PackedLayout {
-  bool isDense = false; // dense:f32; the fields below are then at their defaults
+  bool isDense = false;  // dense:f32; the fields below are then at their defaults
   CodeType codes = CodeType::F32;
   ScaleType scales = ScaleType::None;
   ScaleType mins = ScaleType::None;
-  int32_t groupSize = 32; // k values that share a scale: 16 or 32
-  int32_t codeOffset = 0; // subtracted from an unsigned code
+  int32_t groupSize = 32;  // k values that share a scale: 16 or 32
+  int32_t codeOffset = 0;  // subtracted from an unsigned code
 
   bool operator==(const PackedLayout &) const = default;
 
@@ -47,9 +47,7 @@ struct PackedLayout {
   // another descriptor (`p16` becomes another word), never the same one with another meaning.
   uint64_t layoutId() const;
 
-  bool hasFloatCodes() const {
-    return codes == CodeType::F16 || codes == CodeType::BF16 || codes == CodeType::F32;
-  }
+  bool hasFloatCodes() const { return codes == CodeType::F16 || codes == CodeType::BF16 || codes == CodeType::F32; }
 
   // Bytes of one block of one panel (not for dense).
   int64_t codeBytes() const;
@@ -77,4 +75,4 @@ int64_t scaleTypeBytes(ScaleType type);
 std::string_view codeTypeName(CodeType type);
 std::string_view scaleTypeName(ScaleType type);
 
-} // namespace girih::weights
+}  // namespace girih::weights

@@ -13,7 +13,7 @@ namespace girih::weights {
 namespace {
 
 constexpr uint64_t kLengthBytes = 8;
-constexpr uint64_t kMaxHeaderBytes = 100'000'000; // the limit of the format's definition
+constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the format's definition
 constexpr size_t kMaxAxes = 8;
 
 Expected<JsonValue> requireMember(const JsonValue &record, std::string_view key) {
@@ -48,23 +48,22 @@ Status readExtent(const JsonValue &record, uint64_t dataBytes, TensorExtent &ext
   std::vector<JsonValue> offsets = member.elements();
   if (offsets.size() != 2)
     return dataLoss("data_offsets has " + std::to_string(offsets.size()) + " elements; it is [begin, end]");
-  for (auto [target, offset] :
-       {std::pair(&extent.beginBytes, offsets[0]), std::pair(&extent.endBytes, offsets[1])}) {
+  for (auto [target, offset] : {std::pair(&extent.beginBytes, offsets[0]), std::pair(&extent.endBytes, offsets[1])}) {
     Expected<uint64_t> number = offset.asUnsigned();
     if (!number.isOk())
       return damaged(number.status()).withContext("data_offsets");
     *target = *number;
   }
   if (extent.beginBytes > extent.endBytes || extent.endBytes > dataBytes)
-    return dataLoss("data_offsets are [" + std::to_string(extent.beginBytes) + ", " +
-                    std::to_string(extent.endBytes) + "], the data has " + std::to_string(dataBytes) +
+    return dataLoss("data_offsets are [" + std::to_string(extent.beginBytes) + ", " + std::to_string(extent.endBytes) +
+                    "], the data has " + std::to_string(dataBytes) +
                     " bytes; the file is truncated or damaged, fetch it again");
   return {};
 }
 
 // One member of the header. `data` follows the header; `dataOffset` is its place in the file.
-Status readRecord(const JsonMember &member, std::span<const uint8_t> data, uint64_t dataOffset,
-                  TensorExtent &extent, CheckpointFile &file) {
+Status readRecord(const JsonMember &member, std::span<const uint8_t> data, uint64_t dataOffset, TensorExtent &extent,
+                  CheckpointFile &file) {
   if (!member.value.isObject())
     return dataLoss("is " + std::string(jsonKindName(member.value.kind())) + "; an object is needed here");
   GIRIH_ASSIGN(JsonValue dtypeMember, requireMember(member.value, "dtype"));
@@ -112,8 +111,7 @@ Status checkNoHoles(std::span<const TensorExtent> extents, uint64_t dataBytes) {
 Expected<std::span<const uint8_t>> headerOf(std::span<const uint8_t> bytes) {
   uint64_t headerBytes = 0;
   if (bytes.size() < kLengthBytes)
-    return dataLoss("the file has " + std::to_string(bytes.size()) +
-                    " bytes; the header's length alone needs 8");
+    return dataLoss("the file has " + std::to_string(bytes.size()) + " bytes; the header's length alone needs 8");
   std::memcpy(&headerBytes, bytes.data(), kLengthBytes);
   if (headerBytes > kMaxHeaderBytes)
     return dataLoss("the header's length is " + std::to_string(headerBytes) + " bytes, the most is " +
@@ -125,7 +123,7 @@ Expected<std::span<const uint8_t>> headerOf(std::span<const uint8_t> bytes) {
   return bytes.subspan(kLengthBytes, headerBytes);
 }
 
-} // namespace
+}  // namespace
 
 Expected<CheckpointFile> readSafetensors(std::span<const uint8_t> bytes) {
   GIRIH_ASSIGN(auto header, headerOf(bytes));
@@ -133,8 +131,7 @@ Expected<CheckpointFile> readSafetensors(std::span<const uint8_t> bytes) {
   if (!json.isOk())
     return damaged(json.status()).withContext("the header");
   if (!json->root().isObject())
-    return dataLoss("the header is " + std::string(jsonKindName(json->root().kind())) +
-                    "; an object is needed here");
+    return dataLoss("the header is " + std::string(jsonKindName(json->root().kind())) + "; an object is needed here");
   uint64_t dataOffset = kLengthBytes + header.size();
   std::span<const uint8_t> data = bytes.subspan(dataOffset);
   CheckpointFile file;
@@ -147,8 +144,7 @@ Expected<CheckpointFile> readSafetensors(std::span<const uint8_t> bytes) {
     if (member.key == "__metadata__")
       continue;
     TensorExtent extent{member.key};
-    GIRIH_TRY(
-        readRecord(member, data, dataOffset, extent, file).withContext("tensor " + quoteName(member.key)));
+    GIRIH_TRY(readRecord(member, data, dataOffset, extent, file).withContext("tensor " + quoteName(member.key)));
     extents.push_back(extent);
   }
   GIRIH_TRY(checkDisjoint(extents));
@@ -156,4 +152,4 @@ Expected<CheckpointFile> readSafetensors(std::span<const uint8_t> bytes) {
   return file;
 }
 
-} // namespace girih::weights
+}  // namespace girih::weights

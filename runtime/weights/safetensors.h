@@ -10,4 +10,4 @@ namespace girih::weights {
 // data without holes and without overlap. Fails: DataLoss (truncated, malformed).
 Expected<CheckpointFile> readSafetensors(std::span<const uint8_t> bytes);
 
-} // namespace girih::weights
+}  // namespace girih::weights

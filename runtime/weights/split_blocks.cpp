@@ -49,8 +49,8 @@ void splitFiveBits(const uint8_t *highBits, const uint8_t *nibbles, uint64_t eig
     uint64_t pairs;
     std::memcpy(&pairs, nibbles + index % 2 * 8, 8);
     uint64_t low = pairs >> (index / 2 * 4) & 15 * kEachByte;
-    uint64_t spread = highBits[index] * kEachByte & 0x8040201008040201;  // bit i stays in byte i alone
-    uint64_t high = (spread + 0x7F * kEachByte) >> 3 & 0x10 * kEachByte; // nonzero bytes become bit 4
+    uint64_t spread = highBits[index] * kEachByte & 0x8040201008040201;   // bit i stays in byte i alone
+    uint64_t high = (spread + 0x7F * kEachByte) >> 3 & 0x10 * kEachByte;  // nonzero bytes become bit 4
     // Bytes are subtracted without borrowing from each other: bit 7 is set before and taken back after.
     uint64_t eightCodes = (((low | high) | 0x80 * kEachByte) - eightOffsets) ^ 0x80 * kEachByte;
     std::memcpy(codes + index * 8, &eightCodes, 8);
@@ -89,7 +89,7 @@ void splitScalesAndMins(const uint8_t *packed, float d, float dmin, BlockParts &
   }
 }
 
-} // namespace
+}  // namespace
 
 // f16 d; 16 bytes of nibbles. Codes keep their offset of 8: the layout subtracts it.
 void splitQ4_0(const uint8_t *block, BlockParts &parts) {
@@ -208,4 +208,4 @@ void splitMXFP4(const uint8_t *block, BlockParts &parts) {
   mapNibbles(block + 1, kMxfp4Values, parts.codes);
 }
 
-} // namespace girih::weights
+}  // namespace girih::weights

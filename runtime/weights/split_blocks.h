@@ -22,4 +22,4 @@ void splitIQ4_NL(const uint8_t *block, BlockParts &parts);
 void splitIQ4_XS(const uint8_t *block, BlockParts &parts);
 void splitMXFP4(const uint8_t *block, BlockParts &parts);
 
-} // namespace girih::weights
+}  // namespace girih::weights

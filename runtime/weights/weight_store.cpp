@@ -22,9 +22,8 @@ namespace girih::weights {
 namespace {
 
 // The side files of a Hugging Face folder that describe the model; tokenizers reach some 30 MB.
-constexpr std::string_view kSideFiles[] = {
-    "config.json",           "generation_config.json",  "tokenizer.json",
-    "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
+constexpr std::string_view kSideFiles[] = {"config.json",           "generation_config.json",  "tokenizer.json",
+                                           "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
 constexpr uint64_t kMaxSideFileBytes = 256 << 20;
 constexpr std::string_view kIndexFile = "model.safetensors.index.json";
 constexpr std::string_view kSingleFile = "model.safetensors";
@@ -66,15 +65,14 @@ Expected<MappedFile> mappedCopy(std::span<const uint8_t> bytes) {
     isWritten = numBytes > 0;
     bytes = bytes.subspan(isWritten ? static_cast<size_t>(numBytes) : 0);
   }
-  auto mapped = isWritten
-                    ? MappedFile::open("/proc/self/fd/" + std::to_string(file))
-                    : Expected<MappedFile>(resourceExhausted("no memory for a weight that is put together"));
+  auto mapped = isWritten ? MappedFile::open("/proc/self/fd/" + std::to_string(file))
+                          : Expected<MappedFile>(resourceExhausted("no memory for a weight that is put together"));
   if (file >= 0)
     ::close(file);
   return mapped;
 }
 
-} // namespace
+}  // namespace
 
 // Fills a store that nobody else sees yet.
 class StoreBuilder {
@@ -125,23 +123,20 @@ Status StoreBuilder::openGguf(MappedFile first) {
 }
 
 Status StoreBuilder::addGgufShards(int64_t numShards) {
-  constexpr int64_t kMostShards = 99999; // the names have five digits
+  constexpr int64_t kMostShards = 99999;  // the names have five digits
   GIRIH_ASSIGN(int64_t shardIndex, store.pairs->integer("split.no"));
   const std::string &path = store.checkpointPath;
   if (numShards > kMostShards || shardIndex < 0 || shardIndex >= numShards)
-    return dataLoss("split.no is " + std::to_string(shardIndex) + " and split.count " +
-                    std::to_string(numShards) + "; shards are numbered from 0, at most " +
-                    std::to_string(kMostShards) + " of them");
+    return dataLoss("split.no is " + std::to_string(shardIndex) + " and split.count " + std::to_string(numShards) +
+                    "; shards are numbered from 0, at most " + std::to_string(kMostShards) + " of them");
   std::string suffix = shardSuffix(shardIndex + 1, numShards);
   if (!path.ends_with(suffix))
-    return failedPrecondition("is shard " + std::to_string(shardIndex + 1) + " of " +
-                              std::to_string(numShards) + ", so its name must end in `" + suffix +
-                              "`; give the shards their names back");
+    return failedPrecondition("is shard " + std::to_string(shardIndex + 1) + " of " + std::to_string(numShards) +
+                              ", so its name must end in `" + suffix + "`; give the shards their names back");
   std::string stem = path.substr(0, path.size() - suffix.size());
   if (shardIndex != 0)
-    return failedPrecondition("is shard " + std::to_string(shardIndex + 1) + " of " +
-                              std::to_string(numShards) + "; name the first one, `" + baseName(stem) +
-                              shardSuffix(1, numShards) + "`");
+    return failedPrecondition("is shard " + std::to_string(shardIndex + 1) + " of " + std::to_string(numShards) +
+                              "; name the first one, `" + baseName(stem) + shardSuffix(1, numShards) + "`");
   for (int64_t number = 2; number <= numShards; ++number) {
     std::string shardPath = stem + shardSuffix(number, numShards);
     std::string context = "shard \"" + shardPath + "\"";
@@ -178,8 +173,7 @@ Status StoreBuilder::addIndexedShards() {
   for (const JsonMember &placement : placements) {
     GIRIH_ASSIGN(std::string_view shard, placement.value.asString());
     // A file name only: an index must not reach out of its folder.
-    if (shard.empty() || shard.find('/') != shard.npos || shard.find('\0') != shard.npos ||
-        shard.starts_with("."))
+    if (shard.empty() || shard.find('/') != shard.npos || shard.find('\0') != shard.npos || shard.starts_with("."))
       return dataLoss("names the file " + quoteName(shard) + "; only file names within the folder are read");
     shards.emplace(shard);
   }
@@ -238,9 +232,8 @@ Status StoreBuilder::openFolder() {
   if (exists(folder + "/" + std::string(kIndexFile)))
     GIRIH_TRY(addIndexedShards().withContext(kIndexFile));
   else if (!exists(folder + "/" + std::string(kSingleFile)))
-    return notFound(
-        "the folder has neither `" + std::string(kSingleFile) + "` nor `" + std::string(kIndexFile) +
-        "`; weights are read from those, save the model with safe_serialization, or name a .gguf file");
+    return notFound("the folder has neither `" + std::string(kSingleFile) + "` nor `" + std::string(kIndexFile) +
+                    "`; weights are read from those, save the model with safe_serialization, or name a .gguf file");
   else {
     GIRIH_ASSIGN(MappedFile mapped, MappedFile::open(folder + "/" + std::string(kSingleFile)));
     GIRIH_TRY(openSafetensors(std::move(mapped)).withContext(kSingleFile));
@@ -255,15 +248,14 @@ Expected<std::vector<uint8_t>> quantized(const StoredTensor &tensor, StorageForm
   dequantize(tensor, values.data());
   auto isInfinite = [](float value) { return !std::isfinite(value); };
   if (std::any_of(values.begin(), values.end(), isInfinite))
-    return dataLoss("tensor " + quoteName(tensor.name) +
-                    " has a value that is not finite; it cannot be quantised");
+    return dataLoss("tensor " + quoteName(tensor.name) + " has a value that is not finite; it cannot be quantised");
   GIRIH_ASSIGN(int64_t sizeBytes, storageBytes(format, tensor.numElements));
   std::vector<uint8_t> blocks(static_cast<size_t>(sizeBytes));
   weights::quantize(format, values, blocks.data());
   return blocks;
 }
 
-} // namespace
+}  // namespace
 
 Status WeightStore::quantize(StorageFormat format) {
   bool isAny = false;
@@ -282,8 +274,7 @@ Status WeightStore::quantize(StorageFormat format) {
     isAny = true;
   }
   if (!isAny)
-    return invalidArgument(
-        "the checkpoint has no matrix of floats to quantise; it is compiled as it is without `--quantize`");
+    return invalidArgument("the checkpoint has no matrix of floats to quantise; it is compiled as it is without `--quantize`");
   return {};
 }
 
@@ -315,10 +306,8 @@ Expected<const StoredTensor *> WeightStore::require(std::string_view name) const
   for (const UnreadableTensor &tensor : unreadable)
     if (tensor.name == name)
       return unimplemented("tensor " + quoteName(name) + " is stored as " + quoteName(tensor.storage) +
-                           "; those that are read: " + supportedFormatNames() +
-                           ". Convert the model to one of them");
-  return notFound("the checkpoint has no tensor " + quoteName(name) + "; it has " +
-                  std::to_string(list.size()) +
+                           "; those that are read: " + supportedFormatNames() + ". Convert the model to one of them");
+  return notFound("the checkpoint has no tensor " + quoteName(name) + "; it has " + std::to_string(list.size()) +
                   (list.empty() ? "" : ", the first is " + quoteName(list[0].name)));
 }
 
@@ -333,4 +322,4 @@ void dequantize(const StoredTensor &tensor, float *values) {
   dequantize(tensor.format, tensor.bytes.data(), tensor.numElements, values);
 }
 
-} // namespace girih::weights
+}  // namespace girih::weights

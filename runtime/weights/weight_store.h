@@ -22,23 +22,22 @@ enum class CheckpointKind : uint8_t { Gguf, HuggingFace };
 // One stored tensor. Its bytes were checked to lie within the file and to fit shape and format.
 struct StoredTensor {
   std::string name;
-  std::vector<int64_t>
-      shape; // row-major, outermost first (GGUF files have it the other way round); scalars: {}
+  std::vector<int64_t> shape;  // row-major, outermost first (GGUF files have it the other way round); scalars: {}
   StorageFormat format = StorageFormat::F32;
-  std::span<const uint8_t> bytes; // in the mapped file; maybe unaligned
+  std::span<const uint8_t> bytes;  // in the mapped file; maybe unaligned
   int64_t numElements = 0;
-  uint32_t fileIndex = 0;                     // in WeightStore::files()
-  uint64_t offsetBytes = 0;                   // in that file
-  std::optional<StorageFormat> quantizedFrom; // the file's own format, where WeightStore::quantize changed it
+  uint32_t fileIndex = 0;    // in WeightStore::files()
+  uint64_t offsetBytes = 0;  // in that file
+  std::optional<StorageFormat> quantizedFrom;  // the file's own format, where WeightStore::quantize changed it
 };
 
 // A tensor whose element type Girih does not read (safetensors only: int64 buffers, fp8, ...). Listed, not refused:
 // checkpoints carry buffers that no model graph asks for.
 struct UnreadableTensor {
   std::string name;
-  std::string storage; // as the file spells it: "I64"
+  std::string storage;  // as the file spells it: "I64"
   std::vector<int64_t> shape;
-  std::span<const uint8_t> bytes; // not yet compared with shape and storage
+  std::span<const uint8_t> bytes;  // not yet compared with shape and storage
 };
 
 // Owns the mappings; everything it returns points into them or into itself. Thread-safe once open.
@@ -91,4 +90,4 @@ private:
 // Dequantizes a whole tensor to f32, row-major. Requires: `values` holds numElements.
 void dequantize(const StoredTensor &tensor, float *values);
 
-} // namespace girih::weights
+}  // namespace girih::weights

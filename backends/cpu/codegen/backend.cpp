@@ -23,8 +23,7 @@ namespace girih::cpu {
 Expected<CpuTarget> cpuTarget(const std::string &name) {
   const IsaTraits *isa = name == "native" ? hostIsa() : findIsa(name);
   if (!isa && name == "native")
-    return unavailable(
-        "this machine has neither AVX2 with FMA and F16C nor NEON; those are the least a step needs");
+    return unavailable("this machine has neither AVX2 with FMA and F16C nor NEON; those are the least a step needs");
   if (!isa)
     return notFound("CPU variant \"" + name + "\" is not known; " + isaNames() + " are, and native");
   const Architecture &architecture = *isa->architecture;
@@ -48,13 +47,11 @@ Expected<CpuTarget> cpuTarget(const std::string &name) {
 int64_t kernelScratchBytes(Operation *module) {
   int64_t bytes = 0;
   module->walk([&](dialect::QMatmulOp op) {
-    TileShape shape{1, int64_t(op.getColumnTile().value_or(32)) / kLanes,
-                    int64_t(op.getKTile().value_or(128))};
+    TileShape shape{1, int64_t(op.getColumnTile().value_or(32)) / kLanes, int64_t(op.getKTile().value_or(128))};
     if (op.getStrategy() != "panel")
       return;
     auto weight = dyn_cast<dialect::PackedType>(op.getW().getType());
-    auto layout =
-        weights::PackedLayout::parse(weight ? std::string_view(weight.getLayout()) : std::string_view());
+    auto layout = weights::PackedLayout::parse(weight ? std::string_view(weight.getLayout()) : std::string_view());
     bool isQuantized = getElementTypeOrSelf(op.getX().getType()).isInteger(8) && layout.isOk();
     bytes = std::max(bytes, isQuantized ? dotScratchBytes(*layout, shape) : panelScratchBytes(shape));
   });
@@ -85,11 +82,11 @@ Expected<StepImage> compileStepModule(ModuleOp module, const CpuTarget &target) 
   ScopedDiagnosticHandler handler(module.getContext(), [&](Diagnostic &diagnostic) {
     if (diagnostic.getSeverity() == DiagnosticSeverity::Error)
       message += (message.empty() ? "" : "; ") + diagnostic.str();
-    return failure(); // the context's own handler sees it too
+    return failure();  // the context's own handler sees it too
   });
   PassManager pipeline(module.getContext());
   buildLoweringPipeline(pipeline, target.isa);
-  pipeline.enableVerifier(false); // after every pass it costs a third of the time; once at the end is enough
+  pipeline.enableVerifier(false);  // after every pass it costs a third of the time; once at the end is enough
   if (failed(pipeline.run(*clone)) || failed(verify(*clone)))
     return invalidArgument("the step does not lower to " + target.isa + ": " + message);
   image.work = countedWork(*clone);
@@ -99,4 +96,4 @@ Expected<StepImage> compileStepModule(ModuleOp module, const CpuTarget &target) 
   return image;
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -15,20 +15,19 @@ namespace girih::cpu {
 
 // A row of the ISA table as the writer of a program needs it.
 struct CpuTarget {
-  std::string isa;                                    // a row's name: "avx2", "i8mm"
-  std::string triple, llvmCpu, tuneCpu, llvmFeatures; // what LLVM generates code for
-  std::string imageFormat;                            // "elf-x86-64"
-  std::vector<std::string>
-      required; // features the loader must find, by LLVM's names: "avx2", "fma", "f16c", ...
+  std::string isa;                                      // a row's name: "avx2", "i8mm"
+  std::string triple, llvmCpu, tuneCpu, llvmFeatures;   // what LLVM generates code for
+  std::string imageFormat;                              // "elf-x86-64"
+  std::vector<std::string> required;  // features the loader must find, by LLVM's names: "avx2", "fma", "f16c", ...
 };
 
 // `name`: a row of the ISA table, or "native" for the best that this machine grants. Fails: NotFound, Unavailable.
 Expected<CpuTarget> cpuTarget(const std::string &name);
 
 struct StepImage {
-  std::vector<uint8_t> bytes;       // an ELF shared object: no undefined symbol, no text relocation
-  std::vector<std::string> entries; // its exported functions, each a girih_step_fn, in the module's order
-  std::vector<DispatchWork> work;   // of each dispatch after which threads meet, in running order
+  std::vector<uint8_t> bytes;        // an ELF shared object: no undefined symbol, no text relocation
+  std::vector<std::string> entries;  // its exported functions, each a girih_step_fn, in the module's order
+  std::vector<DispatchWork> work;    // of each dispatch after which threads meet, in running order
 };
 
 // Compiles a clone of `module`; the module is left as it was. The scheduled step's form is described in
@@ -40,4 +39,4 @@ Expected<StepImage> compileStepModule(mlir::ModuleOp module, const CpuTarget &ta
 // "scratch" take comes before: girih.scratch_bytes = own, rounded up to 64, + kernelScratchBytes.
 int64_t kernelScratchBytes(mlir::Operation *module);
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -54,24 +54,19 @@ girih_code describe(const char *target, const char **machineJson, girih_message 
 
 // Of graph.h's operations, those that the shared reader of graphs lowers to what this backend takes, over elements that it
 // can load: weights in blocks come to it packed, as whole models have them.
-girih_code supports(const char *, const girih_op *ops, uint64_t numOps, girih_verdict *verdicts,
-                    girih_message *) {
+girih_code supports(const char *, const girih_op *ops, uint64_t numOps, girih_verdict *verdicts, girih_message *) {
   for (uint64_t op = 0; op < numOps; ++op) {
     StringRef name = ops[op].name;
-    bool isKnown = llvm::is_contained(
-        {"copy", "add", "mul", "matmul", "rms_norm", "softmax", "swiglu", "rope", "kv_append", "attention"},
-        name);
+    bool isKnown = llvm::is_contained({"copy", "add", "mul", "matmul", "rms_norm", "softmax", "swiglu", "rope", "kv_append",
+                                       "attention"}, name);
     SmallVector<StringRef> values;
     StringRef(ops[op].signature ? ops[op].signature : "").split(values, ' ', -1, /*KeepEmpty=*/false);
     bool isPlain = llvm::all_of(values, [](StringRef value) {
       StringRef type = value.split('[').first;
-      return llvm::is_contained({"f32", "f16", "bf16", "i8", "i32", "kv:f32", "kv:f16"}, type) ||
-             type.starts_with("p16:");
+      return llvm::is_contained({"f32", "f16", "bf16", "i8", "i32", "kv:f32", "kv:f16"}, type) || type.starts_with("p16:");
     });
     verdicts[op].code = isKnown && isPlain ? GIRIH_OK : GIRIH_UNIMPLEMENTED;
-    verdicts[op].reason = isKnown && isPlain ? ""
-                          : isKnown          ? "weights in blocks are taken packed alone"
-                                             : "it is not lowered for CPUs";
+    verdicts[op].reason = isKnown && isPlain ? "" : isKnown ? "weights in blocks are taken packed alone" : "it is not lowered for CPUs";
   }
   return 0;
 }
@@ -81,9 +76,8 @@ girih_code variants(const char *target, const char *numerics, const char **names
   StringRef name = StringRef(target).split(':').second;
   std::vector<std::string> found = girih::cpu::variantsOf(name, StringRef(numerics) == "fast");
   if (found.empty())
-    return fail(girih::invalidArgument("--target names \"" + name.str() + "\"; after `cpu:` come " +
-                                       girih::cpu::isaNames() + ", native, or all of " +
-                                       girih::cpu::architectureNames()),
+    return fail(girih::invalidArgument("--target names \"" + name.str() + "\"; after `cpu:` come " + girih::cpu::isaNames() +
+                                       ", native, or all of " + girih::cpu::architectureNames()),
                 message);
   thread_local std::string joined;
   joined = llvm::join(found, ",");
@@ -96,10 +90,9 @@ int64_t integer(ModuleOp module, StringRef name) {
   return attribute ? attribute.getInt() : 0;
 }
 
-girih_dispatch_work rowOf(const girih::cpu::DispatchWork &dispatch, const girih::cpu::Work &work,
-                          int64_t contextTokens) {
-  return {dispatch.entry.c_str(), dispatch.dispatch.c_str(), uint64_t(contextTokens), work.units,
-          work.vectorBytes,       work.tileProducts,         work.loadBytes,          work.storeBytes};
+girih_dispatch_work rowOf(const girih::cpu::DispatchWork &dispatch, const girih::cpu::Work &work, int64_t contextTokens) {
+  return {dispatch.entry.c_str(), dispatch.dispatch.c_str(), uint64_t(contextTokens), work.units, work.vectorBytes,
+          work.tileProducts, work.loadBytes, work.storeBytes};
 }
 
 girih_code compile(const girih_compilation *compilation, girih_artifact **artifact, girih_artifact_info *info,
@@ -120,8 +113,8 @@ girih_code compile(const girih_compilation *compilation, girih_artifact **artifa
     std::string text;
     llvm::raw_string_ostream(text) << diagnostic.getLocation() << ": " << diagnostic.str();
     if (compilation->diagnose)
-      compilation->diagnose(compilation->diagnose_context,
-                            diagnostic.getSeverity() == DiagnosticSeverity::Error ? 2 : 0, text.c_str());
+      compilation->diagnose(compilation->diagnose_context, diagnostic.getSeverity() == DiagnosticSeverity::Error ? 2 : 0,
+                            text.c_str());
     return success();
   });
   StringRef bytes(reinterpret_cast<const char *>(compilation->bytes), compilation->size_bytes);
@@ -163,7 +156,7 @@ girih_code compile(const girih_compilation *compilation, girih_artifact **artifa
 
 void release(girih_artifact *artifact) { delete artifact; }
 
-} // namespace
+}  // namespace
 
 extern "C" const girih_backend *girih_cpu_compile_query(const girih_host *host) {
   static const girih_compile_table table = [] {

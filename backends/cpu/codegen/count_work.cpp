@@ -29,15 +29,14 @@ namespace girih::cpu {
 
 namespace {
 
-constexpr int64_t kMostDecodeTokens =
-    16; // an entry of up to so many tokens is one of sequences that decode together
-constexpr int64_t kMostVisited = 8; // of a loop's iterations; of a longer one the first, middle and last
-constexpr int64_t kMostWhile = 64;  // iterations followed of a loop without a count
+constexpr int64_t kMostDecodeTokens = 16;  // an entry of up to so many tokens is one of sequences that decode together
+constexpr int64_t kMostVisited = 8;        // of a loop's iterations; of a longer one the first, middle and last
+constexpr int64_t kMostWhile = 64;         // iterations followed of a loop without a count
 // Arithmetic starts two instructions a cycle and gives its results four cycles later. Divisions and roots are as many
 // others, for 512 bits; half as many for 256. Source: uops.info, Skylake-X on.
 constexpr double kPerCycle = 2, kLatencyCycles = 4;
 constexpr double kDivide = 20, kSquareRoot = 24, kDivideF64 = 32;
-constexpr double kTileBytes = 1024; // of a tile register
+constexpr double kTileBytes = 1024;  // of a tile register
 
 bool isVectorOfBits(Type type) { return getElementTypeOrSelf(type).isInteger(1); }
 
@@ -62,8 +61,7 @@ public:
         .Case([&](LLVM::MaskedStoreOp store) { work.storeBytes = bytesOf(store.getValue().getType()); })
         .Case([&](LLVM::masked_gather gather) {
           // A load a lane.
-          work.loadBytes =
-              vectorBytes() * double(cast<VectorType>(gather.getRes().getType()).getNumElements());
+          work.loadBytes = vectorBytes() * double(cast<VectorType>(gather.getRes().getType()).getNumElements());
         })
         .Case([&](LLVM::CallIntrinsicOp call) { work = ofIntrinsic(call); })
         .Default([&](Operation *) { work.vectorBytes = vectorBytes() * arithmetic(op); });
@@ -73,8 +71,7 @@ public:
 private:
   static double bytesOf(Type type) {
     auto vector = dyn_cast<VectorType>(type);
-    double bits =
-        getElementTypeOrSelf(type).isIntOrFloat() ? getElementTypeOrSelf(type).getIntOrFloatBitWidth() : 64;
+    double bits = getElementTypeOrSelf(type).isIntOrFloat() ? getElementTypeOrSelf(type).getIntOrFloatBitWidth() : 64;
     return (vector ? double(vector.getNumElements()) : 1) * bits / 8;
   }
 
@@ -141,13 +138,10 @@ private:
     if (!isVector)
       registers = wide = 1;
     return llvm::TypeSwitch<Operation *, double>(op)
-        .Case<arith::BitcastOp, LLVM::BitcastOp, vector::BitCastOp, LLVM::InlineAsmOp, LLVM::GEPOp>(
-            [](auto) { return 0; })
+        .Case<arith::BitcastOp, LLVM::BitcastOp, vector::BitCastOp, LLVM::InlineAsmOp, LLVM::GEPOp>([](auto) { return 0; })
         .Case([&](vector::ShuffleOp shuffle) { return shuffledRegisters(shuffle); })
         // A number that is loaded for all lanes is loaded so.
-        .Case([&](vector::BroadcastOp broadcast) {
-          return broadcast.getSource().getDefiningOp<LLVM::LoadOp>() ? 0 : registers;
-        })
+        .Case([&](vector::BroadcastOp broadcast) { return broadcast.getSource().getDefiningOp<LLVM::LoadOp>() ? 0 : registers; })
         .Case([&](arith::SelectOp select) { return isMaximum(select) ? 0 : registers; })
         .Case([&](arith::DivFOp divide) {
           return wide * (getElementTypeOrSelf(divide.getType()).isF64() ? kDivideF64 : kDivide);
@@ -168,8 +162,7 @@ public:
 
   Work ofDispatch(scf::ForallOp loop) {
     // Outer loops are over layers, all alike.
-    for (auto layers = loop->getParentOfType<scf::ForOp>(); layers;
-         layers = layers->getParentOfType<scf::ForOp>())
+    for (auto layers = loop->getParentOfType<scf::ForOp>(); layers; layers = layers->getParentOfType<scf::ForOp>())
       values.bind(layers.getInductionVar(), 0);
     auto function = loop->getParentOfType<func::FuncOp>();
     values.bind(function.getArgument(0), {StepValues::Scalar::StepArgs, 0, 0});
@@ -182,8 +175,7 @@ public:
 private:
   double unitsOf(scf::ForallOp loop) {
     double units = 1;
-    for (auto [begin, end, step] :
-         llvm::zip(loop.getMixedLowerBound(), loop.getMixedUpperBound(), loop.getMixedStep()))
+    for (auto [begin, end, step] : llvm::zip(loop.getMixedLowerBound(), loop.getMixedUpperBound(), loop.getMixedStep()))
       units *= trips(values.number(begin), values.number(end), values.number(step));
     return units;
   }
@@ -197,8 +189,7 @@ private:
     if (dimension == loop.getInductionVars().size())
       return ofBlock(*loop.getBody());
     return over(loop.getInductionVars()[dimension], values.number(loop.getMixedLowerBound()[dimension]),
-                values.number(loop.getMixedUpperBound()[dimension]),
-                values.number(loop.getMixedStep()[dimension]),
+                values.number(loop.getMixedUpperBound()[dimension]), values.number(loop.getMixedStep()[dimension]),
                 [&] { return overDimensions(loop, dimension + 1); });
   }
 
@@ -240,8 +231,7 @@ private:
     double step = values.number(loop.getStep());
     if (controlOf(*loop.getBody()).empty()) {
       Work once = ownOf(*loop.getBody());
-      once.vectorBytes =
-          std::max(once.vectorBytes, costs.vectorBytes() * kPerCycle * kLatencyCycles * chainOf(loop));
+      once.vectorBytes = std::max(once.vectorBytes, costs.vectorBytes() * kPerCycle * kLatencyCycles * chainOf(loop));
       return once.times(trips(begin, end, step));
     }
     return over(loop.getInductionVar(), begin, end, step, [&] { return ofBlock(*loop.getBody()); });
@@ -300,14 +290,11 @@ private:
   // The dearer branch where it is not known which, and none says that it is seldom taken.
   Work ofBranch(scf::IfOp branch) {
     double condition = branch->hasAttr("girih.seldom") ? 0 : values.number(branch.getCondition());
-    Work otherwise =
-        branch.getElseRegion().empty() || condition == 1 ? Work() : ofBlock(branch.getElseRegion().front());
+    Work otherwise = branch.getElseRegion().empty() || condition == 1 ? Work() : ofBlock(branch.getElseRegion().front());
     if (condition == 0)
       return otherwise;
     Work then = ofBlock(branch.getThenRegion().front());
-    return then.vectorBytes + then.loadBytes >= otherwise.vectorBytes + otherwise.loadBytes || condition == 1
-               ? then
-               : otherwise;
+    return then.vectorBytes + then.loadBytes >= otherwise.vectorBytes + otherwise.loadBytes || condition == 1 ? then : otherwise;
   }
 
   Work ofCall(func::CallOp call) {
@@ -341,12 +328,11 @@ private:
     Block *home = op->getBlock();
     if (op->getNumRegions() > 0 || !isMemoryEffectFree(op))
       return home;
-    while (isa<scf::ForOp, scf::WhileOp>(home->getParentOp()) &&
-           llvm::none_of(op->getOperands(), [&](Value operand) {
-             auto found = homes.find(operand);
-             Block *block = found != homes.end() ? found->second : operand.getParentBlock();
-             return home->getParentOp()->isAncestor(block->getParentOp());
-           }))
+    while (isa<scf::ForOp, scf::WhileOp>(home->getParentOp()) && llvm::none_of(op->getOperands(), [&](Value operand) {
+      auto found = homes.find(operand);
+      Block *block = found != homes.end() ? found->second : operand.getParentBlock();
+      return home->getParentOp()->isAncestor(block->getParentOp());
+    }))
       home = home->getParentOp()->getBlock();
     for (Value result : op->getResults())
       homes[result] = home;
@@ -372,8 +358,8 @@ private:
 };
 
 Attribute attributeOf(MLIRContext *context, const Work &work) {
-  return DenseF64ArrayAttr::get(
-      context, {work.units, work.vectorBytes, work.tileProducts, work.loadBytes, work.storeBytes});
+  return DenseF64ArrayAttr::get(context, {work.units, work.vectorBytes, work.tileProducts, work.loadBytes,
+                                          work.storeBytes});
 }
 
 Work workOf(Attribute attribute) {
@@ -398,15 +384,14 @@ struct CountWork : impl::CountWorkBase<CountWork> {
   }
 
 private:
-  void count(func::FuncOp function, const IsaTraits &traits, int64_t numTokens,
-             SmallVector<Attribute> &rows) {
+  void count(func::FuncOp function, const IsaTraits &traits, int64_t numTokens, SmallVector<Attribute> &rows) {
     StepBatchShape batch{numTokens, numTokens <= kMostDecodeTokens ? numTokens : 1, 0};
     WorkCounter first(getOperation(), traits, batch);
     batch.contextTokens = kCountedContext;
     WorkCounter later(getOperation(), traits, batch);
     auto machine = getOperation()->getAttrOfType<machine::DescriptionAttr>("girih.machine");
     double cores = machine ? double(machine.getCores()) : 1;
-    Work alone; // what every thread does for itself before the next dispatch
+    Work alone;  // what every thread does for itself before the next dispatch
     function.walk([&](scf::ForallOp loop) {
       auto name = loop->getAttrOfType<StringAttr>("girih.dispatch");
       if (!name)
@@ -432,7 +417,7 @@ private:
   }
 };
 
-} // namespace
+}  // namespace
 
 Work &Work::operator+=(const Work &other) {
   units += other.units;
@@ -456,4 +441,4 @@ std::vector<DispatchWork> countedWork(ModuleOp module) {
   return rows;
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

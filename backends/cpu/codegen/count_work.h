@@ -19,12 +19,12 @@ struct Work {
 
 struct DispatchWork {
   std::string entry, dispatch;
-  Work first; // at the start of a sequence
-  Work later; // with kCountedContext positions in its cache
+  Work first;   // at the start of a sequence
+  Work later;   // with kCountedContext positions in its cache
 };
 inline constexpr int64_t kCountedContext = 1024;
 
 // In running order, those after which threads meet. Empty where the pass did not run.
 std::vector<DispatchWork> countedWork(mlir::ModuleOp module);
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -36,8 +36,7 @@ Figure cacheBytes(int level, int64_t assumed) {
   for (int index = 0; index < 8; ++index) {
     std::string base = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/";
     int64_t kibibytes = 0;
-    bool isWanted =
-        firstLine(base + "level") == std::to_string(level) && firstLine(base + "type") != "Instruction";
+    bool isWanted = firstLine(base + "level") == std::to_string(level) && firstLine(base + "type") != "Instruction";
     if (isWanted && !llvm::StringRef(firstLine(base + "size")).rtrim('K').getAsInteger(10, kibibytes) &&
         kibibytes > 0)
       return {kibibytes * 1024, "sysfs cache (CPUID leaf 4)"};
@@ -91,7 +90,7 @@ int64_t numCores() {
 // Instructions on vectors of any kind: wide ones close the third port that narrower ones have.
 int64_t vectorsPerCycle(const IsaTraits &traits) { return traits.registerLanes == 8 ? 3 : 2; }
 
-} // namespace
+}  // namespace
 
 DescriptionAttr girih::cpu::describeMachine(mlir::MLIRContext *context, llvm::StringRef isa) {
   const IsaTraits &traits = *findIsa(isa);
@@ -109,16 +108,15 @@ DescriptionAttr girih::cpu::describeMachine(mlir::MLIRContext *context, llvm::St
       LevelAttr::get(context, "L1", l1.value, 2 * lanes * 4, 5, 1, l1.source),
       LevelAttr::get(context, "L2", l2.value, 32, 15, 1, l2.source),
       LevelAttr::get(context, "L3", l3.value, 8, 70, cores, l3.source),
-      LevelAttr::get(context, "memory", int64_t(1) << 40, 4, 300, cores,
-                     "assumed: 14 GB/s a core at 3.5 GHz"),
+      LevelAttr::get(context, "memory", int64_t(1) << 40, 4, 300, cores, "assumed: 14 GB/s a core at 3.5 GHz"),
   };
   UnitRates rates = ratesOf(traits.dots);
   llvm::SmallVector<girih::machine::UnitAttr> units = {
       girih::machine::UnitAttr::get(context, "fma", "f32", lanes, 2, 4, traits.registers, rates.fmaSource),
-      girih::machine::UnitAttr::get(context, "dot", "i8", lanes * rates.productsPerLane, rates.dotsPerCycle,
-                                    5, traits.registers, rates.dotSource),
-      girih::machine::UnitAttr::get(context, "vector", "i32", lanes, vectorsPerCycle(traits), 1,
-                                    traits.registers, "assumed: measured on one Xeon"),
+      girih::machine::UnitAttr::get(context, "dot", "i8", lanes * rates.productsPerLane, rates.dotsPerCycle, 5,
+                                    traits.registers, rates.dotSource),
+      girih::machine::UnitAttr::get(context, "vector", "i32", lanes, vectorsPerCycle(traits), 1, traits.registers,
+                                    "assumed: measured on one Xeon"),
   };
   if (traits.dots == ByteDots::Unsigned4)
     units.push_back(girih::machine::UnitAttr::get(context, "dot", "i16", lanes * 2, rates.dotsPerCycle, 5,

@@ -10,4 +10,4 @@ namespace girih::cpu {
 // What cannot be read takes a cautious figure whose source says "assumed".
 machine::DescriptionAttr describeMachine(mlir::MLIRContext *context, llvm::StringRef isa);
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

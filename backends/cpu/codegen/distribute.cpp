@@ -170,8 +170,9 @@ LogicalResult distribute(scf::ForallOp op) {
 struct Distribute : impl::DistributeBase<Distribute> {
   void runOnOperation() override {
     SmallVector<scf::ForallOp> outer, nested;
-    getOperation().walk(
-        [&](scf::ForallOp op) { (op->getParentOfType<scf::ForallOp>() ? nested : outer).push_back(op); });
+    getOperation().walk([&](scf::ForallOp op) {
+      (op->getParentOfType<scf::ForallOp>() ? nested : outer).push_back(op);
+    });
     // Inner ones first: the walk is post-order.
     IRRewriter rewriter(&getContext());
     for (scf::ForallOp op : nested) {
@@ -187,6 +188,6 @@ struct Distribute : impl::DistributeBase<Distribute> {
   }
 };
 
-} // namespace
+}  // namespace
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

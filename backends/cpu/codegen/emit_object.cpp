@@ -102,8 +102,7 @@ Expected<std::unique_ptr<llvm::Module>> optimizedModule(mlir::ModuleOp module, c
                                                         llvm::LLVMContext &context) {
   std::unique_ptr<llvm::Module> translated = mlir::translateModuleToLLVMIR(module, context);
   if (!translated)
-    return internalError(
-        "the step does not translate to LLVM IR; an operation was left outside the LLVM dialect");
+    return internalError("the step does not translate to LLVM IR; an operation was left outside the LLVM dialect");
   std::string error;
   std::unique_ptr<llvm::TargetMachine> machine = makeTargetMachine(target, error);
   if (!machine)
@@ -136,9 +135,8 @@ std::vector<Bytes> splitIntoBitcode(llvm::Module &module) {
       module, kNumParts,
       [&](std::unique_ptr<llvm::Module> part) {
         if (llvm::all_of(*part, [](const llvm::Function &function) { return function.isDeclaration(); }) &&
-            llvm::all_of(part->globals(),
-                         [](const llvm::GlobalVariable &global) { return global.isDeclaration(); }))
-          return; // fewer functions than parts
+            llvm::all_of(part->globals(), [](const llvm::GlobalVariable &global) { return global.isDeclaration(); }))
+          return;  // fewer functions than parts
         llvm::raw_svector_ostream stream(parts.emplace_back());
         llvm::WriteBitcodeToFile(*part, stream);
       },
@@ -148,14 +146,13 @@ std::vector<Bytes> splitIntoBitcode(llvm::Module &module) {
 
 Expected<Bytes> generateFromBitcode(const Bytes &bitcode, const CpuTarget &target) {
   llvm::LLVMContext context;
-  auto part = llvm::parseBitcodeFile(
-      llvm::MemoryBufferRef(llvm::StringRef(bitcode.data(), bitcode.size()), "part"), context);
+  auto part = llvm::parseBitcodeFile(llvm::MemoryBufferRef(llvm::StringRef(bitcode.data(), bitcode.size()), "part"), context);
   if (!part)
     return internalError("a part of the step is not read back: " + llvm::toString(part.takeError()));
   return generate(**part, target, llvm::CodeGenFileType::ObjectFile);
 }
 
-} // namespace
+}  // namespace
 
 Expected<std::string> emitAssembly(mlir::ModuleOp module, const CpuTarget &target,
                                    const std::vector<std::string> &entries) {
@@ -185,8 +182,7 @@ Expected<std::vector<std::vector<uint8_t>>> emitObjects(mlir::ModuleOp module, c
   };
   {
     std::vector<std::jthread> helpers;
-    for (size_t thread = 1; thread < std::min<size_t>(parts.size(), std::thread::hardware_concurrency());
-         ++thread)
+    for (size_t thread = 1; thread < std::min<size_t>(parts.size(), std::thread::hardware_concurrency()); ++thread)
       helpers.emplace_back(work);
     work();
   }
@@ -195,4 +191,4 @@ Expected<std::vector<std::vector<uint8_t>>> emitObjects(mlir::ModuleOp module, c
   return objects;
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

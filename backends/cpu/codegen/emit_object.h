@@ -24,11 +24,10 @@ Expected<std::string> emitAssembly(mlir::ModuleOp module, const CpuTarget &targe
                                    const std::vector<std::string> &entries);
 
 // Links objects with ld.lld into an ELF shared object. Fails: NotFound (no linker), Internal.
-Expected<std::vector<uint8_t>> linkImage(const std::vector<std::vector<uint8_t>> &objects,
-                                         const CpuTarget &target);
+Expected<std::vector<uint8_t>> linkImage(const std::vector<std::vector<uint8_t>> &objects, const CpuTarget &target);
 
 // Internal when `image` has an undefined symbol (the message names it) or a relocation other than the architecture's
 // relative one.
 Status checkImage(const std::vector<uint8_t> &image, const CpuTarget &target);
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

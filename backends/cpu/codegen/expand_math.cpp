@@ -73,8 +73,7 @@ struct ExpandMath : impl::ExpandMathBase<ExpandMath> {
       estimateQuotients();
     SmallVector<Operation *> ops;
     getOperation().walk([&](Operation *op) {
-      if (isa_and_nonnull<math::MathDialect>(op->getDialect()) &&
-          getElementTypeOrSelf(op->getResult(0).getType()).isF32())
+      if (isa_and_nonnull<math::MathDialect>(op->getDialect()) && getElementTypeOrSelf(op->getResult(0).getType()).isF32())
         ops.push_back(op);
     });
     for (Operation *op : ops) {
@@ -105,6 +104,6 @@ struct ExpandMath : impl::ExpandMathBase<ExpandMath> {
   }
 };
 
-} // namespace
+}  // namespace
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -39,8 +39,7 @@ Value KernelBuilder::laneNumbers() {
   SmallVector<int32_t> numbers(kLanes);
   for (int64_t lane = 0; lane < kLanes; ++lane)
     numbers[lane] = static_cast<int32_t>(lane);
-  return arith::ConstantOp::create(b, loc,
-                                   DenseElementsAttr::get(lanes(b.getI32Type()), ArrayRef<int32_t>(numbers)));
+  return arith::ConstantOp::create(b, loc, DenseElementsAttr::get(lanes(b.getI32Type()), ArrayRef<int32_t>(numbers)));
 }
 
 // ---- Index arithmetic ----
@@ -57,12 +56,8 @@ Value KernelBuilder::within(Value position, Value extent) {
 Value KernelBuilder::less(Value x, Value y) {
   return b.createOrFold<arith::CmpIOp>(loc, arith::CmpIPredicate::slt, x, y);
 }
-Value KernelBuilder::toIndex(Value value) {
-  return b.createOrFold<arith::IndexCastOp>(loc, b.getIndexType(), value);
-}
-Value KernelBuilder::toInteger(Value value, Type type) {
-  return b.createOrFold<arith::IndexCastOp>(loc, type, value);
-}
+Value KernelBuilder::toIndex(Value value) { return b.createOrFold<arith::IndexCastOp>(loc, b.getIndexType(), value); }
+Value KernelBuilder::toInteger(Value value, Type type) { return b.createOrFold<arith::IndexCastOp>(loc, type, value); }
 
 // ---- Memory ----
 Value KernelBuilder::at(Value pointer, Value byteOffset) {
@@ -96,7 +91,7 @@ unsigned elementBytes(Type type) {
   return std::max(1u, static_cast<unsigned>(getElementTypeOrSelf(type).getIntOrFloatBitWidth() / 8));
 }
 
-} // namespace
+}  // namespace
 
 Value KernelBuilder::load(Type type, Value pointer, unsigned alignment) {
   if (alignment == 0 && type.isIntOrFloat())
@@ -130,13 +125,15 @@ void KernelBuilder::fetchLines(Value pointer, int64_t bytes) {
     prefetch(at(pointer, line));
 }
 
-void KernelBuilder::phase() { LLVM::FenceOp::create(b, loc, LLVM::AtomicOrdering::seq_cst, "singlethread"); }
+void KernelBuilder::phase() {
+  LLVM::FenceOp::create(b, loc, LLVM::AtomicOrdering::seq_cst, "singlethread");
+}
 
 Value KernelBuilder::pin(Value vector, StringRef constraint) {
   auto kind = LLVM::TailCallKindAttr::get(b.getContext(), LLVM::TailCallKind::None);
   return LLVM::InlineAsmOp::create(b, loc, vector.getType(), ValueRange(vector), b.getStringAttr(""),
-                                   b.getStringAttr("=" + constraint + ",0"), b.getUnitAttr(), UnitAttr(),
-                                   kind, LLVM::AsmDialectAttr(), ArrayAttr())
+                                   b.getStringAttr("=" + constraint + ",0"), b.getUnitAttr(), UnitAttr(), kind,
+                                   LLVM::AsmDialectAttr(), ArrayAttr())
       .getRes();
 }
 
@@ -240,8 +237,7 @@ Value KernelBuilder::reduceTree(Value vector, llvm::function_ref<Value(Value, Va
 }
 
 // ---- Control ----
-SmallVector<Value> KernelBuilder::loop(Value begin, Value end, int64_t step, ValueRange carried,
-                                       LoopBody body) {
+SmallVector<Value> KernelBuilder::loop(Value begin, Value end, int64_t step, ValueRange carried, LoopBody body) {
   auto op = scf::ForOp::create(b, loc, begin, end, index(step), carried);
   OpBuilder::InsertionGuard guard(b);
   if (carried.empty()) {
@@ -261,8 +257,7 @@ void KernelBuilder::loop(Value begin, Value end, int64_t step, llvm::function_re
   });
 }
 
-void KernelBuilder::when(Value condition, llvm::function_ref<void()> then,
-                         llvm::function_ref<void()> otherwise) {
+void KernelBuilder::when(Value condition, llvm::function_ref<void()> then, llvm::function_ref<void()> otherwise) {
   auto op = scf::IfOp::create(b, loc, condition, /*withElseRegion=*/static_cast<bool>(otherwise));
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPoint(op.thenBlock()->getTerminator());
@@ -275,8 +270,7 @@ void KernelBuilder::when(Value condition, llvm::function_ref<void()> then,
 
 SmallVector<Value> KernelBuilder::when(Value condition, ValueRange carried,
                                        llvm::function_ref<SmallVector<Value>()> then) {
-  auto op =
-      scf::IfOp::create(b, loc, carried.getTypes(), condition, /*addThenBlock=*/true, /*addElseBlock=*/true);
+  auto op = scf::IfOp::create(b, loc, carried.getTypes(), condition, /*addThenBlock=*/true, /*addElseBlock=*/true);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(op.thenBlock());
   scf::YieldOp::create(b, loc, then());
@@ -306,4 +300,4 @@ SmallVector<Value> KernelBuilder::forBits(Value bits, ValueRange carried, LoopBo
   return SmallVector<Value>(op.getResults().drop_front());
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -33,18 +33,18 @@ public:
   mlir::Value constF32(double value) { return constant(b.getF32Type(), value); }
   mlir::Value lanesOf(double value) { return constant(lanesF32(), value); }
   mlir::Value splat(mlir::Value scalar);
-  mlir::Value laneNumbers(); // vector<16xi32> 0..15
+  mlir::Value laneNumbers();  // vector<16xi32> 0..15
 
   // ---- Index arithmetic, folded ----
   mlir::Value add(mlir::Value x, mlir::Value y);
   mlir::Value sub(mlir::Value x, mlir::Value y);
   mlir::Value mul(mlir::Value x, mlir::Value y);
-  mlir::Value div(mlir::Value x, mlir::Value y); // both non-negative
+  mlir::Value div(mlir::Value x, mlir::Value y);  // both non-negative
   mlir::Value rem(mlir::Value x, mlir::Value y);
   mlir::Value add(mlir::Value x, int64_t y) { return y == 0 ? x : add(x, index(y)); }
   mlir::Value mul(mlir::Value x, int64_t y) { return y == 1 ? x : mul(x, index(y)); }
   mlir::Value div(mlir::Value x, int64_t y) { return y == 1 ? x : div(x, index(y)); }
-  mlir::Value less(mlir::Value x, mlir::Value y); // signed, also of i32
+  mlir::Value less(mlir::Value x, mlir::Value y);  // signed, also of i32
   mlir::Value minOf(mlir::Value x, mlir::Value y);
   mlir::Value maxOf(mlir::Value x, mlir::Value y);
   // `position`, or the nearest that lies in [0, extent). Requires: extent > 0.
@@ -59,8 +59,8 @@ public:
   void store(mlir::Value value, mlir::Value pointer, unsigned alignment = 0);
   mlir::Value loadMasked(mlir::VectorType type, mlir::Value pointer, mlir::Value mask);
   void storeMasked(mlir::Value value, mlir::Value pointer, mlir::Value mask);
-  void prefetch(mlir::Value pointer, int64_t level = 1); // into that level of the caches, 1 or 2
-  void fetchLines(mlir::Value pointer, int64_t bytes);   // into the nearest level
+  void prefetch(mlir::Value pointer, int64_t level = 1);  // into that level of the caches, 1 or 2
+  void fetchLines(mlir::Value pointer, int64_t bytes); // into the nearest level
   // No load is moved or reused across it; no instruction. Keeps what one phase of a kernel loads out of the next
   // phase's registers.
   void phase();
@@ -81,30 +81,28 @@ public:
   mlir::Value frameBytes(int64_t bytes);
 
   // ---- The step ----
-  mlir::Value stepArgs();    // !llvm.ptr: argument 0 of the enclosing function
-  mlir::Value threadIndex(); // argument 1
-  mlir::Value numThreads();  // argument 2
+  mlir::Value stepArgs();     // !llvm.ptr: argument 0 of the enclosing function
+  mlir::Value threadIndex();  // argument 1
+  mlir::Value numThreads();   // argument 2
   mlir::Value stepPointer(size_t fieldOffset);
-  mlir::Value stepInteger(size_t fieldOffset); // as index
+  mlir::Value stepInteger(size_t fieldOffset);  // as index
 
   // ---- f32 arithmetic ----
   mlir::Value fma(mlir::Value x, mlir::Value y, mlir::Value z);
   mlir::Value addf(mlir::Value x, mlir::Value y);
   mlir::Value subf(mlir::Value x, mlir::Value y);
   mlir::Value mulf(mlir::Value x, mlir::Value y);
-  mlir::Value maxf(mlir::Value x, mlir::Value y); // exact max of non-NaN values
+  mlir::Value maxf(mlir::Value x, mlir::Value y);  // exact max of non-NaN values
   mlir::Value select(mlir::Value condition, mlir::Value x, mlir::Value y);
   // Combines 16 lanes into one by the fixed tree: lane l with l+8, then l+4, l+2, l+1.
-  mlir::Value reduceTree(mlir::Value vector,
-                         llvm::function_ref<mlir::Value(mlir::Value, mlir::Value)> combine);
+  mlir::Value reduceTree(mlir::Value vector, llvm::function_ref<mlir::Value(mlir::Value, mlir::Value)> combine);
 
   // ---- Control ----
   using LoopBody = llvm::function_ref<llvm::SmallVector<mlir::Value>(mlir::Value, mlir::ValueRange)>;
-  llvm::SmallVector<mlir::Value> loop(mlir::Value begin, mlir::Value end, int64_t step,
-                                      mlir::ValueRange carried, LoopBody body);
+  llvm::SmallVector<mlir::Value> loop(mlir::Value begin, mlir::Value end, int64_t step, mlir::ValueRange carried,
+                                      LoopBody body);
   void loop(mlir::Value begin, mlir::Value end, int64_t step, llvm::function_ref<void(mlir::Value)> body);
-  void when(mlir::Value condition, llvm::function_ref<void()> then,
-            llvm::function_ref<void()> otherwise = nullptr);
+  void when(mlir::Value condition, llvm::function_ref<void()> then, llvm::function_ref<void()> otherwise = nullptr);
   // `then`'s values where the condition holds, else `carried`.
   llvm::SmallVector<mlir::Value> when(mlir::Value condition, mlir::ValueRange carried,
                                       llvm::function_ref<llvm::SmallVector<mlir::Value>()> then);
@@ -112,4 +110,4 @@ public:
   llvm::SmallVector<mlir::Value> forBits(mlir::Value bits, mlir::ValueRange carried, LoopBody body);
 };
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

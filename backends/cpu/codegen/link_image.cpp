@@ -60,14 +60,12 @@ struct TemporaryFile {
   }
 };
 
-} // namespace
+}  // namespace
 
-Expected<std::vector<uint8_t>> linkImage(const std::vector<std::vector<uint8_t>> &objects,
-                                         const CpuTarget &target) {
+Expected<std::vector<uint8_t>> linkImage(const std::vector<std::vector<uint8_t>> &objects, const CpuTarget &target) {
   std::string linker = findLinker();
   if (linker.empty())
-    return notFound("no ld.lld-22 or ld.lld on PATH nor in " GIRIH_LLVM_TOOLS_DIR
-                    "; install Debian package lld-22");
+    return notFound("no ld.lld-22 or ld.lld on PATH nor in " GIRIH_LLVM_TOOLS_DIR "; install Debian package lld-22");
   TemporaryFile output("so"), messages("txt");
   std::vector<TemporaryFile> inputs;
   for (const std::vector<uint8_t> &object : objects) {
@@ -75,26 +73,11 @@ Expected<std::vector<uint8_t>> linkImage(const std::vector<std::vector<uint8_t>>
     if (input.remover)
       GIRIH_TRY(writeBytes(input.path, object));
   }
-  if (!output.remover || !messages.remover ||
-      llvm::any_of(inputs, [](auto &input) { return !input.remover; }))
+  if (!output.remover || !messages.remover || llvm::any_of(inputs, [](auto &input) { return !input.remover; }))
     return resourceExhausted("no temporary file can be made; is the disk full or TMPDIR missing?");
-  std::vector<llvm::StringRef> arguments = {linker,
-                                            "-m",
-                                            findIsa(target.isa)->architecture->emulation,
-                                            "-shared",
-                                            "--no-undefined",
-                                            "-z",
-                                            "separate-code",
-                                            "-z",
-                                            "now",
-                                            "-z",
-                                            "text",
-                                            "--hash-style=both",
-                                            "--build-id=none",
-                                            "-s",
-                                            "-Bsymbolic",
-                                            "-o",
-                                            output.path};
+  std::vector<llvm::StringRef> arguments = {linker, "-m", findIsa(target.isa)->architecture->emulation, "-shared",
+                                            "--no-undefined", "-z", "separate-code", "-z", "now", "-z", "text",
+                                            "--hash-style=both", "--build-id=none", "-s", "-Bsymbolic", "-o", output.path};
   for (const TemporaryFile &input : inputs)
     arguments.push_back(input.path);
   std::optional<llvm::StringRef> redirects[] = {std::nullopt, llvm::StringRef(messages.path),
@@ -104,21 +87,17 @@ Expected<std::vector<uint8_t>> linkImage(const std::vector<std::vector<uint8_t>>
   // On a full disk the linker may not even be able to say so.
   std::string said = error + readText(messages.path);
   if (status != 0 && (said.empty() || said.find("No space left") != std::string::npos))
-    return resourceExhausted("linking the step into " + output.path.str().str() +
-                             " failed; is the disk full? " + said);
+    return resourceExhausted("linking the step into " + output.path.str().str() + " failed; is the disk full? " + said);
   if (status != 0)
-    return internalError("linking the step failed (" + linker + ", status " + std::to_string(status) +
-                         "): " + said);
+    return internalError("linking the step failed (" + linker + ", status " + std::to_string(status) + "): " + said);
   std::vector<uint8_t> bytes = readBytes(output.path);
   if (bytes.empty())
-    return resourceExhausted("the linker wrote nothing to " + output.path.str().str() +
-                             "; is the disk full?");
+    return resourceExhausted("the linker wrote nothing to " + output.path.str().str() + "; is the disk full?");
   return bytes;
 }
 
 Status checkImage(const std::vector<uint8_t> &image, const CpuTarget &target) {
-  llvm::MemoryBufferRef buffer(llvm::StringRef(reinterpret_cast<const char *>(image.data()), image.size()),
-                               "step");
+  llvm::MemoryBufferRef buffer(llvm::StringRef(reinterpret_cast<const char *>(image.data()), image.size()), "step");
   auto file = llvm::object::ELFObjectFile<llvm::object::ELF64LE>::create(buffer);
   if (!file)
     return internalError("the linked step is no ELF file: " + llvm::toString(file.takeError()));
@@ -132,17 +111,14 @@ Status checkImage(const std::vector<uint8_t> &image, const CpuTarget &target) {
       return internalError("the linked step's symbols cannot be read");
     }
     if (isNamed && (*flags & llvm::object::SymbolRef::SF_Undefined))
-      return internalError("the step calls \"" + name->str() +
-                           "\"; generated code may call nothing but the barrier");
+      return internalError("the step calls \"" + name->str() + "\"; generated code may call nothing but the barrier");
   }
-  for (const llvm::object::SectionRef &section :
-       static_cast<const llvm::object::ObjectFile &>(*file).dynamic_relocation_sections())
+  for (const llvm::object::SectionRef &section : static_cast<const llvm::object::ObjectFile &>(*file).dynamic_relocation_sections())
     for (const llvm::object::RelocationRef &relocation : section.relocations())
-      if (uint32_t allowed = findIsa(target.isa)->architecture->relativeRelocation;
-          relocation.getType() != allowed)
+      if (uint32_t allowed = findIsa(target.isa)->architecture->relativeRelocation; relocation.getType() != allowed)
         return internalError("the step has a relocation of type " + std::to_string(relocation.getType()) +
                              "; only relative ones (" + std::to_string(allowed) + ") are allowed");
   return Status();
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

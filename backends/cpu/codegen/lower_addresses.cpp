@@ -33,8 +33,7 @@ Value threadScratch(KernelBuilder &k, Operation *op) { return scratchOf(k, op, k
 
 Value scratchOf(KernelBuilder &k, Operation *op, Value thread) {
   Value mine = k.mul(thread, scratchBytesOf(op));
-  return k.at(k.stepPointer(offsetof(girih_step_args, arena)),
-              k.add(mine, moduleBytes(op, "girih.arena_bytes")));
+  return k.at(k.stepPointer(offsetof(girih_step_args, arena)), k.add(mine, moduleBytes(op, "girih.arena_bytes")));
 }
 
 Value pointerOf(KernelBuilder &k, Value opaque) {
@@ -62,8 +61,8 @@ constexpr Space kSpaces[] = {
 Value memrefAt(KernelBuilder &k, MemRefType type, Value pointer, Value rows) {
   auto i64 = k.b.getI64Type();
   auto extents = LLVM::LLVMArrayType::get(i64, type.getRank());
-  auto structType = LLVM::LLVMStructType::getLiteral(
-      k.b.getContext(), {k.pointerType(), k.pointerType(), i64, extents, extents});
+  auto structType = LLVM::LLVMStructType::getLiteral(k.b.getContext(),
+                                                     {k.pointerType(), k.pointerType(), i64, extents, extents});
   SmallVector<int64_t> strides;
   int64_t offset = 0;
   (void)type.getStridesAndOffset(strides, offset);
@@ -88,13 +87,11 @@ LogicalResult lowerBuffer(BufferAtOp op) {
   auto type = cast<MemRefType>(op.getType());
   SmallVector<int64_t> strides;
   int64_t offset = 0;
-  if (failed(type.getStridesAndOffset(strides, offset)) || offset != 0 ||
-      llvm::any_of(strides, ShapedType::isDynamic))
+  if (failed(type.getStridesAndOffset(strides, offset)) || offset != 0 || llvm::any_of(strides, ShapedType::isDynamic))
     return op.emitOpError("has type ") << type << "; a buffer of the step has static strides and offset 0";
   for (int64_t dimension = 0; dimension < type.getRank(); ++dimension)
     if (type.isDynamicDim(dimension) && (dimension != 0 || !op.getRows()))
-      return op.emitOpError("has type ")
-             << type << "; only extent 0 may be dynamic, and then `rows` gives it";
+      return op.emitOpError("has type ") << type << "; only extent 0 may be dynamic, and then `rows` gives it";
   Value base;
   if (op.getSpace() == "scratch") {
     base = threadScratch(k, op);
@@ -132,9 +129,7 @@ LogicalResult lowerExtent(StepExtentOp op) {
   else if (op.getName() == "num_logit_rows")
     field = offsetof(girih_step_args, num_logit_rows);
   else
-    return op.emitOpError("\"")
-           << op.getName()
-           << "\" is not an extent of the step; known: num_tokens, num_logit_rows, longest_context";
+    return op.emitOpError("\"") << op.getName() << "\" is not an extent of the step; known: num_tokens, num_logit_rows, longest_context";
   op.replaceAllUsesWith(k.stepInteger(field));
   op.erase();
   return success();
@@ -172,6 +167,6 @@ struct LowerAddresses : impl::LowerAddressesBase<LowerAddresses> {
   }
 };
 
-} // namespace
+}  // namespace
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

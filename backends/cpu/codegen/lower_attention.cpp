@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih-cpu-lower-attention: attention over the paged cache, and storing into it.
-#include "backends/cpu/codegen/lower_attention.h"
 #include "backends/cpu/codegen/math_functions.h"
+#include "backends/cpu/codegen/lower_attention.h"
 #include "backends/cpu/codegen/microkernels/attention_generator.h"
 #include "backends/cpu/codegen/microkernels/dot_attention_generator.h"
 #include "backends/cpu/codegen/microkernels/matrix_attention_generator.h"
@@ -106,8 +106,7 @@ LogicalResult lowerStateless(AttentionOp op) {
         forValues([&](Value d, Value sum) { return k.fma(weight, at(value, position, group, d), sum); });
         return SmallVector<Value>{k.addf(carried[0], weight)};
       })[0];
-      forValues(
-          [&](Value, Value sum) { return arith::DivFOp::create(b, op.getLoc(), sum, total).getResult(); });
+      forValues([&](Value, Value sum) { return arith::DivFOp::create(b, op.getLoc(), sum, total).getResult(); });
     });
   });
   op.erase();
@@ -115,13 +114,9 @@ LogicalResult lowerStateless(AttentionOp op) {
 }
 
 AttentionShape attentionShapeOf(AttentionOp op) {
-  AttentionShape shape = {op.getKv().getType(),
-                          headsPerGroupOf(op),
-                          0,
+  AttentionShape shape = {op.getKv().getType(), headsPerGroupOf(op), 0,
                           static_cast<int64_t>(op.getChunk().value_or(kDefaultChunk)),
-                          op.getScale().convertToDouble(),
-                          std::nullopt,
-                          std::nullopt};
+                          op.getScale().convertToDouble(), std::nullopt, std::nullopt};
   if (op.getWindow())
     shape.window = static_cast<int64_t>(*op.getWindow());
   if (op.getSoftCap())
@@ -131,8 +126,7 @@ AttentionShape attentionShapeOf(AttentionOp op) {
 
 class AttentionLowering {
 public:
-  AttentionLowering(AttentionOp op, const IsaTraits &isa, OpBuilder &b)
-      : op(op), isa(isa), k(b, op.getLoc()) {}
+  AttentionLowering(AttentionOp op, const IsaTraits &isa, OpBuilder &b) : op(op), isa(isa), k(b, op.getLoc()) {}
 
   LogicalResult lower() {
     if (!op.getKv())
@@ -160,13 +154,11 @@ private:
       return success();
     bool isByDots = op.getOperandType()->isInteger(16) && isa.dots == ByteDots::Unsigned4;
     if (!isByDots && !(op.getOperandType()->isBF16() && isa.hasTiles))
-      return op.emitOpError("operand_type ")
-             << *op.getOperandType() << " needs a unit that " << isa.name << " lacks";
+      return op.emitOpError("operand_type ") << *op.getOperandType() << " needs a unit that " << isa.name << " lacks";
     int64_t needed = attentionScratch(op), available = scratchBytesOf(op);
     if (needed > available)
-      return op.emitOpError("tile of ")
-             << queryTile << " tokens needs " << needed << " bytes of scratch, the module has "
-             << "girih.scratch_bytes = " << available << "; reduce query_tile";
+      return op.emitOpError("tile of ") << queryTile << " tokens needs " << needed << " bytes of scratch, the module has "
+                                        << "girih.scratch_bytes = " << available << "; reduce query_tile";
     scratch = k.at(threadScratch(k, op), available - needed);
     return success();
   }
@@ -203,19 +195,15 @@ private:
     auto alone = [&](Value token) { attend(single, one, token); };
     if (scratch && op.getOperandType()->isInteger()) {
       DotAttentionGenerator many(k, shape, operands, queryTile, scratch);
-      return forTogether(
-          operands, numTokens, [&](Value count, Value token) { attend(many, count, token); }, alone);
+      return forTogether(operands, numTokens, [&](Value count, Value token) { attend(many, count, token); }, alone);
     }
     if (scratch) {
       MatrixAttentionGenerator many(k, shape, operands, queryTile, scratch);
-      return forTogether(
-          operands, numTokens,
-          [&](Value count, Value token) {
-            many.configure();
-            attend(many, count, token);
-            many.release();
-          },
-          alone);
+      return forTogether(operands, numTokens, [&](Value count, Value token) {
+        many.configure();
+        attend(many, count, token);
+        many.release();
+      }, alone);
     }
     AttentionGenerator many(k, isa, shape, operands, queryTile);
     forTogether(operands, numTokens, [&](Value count, Value token) { attend(many, count, token); }, alone);
@@ -229,8 +217,8 @@ private:
   }
 
   // As many tokens of one sequence as a tile takes go together; a single one has code of its own.
-  void forTogether(const AttentionOperands &operands, Value numTokens,
-                   llvm::function_ref<void(Value, Value)> many, llvm::function_ref<void(Value)> single) {
+  void forTogether(const AttentionOperands &operands, Value numTokens, llvm::function_ref<void(Value, Value)> many,
+                   llvm::function_ref<void(Value)> single) {
     auto loop = scf::WhileOp::create(k.b, k.loc, TypeRange(k.b.getIndexType()), ValueRange(k.index(0)));
     OpBuilder::InsertionGuard guard(k.b);
     Block *before = k.b.createBlock(&loop.getBefore(), {}, {k.b.getIndexType()}, {k.loc});
@@ -259,7 +247,7 @@ private:
   KernelBuilder k;
   AttentionShape shape;
   int64_t queryTile = 1;
-  Value scratch; // null: no matrix unit
+  Value scratch;  // null: no matrix unit
 };
 
 // ---- Attention in parts ----
@@ -274,12 +262,8 @@ LogicalResult lowerParts(AttentionPartsOp op, const IsaTraits &isa) {
     return failure();
   OpBuilder b(op);
   KernelBuilder k(b, op.getLoc());
-  AttentionShape shape = {op.getKv().getType(),
-                          cast<ShapedType>(op.getQ().getType()).getDimSize(1),
-                          *blockBytes,
-                          static_cast<int64_t>(op.getChunk()),
-                          op.getScale().convertToDouble(),
-                          std::nullopt,
+  AttentionShape shape = {op.getKv().getType(), cast<ShapedType>(op.getQ().getType()).getDimSize(1), *blockBytes,
+                          static_cast<int64_t>(op.getChunk()), op.getScale().convertToDouble(), std::nullopt,
                           std::nullopt};
   if (op.getWindow())
     shape.window = static_cast<int64_t>(*op.getWindow());
@@ -296,8 +280,8 @@ LogicalResult lowerParts(AttentionPartsOp op, const IsaTraits &isa) {
   auto dispatch = op->getParentOfType<scf::ForallOp>();
   auto distribution = dispatch ? dispatch->getAttrOfType<StringAttr>("girih.distribution") : StringAttr();
   bool readsAhead = dispatch && (!distribution || distribution.getValue() != "cyclic");
-  generator.emitPart(k.index(0), k.index(0), op.getOffsets()[1], op.getOffsets()[2],
-                     k.addressOf(op.getInit()), k.mul(k.strideOf(op.getInit(), 1), 4), readsAhead);
+  generator.emitPart(k.index(0), k.index(0), op.getOffsets()[1], op.getOffsets()[2], k.addressOf(op.getInit()),
+                     k.mul(k.strideOf(op.getInit(), 1), 4), readsAhead);
   op.erase();
   return success();
 }
@@ -324,8 +308,7 @@ LogicalResult lowerJoin(JoinPartsOp op) {
   Value parts = k.addressOf(op.getParts()), out = k.addressOf(op.getInit());
   Value positions = k.stepPointer(offsetof(girih_step_args, positions));
   auto rowOf = [&](Value base, Value memref, Value token, Value head) {
-    return k.at(base,
-                k.mul(k.add(k.mul(token, k.strideOf(memref, 0)), k.mul(head, k.strideOf(memref, 1))), 4));
+    return k.at(base, k.mul(k.add(k.mul(token, k.strideOf(memref, 0)), k.mul(head, k.strideOf(memref, 1))), 4));
   };
   k.loop(k.index(0), k.extentOf(op.getInit(), 0), 1, [&](Value token) {
     Value number = op.getTokenOffset() ? k.add(op.getTokenOffset(), token) : token;
@@ -336,9 +319,8 @@ LogicalResult lowerJoin(JoinPartsOp op) {
         sources.push_back(rowOf(parts, op.getParts(), token, k.add(head, row)));
         targets.push_back(rowOf(out, op.getInit(), token, k.add(head, row)));
       }
-      emitJoinedParts(k, sources, k.mul(k.strideOf(op.getParts(), 2), 4),
-                      k.div(firstSeen(k, position, window), chunk), k.add(k.div(position, chunk), 1), targets,
-                      outType.getDimSize(2));
+      emitJoinedParts(k, sources, k.mul(k.strideOf(op.getParts(), 2), 4), k.div(firstSeen(k, position, window), chunk),
+                      k.add(k.div(position, chunk), 1), targets, outType.getDimSize(2));
     });
   });
   op.erase();
@@ -394,8 +376,7 @@ void storeRow(KernelBuilder &k, Value source, Value target, int64_t extent, int6
     Value values = inverse ? codesOf(k, loaded, inverse) : narrow(k, loaded, element);
     // LLVM 22 makes the masked store of one truncated lane one of all its 32 bits, over what follows.
     if (stride == bytes && !(count == 1 && inverse)) {
-      mask ? k.storeMasked(values, k.at(target, first * bytes), mask)
-           : k.store(values, k.at(target, first * bytes));
+      mask ? k.storeMasked(values, k.at(target, first * bytes), mask) : k.store(values, k.at(target, first * bytes));
       continue;
     }
     for (int64_t lane = 0; lane < count; ++lane)
@@ -448,14 +429,11 @@ Value fillsBlock(KernelBuilder &k, Value numTokens, Value slots) {
     VectorType lanes = k.lanes(k.b.getI32Type());
     Value found = k.load(lanes, slots), first = k.load(k.b.getI32Type(), slots);
     Value wanted = arith::AddIOp::create(k.b, k.loc, k.splat(first), k.laneNumbers());
-    Value others =
-        LLVM::BitcastOp::create(k.b, k.loc, k.b.getI16Type(),
-                                arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::ne, found, wanted));
-    Value isInOrder =
-        arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, others, k.integer(k.b.getI16Type(), 0));
+    Value others = LLVM::BitcastOp::create(
+        k.b, k.loc, k.b.getI16Type(), arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::ne, found, wanted));
+    Value isInOrder = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, others, k.integer(k.b.getI16Type(), 0));
     Value within = arith::AndIOp::create(k.b, k.loc, first, k.integer(k.b.getI32Type(), kLanes - 1));
-    Value isAtStart =
-        arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, within, k.integer(k.b.getI32Type(), 0));
+    Value isAtStart = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, within, k.integer(k.b.getI32Type(), 0));
     return SmallVector<Value>{arith::AndIOp::create(k.b, k.loc, isInOrder, isAtStart)};
   })[0];
 }
@@ -499,15 +477,15 @@ LogicalResult lowerAppend(KvAppendOp op) {
     k.loop(k.index(0), k.index(kv.getHeads()), 1, [&](Value group) {
       storeRow(k, rowOf(op.getKey(), token, group), k.at(keys, k.mul(group, keyBytes)), kv.getKeyDim(),
                kPositions * bytes, kv.getElement(), scaleAt(group, false));
-      storeRow(k, rowOf(op.getValue(), token, group), k.at(values, k.mul(group, valueBytes)),
-               kv.getValueDim(), bytes, kv.getElement(), scaleAt(group, true));
+      storeRow(k, rowOf(op.getValue(), token, group), k.at(values, k.mul(group, valueBytes)), kv.getValueDim(), bytes,
+               kv.getElement(), scaleAt(group, true));
     });
   };
   auto appendBlock = [&] {
     Value block = blockOf(slotOf(k.index(0))), stride = k.mul(k.strideOf(op.getKey(), 0), 4);
     k.loop(k.index(0), k.index(kv.getHeads()), 1, [&](Value group) {
-      storeKeys(k, rowOf(op.getKey(), k.index(0), group), stride, k.at(block, k.mul(group, keyBytes)),
-                kv.getKeyDim(), kv.getElement());
+      storeKeys(k, rowOf(op.getKey(), k.index(0), group), stride, k.at(block, k.mul(group, keyBytes)), kv.getKeyDim(),
+                kv.getElement());
       Value values = k.at(k.at(block, kv.getHeads() * keyBytes), k.mul(group, valueBytes));
       k.loop(k.index(0), k.index(kPositions), 1, [&](Value token) {
         storeRow(k, rowOf(op.getValue(), token, group), k.at(values, k.mul(token, valueBytes / kPositions)),
@@ -560,15 +538,14 @@ struct LowerAttention : impl::LowerAttentionBase<LowerAttention> {
   }
 };
 
-} // namespace
+}  // namespace
 
 int64_t attentionScratch(AttentionOp op) {
   if (!op.getKv() || !op.getOperandType())
     return 0;
   auto queryTile = static_cast<int64_t>(op.getQueryTile().value_or(1));
-  return op.getOperandType()->isInteger()
-             ? DotAttentionGenerator::scratchBytes(attentionShapeOf(op), queryTile)
-             : MatrixAttentionGenerator::scratchBytes(attentionShapeOf(op), queryTile);
+  return op.getOperandType()->isInteger() ? DotAttentionGenerator::scratchBytes(attentionShapeOf(op), queryTile)
+                                          : MatrixAttentionGenerator::scratchBytes(attentionShapeOf(op), queryTile);
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

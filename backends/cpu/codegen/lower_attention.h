@@ -9,4 +9,4 @@ namespace girih::cpu {
 // 0 for an op that needs none.
 int64_t attentionScratch(dialect::AttentionOp op);
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

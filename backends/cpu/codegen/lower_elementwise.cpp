@@ -99,12 +99,12 @@ private:
   linalg::GenericOp op;
   OpBuilder &b;
   KernelBuilder k;
-  SmallVector<Value> extents, positions; // per loop
-  DenseMap<OpOperand *, Value> still;    // operands loaded before the innermost loop, splat
-  DenseMap<OpOperand *, Value> given;    // operands of this chunk that were loaded already
+  SmallVector<Value> extents, positions;  // per loop
+  DenseMap<OpOperand *, Value> still;     // operands loaded before the innermost loop, splat
+  DenseMap<OpOperand *, Value> given;     // operands of this chunk that were loaded already
   GenericLowering *partner = nullptr;
-  Value tail;              // elements that are left for the masked chunk
-  bool sumsInside = false; // the innermost loop is a reduction
+  Value tail;                             // elements that are left for the masked chunk
+  bool sumsInside = false;                // the innermost loop is a reduction
 };
 
 // ---- What can be done ----
@@ -115,8 +115,8 @@ Operation *GenericLowering::combinerOf(int64_t number) {
   if (!carried.hasOneUse() || !combiner || *carried.user_begin() != combiner || !combiner->hasOneUse())
     return nullptr;
   bool isKnown = isa<arith::AddFOp, arith::MulFOp, arith::MaximumFOp, arith::MaxNumFOp, arith::MinimumFOp,
-                     arith::MinNumFOp, arith::AddIOp, arith::MulIOp, arith::MaxSIOp, arith::MinSIOp,
-                     arith::MaxUIOp, arith::MinUIOp, arith::AndIOp, arith::OrIOp, arith::XOrIOp>(combiner);
+                     arith::MinNumFOp, arith::AddIOp, arith::MulIOp, arith::MaxSIOp, arith::MinSIOp, arith::MaxUIOp,
+                     arith::MinUIOp, arith::AndIOp, arith::OrIOp, arith::XOrIOp>(combiner);
   return isKnown ? combiner : nullptr;
 }
 
@@ -124,8 +124,7 @@ bool GenericLowering::bodyIsVectorizable() {
   return llvm::all_of(op.getBody()->without_terminator(), [](Operation &inner) {
     if (isa<linalg::IndexOp>(inner))
       return true;
-    bool isScalar =
-        llvm::all_of(inner.getResultTypes(), [](Type type) { return type.isIntOrIndexOrFloat(); });
+    bool isScalar = llvm::all_of(inner.getResultTypes(), [](Type type) { return type.isIntOrIndexOrFloat(); });
     return isScalar && inner.getNumRegions() == 0 &&
            (isa<arith::ConstantOp>(inner) || OpTrait::hasElementwiseMappableTraits(&inner));
   });
@@ -218,8 +217,7 @@ Value GenericLowering::pointerTo(OpOperand &operand, Value offset) {
   if (!isa<VectorType>(offset.getType()))
     return k.at(base, k.mul(offset, stored.getIntOrFloatBitWidth() / 8));
   Value wide = arith::IndexCastOp::create(b, k.loc, k.lanes(b.getI64Type()), offset);
-  return LLVM::GEPOp::create(b, k.loc, VectorType::get(kLanes, k.pointerType()), stored, base,
-                             ValueRange(wide));
+  return LLVM::GEPOp::create(b, k.loc, VectorType::get(kLanes, k.pointerType()), stored, base, ValueRange(wide));
 }
 
 Value GenericLowering::fromStorage(Value stored, Type element) {
@@ -274,8 +272,7 @@ void GenericLowering::storeEvery2nd(Value value, Value pointer, Value mask) {
   SmallVector<bool> isWanted;
   for (int64_t lane = 0; lane < kLanes; ++lane)
     isWanted.push_back(lane % 2 == 0);
-  Value wanted =
-      arith::ConstantOp::create(b, k.loc, DenseElementsAttr::get(k.lanes(b.getI1Type()), isWanted));
+  Value wanted = arith::ConstantOp::create(b, k.loc, DenseElementsAttr::get(k.lanes(b.getI1Type()), isWanted));
   for (int64_t half : {0, 1}) {
     SmallVector<int64_t> lanes;
     for (int64_t lane = 0; lane < kLanes; ++lane)
@@ -299,16 +296,14 @@ Value GenericLowering::vectorOperand(OpOperand &operand, Value position, Value m
     return fromStorage(mask ? k.loadMasked(stored, pointer, mask) : k.load(stored, pointer), element);
   }
   if (motionOf(operand) == Motion::Every2nd)
-    return fromStorage(loadEvery2nd(stored, pointerTo(operand, elementOffset(operand, dimensions)), mask),
-                       element);
-  dimensions.back() = k.add(k.splat(position),
-                            arith::IndexCastOp::create(b, k.loc, k.lanes(b.getIndexType()), k.laneNumbers()));
+    return fromStorage(loadEvery2nd(stored, pointerTo(operand, elementOffset(operand, dimensions)), mask), element);
+  dimensions.back() = k.add(k.splat(position), arith::IndexCastOp::create(b, k.loc, k.lanes(b.getIndexType()),
+                                                                          k.laneNumbers()));
   Value pointers = pointerTo(operand, elementOffset(operand, dimensions));
   Value lanes = mask ? mask : k.integer(k.lanes(b.getI1Type()), 1);
   Value nothing = isa<FloatType>(stored.getElementType()) ? k.constant(stored, 0) : k.integer(stored, 0);
   unsigned bytes = stored.getElementTypeBitWidth() / 8;
-  Value loaded =
-      LLVM::masked_gather::create(b, k.loc, Type(stored), pointers, lanes, ValueRange(nothing), bytes);
+  Value loaded = LLVM::masked_gather::create(b, k.loc, Type(stored), pointers, lanes, ValueRange(nothing), bytes);
   return fromStorage(loaded, element);
 }
 
@@ -323,12 +318,11 @@ void GenericLowering::storeVector(OpOperand &operand, Value position, Value valu
   }
   if (motionOf(operand) == Motion::Every2nd)
     return storeEvery2nd(value, pointerTo(operand, elementOffset(operand, dimensions)), mask);
-  dimensions.back() = k.add(k.splat(position),
-                            arith::IndexCastOp::create(b, k.loc, k.lanes(b.getIndexType()), k.laneNumbers()));
+  dimensions.back() = k.add(k.splat(position), arith::IndexCastOp::create(b, k.loc, k.lanes(b.getIndexType()),
+                                                                          k.laneNumbers()));
   Value lanes = mask ? mask : k.integer(k.lanes(b.getI1Type()), 1);
   unsigned bytes = cast<VectorType>(value.getType()).getElementTypeBitWidth() / 8;
-  LLVM::masked_scatter::create(b, k.loc, value, pointerTo(operand, elementOffset(operand, dimensions)), lanes,
-                               bytes);
+  LLVM::masked_scatter::create(b, k.loc, value, pointerTo(operand, elementOffset(operand, dimensions)), lanes, bytes);
 }
 
 // ---- Bodies ----
@@ -437,21 +431,18 @@ OpOperand *GenericLowering::likeOf(OpOperand &operand, llvm::function_ref<bool(V
 }
 
 bool GenericLowering::pairsWith(GenericLowering &odd) {
-  if (op.getNumDpsInits() != 1 || odd.op.getNumDpsInits() != 1 ||
-      op.getNumParallelLoops() != op.getNumLoops() || odd.op.getNumParallelLoops() != odd.op.getNumLoops() ||
-      !isVectorizable() || !odd.isVectorizable())
+  if (op.getNumDpsInits() != 1 || odd.op.getNumDpsInits() != 1 || op.getNumParallelLoops() != op.getNumLoops() ||
+      odd.op.getNumParallelLoops() != odd.op.getNumLoops() || !isVectorizable() || !odd.isVectorizable())
     return false;
   OpOperand &out = op.getDpsInitsMutable()[0], &oddOut = odd.op.getDpsInitsMutable()[0];
   int64_t extent = op.getStaticLoopRanges().back();
   if (ShapedType::isDynamic(extent) || extent % kLanes != 0 || motionOf(out) != Motion::Every2nd ||
-      op.getMatchingIndexingMap(&out) != odd.op.getMatchingIndexingMap(&oddOut) ||
-      !isOneFurther(out.get(), oddOut.get()) || !op.getMatchingBlockArgument(&out).use_empty() ||
-      !odd.op.getMatchingBlockArgument(&oddOut).use_empty())
+      op.getMatchingIndexingMap(&out) != odd.op.getMatchingIndexingMap(&oddOut) || !isOneFurther(out.get(), oddOut.get()) ||
+      !op.getMatchingBlockArgument(&out).use_empty() || !odd.op.getMatchingBlockArgument(&oddOut).use_empty())
     return false;
   return llvm::all_of(odd.op.getDpsInputOperands(), [&](OpOperand *input) {
     bool isSame = likeOf(*input, [&](Value value) { return value == input->get(); });
-    return isSame &&
-           (!isa<MemRefType>(input->get().getType()) || bufferOf(input->get()) != bufferOf(out.get()));
+    return isSame && (!isa<MemRefType>(input->get().getType()) || bufferOf(input->get()) != bufferOf(out.get()));
   });
 }
 
@@ -466,8 +457,7 @@ std::pair<Value, Value> GenericLowering::loadPair(OpOperand &even, Value positio
   SmallVector<Value> dimensions = positions;
   dimensions.back() = position;
   Value pointer = pointerTo(even, elementOffset(even, dimensions));
-  Value low = k.load(stored, pointer),
-        high = k.load(stored, k.at(pointer, kLanes * stored.getElementTypeBitWidth() / 8));
+  Value low = k.load(stored, pointer), high = k.load(stored, k.at(pointer, kLanes * stored.getElementTypeBitWidth() / 8));
   SmallVector<int64_t> evens, odds;
   for (int64_t lane = 0; lane < kLanes; ++lane) {
     evens.push_back(2 * lane);
@@ -488,13 +478,11 @@ void GenericLowering::pairOfChunks(Value position) {
                           : nullptr;
     if (next)
       std::tie(given[input], given[next]) = loadPair(*input, position);
-    else if (!llvm::any_of(op.getDpsInputOperands(),
-                           [&](OpOperand *other) { return isOneFurther(other->get(), input->get()); }))
+    else if (!llvm::any_of(op.getDpsInputOperands(), [&](OpOperand *other) { return isOneFurther(other->get(), input->get()); }))
       given[input] = vectorOperand(*input, position, Value());
   }
   for (OpOperand *input : partner->op.getDpsInputOperands())
-    if (OpOperand *same = likeOf(*input, [&](Value value) { return value == input->get(); });
-        given.contains(same))
+    if (OpOperand *same = likeOf(*input, [&](Value value) { return value == input->get(); }); given.contains(same))
       partner->given[input] = given[same];
   Value even = toStorage(asVector(results(position, Value(), {})[0]));
   Value odd = toStorage(asVector(partner->results(position, Value(), {})[0]));
@@ -600,10 +588,8 @@ struct LowerElementwise : impl::LowerElementwiseBase<LowerElementwise> {
 
   // In the place of the second: what stands between them has no effect on memory.
   bool lowerPair(IRRewriter &rewriter, linalg::LinalgOp first, linalg::LinalgOp second) {
-    auto even = dyn_cast<linalg::GenericOp>(first.getOperation()),
-         odd = dyn_cast<linalg::GenericOp>(second.getOperation());
-    if (!even || !odd || even->getBlock() != odd->getBlock() || !even.hasPureBufferSemantics() ||
-        !odd.hasPureBufferSemantics())
+    auto even = dyn_cast<linalg::GenericOp>(first.getOperation()), odd = dyn_cast<linalg::GenericOp>(second.getOperation());
+    if (!even || !odd || even->getBlock() != odd->getBlock() || !even.hasPureBufferSemantics() || !odd.hasPureBufferSemantics())
       return false;
     for (Operation *between = even->getNextNode(); between != odd; between = between->getNextNode())
       if (!between || !isMemoryEffectFree(between))
@@ -636,6 +622,6 @@ struct LowerElementwise : impl::LowerElementwiseBase<LowerElementwise> {
   }
 };
 
-} // namespace
+}  // namespace
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

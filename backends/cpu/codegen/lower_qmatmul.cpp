@@ -2,8 +2,8 @@
 // girih-cpu-lower-qmatmul: matmuls with stored weights, and lookups of their rows, become microkernels.
 #include "backends/cpu/codegen/lower_qmatmul.h"
 
-#include "backends/cpu/codegen/microkernels/code_matrix_generator.h"
 #include "backends/cpu/codegen/microkernels/dot_generator.h"
+#include "backends/cpu/codegen/microkernels/code_matrix_generator.h"
 #include "backends/cpu/codegen/microkernels/matrix_generator.h"
 #include "backends/cpu/codegen/microkernels/shared_kernels.h"
 #include "backends/cpu/codegen/microkernels/tile_generator.h"
@@ -58,7 +58,7 @@ bool takesCodes(QMatmulOp op) { return isForTiles(op) && op.getStrategy() == Str
 
 int64_t lanesOf(QMatmulOp op, const TileShape &shape) {
   if (isForTiles(op))
-    return 0; // tile registers, the same eight for any shape
+    return 0;  // tile registers, the same eight for any shape
   if (!isQuantized(op))
     return lanesNeeded(shape);
   return op.getStrategy() == StringRef("panel") ? dotLanesPanel(shape) : dotLanesDirect(shape);
@@ -70,15 +70,13 @@ FailureOr<TileShape> shapeOf(QMatmulOp op, const IsaTraits &isa) {
   int64_t columns = op.getColumnTile().value_or(shape.panels * kPanelColumns);
   shape.panels = columns / kPanelColumns;
   shape.depth = op.getKTile().value_or(shape.depth);
-  if (shape.rows < 1 || columns < 1 || columns % kPanelColumns != 0 || shape.depth < 1 ||
-      shape.depth % kBlockDepth != 0)
-    return op.emitOpError("has row_tile ")
-           << shape.rows << ", column_tile " << columns << ", k_tile " << shape.depth
-           << "; columns come in panels of 16, k in blocks of 32";
+  if (shape.rows < 1 || columns < 1 || columns % kPanelColumns != 0 || shape.depth < 1 || shape.depth % kBlockDepth != 0)
+    return op.emitOpError("has row_tile ") << shape.rows << ", column_tile " << columns << ", k_tile " << shape.depth
+                                           << "; columns come in panels of 16, k in blocks of 32";
   if (lanesOf(op, shape) > isa.laneVectors())
     return op.emitOpError("tile of ") << shape.rows << " rows x " << shape.panels << " panels needs "
-                                      << lanesOf(op, shape) << " vectors of 16 lanes, " << isa.name
-                                      << " holds " << isa.laneVectors() << "; reduce row_tile or column_tile";
+                                      << lanesOf(op, shape) << " vectors of 16 lanes, " << isa.name << " holds "
+                                      << isa.laneVectors() << "; reduce row_tile or column_tile";
   return shape;
 }
 
@@ -92,13 +90,11 @@ TileOperands operandsOf(KernelBuilder &k, QMatmulOp op, int64_t panelBytes) {
   tile.numRows = k.extentOf(op.getInit(), 0);
   tile.numColumns = k.extentOf(op.getInit(), 1);
   tile.weights = pointerOf(k, op.getW());
-  tile.panelsLeft =
-      k.index(llvm::divideCeil(cast<PackedType>(op.getW().getType()).getColumns(), kPanelColumns));
+  tile.panelsLeft = k.index(llvm::divideCeil(cast<PackedType>(op.getW().getType()).getColumns(), kPanelColumns));
   if (Value offset = op.getColumnOffset()) {
     Value first = k.div(offset, kPanelColumns);
     tile.weights = k.at(tile.weights, k.mul(first, panelBytes));
-    tile.panelsLeft =
-        isForTiles(op) ? k.sub(tile.panelsLeft, first) : tile.panelsLeft; // no other kernel asks
+    tile.panelsLeft = isForTiles(op) ? k.sub(tile.panelsLeft, first) : tile.panelsLeft;  // no other kernel asks
   }
   return tile;
 }
@@ -108,8 +104,7 @@ Value scratchFor(KernelBuilder &k, QMatmulOp op, const TileShape &shape, int64_t
   int64_t available = scratchBytesOf(op);
   if (needed <= available)
     return k.at(threadScratch(k, op), available - needed);
-  op.emitOpError("panel of ") << shape.depth << " k x " << shape.panels * kPanelColumns << " columns needs "
-                              << needed
+  op.emitOpError("panel of ") << shape.depth << " k x " << shape.panels * kPanelColumns << " columns needs " << needed
                               << " bytes of scratch, the module has girih.scratch_bytes = " << available
                               << "; reduce k_tile or column_tile";
   return {};
@@ -194,9 +189,9 @@ QMatmulOp matmulBeside(QMatmulOp op) {
     next = next->getNextNode();
   auto other = dyn_cast_or_null<QMatmulOp>(next);
   if (!other || other.getX() != op.getX() || other.getW().getType() != op.getW().getType() ||
-      other.getColumnOffset() != op.getColumnOffset() ||
-      other.getInit().getType() != op.getInit().getType() || other.getStrategy() != op.getStrategy() ||
-      other.getKTile() != op.getKTile() || other.getColumnTile() != op.getColumnTile())
+      other.getColumnOffset() != op.getColumnOffset() || other.getInit().getType() != op.getInit().getType() ||
+      other.getStrategy() != op.getStrategy() || other.getKTile() != op.getKTile() ||
+      other.getColumnTile() != op.getColumnTile())
     return {};
   return other;
 }
@@ -204,8 +199,7 @@ QMatmulOp matmulBeside(QMatmulOp op) {
 // The matmul, and another beside it, with what follows in their unit: 32 rows are done with while they are in the first
 // level. Such a kernel stands where it is called, as its followers do.
 LogicalResult emitWithFollowers(KernelBuilder &k, ArrayRef<QMatmulOp> ops, const PackedLayout &layout,
-                                const IsaTraits &isa, TileShape shape, int64_t frame,
-                                RowFollowers &followers) {
+                                const IsaTraits &isa, TileShape shape, int64_t frame, RowFollowers &followers) {
   QMatmulOp op = ops.front();
   Value memory = frameFor(k, op, isa, shape, frame);
   if (!memory)
@@ -257,8 +251,7 @@ void resetFrame(QMatmulOp op, int64_t frame) {
 }
 
 // `first` is null, or the matmul that `op` stands beside.
-LogicalResult lowerPacked(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, SharedKernels &kernels,
-                          int64_t frame) {
+LogicalResult lowerPacked(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, SharedKernels &kernels, int64_t frame) {
   OpBuilder b(op);
   KernelBuilder outer(b, op.getLoc());
   FailureOr<PackedLayout> layout = layoutOf(op, cast<PackedType>(op.getW().getType()));
@@ -272,15 +265,13 @@ LogicalResult lowerPacked(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, S
     if (!isQuantized(op))
       return emitWith(TileGenerator(k, *layout, isa, *shape), k, op, tile, *shape, panelScratchBytes(*shape));
     if (layout->hasFloatCodes())
-      return op.emitOpError("x is quantised, codes of \"")
-             << layout->print() << "\" are floats; multiply them in f32";
-    return emitWith(DotGenerator(k, *layout, isa, *shape), k, op, tile, *shape,
-                    dotScratchBytes(*layout, *shape));
+      return op.emitOpError("x is quantised, codes of \"") << layout->print() << "\" are floats; multiply them in f32";
+    return emitWith(DotGenerator(k, *layout, isa, *shape), k, op, tile, *shape, dotScratchBytes(*layout, *shape));
   };
   std::string kind;
   llvm::raw_string_ostream(kind) << op.getW().getType() << getElementTypeOrSelf(op.getX().getType())
-                                 << op->getDiscardableAttrDictionary() << op.getStrategyAttr() << shape->rows
-                                 << "x" << shape->panels << "x" << shape->depth << "@" << frame;
+                                 << op->getDiscardableAttrDictionary() << op.getStrategyAttr() << shape->rows << "x"
+                                 << shape->panels << "x" << shape->depth << "@" << frame;
   if (isForTiles(op)) {
     resetFrame(op, frame);
     SmallVector<QMatmulOp> ops{first ? first : op};
@@ -288,7 +279,7 @@ LogicalResult lowerPacked(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, S
       ops.push_back(op);
     RowFollowers followers(ops);
     if (first || (!followers.empty() && !takesCodes(op))) {
-      OpBuilder behind(op->getBlock()->getTerminator()); // buffers of followers are named by then
+      OpBuilder behind(op->getBlock()->getTerminator());  // buffers of followers are named by then
       KernelBuilder k(behind, op.getLoc());
       return emitWithFollowers(k, ops, *layout, isa, *shape, frame, followers);
     }
@@ -315,8 +306,7 @@ void lowerPlain(QMatmulOp op) {
   });
 }
 
-LogicalResult lowerMatmul(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, SharedKernels &kernels,
-                          int64_t frame) {
+LogicalResult lowerMatmul(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, SharedKernels &kernels, int64_t frame) {
   if (!isa_and_nonnull<MemRefType>(op.getInit().getType()))
     return op.emitOpError("is still on tensors; bufferize first");
   if (!hasUnitInnerStride(op.getX()) || !hasUnitInnerStride(op.getInit()))
@@ -342,8 +332,7 @@ void gatherPlain(KernelBuilder &k, GatherRowsOp op, Value row, Value index) {
 
 void gatherPacked(KernelBuilder &k, GatherRowsOp op, const PackedLayout &layout, Value row, Value index) {
   int64_t depth = cast<PackedType>(op.getSource().getType()).getDepth();
-  Value panel =
-      k.at(pointerOf(k, op.getSource()), k.mul(k.div(index, kPanelColumns), layout.panelBytes(depth)));
+  Value panel = k.at(pointerOf(k, op.getSource()), k.mul(k.div(index, kPanelColumns), layout.panelBytes(depth)));
   Value column = k.rem(index, k.index(kPanelColumns));
   Value out = k.at(k.addressOf(op.getInit()), k.mul(k.mul(row, k.strideOf(op.getInit(), 0)), 4));
   auto block = [&](Value number, int64_t count) {
@@ -379,8 +368,7 @@ LogicalResult lowerGather(GatherRowsOp op) {
   }
   Value numRows = packed ? k.index(packed.getColumns()) : k.extentOf(op.getSource(), 0);
   k.loop(k.index(0), k.extentOf(op.getInit(), 0), 1, [&](Value row) {
-    Value index = k.within(
-        k.toIndex(memref::LoadOp::create(b, op.getLoc(), op.getIndices(), ValueRange{row})), numRows);
+    Value index = k.within(k.toIndex(memref::LoadOp::create(b, op.getLoc(), op.getIndices(), ValueRange{row})), numRows);
     if (packed)
       gatherPacked(k, op, layout, row, index);
     else
@@ -414,14 +402,13 @@ struct LowerQMatmul : impl::LowerQMatmulBase<LowerQMatmul> {
         firsts[beside] = matmul;
         continue;
       }
-      if (failed(matmul ? lowerMatmul(matmul, firsts.lookup(op), *traits, kernels, frames.lookup(op))
-                        : lowerGather(cast<GatherRowsOp>(op))))
+      if (failed(matmul ? lowerMatmul(matmul, firsts.lookup(op), *traits, kernels, frames.lookup(op)) : lowerGather(cast<GatherRowsOp>(op))))
         return signalPassFailure();
     }
   }
 };
 
-} // namespace
+}  // namespace
 
 TileFrames tileFramesOf(Operation *module) {
   TileFrames frames;
@@ -448,4 +435,4 @@ TileFrames tileFramesOf(Operation *module) {
   return frames;
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -134,8 +134,7 @@ private:
     for (Value source : sources) {
       SmallVector<Value> sizes, numbers;
       for (int64_t half = 0; half < kHalves; ++half) {
-        Value size =
-            LLVM::BitcastOp::create(k.b, k.loc, bits, loadHalf(k.at(source, half * kLanes * 4), kLanes));
+        Value size = LLVM::BitcastOp::create(k.b, k.loc, bits, loadHalf(k.at(source, half * kLanes * 4), kLanes));
         sizes.push_back(arith::AndIOp::create(k.b, k.loc, size, k.integer(bits, 0x7fffffff)));
         numbers.push_back(LLVM::BitcastOp::create(k.b, k.loc, k.lanesF32(), sizes.back()));
       }
@@ -153,8 +152,7 @@ private:
     Value worth = less(k.mulf(sizes, four(kActivationWorth / kActivationDepth)), largest);
     worth = LLVM::BitcastOp::create(k.b, k.loc, k.b.getIntegerType(kTogether), worth);
     Value isZero = less(largest, four(kActivationLeast));
-    return {k.select(isZero, four(0), divide(largest, four(127))),
-            k.select(isZero, four(0), divide(four(127), largest)),
+    return {k.select(isZero, four(0), divide(largest, four(127))), k.select(isZero, four(0), divide(four(127), largest)),
             arith::ExtUIOp::create(k.b, k.loc, k.b.getI32Type(), worth)};
   }
 
@@ -180,12 +178,10 @@ private:
   // integers with no outliers behind them.
   void storePairSums(ArrayRef<Value> codes, Value scale, int64_t pair, ArrayRef<Value> targets) {
     Value sums = combined(codes, [&](Value x, Value y) { return k.add(x, y); });
-    sums = k.sub(sums,
-                 k.integer(sums.getType(), static_cast<int32_t>(uint32_t(kRoundingBits) * uint32_t(kLanes))));
+    sums = k.sub(sums, k.integer(sums.getType(), static_cast<int32_t>(uint32_t(kRoundingBits) * uint32_t(kLanes))));
     Value others = shuffled(sums, sums, {4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11});
     // {both halves, both, the first, the second}
-    Value kinds =
-        shuffled(k.add(sums, others), sums, {0, 1, 18, 3, 4, 5, 6, 7, 8, 9, 26, 11, 12, 13, 14, 15});
+    Value kinds = shuffled(k.add(sums, others), sums, {0, 1, 18, 3, 4, 5, 6, 7, 8, 9, 26, 11, 12, 13, 14, 15});
     kinds = shuffled(kinds, others, {0, 1, 2, 19, 4, 5, 6, 7, 8, 9, 10, 27, 12, 13, 14, 15});
     SmallVector<int64_t> ofBlock(kLanes, pair), beside;
     std::fill(ofBlock.begin() + kLanes / 2, ofBlock.end(), pair + 1);
@@ -218,8 +214,7 @@ private:
   // ---- One block, both digits ----
   Value storeCodes(ArrayRef<Value> halves, Value target) {
     Value all = k.joined(halves);
-    Value bytes =
-        arith::TruncIOp::create(k.b, k.loc, VectorType::get(kActivationDepth, k.b.getI8Type()), all);
+    Value bytes = arith::TruncIOp::create(k.b, k.loc, VectorType::get(kActivationDepth, k.b.getI8Type()), all);
     k.store(bytes, target);
     return bytes;
   }
@@ -246,9 +241,8 @@ private:
       return combine(low, shuffled(x, y, {8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31}));
     };
     Value first = halves(vectors[0], vectors[1]), second = halves(vectors[2], vectors[3]);
-    Value all =
-        combine(shuffled(first, second, {0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27}),
-                shuffled(first, second, {4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31}));
+    Value all = combine(shuffled(first, second, {0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27}),
+                        shuffled(first, second, {4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31}));
     all = combine(all, shuffled(all, all, {2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13}));
     return combine(all, shuffled(all, all, {1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14}));
   }
@@ -261,8 +255,7 @@ private:
   void storeSums(ArrayRef<Value> codes, ArrayRef<Value> outliers, Value scale, Value quads, Value target) {
     auto four = VectorType::get(4, k.b.getI32Type());
     auto fourFloats = VectorType::get(4, k.b.getF32Type());
-    Value halves = combined({codes[0], codes[1], outliers[0], outliers[1]},
-                            [&](Value x, Value y) { return k.add(x, y); });
+    Value halves = combined({codes[0], codes[1], outliers[0], outliers[1]}, [&](Value x, Value y) { return k.add(x, y); });
     Value zeros = k.integer(halves.getType(), 0), zero = k.integer(four, 0);
     // {0, both halves, the first, the second}
     auto ofDigit = [&](int64_t at) {
@@ -281,8 +274,7 @@ private:
     k.store(inserted(bits, k.sub(zero, outlierSums), 0), k.at(target, kActivationOutlierScale));
     k.store(zero, k.at(target, kActivationMinusOutliers + 12));
   }
-  static_assert(kActivationScaledSums == kActivationScale + 4 &&
-                kActivationMinusSums == kActivationScale + 16 &&
+  static_assert(kActivationScaledSums == kActivationScale + 4 && kActivationMinusSums == kActivationScale + 16 &&
                 kActivationOutliers == kActivationMinusSums + 12 &&
                 kActivationMinusOutliers == kActivationOutlierScale + 4);
 

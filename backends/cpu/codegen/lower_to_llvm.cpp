@@ -30,7 +30,7 @@ namespace girih::cpu {
 namespace {
 #define GEN_PASS_REGISTRATION
 #include "backends/cpu/codegen/passes.h.inc"
-} // namespace
+}  // namespace
 
 void buildLoweringPipeline(OpPassManager &pipeline, llvm::StringRef isa) {
   pipeline.addPass(createLowerQuantizeRows());
@@ -45,7 +45,7 @@ void buildLoweringPipeline(OpPassManager &pipeline, llvm::StringRef isa) {
   // From here on upstream: structure first, since every conversion to LLVM expects its operands converted too.
   pipeline.addPass(createLowerAffinePass());
   pipeline.addPass(memref::createExpandStridedMetadataPass());
-  pipeline.addPass(createLowerAffinePass()); // strided metadata is computed by affine.apply
+  pipeline.addPass(createLowerAffinePass());  // strided metadata is computed by affine.apply
   pipeline.addPass(createCanonicalizerPass());
   pipeline.addPass(createCSEPass());
   pipeline.addPass(createSCFToControlFlowPass());
@@ -78,4 +78,4 @@ void registerCpuDialects(DialectRegistry &registry) {
   registerLLVMDialectTranslation(registry);
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

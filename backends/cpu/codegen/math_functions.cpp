@@ -73,8 +73,8 @@ Value truncate(KernelBuilder &k, Value x) {
 }
 
 struct Nearest {
-  Value value; // the integer as a float
-  Value bits;  // the same as an integer, in the low bits
+  Value value;  // the integer as a float
+  Value bits;   // the same as an integer, in the low bits
 };
 
 // The nearest integer to x: adding 1.5 * 2^mantissaBits leaves it in the low bits of the sum.
@@ -85,14 +85,12 @@ Nearest nearest(Math &m, Value x, Value factor) {
 }
 
 // y * 2^n, for results in the normal range.
-Value scaleByPower(Math &m, Value y, Value n) {
-  return m.fromBits(m.addi(m.bits(y), m.shl(n, m.mantissaBits())));
-}
+Value scaleByPower(Math &m, Value y, Value n) { return m.fromBits(m.addi(m.bits(y), m.shl(n, m.mantissaBits()))); }
 
 // e^r for |r| <= ln(2)/2.
 Value expReduced(Math &m, Value r) {
-  Value q = m.polynomial(r, {1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2,
-                             1.6666665459e-1, 5.0000001201e-1});
+  Value q = m.polynomial(r, {1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
+                             5.0000001201e-1});
   return m.add(m.fma(q, m.mul(r, r), r), m.c(1));
 }
 
@@ -108,8 +106,8 @@ Value expDouble(Math &m, Value x) {
 }
 
 struct Decomposed {
-  Value mantissa; // in [sqrt(1/2), sqrt(2))
-  Value exponent; // as a float
+  Value mantissa;  // in [sqrt(1/2), sqrt(2))
+  Value exponent;  // as a float
 };
 
 // x = mantissa * 2^exponent, for normal x > 0.
@@ -140,10 +138,10 @@ Value sinShifted(KernelBuilder &k, Value x32, int64_t quadrants) {
   Value r = m.fma(n.value, m.c(-1.57079632679489655800), x);
   r = m.fma(n.value, m.c(-6.12323399573676603587e-17), r);
   Value square = m.mul(r, r);
-  Value sine = m.mul(r, m.polynomial(square, {-1.0 / 1307674368000, 1.0 / 6227020800, -1.0 / 39916800,
-                                              1.0 / 362880, -1.0 / 5040, 1.0 / 120, -1.0 / 6, 1.0}));
-  Value cosine = m.polynomial(square, {1.0 / 20922789888000, -1.0 / 87178291200, 1.0 / 479001600,
-                                       -1.0 / 3628800, 1.0 / 40320, -1.0 / 720, 1.0 / 24, -0.5, 1.0});
+  Value sine = m.mul(r, m.polynomial(square, {-1.0 / 1307674368000, 1.0 / 6227020800, -1.0 / 39916800, 1.0 / 362880,
+                                              -1.0 / 5040, 1.0 / 120, -1.0 / 6, 1.0}));
+  Value cosine = m.polynomial(square, {1.0 / 20922789888000, -1.0 / 87178291200, 1.0 / 479001600, -1.0 / 3628800,
+                                       1.0 / 40320, -1.0 / 720, 1.0 / 24, -0.5, 1.0});
   Value quadrant = m.addi(n.bits, k.integer(n.bits.getType(), quadrants));
   Value isOdd = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::ne, m.andi(quadrant, 1),
                                       k.integer(quadrant.getType(), 0));
@@ -153,7 +151,7 @@ Value sinShifted(KernelBuilder &k, Value x32, int64_t quadrants) {
   return truncate(k, k.select(isNegative, m.neg(value), value));
 }
 
-} // namespace
+}  // namespace
 
 Value emitExp(KernelBuilder &k, Value x, bool atMostOne) {
   Math m = mathFor(k, x);
@@ -188,10 +186,9 @@ Value emitQuotientByExp(KernelBuilder &k, Value x, Value y, Value c) {
                                                         2.4022119721e-1, 6.9314696706e-1, 1.0000000717});
   Value sum = m.add(scaleByPower(m, fraction, n.bits), c);
   Value zeros = m.c(0), all = k.integer(k.b.getI16Type(), -1);
-  Value estimate =
-      LLVM::CallIntrinsicOp::create(k.b, k.loc, m.type, k.b.getStringAttr("llvm.x86.avx512.rcp14.ps.512"),
-                                    ValueRange{sum, zeros, all})
-          .getResult(0);
+  Value estimate = LLVM::CallIntrinsicOp::create(k.b, k.loc, m.type, k.b.getStringAttr("llvm.x86.avx512.rcp14.ps.512"),
+                                                 ValueRange{sum, zeros, all})
+                       .getResult(0);
   Value error = m.fma(m.neg(sum), estimate, m.c(1));
   return m.mul(x, m.fma(error, estimate, estimate));
 }
@@ -204,16 +201,16 @@ Value emitLog(KernelBuilder &k, Value x) {
   Value exponent = m.sub(parts.exponent, k.select(isTiny, m.c(23), m.c(0)));
   Value f = m.sub(parts.mantissa, m.c(1));
   Value square = m.mul(f, f);
-  Value y = m.mul(m.mul(f, square), m.polynomial(f, {7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1,
-                                                     -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
-                                                     2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1}));
+  Value y = m.mul(m.mul(f, square),
+                  m.polynomial(f, {7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1,
+                                   1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1,
+                                   3.3333331174e-1}));
   y = m.fma(exponent, m.c(kLn2Low), y);
   y = m.fma(square, m.c(-0.5), y);
   y = m.fma(exponent, m.c(kLn2High), m.add(f, y));
   y = k.select(m.compare(arith::CmpFPredicate::OEQ, x, m.c(kInfinity)), x, y);
   y = k.select(m.compare(arith::CmpFPredicate::OEQ, x, m.c(0)), m.c(-kInfinity), y);
-  return k.select(m.compare(arith::CmpFPredicate::ULT, x, m.c(0)),
-                  m.c(std::numeric_limits<double>::quiet_NaN()), y);
+  return k.select(m.compare(arith::CmpFPredicate::ULT, x, m.c(0)), m.c(std::numeric_limits<double>::quiet_NaN()), y);
 }
 
 Value emitTanh(KernelBuilder &k, Value x) {
@@ -222,8 +219,8 @@ Value emitTanh(KernelBuilder &k, Value x) {
   // 1 - 2 / (e^2|x| + 1) loses nothing once e^2|x| is large; near 0 a polynomial does.
   Value large = m.sub(m.c(1), m.div(m.c(2), m.add(emitExp(k, m.add(size, size)), m.c(1))));
   Value square = m.mul(x, x);
-  Value p = m.polynomial(
-      square, {-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1});
+  Value p = m.polynomial(square, {-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1,
+                                  -3.33332819422e-1});
   Value small = m.fma(m.mul(p, square), x, x);
   return k.select(m.less(size, m.c(0.625)), small, m.withSignOf(large, x));
 }
@@ -236,22 +233,18 @@ Value emitErf(KernelBuilder &k, Value x32) {
   Math m = mathFor(k, x);
   Value square = m.mul(x, x);
   // Cephes, double precision: a rational for erf up to 1, and for e^x^2 erfc(x) beyond; 6 and more are 1 in f32.
-  Value t =
-      m.polynomial(square, {9.60497373987051638749e0, 9.00260197203842689217e1, 2.23200534594684319226e3,
-                            7.00332514112805075473e3, 5.55923013010394962768e4});
-  Value u =
-      m.polynomial(square, {1.0, 3.35617141647503099647e1, 5.21357949780152679795e2, 4.59432382970980127987e3,
-                            2.26290000613890934246e4, 4.92673942608635921086e4});
+  Value t = m.polynomial(square, {9.60497373987051638749e0, 9.00260197203842689217e1, 2.23200534594684319226e3,
+                                  7.00332514112805075473e3, 5.55923013010394962768e4});
+  Value u = m.polynomial(square, {1.0, 3.35617141647503099647e1, 5.21357949780152679795e2, 4.59432382970980127987e3,
+                                  2.26290000613890934246e4, 4.92673942608635921086e4});
   Value small = m.mul(x, m.div(t, u));
   Value size = k.select(m.less(m.abs(x), m.c(6)), m.abs(x), m.c(6));
-  Value p =
-      m.polynomial(size, {2.46196981473530512524e-10, 5.64189564831068821977e-1, 7.46321056442269912687e0,
-                          4.86371970985681366614e1, 1.96520832956077098242e2, 5.26445194995477358631e2,
-                          9.34528527171957607540e2, 1.02755188689515710272e3, 5.57535335369399327526e2});
-  Value q =
-      m.polynomial(size, {1.0, 1.32281951154744992508e1, 8.67072140885989742329e1, 3.54937778887819891062e2,
-                          9.75708501743205489753e2, 1.82390916687909736289e3, 2.24633760818710981792e3,
-                          1.65666309194161350182e3, 5.57535340817727675546e2});
+  Value p = m.polynomial(size, {2.46196981473530512524e-10, 5.64189564831068821977e-1, 7.46321056442269912687e0,
+                                4.86371970985681366614e1, 1.96520832956077098242e2, 5.26445194995477358631e2,
+                                9.34528527171957607540e2, 1.02755188689515710272e3, 5.57535335369399327526e2});
+  Value q = m.polynomial(size, {1.0, 1.32281951154744992508e1, 8.67072140885989742329e1, 3.54937778887819891062e2,
+                                9.75708501743205489753e2, 1.82390916687909736289e3, 2.24633760818710981792e3,
+                                1.65666309194161350182e3, 5.57535340817727675546e2});
   Value complement = m.mul(expDouble(m, m.neg(m.mul(size, size))), m.div(p, q));
   Value large = m.withSignOf(m.sub(m.c(1), complement), x);
   Value y = k.select(m.less(m.abs(x), m.c(1)), small, large);
@@ -296,4 +289,4 @@ Value emitRound(KernelBuilder &k, Value x) {
   return k.select(isFar, m.add(whole, m.withSignOf(m.c(1), x)), whole);
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -28,4 +28,4 @@ mlir::Value emitRsqrt(KernelBuilder &k, mlir::Value x);
 // To the nearest integer, halves away from zero.
 mlir::Value emitRound(KernelBuilder &k, mlir::Value x);
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

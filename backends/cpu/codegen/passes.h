@@ -19,4 +19,4 @@ void registerCpuCodegen();
 // Interfaces and dialects that the pipeline needs beside dialect::registerDialects.
 void registerCpuDialects(mlir::DialectRegistry &registry);
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

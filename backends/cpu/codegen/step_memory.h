@@ -16,4 +16,4 @@ mlir::Value scratchOf(KernelBuilder &k, mlir::Operation *op, mlir::Value thread)
 // A packed weight's or a cache's base address, as !llvm.ptr.
 mlir::Value pointerOf(KernelBuilder &k, mlir::Value opaque);
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -24,22 +24,12 @@ double compare(arith::CmpIPredicate predicate, double x, double y) {
   if (std::isnan(x) || std::isnan(y))
     return StepValues::kUnknown;
   switch (predicate) {
-  case arith::CmpIPredicate::eq:
-    return x == y;
-  case arith::CmpIPredicate::ne:
-    return x != y;
-  case arith::CmpIPredicate::slt:
-  case arith::CmpIPredicate::ult:
-    return x < y;
-  case arith::CmpIPredicate::sle:
-  case arith::CmpIPredicate::ule:
-    return x <= y;
-  case arith::CmpIPredicate::sgt:
-  case arith::CmpIPredicate::ugt:
-    return x > y;
-  case arith::CmpIPredicate::sge:
-  case arith::CmpIPredicate::uge:
-    return x >= y;
+  case arith::CmpIPredicate::eq: return x == y;
+  case arith::CmpIPredicate::ne: return x != y;
+  case arith::CmpIPredicate::slt: case arith::CmpIPredicate::ult: return x < y;
+  case arith::CmpIPredicate::sle: case arith::CmpIPredicate::ule: return x <= y;
+  case arith::CmpIPredicate::sgt: case arith::CmpIPredicate::ugt: return x > y;
+  case arith::CmpIPredicate::sge: case arith::CmpIPredicate::uge: return x >= y;
   }
   return StepValues::kUnknown;
 }
@@ -55,22 +45,16 @@ double evaluateAffine(AffineExpr expression, ArrayRef<double> dimensions, ArrayR
   double x = evaluateAffine(binary.getLHS(), dimensions, symbols);
   double y = evaluateAffine(binary.getRHS(), dimensions, symbols);
   switch (binary.getKind()) {
-  case AffineExprKind::Add:
-    return x + y;
-  case AffineExprKind::Mul:
-    return x * y;
-  case AffineExprKind::Mod:
-    return x - y * std::floor(x / y);
-  case AffineExprKind::FloorDiv:
-    return std::floor(x / y);
-  case AffineExprKind::CeilDiv:
-    return std::ceil(x / y);
-  default:
-    return StepValues::kUnknown;
+  case AffineExprKind::Add: return x + y;
+  case AffineExprKind::Mul: return x * y;
+  case AffineExprKind::Mod: return x - y * std::floor(x / y);
+  case AffineExprKind::FloorDiv: return std::floor(x / y);
+  case AffineExprKind::CeilDiv: return std::ceil(x / y);
+  default: return StepValues::kUnknown;
   }
 }
 
-} // namespace
+}  // namespace
 
 double StepValues::number(Value value) {
   Scalar scalar = evaluate(value);
@@ -104,7 +88,7 @@ StepValues::Scalar StepValues::evaluateOp(Operation *op, unsigned result) {
     return numbered(index ? extent(dim.getSource(), *index) : kUnknown);
   }
   if (auto metadata = dyn_cast<memref::ExtractStridedMetadataOp>(op)) {
-    int64_t dimension = int64_t(result) - 2; // after base and offset
+    int64_t dimension = int64_t(result) - 2;  // after base and offset
     bool isSize = dimension >= 0 && dimension < metadata.getSource().getType().getRank();
     return numbered(isSize ? extent(metadata.getSource(), dimension) : kUnknown);
   }
@@ -115,8 +99,7 @@ StepValues::Scalar StepValues::evaluateOp(Operation *op, unsigned result) {
     if (base.kind == Scalar::Number || step.getIndices().size() != 1 || !step.getElemType().isInteger(8))
       return {};
     auto index = step.getIndices()[0];
-    base.number +=
-        isa<IntegerAttr>(index) ? double(cast<IntegerAttr>(index).getInt()) : number(cast<Value>(index));
+    base.number += isa<IntegerAttr>(index) ? double(cast<IntegerAttr>(index).getInt()) : number(cast<Value>(index));
     return base;
   }
   if (auto minimum = dyn_cast<scf::IfOp>(op)) {
@@ -138,8 +121,7 @@ double StepValues::arithmetic(Operation *op) {
     ArrayRef<double> all(operands);
     double value = kUnknown;
     for (AffineExpr expression : map.getResults()) {
-      double next =
-          evaluateAffine(expression, all.take_front(map.getNumDims()), all.drop_front(map.getNumDims()));
+      double next = evaluateAffine(expression, all.take_front(map.getNumDims()), all.drop_front(map.getNumDims()));
       value = std::isnan(value) ? next : combine(value, next);
     }
     return value;
@@ -151,8 +133,7 @@ double StepValues::arithmetic(Operation *op) {
       .Case([&](arith::AddIOp) { return at(0) + at(1); })
       .Case([&](arith::SubIOp) { return at(0) - at(1); })
       .Case([&](arith::MulIOp) { return at(0) * at(1); })
-      .Case<arith::DivUIOp, arith::DivSIOp, arith::FloorDivSIOp>(
-          [&](auto) { return std::floor(at(0) / at(1)); })
+      .Case<arith::DivUIOp, arith::DivSIOp, arith::FloorDivSIOp>([&](auto) { return std::floor(at(0) / at(1)); })
       .Case<arith::CeilDivUIOp, arith::CeilDivSIOp>([&](auto) { return std::ceil(at(0) / at(1)); })
       .Case<arith::RemUIOp, arith::RemSIOp>([&](auto) { return std::fmod(at(0), at(1)); })
       .Case<arith::MinSIOp, arith::MinUIOp>([&](auto) { return least(at(0), at(1)); })
@@ -163,12 +144,8 @@ double StepValues::arithmetic(Operation *op) {
         return std::isnan(condition) ? kUnknown : condition != 0 ? at(1) : at(2);
       })
       .Case([&](arith::AndIOp) { return op->getResult(0).getType().isInteger(1) ? at(0) * at(1) : kUnknown; })
-      .Case([&](arith::XOrIOp) {
-        return op->getResult(0).getType().isInteger(1) ? std::fabs(at(0) - at(1)) : kUnknown;
-      })
-      .Case([&](arith::OrIOp) {
-        return op->getResult(0).getType().isInteger(1) ? most(at(0), at(1)) : kUnknown;
-      })
+      .Case([&](arith::XOrIOp) { return op->getResult(0).getType().isInteger(1) ? std::fabs(at(0) - at(1)) : kUnknown; })
+      .Case([&](arith::OrIOp) { return op->getResult(0).getType().isInteger(1) ? most(at(0), at(1)) : kUnknown; })
       .Case([&](affine::AffineApplyOp apply) { return affine(apply.getAffineMap(), least); })
       .Case([&](affine::AffineMinOp minimum) { return affine(minimum.getAffineMap(), least); })
       .Case([&](affine::AffineMaxOp maximum) { return affine(maximum.getAffineMap(), most); })
@@ -188,20 +165,14 @@ StepValues::Scalar StepValues::loaded(Value address) {
   if (pointer.kind != Scalar::Field)
     return {};
   double index = std::floor(pointer.number / sizeof(int32_t));
-  double tokensEach = double(batch.numTokens) / double(batch.numSequences),
-         context = double(batch.contextTokens);
+  double tokensEach = double(batch.numTokens) / double(batch.numSequences), context = double(batch.contextTokens);
   auto numbered = [](double number) { return Scalar{Scalar::Number, number, 0}; };
   switch (pointer.field) {
-  case offsetof(girih_step_args, positions):
-    return numbered(context + std::fmod(index, tokensEach));
-  case offsetof(girih_step_args, token_sequences):
-    return numbered(std::floor(index / tokensEach));
-  case offsetof(girih_step_args, sequence_starts):
-    return numbered(index * tokensEach);
-  case offsetof(girih_step_args, context_lengths):
-    return numbered(context + tokensEach);
-  default:
-    return {};
+  case offsetof(girih_step_args, positions): return numbered(context + std::fmod(index, tokensEach));
+  case offsetof(girih_step_args, token_sequences): return numbered(std::floor(index / tokensEach));
+  case offsetof(girih_step_args, sequence_starts): return numbered(index * tokensEach);
+  case offsetof(girih_step_args, context_lengths): return numbered(context + tokensEach);
+  default: return {};
   }
 }
 
@@ -229,4 +200,4 @@ double StepValues::extent(Value memref, int64_t dimension) {
   return kUnknown;
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

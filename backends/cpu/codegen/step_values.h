@@ -13,7 +13,7 @@ namespace girih::cpu {
 // A batch of equally long pieces of sequences, as `girih bench --kernels` feeds it.
 struct StepBatchShape {
   int64_t numTokens = 1, numSequences = 1;
-  int64_t contextTokens = 0; // positions that each sequence has in the cache already
+  int64_t contextTokens = 0;  // positions that each sequence has in the cache already
 };
 
 // Evaluates index arithmetic, extents of buffers and loads from the step's own tables (positions, sequence starts, ...)
@@ -26,8 +26,8 @@ public:
 
   struct Scalar {
     enum Kind { Number, StepArgs, Field } kind = Number;
-    double number = kUnknown; // of a pointer: its offset in bytes
-    int64_t field = 0;        // of a pointer read from the step: where in girih_step_args it lies
+    double number = kUnknown;  // of a pointer: its offset in bytes
+    int64_t field = 0;         // of a pointer read from the step: where in girih_step_args it lies
   };
 
   void bind(mlir::Value value, Scalar scalar) { bound[value] = scalar; }
@@ -46,4 +46,4 @@ private:
   llvm::DenseMap<mlir::Value, Scalar> bound;
 };
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -37,8 +37,7 @@ namespace {
 
 constexpr uint64_t kAlignmentBytes = 4096; // what mmap gives
 constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
-constexpr uint64_t kSpreadBytes = uint64_t{64}
-                                  << 20; // arenas are smaller: their threads touch what is theirs first
+constexpr uint64_t kSpreadBytes = uint64_t{64} << 20; // arenas are smaller: their threads touch what is theirs first
 constexpr int64_t kMostThreads = 1024;
 
 girih_code report(const Status &status, girih_message *message) {
@@ -131,8 +130,7 @@ girih_code allocate(girih_device *device, uint64_t sizeBytes, girih_buffer **buf
     ::madvise(bytes, mappedBytes, MADV_HUGEPAGE);
   // Any thread may read any block of a KV pool: all nodes' memory shall serve it.
   if (sizeBytes >= kSpreadBytes && device->nodes.size() > 1)
-    spreadOverNodes(reinterpret_cast<uintptr_t>(bytes), reinterpret_cast<uintptr_t>(bytes) + mappedBytes,
-                    device->nodes);
+    spreadOverNodes(reinterpret_cast<uintptr_t>(bytes), reinterpret_cast<uintptr_t>(bytes) + mappedBytes, device->nodes);
   *buffer = new girih_buffer{static_cast<uint8_t *>(bytes), sizeBytes, true};
   return 0;
 }
@@ -211,8 +209,7 @@ struct TimedTeam {
       return;
     if (self.times->num_meetings < self.times->capacity)
       self.times->nanoseconds[self.times->num_meetings] =
-          std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - self.begin)
-              .count();
+          std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - self.begin).count();
     ++self.times->num_meetings;
   }
 };
@@ -287,8 +284,7 @@ girih_code mapBuffer(girih_device *, girih_buffer *buffer, void **address, girih
 }
 
 // Each member moves its own share to its own node, in place: pages of the file stay shared with other processes.
-girih_code placeParts(girih_device *device, const girih_buffer_view *parts, uint64_t numParts,
-                      girih_message *message) {
+girih_code placeParts(girih_device *device, const girih_buffer_view *parts, uint64_t numParts, girih_message *message) {
   struct Placing {
     const girih_device *device;
     const girih_buffer_view *parts;
@@ -337,14 +333,7 @@ constexpr girih_run_table kRunTable = {
 };
 
 constexpr girih_backend kBackend = {
-    sizeof(girih_backend),
-    GIRIH_BACKEND_ABI_MAJOR,
-    GIRIH_BACKEND_ABI_MINOR,
-    "cpu",
-    "",
-    &kRunTable,
-    nullptr,
-    0,
+    sizeof(girih_backend), GIRIH_BACKEND_ABI_MAJOR, GIRIH_BACKEND_ABI_MINOR, "cpu", "", &kRunTable, nullptr, 0,
 };
 
 } // namespace

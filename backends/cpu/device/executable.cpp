@@ -18,8 +18,7 @@ namespace {
 constexpr const char *kFormat = "elf-aarch64", *kMachineName = "64-bit Arm (183)";
 constexpr uint16_t kMachine = EM_AARCH64;
 constexpr uint32_t kNoRelocation = R_AARCH64_NONE, kRelativeRelocation = R_AARCH64_RELATIVE;
-constexpr uint64_t kLargestPageBytes =
-    65536; // what segments are apart; kernels have pages of 4, 16 or 64 KiB
+constexpr uint64_t kLargestPageBytes = 65536; // what segments are apart; kernels have pages of 4, 16 or 64 KiB
 #else
 constexpr const char *kFormat = "elf-x86-64", *kMachineName = "64-bit x86 (62)";
 constexpr uint16_t kMachine = EM_X86_64;
@@ -138,8 +137,8 @@ Status ImageLoader::readSegments() {
   if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB ||
       header.e_machine != kMachine || header.e_type != ET_DYN)
     return unimplemented("the executable image is for ELF machine " + std::to_string(header.e_machine) +
-                         ", type " + std::to_string(header.e_type) + "; this device runs " + kMachineName +
-                         " shared objects (3)");
+                         ", type " + std::to_string(header.e_type) +
+                         "; this device runs " + kMachineName + " shared objects (3)");
   if (header.e_phentsize != sizeof(Elf64_Phdr) || header.e_phnum > kMostSegments)
     return damaged("it has " + std::to_string(header.e_phnum) + " program headers of " +
                    std::to_string(header.e_phentsize) + " bytes");
@@ -301,8 +300,7 @@ Status ImageLoader::readSymbols() {
 
 Status ImageLoader::protect() {
   // Instructions were written as data: where caches of the two are not coherent (Arm), they must be brought together.
-  __builtin___clear_cache(reinterpret_cast<char *>(image.pages),
-                          reinterpret_cast<char *>(image.pages + image.numBytes));
+  __builtin___clear_cache(reinterpret_cast<char *>(image.pages), reinterpret_cast<char *>(image.pages + image.numBytes));
   // Gaps between segments get no rights at all.
   if (::mprotect(image.pages, image.numBytes, PROT_NONE) != 0)
     return internalError("cannot take rights from an image's pages");

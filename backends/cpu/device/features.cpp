@@ -32,8 +32,8 @@ struct Feature {
 };
 
 constexpr uint64_t kNoState = 0;
-constexpr uint64_t kVectorState = 0x6;   // SSE and the upper halves of ymm
-constexpr uint64_t kMaskState = 0xe6;    // and k0-7, the upper halves of zmm0-15, zmm16-31
+constexpr uint64_t kVectorState = 0x6; // SSE and the upper halves of ymm
+constexpr uint64_t kMaskState = 0xe6;  // and k0-7, the upper halves of zmm0-15, zmm16-31
 constexpr uint64_t kTileState = 0x60000; // the tiles' configuration (bit 17) and the tiles (bit 18)
 
 constexpr Feature kFeatures[] = {
@@ -111,8 +111,8 @@ std::vector<std::string> grantedFeatures(int (*askForTiles)()) {
 std::string tileRefusal(int (*askForTiles)()) {
   int refusal = (savedState() & kTileState) == kTileState ? askForTiles() : 0;
   return refusal == 0 ? ""
-                      : "the kernel refuses AMX tiles to this process (" +
-                            std::string(std::strerror(refusal)) + "); variants without them are used";
+                      : "the kernel refuses AMX tiles to this process (" + std::string(std::strerror(refusal)) +
+                            "); variants without them are used";
 }
 
 std::string processorName() {
@@ -138,8 +138,9 @@ struct Feature {
 };
 
 constexpr Feature kFeatures[] = {
-    {"neon", AT_HWCAP, 1}, {"lse", AT_HWCAP, 8},   {"fullfp16", AT_HWCAP, 10}, {"dotprod", AT_HWCAP, 20},
-    {"sve", AT_HWCAP, 22}, {"sve2", AT_HWCAP2, 1}, {"i8mm", AT_HWCAP2, 13},    {"bf16", AT_HWCAP2, 14},
+    {"neon", AT_HWCAP, 1},     {"lse", AT_HWCAP, 8},   {"fullfp16", AT_HWCAP, 10},
+    {"dotprod", AT_HWCAP, 20}, {"sve", AT_HWCAP, 22},  {"sve2", AT_HWCAP2, 1},
+    {"i8mm", AT_HWCAP2, 13},   {"bf16", AT_HWCAP2, 14},
 };
 
 } // namespace

@@ -100,8 +100,7 @@ void Team::watchClockOf(Seat &seat, pthread_t thread) {
 
 // Whether the member that is waited for has used no processor time between two calls about it.
 bool Team::isAway(Watch &watch, int64_t memberIndex) const {
-  int64_t usedNanoseconds =
-      timeOf(seats[static_cast<size_t>(memberIndex)].clock.load(std::memory_order_relaxed));
+  int64_t usedNanoseconds = timeOf(seats[static_cast<size_t>(memberIndex)].clock.load(std::memory_order_relaxed));
   bool isStill = watch.memberIndex == memberIndex && watch.usedNanoseconds == usedNanoseconds;
   watch = {memberIndex, usedNanoseconds};
   return isStill;

@@ -22,8 +22,7 @@ public:
   // Null when the system has no room for so many threads. Requires: numMembers >= 1. `processors` says where each member
   // may run (the thread that calls run() too, from its first call on, until it destroys the team); empty: the kernel
   // places them.
-  static std::unique_ptr<Team> create(int64_t numMembers,
-                                      const std::vector<std::vector<int32_t>> &processors);
+  static std::unique_ptr<Team> create(int64_t numMembers, const std::vector<std::vector<int32_t>> &processors);
   ~Team();
 
   int64_t numMembers() const { return memberCount; }
@@ -40,14 +39,15 @@ private:
   };
   // What the others see of a member.
   struct alignas(64) Seat {
-    std::atomic<uint32_t> meetings{0};                     // that it has come to
+    std::atomic<uint32_t> meetings{0};        // that it has come to
     std::atomic<clockid_t> clock{CLOCK_THREAD_CPUTIME_ID}; // its thread's processor time
   };
   // What a waiting member last saw of the one it waits for.
   struct Watch {
     int64_t memberIndex = -1, usedNanoseconds = 0;
   };
-  explicit Team(int64_t numMembers) : memberCount(numMembers), seats(static_cast<size_t>(numMembers)) {}
+  explicit Team(int64_t numMembers)
+      : memberCount(numMembers), seats(static_cast<size_t>(numMembers)) {}
   void meet(int64_t memberIndex);
   void serve(int64_t memberIndex);
   static void watchClockOf(Seat &seat, pthread_t thread);
@@ -66,10 +66,10 @@ private:
 
   const int64_t memberCount;
   std::vector<Seat> seats;
-  std::vector<Member> members;        // without member 0
+  std::vector<Member> members; // without member 0
   std::vector<int32_t> ownProcessors; // of member 0
-  Word epoch;                         // counts run()s
-  Word meeting;                       // counts barriers
+  Word epoch;                  // counts run()s
+  Word meeting;                // counts barriers
   alignas(64) std::atomic<uint32_t> numArrived{0};
   Work work = nullptr; // null in an epoch: the team is dissolved
   void *context = nullptr;

@@ -12,11 +12,11 @@
 namespace girih::cpu {
 namespace {
 
-constexpr int32_t kMostNumbers = 8192; // processors of the largest kernels; nodes are far fewer
+constexpr int32_t kMostNumbers = 8192;  // processors of the largest kernels; nodes are far fewer
 // From linux/mempolicy.h, which older systems do not install.
 constexpr int kPreferred = 1, kInterleave = 3;
 constexpr unsigned kMove = 1 << 1;
-constexpr int kPopulateRead = 22; // MADV_POPULATE_READ, Linux 5.14
+constexpr int kPopulateRead = 22;  // MADV_POPULATE_READ, Linux 5.14
 
 std::string firstLine(const std::string &path) {
   std::ifstream file(path);
@@ -31,8 +31,7 @@ std::vector<int32_t> statusList(const std::string &root, const std::string &key)
   for (std::string line; std::getline(status, line);)
     if (line.starts_with(key)) {
       size_t start = line.find_first_not_of(" \t", key.size());
-      return parseNumberList(start == std::string::npos ? std::string_view()
-                                                        : std::string_view(line).substr(start));
+      return parseNumberList(start == std::string::npos ? std::string_view() : std::string_view(line).substr(start));
     }
   return {};
 }
@@ -44,9 +43,7 @@ bool contains(const std::vector<int32_t> &sorted, int32_t number) {
 // A set of nodes as the kernel takes it.
 class NodeMask {
 public:
-  void add(int32_t node) {
-    words[static_cast<size_t>(node) / kBits] |= 1ul << (static_cast<size_t>(node) % kBits);
-  }
+  void add(int32_t node) { words[static_cast<size_t>(node) / kBits] |= 1ul << (static_cast<size_t>(node) % kBits); }
   long bind(uintptr_t first, uintptr_t end, int mode, unsigned flags) const {
     return ::syscall(SYS_mbind, first, end - first, mode, words, kMostNumbers, flags);
   }
@@ -56,7 +53,7 @@ private:
   unsigned long words[kMostNumbers / kBits + 1] = {};
 };
 
-} // namespace
+}  // namespace
 
 std::vector<int32_t> parseNumberList(std::string_view text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == ' '))
@@ -107,12 +104,10 @@ std::vector<MemoryNode> memoryNodes(const std::vector<int32_t> &allowed, const s
     return {{0, allowed}};
   // Of nodes without memory, or without memory that this process may use: any other is as good.
   for (int32_t processor : homeless) {
-    auto least =
-        std::min_element(nodes.begin(), nodes.end(), [](const MemoryNode &left, const MemoryNode &right) {
-          return left.processors.size() < right.processors.size();
-        });
-    least->processors.insert(std::lower_bound(least->processors.begin(), least->processors.end(), processor),
-                             processor);
+    auto least = std::min_element(nodes.begin(), nodes.end(), [](const MemoryNode &left, const MemoryNode &right) {
+      return left.processors.size() < right.processors.size();
+    });
+    least->processors.insert(std::lower_bound(least->processors.begin(), least->processors.end(), processor), processor);
   }
   return nodes;
 }
@@ -129,8 +124,7 @@ TeamPlan planTeam(const std::vector<MemoryNode> &nodes, int64_t numMembers) {
       plan.nodes.push_back(node.id);
     }
   for (int64_t member = 0; !isWhole && member < numMembers; ++member) {
-    const MemoryNode &node =
-        nodes[static_cast<size_t>(member) * nodes.size() / static_cast<size_t>(numMembers)];
+    const MemoryNode &node = nodes[static_cast<size_t>(member) * nodes.size() / static_cast<size_t>(numMembers)];
     if (nodes.size() > 1)
       plan.processors.push_back(node.processors);
     plan.nodes.push_back(node.id);
@@ -138,13 +132,12 @@ TeamPlan planTeam(const std::vector<MemoryNode> &nodes, int64_t numMembers) {
   return plan;
 }
 
-std::pair<uintptr_t, uintptr_t> pagesOfShare(uintptr_t address, uint64_t numBytes, int64_t index,
-                                             int64_t numMembers, uint64_t pageBytes) {
+std::pair<uintptr_t, uintptr_t> pagesOfShare(uintptr_t address, uint64_t numBytes, int64_t index, int64_t numMembers,
+                                             uint64_t pageBytes) {
   auto count = static_cast<uint64_t>(numMembers);
   auto boundary = [&](int64_t member) {
     auto number = static_cast<uint64_t>(member);
-    uint64_t offset =
-        numBytes / count * number + numBytes % count * number / count; // numBytes * number may be too large
+    uint64_t offset = numBytes / count * number + numBytes % count * number / count;  // numBytes * number may be too large
     return (address + offset + pageBytes - 1) & ~(pageBytes - 1);
   };
   return {boundary(index), boundary(index + 1)};
@@ -167,4 +160,4 @@ void spreadOverNodes(uintptr_t first, uintptr_t end, const std::vector<MemoryNod
   (void)mask.bind(first, end, kInterleave, 0);
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -24,14 +24,12 @@ namespace {
 
 girih_code fail(const girih::Status &status, girih_message *message) {
   if (message && message->capacity_bytes > 0)
-    std::snprintf(message->text, message->capacity_bytes, "%.*s", int(status.message().size()),
-                  status.message().data());
+    std::snprintf(message->text, message->capacity_bytes, "%.*s", int(status.message().size()), status.message().data());
   return girih_code(status.code());
 }
 
 girih::Status unknownProfile(StringRef name) {
-  return girih::notFound("Vulkan profile \"" + name.str() +
-                         "\" is not known; there are: " + girih::vulkan::profileNames());
+  return girih::notFound("Vulkan profile \"" + name.str() + "\" is not known; there are: " + girih::vulkan::profileNames());
 }
 
 // "vulkan:portable" -> "portable", which is also what "vulkan" means.
@@ -52,8 +50,7 @@ girih_code describe(const char *target, const char **machineJson, girih_message 
   return 0;
 }
 
-girih_code supports(const char *, const girih_op *, uint64_t numOps, girih_verdict *verdicts,
-                    girih_message *) {
+girih_code supports(const char *, const girih_op *, uint64_t numOps, girih_verdict *verdicts, girih_message *) {
   // What has no shader is told by compile, with its name.
   for (uint64_t op = 0; op < numOps; ++op) {
     verdicts[op].code = 0;
@@ -89,8 +86,8 @@ girih_code compile(const girih_compilation *compilation, girih_artifact **artifa
     std::string text;
     llvm::raw_string_ostream(text) << diagnostic.getLocation() << ": " << diagnostic.str();
     if (compilation->diagnose)
-      compilation->diagnose(compilation->diagnose_context,
-                            diagnostic.getSeverity() == DiagnosticSeverity::Error ? 2 : 0, text.c_str());
+      compilation->diagnose(compilation->diagnose_context, diagnostic.getSeverity() == DiagnosticSeverity::Error ? 2 : 0,
+                            text.c_str());
     return success();
   });
   StringRef bytes(reinterpret_cast<const char *>(compilation->bytes), compilation->size_bytes);
@@ -119,7 +116,7 @@ girih_code compile(const girih_compilation *compilation, girih_artifact **artifa
 
 void release(girih_artifact *artifact) { delete artifact; }
 
-} // namespace
+}  // namespace
 
 extern "C" const girih_backend *girih_vulkan_compile_query(const girih_host *host) {
   static const girih_compile_table table = [] {

@@ -15,4 +15,4 @@ namespace girih::vulkan {
 // for Vulkan 1.1. Fails: Unimplemented (an operation that has no SPIR-V), with MLIR's diagnostic in the context.
 Expected<std::vector<uint32_t>> emitSpirv(mlir::spirv::ModuleOp module, int64_t invocations);
 
-} // namespace girih::vulkan
+}  // namespace girih::vulkan

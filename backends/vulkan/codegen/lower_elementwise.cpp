@@ -36,8 +36,7 @@ Value sine(ShaderBuilder &k, Value x, int64_t quarter) {
 // One linalg.generic on views.
 class GenericLowering {
 public:
-  GenericLowering(ShaderBuilder &k, KernelValues &values, linalg::GenericOp op)
-      : k(k), values(values), op(op) {}
+  GenericLowering(ShaderBuilder &k, KernelValues &values, linalg::GenericOp op) : k(k), values(values), op(op) {}
 
   void run() {
     for (OpOperand &operand : op->getOpOperands())
@@ -53,12 +52,10 @@ public:
     });
     findExtents();
     if (reductions.empty())
-      return k.forEach(product(k, parallelExtents()),
-                       [&](Value index) { element(scatter(parallels, index, parallelExtents())); });
+      return k.forEach(product(k, parallelExtents()), [&](Value index) { element(scatter(parallels, index, parallelExtents())); });
     if (isOneSum())
       return wholeSum();
-    k.forEach(product(k, parallelExtents()),
-              [&](Value index) { serialSums(scatter(parallels, index, parallelExtents())); });
+    k.forEach(product(k, parallelExtents()), [&](Value index) { serialSums(scatter(parallels, index, parallelExtents())); });
   }
 
 private:
@@ -114,32 +111,26 @@ private:
       map.map(argument, value);
     for (Operation &inner : op.getBody()->without_terminator())
       map.map(inner.getResult(0), evaluate(inner, map, position));
-    return llvm::map_to_vector(op.getBody()->getTerminator()->getOperands(),
-                               [&](Value v) { return inside(v, map); });
+    return llvm::map_to_vector(op.getBody()->getTerminator()->getOperands(), [&](Value v) { return inside(v, map); });
   }
 
-  Value inside(Value value, IRMapping &map) {
-    return map.contains(value) ? map.lookup(value) : values.scalar(value);
-  }
+  Value inside(Value value, IRMapping &map) { return map.contains(value) ? map.lookup(value) : values.scalar(value); }
 
   Value evaluate(Operation &inner, IRMapping &map, ValueRange position) {
     if (auto index = dyn_cast<linalg::IndexOp>(inner))
       return position[index.getDim()];
     if (isa<arith::ConstantOp>(inner))
       return constant(cast<arith::ConstantOp>(inner));
-    SmallVector<Value> operands =
-        llvm::map_to_vector(inner.getOperands(), [&](Value v) { return inside(v, map); });
+    SmallVector<Value> operands = llvm::map_to_vector(inner.getOperands(), [&](Value v) { return inside(v, map); });
     if (isa<arith::IndexCastOp, arith::IndexCastUIOp>(inner))
       return operands[0];
     if (isa<math::SinOp>(inner))
       return sine(k, operands[0], 0);
     if (isa<math::CosOp>(inner))
       return sine(k, operands[0], 1);
-    Type type =
-        inner.getResult(0).getType().isIndex() ? Type(k.b.getI32Type()) : inner.getResult(0).getType();
+    Type type = inner.getResult(0).getType().isIndex() ? Type(k.b.getI32Type()) : inner.getResult(0).getType();
     if (inner.getNumRegions() != 0 || !(type.isF32() || type.isInteger(32) || type.isInteger(1)))
-      values.fail("an elementwise operation has " + Twine(inner.getName().getStringRef()) +
-                  " of a type that has no shader yet");
+      values.fail("an elementwise operation has " + Twine(inner.getName().getStringRef()) + " of a type that has no shader yet");
     OperationState state(k.loc, inner.getName(), operands, {type}, inner.getAttrs());
     return k.b.create(state)->getResult(0);
   }
@@ -209,16 +200,14 @@ private:
   KernelValues &values;
   linalg::GenericOp op;
   DenseMap<OpOperand *, View> views;
-  SmallVector<Value> extents; // of each loop
+  SmallVector<Value> extents;  // of each loop
   SmallVector<unsigned> parallels, reductions;
   Operation *combiner = nullptr;
 };
 
-} // namespace
+}  // namespace
 
-void lowerGeneric(ShaderBuilder &k, KernelValues &values, linalg::GenericOp op) {
-  GenericLowering(k, values, op).run();
-}
+void lowerGeneric(ShaderBuilder &k, KernelValues &values, linalg::GenericOp op) { GenericLowering(k, values, op).run(); }
 
 void lowerCopy(ShaderBuilder &k, KernelValues &values, Value from, Value to) {
   View source = values.view(from), target = values.view(to);
@@ -244,4 +233,4 @@ void lowerGatherRows(ShaderBuilder &k, KernelValues &values, GatherRowsOp op) {
   });
 }
 
-} // namespace girih::vulkan
+}  // namespace girih::vulkan

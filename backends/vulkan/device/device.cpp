@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The run table over Vulkan: memory and steps of the devices that the installed drivers list.
-#include "backends/vulkan/device/executable.h"
 #include "backends/vulkan/device/logical_device.h"
+#include "backends/vulkan/device/executable.h"
 #include "runtime/abi/backend.h"
 
 #include <algorithm>
@@ -19,7 +19,7 @@ struct girih_buffer {
 
 struct girih_executable {
   std::unique_ptr<girih::vulkan::LoadedImage> image;
-  std::vector<uint64_t> entries; // the image's number of each of the host's
+  std::vector<uint64_t> entries;  // the image's number of each of the host's
 };
 
 namespace girih::vulkan {
@@ -37,7 +37,7 @@ girih_code report(const Status &status, girih_message *message) {
 // What there is, asked once: drivers do not come and go, and names must live as long as the backend.
 struct Inventory {
   std::vector<DeviceProperties> devices;
-  std::string reason; // why there are none
+  std::string reason;  // why there are none
 };
 
 const Inventory &inventory() {
@@ -98,8 +98,7 @@ girih_code deviceInfo(uint64_t index, girih_device_info *info, girih_message *me
   return 0;
 }
 
-girih_code openDevice(uint64_t index, const girih_device_options *, girih_device **device,
-                      girih_message *message) {
+girih_code openDevice(uint64_t index, const girih_device_options *, girih_device **device, girih_message *message) {
   if (Status status = checkIndex(index); !status.isOk())
     return report(status, message);
   auto opened = LogicalDevice::open(index);
@@ -130,8 +129,7 @@ void freeBuffer(girih_device *device, girih_buffer *buffer) {
   delete buffer;
 }
 
-girih_code writeBuffer(girih_device *device, const girih_buffer_view *to, const void *from,
-                       girih_message *message) {
+girih_code writeBuffer(girih_device *device, const girih_buffer_view *to, const void *from, girih_message *message) {
   if (!isInside(to))
     return outsideOfBuffer(message);
   return report(device->opened->write(to->buffer->buffer, to->offset_bytes, from, to->size_bytes), message);
@@ -140,16 +138,15 @@ girih_code writeBuffer(girih_device *device, const girih_buffer_view *to, const 
 girih_code readBuffer(girih_device *device, const girih_buffer_view *from, void *to, girih_message *message) {
   if (!isInside(from))
     return outsideOfBuffer(message);
-  return report(device->opened->read(from->buffer->buffer, from->offset_bytes, to, from->size_bytes),
-                message);
+  return report(device->opened->read(from->buffer->buffer, from->offset_bytes, to, from->size_bytes), message);
 }
 
 girih_code copyBuffer(girih_device *device, const girih_buffer_view *to, const girih_buffer_view *from,
                       girih_message *message) {
   if (!isInside(from) || !isInside(to) || to->size_bytes != from->size_bytes)
     return outsideOfBuffer(message);
-  return report(device->opened->copy(to->buffer->buffer, to->offset_bytes, from->buffer->buffer,
-                                     from->offset_bytes, to->size_bytes),
+  return report(device->opened->copy(to->buffer->buffer, to->offset_bytes, from->buffer->buffer, from->offset_bytes,
+                                      to->size_bytes),
                 message);
 }
 
@@ -169,8 +166,7 @@ girih_code loadExecutable(girih_device *device, const girih_image *image, girih_
   for (uint64_t index = 0; index < image->num_entries; ++index) {
     int64_t number = (*loaded)->find(image->entry_symbols[index]);
     if (number < 0)
-      return report(notFound("the image has no entry \"" + std::string(image->entry_symbols[index]) + "\""),
-                    message);
+      return report(notFound("the image has no entry \"" + std::string(image->entry_symbols[index]) + "\""), message);
     result->entries.push_back(static_cast<uint64_t>(number));
   }
   result->image = std::move(*loaded);
@@ -186,8 +182,7 @@ girih_step_times *timesOf(const girih_submission &submission) {
   return submission.struct_size >= kEnd ? submission.times : nullptr;
 }
 
-girih_code submit(girih_device *device, const girih_submission *submission, uint64_t *ticket,
-                  girih_message *message) {
+girih_code submit(girih_device *device, const girih_submission *submission, uint64_t *ticket, girih_message *message) {
   const auto &entries = submission->executable->entries;
   if (submission->entry_index >= entries.size() || submission->arguments_bytes != sizeof(girih_step_args) ||
       submission->num_bindings != GIRIH_STEP_NUM_BINDINGS)
@@ -204,8 +199,7 @@ girih_code submit(girih_device *device, const girih_submission *submission, uint
       return outsideOfBuffer(message);
     if (view.offset_bytes % device->opened->properties().offsetAlignment != 0)
       return report(invalidArgument("binding " + std::to_string(index) + " begins at byte " +
-                                    std::to_string(view.offset_bytes) +
-                                    "; the device binds at multiples of " +
+                                    std::to_string(view.offset_bytes) + "; the device binds at multiples of " +
                                     std::to_string(device->opened->properties().offsetAlignment)),
                     message);
     parts[index] = {&view.buffer->buffer, view.offset_bytes, view.size_bytes};
@@ -218,8 +212,8 @@ girih_code submit(girih_device *device, const girih_submission *submission, uint
   DispatchTimes times = {};
   if (wanted)
     times = {wanted->nanoseconds, wanted->capacity, 0};
-  Status status = submission->executable->image->start(entries[submission->entry_index], args, buffers,
-                                                       wanted ? &times : nullptr);
+  Status status =
+      submission->executable->image->start(entries[submission->entry_index], args, buffers, wanted ? &times : nullptr);
   if (!status.isOk())
     return report(status, message);
   if (wanted && times.numDispatches > 0)
@@ -230,8 +224,7 @@ girih_code submit(girih_device *device, const girih_submission *submission, uint
 
 girih_code waitFor(girih_device *device, uint64_t ticket, girih_message *message) {
   if (ticket > device->numSubmissions)
-    return report(invalidArgument("ticket " + std::to_string(ticket) +
-                                  " was not handed out; the last one is " +
+    return report(invalidArgument("ticket " + std::to_string(ticket) + " was not handed out; the last one is " +
                                   std::to_string(device->numSubmissions)),
                   message);
   return report(device->opened->waitForAll(), message);
@@ -258,25 +251,18 @@ constexpr girih_run_table kRunTable = {
     unloadExecutable,
     submit,
     waitFor,
-    nullptr, // import_host
+    nullptr,  // import_host
     mapBuffer,
-    nullptr, // num_threads
-    nullptr, // place
+    nullptr,  // num_threads
+    nullptr,  // place
 };
 
 constexpr girih_backend kBackend = {
-    sizeof(girih_backend),
-    GIRIH_BACKEND_ABI_MAJOR,
-    GIRIH_BACKEND_ABI_MINOR,
-    "vulkan",
-    "",
-    &kRunTable,
-    nullptr,
-    0,
+    sizeof(girih_backend), GIRIH_BACKEND_ABI_MAJOR, GIRIH_BACKEND_ABI_MINOR, "vulkan", "", &kRunTable, nullptr, 0,
 };
 
-} // namespace
-} // namespace girih::vulkan
+}  // namespace
+}  // namespace girih::vulkan
 
 extern "C" const girih_backend *girih_backend_query_vulkan(const girih_host *host) {
   return host->abi_major == GIRIH_BACKEND_ABI_MAJOR ? &girih::vulkan::kBackend : nullptr;

@@ -17,27 +17,25 @@ namespace girih::vulkan {
 #define GIRIH_VULKAN_INSTANCE_FUNCTIONS(F)                                                                   \
   F(DestroyInstance)                                                                                         \
   F(EnumeratePhysicalDevices)                                                                                \
-  F(GetPhysicalDeviceProperties2)                                                                            \
-  F(GetPhysicalDeviceMemoryProperties) F(GetPhysicalDeviceQueueFamilyProperties) F(CreateDevice)             \
-      F(GetDeviceProcAddr)
+  F(GetPhysicalDeviceProperties2) F(GetPhysicalDeviceMemoryProperties)                                       \
+      F(GetPhysicalDeviceQueueFamilyProperties) F(CreateDevice) F(GetDeviceProcAddr)
 #define GIRIH_VULKAN_DEVICE_FUNCTIONS(F)                                                                     \
   F(DestroyDevice)                                                                                           \
   F(GetDeviceQueue)                                                                                          \
-  F(AllocateMemory)                                                                                          \
-  F(FreeMemory) F(MapMemory) F(CreateBuffer) F(CreateBufferView) F(DestroyBufferView) F(DestroyBuffer)       \
-      F(GetBufferMemoryRequirements) F(BindBufferMemory) F(CreateShaderModule) F(DestroyShaderModule)        \
-          F(CreateDescriptorSetLayout) F(DestroyDescriptorSetLayout) F(CreatePipelineLayout)                 \
-              F(DestroyPipelineLayout) F(CreateComputePipelines) F(DestroyPipeline) F(CreateDescriptorPool)  \
-                  F(DestroyDescriptorPool) F(ResetDescriptorPool) F(AllocateDescriptorSets)                  \
-                      F(UpdateDescriptorSets) F(CreateCommandPool) F(DestroyCommandPool)                     \
-                          F(AllocateCommandBuffers) F(FreeCommandBuffers) F(BeginCommandBuffer)              \
-                              F(EndCommandBuffer) F(CmdBindPipeline) F(CmdBindDescriptorSets)                \
-                                  F(CmdPushConstants) F(CmdDispatchIndirect) F(CmdPipelineBarrier)           \
-                                      F(CmdCopyBuffer) F(CmdFillBuffer) F(CmdResetQueryPool)                 \
-                                          F(CmdWriteTimestamp) F(CreateQueryPool) F(DestroyQueryPool)        \
-                                              F(GetQueryPoolResults) F(CreateFence) F(DestroyFence)          \
-                                                  F(ResetFences) F(WaitForFences) F(QueueSubmit)             \
-                                                      F(DeviceWaitIdle)
+  F(AllocateMemory) F(FreeMemory) F(MapMemory) F(CreateBuffer) F(CreateBufferView) F(DestroyBufferView)      \
+      F(DestroyBuffer) F(GetBufferMemoryRequirements) F(BindBufferMemory) F(CreateShaderModule)              \
+          F(DestroyShaderModule) F(CreateDescriptorSetLayout) F(DestroyDescriptorSetLayout)                  \
+              F(CreatePipelineLayout) F(DestroyPipelineLayout) F(CreateComputePipelines) F(DestroyPipeline)  \
+                  F(CreateDescriptorPool) F(DestroyDescriptorPool) F(ResetDescriptorPool)                    \
+                      F(AllocateDescriptorSets) F(UpdateDescriptorSets) F(CreateCommandPool)                 \
+                          F(DestroyCommandPool) F(AllocateCommandBuffers) F(FreeCommandBuffers)              \
+                              F(BeginCommandBuffer) F(EndCommandBuffer) F(CmdBindPipeline)                   \
+                                  F(CmdBindDescriptorSets) F(CmdPushConstants) F(CmdDispatchIndirect)        \
+                                      F(CmdPipelineBarrier) F(CmdCopyBuffer) F(CmdFillBuffer)                \
+                                          F(CmdResetQueryPool) F(CmdWriteTimestamp) F(CreateQueryPool)       \
+                                              F(DestroyQueryPool) F(GetQueryPoolResults) F(CreateFence)      \
+                                                  F(DestroyFence) F(ResetFences) F(WaitForFences)            \
+                                                      F(QueueSubmit) F(DeviceWaitIdle)
 
 // What a device must have, and what it has, by its own account.
 struct DeviceProperties {

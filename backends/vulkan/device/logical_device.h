@@ -11,11 +11,11 @@ namespace girih::vulkan {
 // A range of device memory with a VkBuffer over it.
 struct DeviceBuffer {
   VkBuffer buffer = VK_NULL_HANDLE;
-  uint64_t sizeBytes = 0;    // as asked for
-  uint64_t boundBytes = 0;   // of the VkBuffer: never 0, a multiple of 4
-  uint8_t *mapped = nullptr; // null: the host cannot see it
+  uint64_t sizeBytes = 0;       // as asked for
+  uint64_t boundBytes = 0;      // of the VkBuffer: never 0, a multiple of 4
+  uint8_t *mapped = nullptr;    // null: the host cannot see it
   struct MemoryPiece *piece = nullptr;
-  uint64_t offsetBytes = 0, reservedBytes = 0; // in the piece
+  uint64_t offsetBytes = 0, reservedBytes = 0;  // in the piece
 };
 
 // One VkDeviceMemory, from which buffers are cut. Drivers allow few of them (4096 at least), and each is slow to get.
@@ -27,7 +27,7 @@ struct MemoryPiece {
   struct Range {
     uint64_t offset, size;
   };
-  std::vector<Range> free; // ascending, never touching
+  std::vector<Range> free;  // ascending, never touching
 };
 
 // Thread-compatible. Everything submitted is waited for before memory is touched from the host.
@@ -49,8 +49,7 @@ public:
   void free(const DeviceBuffer &buffer);
   Status write(const DeviceBuffer &to, uint64_t offsetBytes, const void *from, uint64_t numBytes);
   Status read(const DeviceBuffer &from, uint64_t offsetBytes, void *to, uint64_t numBytes);
-  Status copy(const DeviceBuffer &to, uint64_t toOffset, const DeviceBuffer &from, uint64_t fromOffset,
-              uint64_t numBytes);
+  Status copy(const DeviceBuffer &to, uint64_t toOffset, const DeviceBuffer &from, uint64_t fromOffset, uint64_t numBytes);
 
   // Starts the commands; waitForAll is when they are done.
   Status submit(VkCommandBuffer list);
@@ -81,7 +80,7 @@ private:
   bool isRunning = false;
   VkPhysicalDeviceMemoryProperties memory = {};
   std::vector<std::unique_ptr<MemoryPiece>> pieces;
-  DeviceBuffer transfer; // for memory that the host cannot see
+  DeviceBuffer transfer;  // for memory that the host cannot see
 };
 
-} // namespace girih::vulkan
+}  // namespace girih::vulkan

@@ -28,13 +28,10 @@ public:
 
   void open(Exchange &stream, uint32_t numChoices, const TokenCounts &) override {
     for (uint32_t choice = 0; choice < numChoices; ++choice)
-      stream.sendEvent(
-          chunk(choice, [](JsonWriter &writer) { writer.member("role", "assistant").member("content", ""); },
-                {}, {}));
+      stream.sendEvent(chunk(choice, [](JsonWriter &writer) { writer.member("role", "assistant").member("content", ""); }, {}, {}));
   }
   // Tokens go with the first piece that their text gives: a call is held back until its name is known.
-  void say(Exchange &stream, uint32_t choice, std::string_view text,
-           std::span<const SpokenToken> tokens) override {
+  void say(Exchange &stream, uint32_t choice, std::string_view text, std::span<const SpokenToken> tokens) override {
     std::vector<SpokenToken> &unsaid = states[choice].unsaidTokens;
     unsaid.insert(unsaid.end(), tokens.begin(), tokens.end());
     sayPieces(stream, choice, readers.push(choice, text));
@@ -87,11 +84,7 @@ private:
       return;
     writer.key("tool_calls").beginArray();
     for (const ToolCall &call : answer.calls) {
-      writer.beginObject()
-          .member("id", makeId("call_"))
-          .member("type", "function")
-          .key("function")
-          .beginObject();
+      writer.beginObject().member("id", makeId("call_")).member("type", "function").key("function").beginObject();
       writer.member("name", call.name).member("arguments", call.arguments).endObject().endObject();
     }
     writer.endArray();
@@ -100,8 +93,7 @@ private:
   void sayPieces(Exchange &stream, uint32_t choice, const std::vector<AnswerPiece> &pieces) {
     for (const AnswerPiece &piece : pieces)
       if (piece.kind != AnswerPiece::Kind::CallEnd)
-        sendPiece(stream, choice,
-                  [&](JsonWriter &writer) { writePiece(writer, piece, states[choice].numCalls); });
+        sendPiece(stream, choice, [&](JsonWriter &writer) { writePiece(writer, piece, states[choice].numCalls); });
   }
 
   template <typename WriteDelta> void sendPiece(Exchange &stream, uint32_t choice, WriteDelta writeDelta) {
@@ -127,18 +119,13 @@ private:
 
   JsonWriter beginAnswer(std::string_view object) const {
     JsonWriter writer;
-    writer.beginObject()
-        .member("id", id)
-        .member("object", object)
-        .member("created", created)
-        .member("model", model);
+    writer.beginObject().member("id", id).member("object", object).member("created", created).member("model", model);
     return writer;
   }
 
   // Clients read `usage` as null in every chunk but the last when they asked for it.
   template <typename WriteDelta>
-  std::string chunk(uint32_t choice, WriteDelta writeDelta, std::span<const SpokenToken> tokens,
-                    std::string_view finishReason) const {
+  std::string chunk(uint32_t choice, WriteDelta writeDelta, std::span<const SpokenToken> tokens, std::string_view finishReason) const {
     JsonWriter writer = beginAnswer("chat.completion.chunk");
     writer.key("choices").beginArray().beginObject().member("index", choice).key("delta").beginObject();
     writeDelta(writer);
@@ -207,17 +194,16 @@ void startChat(Service &service, const std::shared_ptr<Exchange> &exchange) {
   std::optional<ToolFormat> toolFormat;
   if (request.toolUse.mayCall())
     toolFormat = service.model().toolFormat;
-  generation.format =
-      std::make_unique<ChatFormat>(service, exchange->request(), request.generation, toolFormat);
+  generation.format = std::make_unique<ChatFormat>(service, exchange->request(), request.generation, toolFormat);
   generation.parameters = std::move(request.generation);
   generation.promptField = "messages";
   startGeneration(service, exchange, std::move(generation));
 }
 
-} // namespace
+}  // namespace
 
 void answerChatCompletions(Service &service, std::shared_ptr<Exchange> exchange) {
   prepare(service, exchange, [&service, exchange] { startChat(service, exchange); });
 }
 
-} // namespace girih::server
+}  // namespace girih::server

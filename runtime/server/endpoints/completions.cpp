@@ -9,15 +9,13 @@ namespace {
 
 class CompletionFormat final : public AnswerFormat {
 public:
-  CompletionFormat(const Service &service, const HttpRequest &request, const GenerationParameters &parameters,
-                   size_t numChoices)
-      : tokenizer(service.model().tokenizer), model(service.model().names.front()),
-        id("cmpl-" + request.requestId), created(time(nullptr)), includeUsage(parameters.includeUsage),
+  CompletionFormat(const Service &service, const HttpRequest &request, const GenerationParameters &parameters, size_t numChoices)
+      : tokenizer(service.model().tokenizer), model(service.model().names.front()), id("cmpl-" + request.requestId),
+        created(time(nullptr)), includeUsage(parameters.includeUsage),
         wantLogprobs(parameters.wantLogprobs), textOffsets(numChoices) {}
 
   void open(Exchange &, uint32_t, const TokenCounts &) override {}
-  void say(Exchange &stream, uint32_t choice, std::string_view text,
-           std::span<const SpokenToken> tokens) override {
+  void say(Exchange &stream, uint32_t choice, std::string_view text, std::span<const SpokenToken> tokens) override {
     stream.sendEvent(chunk(choice, {text, {}, tokens}));
   }
   void close(Exchange &stream, uint32_t choice, const ChoiceEnding &ending) override {
@@ -45,11 +43,7 @@ public:
 private:
   JsonWriter beginAnswer() const {
     JsonWriter writer;
-    writer.beginObject()
-        .member("id", id)
-        .member("object", "text_completion")
-        .member("created", created)
-        .member("model", model);
+    writer.beginObject().member("id", id).member("object", "text_completion").member("created", created).member("model", model);
     return writer;
   }
 
@@ -117,7 +111,7 @@ private:
   const int64_t created;
   const bool includeUsage;
   const bool wantLogprobs;
-  std::vector<size_t> textOffsets; // of each choice: bytes of the tokens written so far
+  std::vector<size_t> textOffsets;  // of each choice: bytes of the tokens written so far
 };
 
 void startCompletion(Service &service, const std::shared_ptr<Exchange> &exchange) {
@@ -131,11 +125,7 @@ void startCompletion(Service &service, const std::shared_ptr<Exchange> &exchange
   for (CompletionRequest::Prompt &prompt : request.prompts) {
     if (!prompt.hasTokens) {
       if (!service.model().tokenizer)
-        return service.answerError(
-            *exchange,
-            invalidField("prompt",
-                         "this model's file has no tokenizer; send `prompt` as an array of token ids",
-                         "unsupported"));
+        return service.answerError(*exchange, invalidField("prompt", "this model's file has no tokenizer; send `prompt` as an array of token ids", "unsupported"));
       auto tokens = service.model().tokenizer->encode(prompt.text);
       if (!tokens.isOk())
         return service.answerError(*exchange, apiErrorOf(tokens.status()));
@@ -144,17 +134,16 @@ void startCompletion(Service &service, const std::shared_ptr<Exchange> &exchange
     generation.prompts.push_back(std::move(prompt.tokens));
   }
   size_t numChoices = generation.prompts.size() * request.generation.numChoices;
-  generation.format =
-      std::make_unique<CompletionFormat>(service, exchange->request(), request.generation, numChoices);
+  generation.format = std::make_unique<CompletionFormat>(service, exchange->request(), request.generation, numChoices);
   generation.parameters = std::move(request.generation);
   generation.promptField = "prompt";
   startGeneration(service, exchange, std::move(generation));
 }
 
-} // namespace
+}  // namespace
 
 void answerCompletions(Service &service, std::shared_ptr<Exchange> exchange) {
   prepare(service, exchange, [&service, exchange] { startCompletion(service, exchange); });
 }
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -32,20 +32,11 @@ std::string escaped(std::string_view text) {
   std::string result;
   for (char letter : text)
     switch (letter) {
-    case '&':
-      result += "&amp;";
-      break;
-    case '<':
-      result += "&lt;";
-      break;
-    case '>':
-      result += "&gt;";
-      break;
-    case '"':
-      result += "&quot;";
-      break;
-    default:
-      result += letter;
+    case '&': result += "&amp;"; break;
+    case '<': result += "&lt;"; break;
+    case '>': result += "&gt;"; break;
+    case '"': result += "&quot;"; break;
+    default: result += letter;
     }
   return result;
 }
@@ -57,9 +48,7 @@ std::string anchorOf(const Route &route) {
   return anchor;
 }
 
-std::string titleOf(const Route &route) {
-  return escaped(std::string(route.method) + " " + std::string(route.path));
-}
+std::string titleOf(const Route &route) { return escaped(std::string(route.method) + " " + std::string(route.path)); }
 
 void writeFields(std::string &page, std::string_view fields) {
   page += "<p>Fields: ";
@@ -72,17 +61,14 @@ void writeFields(std::string &page, std::string_view fields) {
 }
 
 void writeRoute(std::string &page, const Route &route, const std::string &host, bool asksForKeys) {
-  page += "<section aria-labelledby=\"" + anchorOf(route) + "\">\n<h2 id=\"" + anchorOf(route) + "\">" +
-          titleOf(route) + "</h2>\n";
-  page += "<p>" + escaped(route.summary) + "." + (asksForKeys && !route.needsKey ? " Asks for no key." : "") +
-          "</p>\n";
+  page += "<section aria-labelledby=\"" + anchorOf(route) + "\">\n<h2 id=\"" + anchorOf(route) + "\">" + titleOf(route) + "</h2>\n";
+  page += "<p>" + escaped(route.summary) + "." + (asksForKeys && !route.needsKey ? " Asks for no key." : "") + "</p>\n";
   if (!route.fields.empty())
     writeFields(page, route.fields);
   if (!route.example.empty())
     page += "<pre><code>" +
             escaped("curl http://" + host + std::string(route.path) +
-                    (asksForKeys ? " -H \"Authorization: Bearer $KEY\"" : "") + " --json '" +
-                    std::string(route.example) + "'") +
+                    (asksForKeys ? " -H \"Authorization: Bearer $KEY\"" : "") + " --json '" + std::string(route.example) + "'") +
             "</code></pre>\n";
   page += "</section>\n";
 }
@@ -95,16 +81,14 @@ void answerDocs(Service &service, std::shared_ptr<Exchange> exchange) {
   std::string host = asked.empty() ? "127.0.0.1:8080" : asked, page(kHead);
   page += "<nav aria-label=\"Routes\">\n<ul>\n";
   for (const Route &route : allRoutes())
-    page += "<li><a href=\"#" + anchorOf(route) + "\"><code>" + titleOf(route) + "</code></a> " +
-            escaped(route.summary) + "</li>\n";
+    page += "<li><a href=\"#" + anchorOf(route) + "\"><code>" + titleOf(route) + "</code></a> " + escaped(route.summary) + "</li>\n";
   page += "</ul>\n</nav>\n";
   for (const Route &route : allRoutes())
     writeRoute(page, route, host, service.options().keys.areAskedFor());
   HttpResponse response;
   response.contentType = "text/html; charset=utf-8";
-  response.headers = {{"content-security-policy",
-                       "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-                       "frame-ancestors 'none'"},
+  response.headers = {{"content-security-policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+                                                  "frame-ancestors 'none'"},
                       {"x-content-type-options", "nosniff"},
                       {"referrer-policy", "no-referrer"}};
   response.body = page + "</main>\n</body>\n</html>\n";

@@ -9,23 +9,17 @@ namespace girih::server {
 namespace {
 
 void writeModel(JsonWriter &writer, Service &service, const std::string &name) {
-  writer.beginObject()
-      .member("id", name)
-      .member("object", "model")
-      .member("created", service.model().createdSeconds);
+  writer.beginObject().member("id", name).member("object", "model").member("created", service.model().createdSeconds);
   // Not OpenAI's, but what clients of local servers look for.
   writer.member("owned_by", "girih").member("max_model_len", service.engine().contextTokens()).endObject();
 }
 
 // Clients write the '/' of a name as %2F; names may also be sent as they are.
 std::string withoutPercents(std::string_view text) {
-  auto digit = [](char letter) {
-    return letter >= 'a' ? letter - 'a' + 10 : letter >= 'A' ? letter - 'A' + 10 : letter - '0';
-  };
+  auto digit = [](char letter) { return letter >= 'a' ? letter - 'a' + 10 : letter >= 'A' ? letter - 'A' + 10 : letter - '0'; };
   std::string plain;
   for (size_t place = 0; place < text.size(); ++place) {
-    bool isEscape = text[place] == '%' && place + 2 < text.size() &&
-                    std::isxdigit(static_cast<unsigned char>(text[place + 1])) &&
+    bool isEscape = text[place] == '%' && place + 2 < text.size() && std::isxdigit(static_cast<unsigned char>(text[place + 1])) &&
                     std::isxdigit(static_cast<unsigned char>(text[place + 2]));
     plain += isEscape ? static_cast<char>(digit(text[place + 1]) * 16 + digit(text[place + 2])) : text[place];
     place += isEscape ? 2 : 0;
@@ -33,7 +27,7 @@ std::string withoutPercents(std::string_view text) {
   return plain;
 }
 
-} // namespace
+}  // namespace
 
 void answerModels(Service &service, std::shared_ptr<Exchange> exchange) {
   constexpr std::string_view kOneModel = "/v1/models/";
@@ -56,4 +50,4 @@ void answerModels(Service &service, std::shared_ptr<Exchange> exchange) {
   service.answer(*exchange, std::move(response));
 }
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -34,9 +34,8 @@ void girih_text_free(GirihTextBuffer buffer);
 int32_t girih_crate_tokenizer_create(GirihTextSlice json, GirihCrateTokenizer **out, GirihTextBuffer *error);
 void girih_crate_tokenizer_destroy(GirihCrateTokenizer *tokenizer);
 /* ids: int32_t. */
-int32_t girih_crate_tokenizer_encode(const GirihCrateTokenizer *tokenizer, GirihTextSlice text,
-                                     int32_t add_special, int32_t parse_special, GirihTextBuffer *ids,
-                                     GirihTextBuffer *error);
+int32_t girih_crate_tokenizer_encode(const GirihCrateTokenizer *tokenizer, GirihTextSlice text, int32_t add_special,
+                                     int32_t parse_special, GirihTextBuffer *ids, GirihTextBuffer *error);
 int32_t girih_crate_tokenizer_decode(const GirihCrateTokenizer *tokenizer, const int32_t *ids, size_t count,
                                      int32_t skip_special, GirihTextBuffer *text, GirihTextBuffer *error);
 /* One more than the largest id. */
@@ -57,9 +56,9 @@ int32_t girih_template_create(GirihTextSlice source, GirihTextSlice bos, GirihTe
                               GirihTextBuffer *error);
 void girih_template_destroy(GirihTemplate *chat_template);
 /* `tools` and `extra` may be empty. barriers: uint64_t byte positions in the text, ascending. */
-int32_t girih_template_render(const GirihTemplate *chat_template, GirihTextSlice messages,
-                              GirihTextSlice tools, GirihTextSlice extra, int32_t add_generation_prompt,
-                              GirihTextBuffer *text, GirihTextBuffer *barriers, GirihTextBuffer *error);
+int32_t girih_template_render(const GirihTemplate *chat_template, GirihTextSlice messages, GirihTextSlice tools,
+                              GirihTextSlice extra, int32_t add_generation_prompt, GirihTextBuffer *text,
+                              GirihTextBuffer *barriers, GirihTextBuffer *error);
 
 /* The vocabulary that grammars mask: the bytes of each token, empty ones being never allowed. */
 int32_t girih_grammar_vocabulary_create(const GirihTextSlice *tokens, size_t count, int32_t eos,

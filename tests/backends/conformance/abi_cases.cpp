@@ -20,8 +20,7 @@ Finding otherMajorIsNull(const Subject &subject) {
   if (!subject.query)
     return unsupported("built in: the query is not exported");
   girih_host host = {sizeof host, GIRIH_BACKEND_ABI_MAJOR + 1000, 0};
-  return subject.query(&host) ? fail("a host of another major version got tables; the answer is null")
-                              : pass();
+  return subject.query(&host) ? fail("a host of another major version got tables; the answer is null") : pass();
 }
 
 Finding otherMinorIsServed(const Subject &subject) {
@@ -46,8 +45,7 @@ Finding shortInfoIsRespected(const Subject &subject) {
   for (size_t at = offsetof(girih_device_info, memory_bytes); at < sizeof info; ++at)
     if (bytes[at] != 0x5a)
       return fail("device_info wrote byte " + std::to_string(at) + " of a struct of " +
-                  std::to_string(offsetof(girih_device_info, memory_bytes)) +
-                  "; struct_size is the host's room");
+                  std::to_string(offsetof(girih_device_info, memory_bytes)) + "; struct_size is the host's room");
   return pass();
 }
 
@@ -90,15 +88,13 @@ Finding messagesFit(const Subject &subject) {
   girih_message small = {room, 8}, none = {room, 0};
   girih_code code = subject.run().device_info(count, &info, &small);
   if (code == GIRIH_OK || code > GIRIH_INTERNAL)
-    return fail("device_info of an absent device answers " + std::to_string(code) +
-                "; codes are those of message.h");
+    return fail("device_info of an absent device answers " + std::to_string(code) + "; codes are those of message.h");
   if (!std::memchr(room, 0, 8) || room[8] != 'x')
     return fail("a message for 8 bytes is not terminated within them");
   if (room[0] == 0)
     return fail("an error without a text; say what was seen, the rule, and what to do");
   std::memset(room, 'x', sizeof room);
-  if (subject.run().device_info(count, &info, &none) != code ||
-      subject.run().device_info(count, &info, nullptr) != code)
+  if (subject.run().device_info(count, &info, &none) != code || subject.run().device_info(count, &info, nullptr) != code)
     return fail("the code of an error depends on the room for its text");
   return room[0] == 'x' ? pass() : fail("a message for 0 bytes was written");
 }
@@ -120,7 +116,7 @@ Finding threadsAreAsDeclared(const Subject &subject) {
     if (!device.isOk())
       return findingOf(device.status());
     auto facts = hal::describeDevice(*subject.backend, 0);
-    if (countThreads() > before + 1 && !facts->hasDriverThreads) // a driver's threads count as the driver's
+    if (countThreads() > before + 1 && !facts->hasDriverThreads)  // a driver's threads count as the driver's
       return fail("opened with 2 threads, of which one is the caller's, it started " +
                   std::to_string(countThreads() - before));
   }
@@ -137,8 +133,7 @@ Finding signalsAreLeftAlone(const Subject &subject) {
     struct sigaction action = {};
     ::sigaction(number, nullptr, &action);
     if (action.sa_handler != SIG_DFL)
-      return fail("signal " + std::to_string(number) +
-                  " has another handler after open; a backend installs none");
+      return fail("signal " + std::to_string(number) + " has another handler after open; a backend installs none");
   }
   return pass();
 }
@@ -179,11 +174,10 @@ Finding declinesWhatItDoesNotKnow(const Subject &subject) {
   const girih_op op = {sizeof op, "frobnicate", "f32[1,8] f32[1,8]"};
   girih_verdict verdict = {sizeof verdict, GIRIH_OK, 0, nullptr};
   Call call;
-  GIRIH_TRY_FINDING(call.status(
-      subject.backend->compile->supports(subject.backend->name, &op, 1, &verdict, call.message())));
+  GIRIH_TRY_FINDING(
+      call.status(subject.backend->compile->supports(subject.backend->name, &op, 1, &verdict, call.message())));
   if (verdict.code != GIRIH_UNIMPLEMENTED)
-    return fail("`frobnicate` gets verdict " + std::to_string(verdict.code) +
-                "; what a backend does not know it declines");
+    return fail("`frobnicate` gets verdict " + std::to_string(verdict.code) + "; what a backend does not know it declines");
   return verdict.reason && *verdict.reason ? pass() : fail("a verdict without a reason");
 }
 

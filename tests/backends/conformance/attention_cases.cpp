@@ -47,8 +47,7 @@ struct Step {
   }
   int64_t numTokens() const { return static_cast<int64_t>(positions.size()); }
   int64_t slotOf(int64_t sequence, int64_t position) const {
-    return blockTables[static_cast<size_t>(sequence * stride + position / kBlockTokens)] * kBlockTokens +
-           position % kBlockTokens;
+    return blockTables[static_cast<size_t>(sequence * stride + position / kBlockTokens)] * kBlockTokens + position % kBlockTokens;
   }
   // The bench points into this step, which outlives its runs.
   void feed(GraphBench &bench) const {
@@ -80,8 +79,7 @@ struct Cache {
   }
   // What it keeps of a value.
   float kept(float value) const { return isHalf ? halfToFloat(floatToHalf(value)) : value; }
-  void put(std::vector<uint8_t> &bytes, int64_t slot, bool isKey, int64_t group, int64_t at,
-           float value) const {
+  void put(std::vector<uint8_t> &bytes, int64_t slot, bool isKey, int64_t group, int64_t at, float value) const {
     int64_t within = slot % kBlockTokens;
     int64_t element = isKey ? (group * keyDim + at) * kBlockTokens + within
                             : (groups * keyDim + group * valueDim) * kBlockTokens + within * valueDim + at;
@@ -91,9 +89,7 @@ struct Cache {
   }
 };
 
-std::string headsOf(int64_t heads, int64_t width) {
-  return "Tx" + std::to_string(heads) + "x" + std::to_string(width);
-}
+std::string headsOf(int64_t heads, int64_t width) { return "Tx" + std::to_string(heads) + "x" + std::to_string(width); }
 
 struct Attention {
   int64_t heads;
@@ -109,8 +105,7 @@ struct Attention {
     return text + (cap > 0 ? " cap=" + std::to_string(cap) : "");
   }
   std::string text() const {
-    return "`" + statement() + "` of " + std::to_string(heads) + " heads over a " + cache.type() + " of " +
-           cache.extents();
+    return "`" + statement() + "` of " + std::to_string(heads) + " heads over a " + cache.type() + " of " + cache.extents();
   }
 };
 
@@ -131,13 +126,11 @@ Contents fill(const Attention &of, const Step &step, std::vector<uint8_t> &bytes
   for (size_t sequence = 0; sequence < step.lengths.size(); ++sequence)
     for (bool isKey : {true, false}) {
       int64_t width = isKey ? cache.keyDim : cache.valueDim, each = cache.groups * width;
-      auto all = normals(static_cast<size_t>(step.lengths[sequence] * each),
-                         static_cast<uint32_t>(20 + 2 * sequence + isKey));
+      auto all = normals(static_cast<size_t>(step.lengths[sequence] * each), static_cast<uint32_t>(20 + 2 * sequence + isKey));
       for (size_t at = 0; at < all.size(); ++at) {
         auto position = static_cast<int64_t>(at) / each, within = static_cast<int64_t>(at) % each;
         all[at] = cache.kept(all[at]);
-        cache.put(bytes, step.slotOf(static_cast<int64_t>(sequence), position), isKey, within / width,
-                  within % width, all[at]);
+        cache.put(bytes, step.slotOf(static_cast<int64_t>(sequence), position), isKey, within / width, within % width, all[at]);
       }
       (isKey ? made.keys : made.values).push_back(std::move(all));
     }
@@ -146,18 +139,15 @@ Contents fill(const Attention &of, const Step &step, std::vector<uint8_t> &bytes
 
 // One row of one head in f64, and how far the declared types may be from it. Scores are off by their sum's error, which the
 // weights' exponents take as it is; the sum over positions and the joining of chunks, of at least 64 positions, round too.
-std::vector<Judged> rowOf(const Attention &of, const CompiledGraph &graph, const float *q,
-                          const std::vector<float> &keys, const std::vector<float> &values, int64_t group,
-                          int64_t begin, int64_t end) {
+std::vector<Judged> rowOf(const Attention &of, const CompiledGraph &graph, const float *q, const std::vector<float> &keys,
+                          const std::vector<float> &values, int64_t group, int64_t begin, int64_t end) {
   const Cache &cache = of.cache;
   std::vector<double> scores;
   double scoreError = 0, most = -HUGE_VAL, sum = 0, spread = 0;
   for (int64_t u = begin; u < end; ++u) {
     double score = 0, magnitude = 0;
     for (int64_t d = 0; d < cache.keyDim; ++d) {
-      double term =
-          static_cast<double>(q[d]) *
-          static_cast<double>(keys[static_cast<size_t>((u * cache.groups + group) * cache.keyDim + d)]);
+      double term = static_cast<double>(q[d]) * static_cast<double>(keys[static_cast<size_t>((u * cache.groups + group) * cache.keyDim + d)]);
       score += term * Attention::kScale;
       magnitude += std::fabs(term) * Attention::kScale;
     }
@@ -176,16 +166,13 @@ std::vector<Judged> rowOf(const Attention &of, const CompiledGraph &graph, const
     spread += score * distance;
   }
   int64_t count = end - begin, numChunks = count / 64 + 2;
-  double common = std::expm1(2 * scoreError) + 2 * sumError(graph, count + 4 * numChunks) +
-                  2 * kFunctionError * (1.0 + numChunks) + 2 * kUnit * spread / sum;
+  double common = std::expm1(2 * scoreError) + 2 * sumError(graph, count + 4 * numChunks) + 2 * kFunctionError * (1.0 + numChunks) +
+                  2 * kUnit * spread / sum;
   std::vector<Judged> row(static_cast<size_t>(cache.valueDim), {0, 1e-30});
   for (int64_t u = begin; u < end; ++u) {
-    double weight = scores[static_cast<size_t>(u - begin)] / sum,
-           distance = -std::log(std::max(weight * sum, 1e-300));
+    double weight = scores[static_cast<size_t>(u - begin)] / sum, distance = -std::log(std::max(weight * sum, 1e-300));
     for (int64_t e = 0; e < cache.valueDim; ++e) {
-      double term =
-          weight *
-          static_cast<double>(values[static_cast<size_t>((u * cache.groups + group) * cache.valueDim + e)]);
+      double term = weight * static_cast<double>(values[static_cast<size_t>((u * cache.groups + group) * cache.valueDim + e)]);
       Judged &judged = row[static_cast<size_t>(e)];
       judged.expected += term;
       judged.bound += std::fabs(term) * (common + 2 * kUnit * distance);
@@ -201,27 +188,22 @@ Finding judgeAttention(const Subject &subject, const Attention &of) {
   std::vector<uint8_t> cacheBytes;
   Contents contents = fill(of, step, cacheBytes);
   const Cache &cache = of.cache;
-  std::string body = entryOf("e",
-                             {{"q", "weights", "f32", headsOf(of.heads, cache.keyDim)},
-                              {"c", "kv_pool", cache.type(), cache.extents()},
-                              {"y", "arena", "f32", headsOf(of.heads, cache.valueDim)}},
-                             of.statement());
+  std::string body = entryOf("e", {{"q", "weights", "f32", headsOf(of.heads, cache.keyDim)},
+                                   {"c", "kv_pool", cache.type(), cache.extents()},
+                                   {"y", "arena", "f32", headsOf(of.heads, cache.valueDim)}}, of.statement());
   BENCH(bench, body, {"e"}, 2, (std::max<uint64_t>(cacheBytes.size(), 1 << 16) + 4096) / 64 * 64);
   step.feed(bench);
   std::vector<float> q = normals(static_cast<size_t>(step.numTokens() * of.heads * cache.keyDim), 19);
   for (float &value : q)
     value *= of.largeness;
-  RESULTS(got, float, bench, 0, bytesOf(q), cacheBytes,
-          static_cast<size_t>(step.numTokens() * of.heads * cache.valueDim), step.numTokens());
+  RESULTS(got, float, bench, 0, bytesOf(q), cacheBytes, static_cast<size_t>(step.numTokens() * of.heads * cache.valueDim), step.numTokens());
   std::vector<Judged> wanted;
   for (int64_t token = 0; token < step.numTokens(); ++token)
     for (int64_t head = 0; head < of.heads; ++head) {
       auto sequence = static_cast<size_t>(step.tokenSequences[static_cast<size_t>(token)]);
-      int64_t end = step.positions[static_cast<size_t>(token)] + 1,
-              begin = of.window > 0 ? std::max<int64_t>(0, end - of.window) : 0;
-      auto row = rowOf(of, bench.graph, &q[static_cast<size_t>((token * of.heads + head) * cache.keyDim)],
-                       contents.keys[sequence], contents.values[sequence], head / (of.heads / cache.groups),
-                       begin, end);
+      int64_t end = step.positions[static_cast<size_t>(token)] + 1, begin = of.window > 0 ? std::max<int64_t>(0, end - of.window) : 0;
+      auto row = rowOf(of, bench.graph, &q[static_cast<size_t>((token * of.heads + head) * cache.keyDim)], contents.keys[sequence],
+                       contents.values[sequence], head / (of.heads / cache.groups), begin, end);
       wanted.insert(wanted.end(), row.begin(), row.end());
     }
   std::string difference = judge(got, wanted);
@@ -238,9 +220,7 @@ Finding judgeEach(const Subject &subject, const std::vector<Attention> &all) {
 Finding attendsGroupedHeads(const Subject &subject) {
   return judgeEach(subject, {{4, {4, 16, 16}}, {9, {3, 64, 64}}, {5, {1, 16, 32}}});
 }
-Finding attendsHalfPrecisionCaches(const Subject &subject) {
-  return judgeAttention(subject, {6, {2, 32, 32, true}});
-}
+Finding attendsHalfPrecisionCaches(const Subject &subject) { return judgeAttention(subject, {6, {2, 32, 32, true}}); }
 // One that hides all but the token itself, some that hide whole blocks, and one that no sequence fills.
 Finding attendsWindows(const Subject &subject) {
   std::vector<Attention> all;
@@ -251,24 +231,18 @@ Finding attendsWindows(const Subject &subject) {
 Finding attendsCappedScores(const Subject &subject) {
   return judgeEach(subject, {{6, {2, 16, 16}, 0, 5.0, 8.0f}, {6, {2, 16, 16}, 9, 50.0, 8.0f}});
 }
-Finding attendsLargeScores(const Subject &subject) {
-  return judgeAttention(subject, {6, {2, 16, 16}, 0, 0, 300.0f});
-}
+Finding attendsLargeScores(const Subject &subject) { return judgeAttention(subject, {6, {2, 16, 16}, 0, 0, 300.0f}); }
 
 Finding judgeAppend(const Subject &subject, const Cache &cache) {
   const Step step(kSequences);
   auto count = [&](int64_t width) { return static_cast<size_t>(step.numTokens() * cache.groups * width); };
   std::vector<float> keys = normals(count(cache.keyDim), 31), values = normals(count(cache.valueDim), 32);
   std::vector<uint8_t> operands = bytesOf(keys), rest = bytesOf(values);
-  std::string body =
-      entryOf("e",
-              {{"k", "weights", "f32", headsOf(cache.groups, cache.keyDim)},
-               {"v", "weights", "f32", headsOf(cache.groups, cache.valueDim), 64 + operands.size()},
-               {"c", "kv_pool", cache.type(), cache.extents()}},
-              "kv_append k v c");
+  std::string body = entryOf("e", {{"k", "weights", "f32", headsOf(cache.groups, cache.keyDim)},
+                                   {"v", "weights", "f32", headsOf(cache.groups, cache.valueDim), 64 + operands.size()},
+                                   {"c", "kv_pool", cache.type(), cache.extents()}}, "kv_append k v c");
   operands.insert(operands.end(), rest.begin(), rest.end());
-  BENCH(bench, body, {"e"}, 2,
-        (std::max<uint64_t>(cache.bytesOf(step.numBlocks), operands.size()) + 4096) / 64 * 64);
+  BENCH(bench, body, {"e"}, 2, (std::max<uint64_t>(cache.bytesOf(step.numBlocks), operands.size()) + 4096) / 64 * 64);
   step.feed(bench);
   GIRIH_TRY_FINDING(bench.resetGuards());
   GIRIH_TRY_FINDING(bench.bindings[GIRIH_STEP_BINDING_WEIGHTS].write(64, operands));
@@ -296,24 +270,19 @@ Finding turnsPairs(const Subject &subject) {
   constexpr double kBase = 10000;
   const Step step({{0, 3}, {500, 2}, {4000, 1}});
   std::string extents = headsOf(kHeads, kWidth);
-  BENCH(
-      bench,
-      entryOf("e", {{"x", "weights", "f32", extents}, {"y", "arena", "f32", extents}}, "rope x y base=10000"),
-      {"e"}, 2);
+  BENCH(bench, entryOf("e", {{"x", "weights", "f32", extents}, {"y", "arena", "f32", extents}}, "rope x y base=10000"), {"e"}, 2);
   step.feed(bench);
   std::vector<float> x = normals(static_cast<size_t>(step.numTokens() * kHeads * kWidth), 41);
   RESULTS(got, float, bench, 0, bytesOf(x), {}, x.size(), step.numTokens());
   std::vector<Judged> wanted;
   for (size_t at = 0; at < x.size(); ++at) {
     auto element = static_cast<int64_t>(at) % kWidth, pair = element % kHalf;
-    double angle =
-        step.positions[at / (kHeads * kWidth)] * std::pow(kBase, -static_cast<double>(pair) / kHalf);
+    double angle = step.positions[at / (kHeads * kWidth)] * std::pow(kBase, -static_cast<double>(pair) / kHalf);
     size_t low = at - static_cast<size_t>(element) + static_cast<size_t>(pair);
     double first = static_cast<double>(x[low]), second = static_cast<double>(x[low + kHalf]);
     double y = element < kHalf ? first * std::cos(angle) - second * std::sin(angle)
                                : second * std::cos(angle) + first * std::sin(angle);
-    wanted.push_back(
-        {y, (std::fabs(first) + std::fabs(second)) * (4 * kUnit * angle + kFunctionError + 3 * kUnit)});
+    wanted.push_back({y, (std::fabs(first) + std::fabs(second)) * (4 * kUnit * angle + kFunctionError + 3 * kUnit)});
   }
   std::string difference = judge(got, wanted);
   return difference.empty() ? pass() : fail("rope: " + difference);

@@ -29,9 +29,7 @@ std::map<std::string, std::string> readExpected(const std::string &path) {
   return reasons;
 }
 
-bool isBad(Outcome outcome) {
-  return outcome == Outcome::Fail || outcome == Outcome::Crash || outcome == Outcome::Hang;
-}
+bool isBad(Outcome outcome) { return outcome == Outcome::Fail || outcome == Outcome::Crash || outcome == Outcome::Hang; }
 
 // What is known to fail is expected, and nothing else of it: it is told when it passes.
 Finding judgeKnown(Finding finding, const std::string &reason) {
@@ -52,18 +50,16 @@ int run(const Options &options) {
     if (auto reason = known.find(std::string(check->level) + "/" + check->name); reason != known.end())
       finding = judgeKnown(std::move(finding), reason->second);
     ++counts[finding.outcome];
-    std::printf("%-12s %s/%s%s%s\n", nameOf(finding.outcome), check->level, check->name,
-                finding.text.empty() ? "" : ": ", finding.text.c_str());
+    std::printf("%-12s %s/%s%s%s\n", nameOf(finding.outcome), check->level, check->name, finding.text.empty() ? "" : ": ",
+                finding.text.c_str());
   }
   if (!options.jsonPath.empty())
     writeJson(options.jsonPath, options, results);
   if (!options.htmlPath.empty())
     writeHtml(options.htmlPath, options, results);
   int numBad = counts[Outcome::Fail] + counts[Outcome::Crash] + counts[Outcome::Hang];
-  std::printf("%s: %d pass, %d unsupported, %d expected, %d fail, %d crash, %d hang\n",
-              options.backend.c_str(), counts[Outcome::Pass], counts[Outcome::Unsupported],
-              counts[Outcome::Expected], counts[Outcome::Fail], counts[Outcome::Crash],
-              counts[Outcome::Hang]);
+  std::printf("%s: %d pass, %d unsupported, %d expected, %d fail, %d crash, %d hang\n", options.backend.c_str(), counts[Outcome::Pass],
+              counts[Outcome::Unsupported], counts[Outcome::Expected], counts[Outcome::Fail], counts[Outcome::Crash], counts[Outcome::Hang]);
   return numBad || results.empty() ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -71,8 +67,7 @@ int reduceWanted(const Options &options) {
   for (const Case *check : allCases())
     if (options.only == std::string(check->level) + "/" + check->name)
       return reduce(*check, options);
-  std::fprintf(stderr, "girih-conformance: --reduce wants --only LEVEL/CASE; \"%s\" names no case\n",
-               options.only.c_str());
+  std::fprintf(stderr, "girih-conformance: --reduce wants --only LEVEL/CASE; \"%s\" names no case\n", options.only.c_str());
   return kUsage;
 }
 
@@ -88,9 +83,7 @@ bool isLoadable(const Options &options) {
 }
 
 int usage(FILE *out) {
-  std::fprintf(
-      out,
-      R"(girih-conformance --backend path/lib.so [--compiler FILE] [--models FOLDER] [--only LEVEL[/CASE]] [--shape EXTENTS]
+  std::fprintf(out, R"(girih-conformance --backend path/lib.so [--compiler FILE] [--models FOLDER] [--only LEVEL[/CASE]] [--shape EXTENTS]
                   [--expected FILE] [--limit SECONDS] [--json FILE] [--html FILE] [--reduce FOLDER]
 
 Runs every case in a process of its own.

@@ -20,11 +20,9 @@ namespace {
 constexpr uint64_t kBindingBytes = GraphBench::kBindingBytes;
 
 std::string copyEntry(const std::string &name, const std::string &type, const std::string &extents,
-                      const std::string &from, uint64_t fromOffset, const std::string &to,
-                      uint64_t toOffset) {
-  return "entry " + name + "\nvalue a " + from + " " + std::to_string(fromOffset) + " " + type + " " +
-         extents + "\nvalue b " + to + " " + std::to_string(toOffset) + " " + type + " " + extents +
-         "\ncopy a b\nend\n";
+                      const std::string &from, uint64_t fromOffset, const std::string &to, uint64_t toOffset) {
+  return "entry " + name + "\nvalue a " + from + " " + std::to_string(fromOffset) + " " + type + " " + extents +
+         "\nvalue b " + to + " " + std::to_string(toOffset) + " " + type + " " + extents + "\ncopy a b\nend\n";
 }
 
 std::vector<uint8_t> pattern(size_t numBytes, uint8_t first) {
@@ -35,8 +33,7 @@ std::vector<uint8_t> pattern(size_t numBytes, uint8_t first) {
 
 // 1, primes, vectors +- 1: a tail that is dropped or a vector too many is seen at once.
 Finding copiesEveryExtent(const Subject &subject) {
-  for (const auto &[type, elementBytes] :
-       {std::pair<const char *, size_t>{"i8", 1}, {"f16", 2}, {"f32", 4}}) {
+  for (const auto &[type, elementBytes] : {std::pair<const char *, size_t>{"i8", 1}, {"f16", 2}, {"f32", 4}}) {
     std::string body;
     std::vector<std::string> entries;
     std::vector<size_t> sizes;
@@ -156,15 +153,14 @@ Finding ticketsGrowAndWait(const Subject &subject) {
   if (!std::is_sorted(tickets, tickets + 5) || std::adjacent_find(tickets, tickets + 5) != tickets + 5)
     return fail("tickets do not grow");
   for (int index : {4, 0, 2, 2, 4}) // the last first: earlier ones may still be waited for
-    GIRIH_TRY_FINDING(
-        call.status(subject.run().wait(bench.device->handle(), tickets[index], call.message())));
+    GIRIH_TRY_FINDING(call.status(subject.run().wait(bench.device->handle(), tickets[index], call.message())));
   return pass();
 }
 
 Finding absentEntriesAreErrors(const Subject &subject) {
   BENCH(bench, copyEntry("e", "i8", "64", "weights", 0, "arena", 0), {"e"});
-  if (compileGraph(subject, bench.device,
-                   GIRIH_GRAPH_FIRST_LINE + copyEntry("e", "i8", "64", "weights", 0, "arena", 0), {"other"})
+  if (compileGraph(subject, bench.device, GIRIH_GRAPH_FIRST_LINE + copyEntry("e", "i8", "64", "weights", 0, "arena", 0),
+                   {"other"})
           .isOk())
     return fail("an executable without the entry `other` gives it");
   return pass();
@@ -190,9 +186,7 @@ Finding unknownOperationsAreRefused(const Subject &subject) {
       "entry e\nvalue a arena 0 f32 8\nvalue b arena 64 f32 9\ncopy a b\nend\n",
       "entry e\nvalue a arena 0 f32 8\nvalue b arena 64 f32 8\ncopy a b\n",
   };
-  if (auto taken =
-          compileGraph(subject, *device,
-                       GIRIH_GRAPH_FIRST_LINE + copyEntry("e", "i8", "1", "weights", 0, "arena", 0), {"e"});
+  if (auto taken = compileGraph(subject, *device, GIRIH_GRAPH_FIRST_LINE + copyEntry("e", "i8", "1", "weights", 0, "arena", 0), {"e"});
       !taken.isOk())
     return findingOf(taken.status());
   for (const std::string &body : bodies)

@@ -12,8 +12,7 @@ namespace {
 
 constexpr float kMasked = -std::numeric_limits<float>::infinity();
 
-using Row = std::vector<Judged> (*)(const CompiledGraph &graph, const float *x, const float *w,
-                                    int64_t count);
+using Row = std::vector<Judged> (*)(const CompiledGraph &graph, const float *x, const float *w, int64_t count);
 
 // An entry a shape: x lies in the weights, w (a row, or as x) in the KV pool.
 struct RowOperation {
@@ -22,16 +21,13 @@ struct RowOperation {
   Row row;
 };
 
-std::string bodyOf(const RowOperation &op, const std::vector<Shape> &shapes,
-                   std::vector<std::string> &entries) {
+std::string bodyOf(const RowOperation &op, const std::vector<Shape> &shapes, std::vector<std::string> &entries) {
   std::string body;
   for (const Shape &shape : shapes) {
     entries.push_back("e" + shape.text());
-    std::vector<Operand> operands = {{"x", "weights", "f32", shape.text()},
-                                     {"y", "arena", "f32", shape.text()}};
+    std::vector<Operand> operands = {{"x", "weights", "f32", shape.text()}, {"y", "arena", "f32", shape.text()}};
     if (op.hasOperand)
-      operands.push_back(
-          {"w", "kv_pool", "f32", op.isOperandARow ? std::to_string(shape.columns) : shape.text()});
+      operands.push_back({"w", "kv_pool", "f32", op.isOperandARow ? std::to_string(shape.columns) : shape.text()});
     body += entryOf(entries.back(), operands, op.statement);
   }
   return body;
@@ -53,8 +49,7 @@ Finding judgeRows(const Subject &subject, const RowOperation &op, const Make &ma
     std::vector<Judged> wanted;
     for (int64_t row = 0; row < rows; ++row) {
       const float *operand = w.data() + (op.isOperandARow ? 0 : row * columns);
-      std::vector<Judged> more =
-          op.row(bench.graph, &x[static_cast<size_t>(row * columns)], operand, columns);
+      std::vector<Judged> more = op.row(bench.graph, &x[static_cast<size_t>(row * columns)], operand, columns);
       wanted.insert(wanted.end(), more.begin(), more.end());
     }
     if (std::string difference = judge(got, wanted); !difference.empty())
@@ -93,8 +88,7 @@ std::vector<Judged> softmaxOf(const CompiledGraph &graph, const float *x, const 
     double distance = most - static_cast<double>(x[k]), p = std::exp(-distance) / sum;
     // The difference is rounded once, which exp multiplies by its size.
     double spread = std::isinf(distance) ? 0 : distance;
-    row.push_back({p, p * (sumError(graph, count) + 2 * spread * kUnit + 2 * kFunctionError) +
-                          static_cast<double>(FLT_MIN)});
+    row.push_back({p, p * (sumError(graph, count) + 2 * spread * kUnit + 2 * kFunctionError) + static_cast<double>(FLT_MIN)});
   }
   return row;
 }
@@ -102,8 +96,7 @@ std::vector<Judged> softmaxOf(const CompiledGraph &graph, const float *x, const 
 std::vector<Judged> swigluOf(const CompiledGraph &, const float *g, const float *u, int64_t count) {
   std::vector<Judged> row;
   for (int64_t k = 0; k < count; ++k) {
-    double gate = static_cast<double>(g[k]), up = static_cast<double>(u[k]),
-           y = gate / (1 + std::exp(-gate)) * up;
+    double gate = static_cast<double>(g[k]), up = static_cast<double>(u[k]), y = gate / (1 + std::exp(-gate)) * up;
     double tiny = static_cast<double>(FLT_MIN) * (1 + std::fabs(gate)) * (1 + std::fabs(up));
     row.push_back({y, (kFunctionError + 4 * kUnit) * std::fabs(y) + tiny});
   }
@@ -123,17 +116,14 @@ std::vector<float> scaled(std::vector<float> values, float factor) {
 Finding normsRows(const Subject &subject) { return judgeRows(subject, kNorm, normals); }
 // Rows of nothing stay nothing, and rows far below eps are not blown up to one.
 Finding normsSmallRows(const Subject &subject) {
-  Finding zeros =
-      judgeRows(subject, kNorm, [](size_t count, uint32_t) { return std::vector<float>(count, 0.0f); });
+  Finding zeros = judgeRows(subject, kNorm, [](size_t count, uint32_t) { return std::vector<float>(count, 0.0f); });
   if (zeros.outcome != Outcome::Pass)
     return zeros;
-  return judgeRows(subject, kNorm,
-                   [](size_t count, uint32_t seed) { return scaled(normals(count, seed), 1e-3f); });
+  return judgeRows(subject, kNorm, [](size_t count, uint32_t seed) { return scaled(normals(count, seed), 1e-3f); });
 }
 Finding softmaxesRows(const Subject &subject) { return judgeRows(subject, kSoftmax, normals); }
 Finding softmaxesLargeScores(const Subject &subject) {
-  return judgeRows(subject, kSoftmax,
-                   [](size_t count, uint32_t seed) { return scaled(normals(count, seed), 200.0f); });
+  return judgeRows(subject, kSoftmax, [](size_t count, uint32_t seed) { return scaled(normals(count, seed), 200.0f); });
 }
 Finding maskedScoresCountNothing(const Subject &subject) {
   return judgeRows(subject, kSoftmax, [](size_t count, uint32_t seed) {
@@ -144,14 +134,12 @@ Finding maskedScoresCountNothing(const Subject &subject) {
   });
 }
 Finding fullyMaskedRowsAreZero(const Subject &subject) {
-  return judgeRows(subject, kSoftmax,
-                   [](size_t count, uint32_t) { return std::vector<float>(count, kMasked); });
+  return judgeRows(subject, kSoftmax, [](size_t count, uint32_t) { return std::vector<float>(count, kMasked); });
 }
 Finding gatesRows(const Subject &subject) { return judgeRows(subject, kSwiglu, normals); }
 // exp(-G) overflows, the result does not.
 Finding gatesLargeInputs(const Subject &subject) {
-  return judgeRows(subject, kSwiglu,
-                   [](size_t count, uint32_t seed) { return scaled(normals(count, seed), 100.0f); });
+  return judgeRows(subject, kSwiglu, [](size_t count, uint32_t seed) { return scaled(normals(count, seed), 100.0f); });
 }
 
 } // namespace

@@ -54,8 +54,7 @@ Expected<CompiledGraph> compileByTable(const Subject &subject, std::shared_ptr<D
 
 // A folder of two files, gone at the end.
 struct Exchange {
-  std::string folder = (std::filesystem::temp_directory_path() / "girih_conformance_XXXXXX").string(), text,
-              image;
+  std::string folder = (std::filesystem::temp_directory_path() / "girih_conformance_XXXXXX").string(), text, image;
   Exchange() {
     if (!::mkdtemp(folder.data()))
       folder.clear();
@@ -71,9 +70,8 @@ struct Exchange {
 
 // The program's exit status tells what the suite must know of a failure: Unimplemented counts as unsupported.
 Status runCompiler(const Subject &subject, const Exchange &files, uint64_t arenaBytes) {
-  std::string command = "'" + subject.compiler + "' '" + subject.path + "' " + subject.backend->name +
-                        ":native " + std::to_string(arenaBytes) + " '" + files.text + "' '" + files.image +
-                        "' 2>&1";
+  std::string command = "'" + subject.compiler + "' '" + subject.path + "' " + subject.backend->name + ":native " +
+                        std::to_string(arenaBytes) + " '" + files.text + "' '" + files.image + "' 2>&1";
   FILE *pipe = ::popen(command.c_str(), "r");
   if (!pipe)
     return unavailable("no process for " + subject.compiler);
@@ -89,9 +87,8 @@ Status runCompiler(const Subject &subject, const Exchange &files, uint64_t arena
 }
 
 // Lines of a word and its value up to an empty one, then the image's bytes.
-Expected<CompiledGraph> compileByProgram(const Subject &subject, std::shared_ptr<Device> device,
-                                         const std::string &text, const std::vector<std::string> &entries,
-                                         uint64_t arenaBytes) {
+Expected<CompiledGraph> compileByProgram(const Subject &subject, std::shared_ptr<Device> device, const std::string &text,
+                                         const std::vector<std::string> &entries, uint64_t arenaBytes) {
   Exchange files;
   std::ofstream(files.text) << text;
   GIRIH_TRY(runCompiler(subject, files, arenaBytes));
@@ -118,9 +115,8 @@ Expected<CompiledGraph> compileByProgram(const Subject &subject, std::shared_ptr
 
 } // namespace
 
-Expected<CompiledGraph> compileGraph(const Subject &subject, std::shared_ptr<Device> device,
-                                     const std::string &text, const std::vector<std::string> &entries,
-                                     uint64_t arenaBytes) {
+Expected<CompiledGraph> compileGraph(const Subject &subject, std::shared_ptr<Device> device, const std::string &text,
+                                     const std::vector<std::string> &entries, uint64_t arenaBytes) {
   if (takesGraphs(subject) && subject.compiler.empty())
     return compileByTable(subject, std::move(device), GIRIH_LEVEL_GRAPH, text, entries);
   if (subject.compiler.empty())
@@ -129,8 +125,7 @@ Expected<CompiledGraph> compileGraph(const Subject &subject, std::shared_ptr<Dev
 }
 
 Expected<GraphBench> GraphBench::create(const Subject &subject, const std::string &body,
-                                        const std::vector<std::string> &entries, int64_t numThreads,
-                                        uint64_t bindingBytes) {
+                                        const std::vector<std::string> &entries, int64_t numThreads, uint64_t bindingBytes) {
   GraphBench bench;
   bench.bindingBytes = bindingBytes;
   GIRIH_ASSIGN(bench.device, Device::open(*subject.backend, 0, {numThreads}));
@@ -170,8 +165,7 @@ Status GraphBench::allocate() {
 
 Status GraphBench::resetGuards() {
   for (size_t index = 0; index < bindings.size(); ++index)
-    GIRIH_TRY(
-        bindings[index].write(0, std::vector<uint8_t>(bindingBytes, static_cast<uint8_t>(kGuard + index))));
+    GIRIH_TRY(bindings[index].write(0, std::vector<uint8_t>(bindingBytes, static_cast<uint8_t>(kGuard + index))));
   return {};
 }
 
@@ -182,13 +176,7 @@ girih_submission GraphBench::submission(uint64_t entry, int64_t numTokens) {
   args.num_logit_rows = numTokens;
   for (size_t index = 0; index < bindings.size(); ++index)
     views[index] = bindings[index].view();
-  return {sizeof(girih_submission),
-          graph.executable.handle(),
-          entry,
-          &args,
-          sizeof args,
-          views,
-          GIRIH_STEP_NUM_BINDINGS,
+  return {sizeof(girih_submission), graph.executable.handle(), entry, &args, sizeof args, views, GIRIH_STEP_NUM_BINDINGS,
           nullptr};
 }
 
@@ -197,8 +185,7 @@ Status GraphBench::recordStep(uint64_t entry, int64_t numTokens) {
   const std::string &name = entries[entry];
   size_t begin = text.find("entry " + name + "\n"), end = text.find("\nend\n", begin);
   bool isGraph = begin != std::string::npos && end != std::string::npos;
-  std::ofstream(record + "/step") << (isGraph ? GIRIH_GRAPH_FIRST_LINE + text.substr(begin, end + 5 - begin)
-                                              : text);
+  std::ofstream(record + "/step") << (isGraph ? GIRIH_GRAPH_FIRST_LINE + text.substr(begin, end + 5 - begin) : text);
   std::ofstream(record + "/entry") << name << "\n" << numTokens << " tokens\n";
   for (int binding = 0; binding < GIRIH_STEP_NUM_BINDINGS; ++binding) {
     GIRIH_ASSIGN(auto bytes, bytesOf(binding));
@@ -221,8 +208,7 @@ Expected<std::vector<uint8_t>> GraphBench::bytesOf(int binding) {
   return bytes;
 }
 
-Expected<std::string> GraphBench::differenceAt(int binding, uint64_t offset,
-                                               std::span<const uint8_t> expected) {
+Expected<std::string> GraphBench::differenceAt(int binding, uint64_t offset, std::span<const uint8_t> expected) {
   GIRIH_ASSIGN(auto bytes, bytesOf(binding));
   for (uint64_t at = 0; at < bytes.size(); ++at) {
     bool isInside = at >= offset && at < offset + expected.size();
@@ -230,8 +216,7 @@ Expected<std::string> GraphBench::differenceAt(int binding, uint64_t offset,
     if (bytes[at] != wanted)
       return std::string(isInside ? "result" : "guard") + " byte " +
              std::to_string(static_cast<int64_t>(at) - static_cast<int64_t>(offset)) + " of binding " +
-             std::to_string(binding) + " is " + std::to_string(bytes[at]) + ", expected " +
-             std::to_string(wanted);
+             std::to_string(binding) + " is " + std::to_string(bytes[at]) + ", expected " + std::to_string(wanted);
   }
   return std::string();
 }

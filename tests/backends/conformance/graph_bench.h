@@ -20,9 +20,8 @@ struct CompiledGraph {
 };
 // By the subject's compiler where one is named, with scratch memory behind `arenaBytes`; else by the backend's own compile
 // table. Fails: Unimplemented when there is neither, or not for these operations.
-Expected<CompiledGraph> compileGraph(const Subject &subject, std::shared_ptr<hal::Device> device,
-                                     const std::string &text, const std::vector<std::string> &entries,
-                                     uint64_t arenaBytes = 4096);
+Expected<CompiledGraph> compileGraph(const Subject &subject, std::shared_ptr<hal::Device> device, const std::string &text,
+                                     const std::vector<std::string> &entries, uint64_t arenaBytes = 4096);
 
 constexpr uint8_t kGuard = 0xa5; // and the binding's number, so that a mix-up is seen
 

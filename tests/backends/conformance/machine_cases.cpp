@@ -21,30 +21,25 @@ public:
   explicit Kernel(const MachineFacts &facts) : facts(facts) {}
 
   // `count` elements from or to an address: by the unit that moves rows, or by loads and stores.
-  std::string in(const std::string &array, const std::string &element, const std::string &address,
-                 uint64_t count) const {
+  std::string in(const std::string &array, const std::string &element, const std::string &address, uint64_t count) const {
     std::string bytes = number(count * bytesOf(element));
     if (!facts.dmaIn.empty())
       return facts.dmaIn + "(" + array + ", " + address + ", 1, " + bytes + ", 0);\n";
-    return "{ " + element + " *p = (" + element + " *)(" + address + ");\nfor (int64_t i = 0; i < " +
-           number(count) + "; i += 1) { " + array + "[i] = p[i]; } }\n";
+    return "{ " + element + " *p = (" + element + " *)(" + address + ");\nfor (int64_t i = 0; i < " + number(count) +
+           "; i += 1) { " + array + "[i] = p[i]; } }\n";
   }
-  std::string out(const std::string &address, const std::string &array, const std::string &element,
-                  uint64_t count) const {
+  std::string out(const std::string &address, const std::string &array, const std::string &element, uint64_t count) const {
     std::string bytes = number(count * bytesOf(element));
     if (!facts.dmaOut.empty())
       return facts.dmaOut + "(" + address + ", " + array + ", 1, " + bytes + ", 0);\n";
-    return "{ " + element + " *p = (" + element + " *)(" + address + ");\nfor (int64_t i = 0; i < " +
-           number(count) + "; i += 1) { p[i] = " + array + "[i]; } }\n";
+    return "{ " + element + " *p = (" + element + " *)(" + address + ");\nfor (int64_t i = 0; i < " + number(count) +
+           "; i += 1) { p[i] = " + array + "[i]; } }\n";
   }
   std::string meet() const {
-    return facts.barrier.empty() ? "args->barrier(args->team, thread);\n"
-                                 : facts.barrier + "(args, thread);\n";
+    return facts.barrier.empty() ? "args->barrier(args->team, thread);\n" : facts.barrier + "(args, thread);\n";
   }
   static std::string entry(const std::string &body) {
-    return "#include <girih/kernel.h>\n\nvoid e(const girih_step_args *args, int64_t thread, int64_t "
-           "threads)\n{\n" +
-           body + "}\n";
+    return "#include <girih/kernel.h>\n\nvoid e(const girih_step_args *args, int64_t thread, int64_t threads)\n{\n" + body + "}\n";
   }
 
 private:
@@ -75,8 +70,8 @@ Finding memoryIsAsDescribed(const Subject &subject) {
     return unsupported("the device does not say how much memory it has");
   return machine.farthestBytes <= device->memoryBytes
              ? pass()
-             : fail("the machine's farthest memory is described as " + number(machine.farthestBytes) +
-                    " bytes, the device has " + number(device->memoryBytes));
+             : fail("the machine's farthest memory is described as " + number(machine.farthestBytes) + " bytes, the device has " +
+                    number(device->memoryBytes));
 }
 
 // An array of all of it, written and read backwards.
@@ -85,11 +80,10 @@ Finding nearestMemoryIsThere(const Subject &subject) {
   auto count = static_cast<uint64_t>(machine.nearestBytes);
   Kernel kernel(machine);
   std::string last = number(count - 1);
-  std::string body =
-      "uint8_t a[" + number(count) + "];\nif (thread == 0) {\n" +
-      kernel.in("a", "uint8_t", "args->weights + " + number(kPlace), count) + "for (int64_t i = 0; i < " +
-      number(count / 2) + "; i += 1) {\nint64_t low = a[i];\na[i] = a[" + last + " - i];\na[" + last +
-      " - i] = low;\n}\n" + kernel.out("args->arena + " + number(kPlace), "a", "uint8_t", count) + "}\n";
+  std::string body = "uint8_t a[" + number(count) + "];\nif (thread == 0) {\n" +
+                     kernel.in("a", "uint8_t", "args->weights + " + number(kPlace), count) + "for (int64_t i = 0; i < " +
+                     number(count / 2) + "; i += 1) {\nint64_t low = a[i];\na[i] = a[" + last + " - i];\na[" + last +
+                     " - i] = low;\n}\n" + kernel.out("args->arena + " + number(kPlace), "a", "uint8_t", count) + "}\n";
   KERNEL_BENCH(bench, Kernel::entry(body), {"e"}, 0, (count + 4096) / 64 * 64);
   std::vector<uint8_t> sent(count);
   for (size_t at = 0; at < sent.size(); ++at)
@@ -105,12 +99,9 @@ Finding nearestMemoryIsThere(const Subject &subject) {
 Finding coresAreThere(const Subject &subject) {
   MACHINE(machine);
   Kernel kernel(machine);
-  KERNEL_BENCH(
-      bench,
-      Kernel::entry("int64_t a[2];\na[0] = thread;\na[1] = threads;\n" +
-                    kernel.out("args->arena + " + number(kPlace) + " + thread * 16", "a", "int64_t", 2) +
-                    kernel.meet()),
-      {"e"}, 0, 1 << 16);
+  KERNEL_BENCH(bench, Kernel::entry("int64_t a[2];\na[0] = thread;\na[1] = threads;\n" +
+                                    kernel.out("args->arena + " + number(kPlace) + " + thread * 16", "a", "int64_t", 2) + kernel.meet()),
+               {"e"}, 0, 1 << 16);
   GIRIH_TRY_FINDING(bench.run(0));
   std::vector<int64_t> expected;
   for (int64_t core = 0; core < machine.cores; ++core)
@@ -130,8 +121,7 @@ Finding barrierIsMet(const Subject &subject) {
   std::string next = "args->arena + " + number(kPlace) + " + (thread + 1) % threads * 64";
   std::string body = "int64_t a[1];\na[0] = thread + 1;\n";
   for (int round = 0; round < kRounds; ++round)
-    body += kernel.out(mine, "a", "int64_t", 1) + kernel.meet() + kernel.in("a", "int64_t", next, 1) +
-            "a[0] = a[0] * 3 + thread;\n" + kernel.meet();
+    body += kernel.out(mine, "a", "int64_t", 1) + kernel.meet() + kernel.in("a", "int64_t", next, 1) + "a[0] = a[0] * 3 + thread;\n" + kernel.meet();
   KERNEL_BENCH(bench, Kernel::entry(body + kernel.out(mine, "a", "int64_t", 1)), {"e"}, 0, 1 << 16);
   GIRIH_TRY_FINDING(bench.run(0));
   auto cores = static_cast<size_t>(machine.cores);
@@ -150,8 +140,8 @@ Finding barrierIsMet(const Subject &subject) {
     int64_t got = 0;
     std::memcpy(&got, arena->data() + kPlace + core * 64, sizeof got);
     if (got != values[core])
-      return fail("core " + number(core) + " ends with " + std::to_string(got) + " after " +
-                  std::to_string(kRounds) + " meetings, expected " + std::to_string(values[core]));
+      return fail("core " + number(core) + " ends with " + std::to_string(got) + " after " + std::to_string(kRounds) +
+                  " meetings, expected " + std::to_string(values[core]));
   }
   return pass();
 }
@@ -162,13 +152,11 @@ Finding rowsAreMoved(const Subject &subject) {
   if (machine.dmaIn.empty())
     return unsupported("loads reach all of its memory");
   constexpr uint64_t kRows = 5, kRowBytes = 7, kApartIn = 13, kApartOut = 11;
-  std::string body = "uint8_t a[64];\nif (thread == 0) {\n" + machine.dmaIn + "(a, args->weights + 67, " +
-                     number(kRows) + ", " + number(kRowBytes) + ", " + number(kApartIn) + ");\n" +
-                     machine.dmaOut + "(args->arena + 65, a, " + number(kRows) + ", " + number(kRowBytes) +
-                     ", " + number(kApartOut) + ");\n}\n";
+  std::string body = "uint8_t a[64];\nif (thread == 0) {\n" + machine.dmaIn + "(a, args->weights + 67, " + number(kRows) + ", " +
+                     number(kRowBytes) + ", " + number(kApartIn) + ");\n" + machine.dmaOut + "(args->arena + 65, a, " + number(kRows) +
+                     ", " + number(kRowBytes) + ", " + number(kApartOut) + ");\n}\n";
   KERNEL_BENCH(bench, Kernel::entry(body), {"e"});
-  std::vector<uint8_t> sent(kRows * kApartIn),
-      expected((kRows - 1) * kApartOut + kRowBytes, kGuard + GIRIH_STEP_BINDING_ARENA);
+  std::vector<uint8_t> sent(kRows * kApartIn), expected((kRows - 1) * kApartOut + kRowBytes, kGuard + GIRIH_STEP_BINDING_ARENA);
   for (size_t at = 0; at < sent.size(); ++at)
     sent[at] = static_cast<uint8_t>(at + 1);
   for (uint64_t row = 0; row < kRows; ++row)
@@ -186,16 +174,14 @@ Finding tilesAreMultiplied(const Subject &subject) {
   if (unit.builtin.empty())
     return unsupported("it has no unit that multiplies tiles");
   Kernel kernel(machine);
-  auto sizeA = static_cast<size_t>(unit.rows * unit.depth),
-       sizeB = static_cast<size_t>(unit.depth * unit.columns),
+  auto sizeA = static_cast<size_t>(unit.rows * unit.depth), sizeB = static_cast<size_t>(unit.depth * unit.columns),
        sizeC = static_cast<size_t>(unit.rows * unit.columns);
   std::string weights = "args->weights + ", multiply = unit.builtin + "(c, a, b);\n";
-  std::string body =
-      "float c[" + number(sizeC) + "];\nuint16_t a[" + number(sizeA) + "];\nuint16_t b[" + number(sizeB) +
-      "];\nif (thread == 0) {\n" + kernel.in("c", "float", weights + number(kPlace), sizeC) +
-      kernel.in("a", "uint16_t", weights + number(kPlace + 4 * sizeC), sizeA) +
-      kernel.in("b", "uint16_t", weights + number(kPlace + 4 * sizeC + 2 * sizeA), sizeB) + multiply +
-      multiply + kernel.out("args->arena + " + number(kPlace), "c", "float", sizeC) + "}\n";
+  std::string body = "float c[" + number(sizeC) + "];\nuint16_t a[" + number(sizeA) + "];\nuint16_t b[" + number(sizeB) +
+                     "];\nif (thread == 0) {\n" + kernel.in("c", "float", weights + number(kPlace), sizeC) +
+                     kernel.in("a", "uint16_t", weights + number(kPlace + 4 * sizeC), sizeA) +
+                     kernel.in("b", "uint16_t", weights + number(kPlace + 4 * sizeC + 2 * sizeA), sizeB) + multiply + multiply +
+                     kernel.out("args->arena + " + number(kPlace), "c", "float", sizeC) + "}\n";
   KERNEL_BENCH(bench, Kernel::entry(body), {"e"}, 0, (4 * sizeC + 2 * sizeA + 2 * sizeB + 4096) / 64 * 64);
   std::mt19937 random(61);
   auto wholes = [&](size_t count, uint32_t most) {
@@ -223,8 +209,7 @@ Finding tilesAreMultiplied(const Subject &subject) {
     for (int64_t n = 0; n < unit.columns; ++n) {
       double sum = static_cast<double>(c[static_cast<size_t>(m * unit.columns + n)]);
       for (int64_t k = 0; k < unit.depth; ++k)
-        sum += 2 * static_cast<double>(a[static_cast<size_t>(m * unit.depth + k)]) *
-               static_cast<double>(b[static_cast<size_t>(k * unit.columns + n)]);
+        sum += 2 * static_cast<double>(a[static_cast<size_t>(m * unit.depth + k)]) * static_cast<double>(b[static_cast<size_t>(k * unit.columns + n)]);
       wanted.push_back({sum, 0});
     }
   std::string difference = judge(got, wanted);

@@ -16,8 +16,7 @@ Expected<int64_t> figure(const JsonValue &of, std::string_view key) {
     return dataLoss("`" + std::string(key) + "` is missing in " + of.print().substr(0, 200));
   GIRIH_ASSIGN(int64_t value, found->asInteger());
   if (value < 1 || value > kMostFigure)
-    return dataLoss("`" + std::string(key) + "` is " + std::to_string(value) +
-                    "; a figure is from 1 to 2^48");
+    return dataLoss("`" + std::string(key) + "` is " + std::to_string(value) + "; a figure is from 1 to 2^48");
   return value;
 }
 
@@ -29,8 +28,7 @@ Expected<std::string> text(const JsonValue &of, std::string_view key, bool isReq
   if (!found)
     return dataLoss("`" + std::string(key) + "` is missing in " + of.print().substr(0, 200));
   GIRIH_ASSIGN(std::string_view value, found->asString());
-  return value.empty() ? Expected<std::string>(dataLoss("`" + std::string(key) + "` is empty"))
-                       : std::string(value);
+  return value.empty() ? Expected<std::string>(dataLoss("`" + std::string(key) + "` is empty")) : std::string(value);
 }
 
 Status requireFigures(const JsonValue &of, std::initializer_list<std::string_view> keys) {

@@ -27,20 +27,8 @@ std::vector<Shape> shapesOr(const Subject &subject, const std::vector<Shape> &ot
 }
 
 std::vector<Shape> shapesOfRows(const Subject &subject) {
-  return shapesOr(subject, {{1, 1},
-                            {1, 7},
-                            {3, 15},
-                            {2, 16},
-                            {5, 17},
-                            {1, 31},
-                            {7, 32},
-                            {3, 33},
-                            {2, 63},
-                            {17, 64},
-                            {1, 67},
-                            {5, 97},
-                            {2, 257},
-                            {1, 1021}});
+  return shapesOr(subject, {{1, 1},  {1, 7},  {3, 15},  {2, 16}, {5, 17}, {1, 31},  {7, 32},
+                                            {3, 33}, {2, 63}, {17, 64}, {1, 67}, {5, 97}, {2, 257}, {1, 1021}});
 }
 
 std::vector<float> normals(size_t count, uint32_t seed) {
@@ -53,10 +41,7 @@ std::vector<float> normals(size_t count, uint32_t seed) {
 }
 
 double roundoffOf(const std::string &type) {
-  return type == "f16"    ? std::ldexp(1.0, -11)
-         : type == "bf16" ? std::ldexp(1.0, -8)
-         : type == "i8"   ? 1.0 / 254
-                          : std::ldexp(1.0, -24);
+  return type == "f16" ? std::ldexp(1.0, -11) : type == "bf16" ? std::ldexp(1.0, -8) : type == "i8" ? 1.0 / 254 : std::ldexp(1.0, -24);
 }
 
 double sumError(const CompiledGraph &graph, int64_t count) {
@@ -72,26 +57,24 @@ std::string judge(const std::vector<float> &got, const std::vector<Judged> &want
     if (isSame || std::fabs(got[at] - expected) <= bound)
       continue;
     char text[160];
-    std::snprintf(text, sizeof text,
-                  "element %zu is %.9g, f64 says %.9g; the bound of the declared types is %.3g", at,
+    std::snprintf(text, sizeof text, "element %zu is %.9g, f64 says %.9g; the bound of the declared types is %.3g", at,
                   static_cast<double>(got[at]), expected, bound);
     return text;
   }
   return "";
 }
 
-std::string entryOf(const std::string &name, const std::vector<Operand> &operands,
-                    const std::string &statement) {
+std::string entryOf(const std::string &name, const std::vector<Operand> &operands, const std::string &statement) {
   std::string text = "entry " + name + "\n";
   for (const Operand &operand : operands)
-    text += "value " + operand.id + " " + operand.binding + " " + std::to_string(operand.offset) + " " +
-            operand.type + " " + operand.extents + "\n";
+    text += "value " + operand.id + " " + operand.binding + " " + std::to_string(operand.offset) + " " + operand.type + " " +
+            operand.extents + "\n";
   return text + statement + "\nend\n";
 }
 
 Expected<std::vector<uint8_t>> runOn(GraphBench &bench, uint64_t entry, const std::vector<uint8_t> &weights,
-                                     const std::vector<uint8_t> &kvPool, size_t resultBytes,
-                                     int64_t numTokens, uint64_t offset) {
+                                     const std::vector<uint8_t> &kvPool, size_t resultBytes, int64_t numTokens,
+                                     uint64_t offset) {
   GIRIH_TRY(bench.resetGuards());
   GIRIH_TRY(bench.bindings[GIRIH_STEP_BINDING_WEIGHTS].write(offset, weights));
   GIRIH_TRY(bench.bindings[GIRIH_STEP_BINDING_KV_POOL].write(offset, kvPool));
@@ -99,9 +82,8 @@ Expected<std::vector<uint8_t>> runOn(GraphBench &bench, uint64_t entry, const st
   GIRIH_ASSIGN(auto arena, bench.bytesOf(GIRIH_STEP_BINDING_ARENA));
   std::vector<uint8_t> result(arena.begin() + static_cast<std::ptrdiff_t>(offset),
                               arena.begin() + static_cast<std::ptrdiff_t>(offset + resultBytes));
-  const std::pair<int, const std::vector<uint8_t> *> all[] = {{GIRIH_STEP_BINDING_ARENA, &result},
-                                                              {GIRIH_STEP_BINDING_WEIGHTS, &weights},
-                                                              {GIRIH_STEP_BINDING_KV_POOL, &kvPool}};
+  const std::pair<int, const std::vector<uint8_t> *> all[] = {
+      {GIRIH_STEP_BINDING_ARENA, &result}, {GIRIH_STEP_BINDING_WEIGHTS, &weights}, {GIRIH_STEP_BINDING_KV_POOL, &kvPool}};
   for (auto [binding, expected] : all) {
     GIRIH_ASSIGN(std::string difference, bench.differenceAt(binding, offset, *expected));
     if (!difference.empty())

@@ -50,14 +50,13 @@ struct Operand {
   std::string id, binding, type, extents;
   uint64_t offset = 64;
 };
-std::string entryOf(const std::string &name, const std::vector<Operand> &operands,
-                    const std::string &statement);
+std::string entryOf(const std::string &name, const std::vector<Operand> &operands, const std::string &statement);
 
 // Runs an entry with inputs written to the weights and the KV pool, and reads the result in the arena. What lies beside it
 // must be as it was.
 Expected<std::vector<uint8_t>> runOn(GraphBench &bench, uint64_t entry, const std::vector<uint8_t> &weights,
-                                     const std::vector<uint8_t> &kvPool, size_t resultBytes,
-                                     int64_t numTokens = 1, uint64_t offset = 64);
+                                     const std::vector<uint8_t> &kvPool, size_t resultBytes, int64_t numTokens = 1,
+                                     uint64_t offset = 64);
 template <typename T>
 Expected<std::vector<T>> resultsOn(GraphBench &bench, uint64_t entry, const std::vector<uint8_t> &weights,
                                    const std::vector<uint8_t> &kvPool, size_t count, int64_t numTokens = 1,

@@ -42,10 +42,9 @@ Finding buffersAreZeroed(const Subject &subject) {
       ALLOCATE(buffer, numBytes);
       std::vector<uint8_t> bytes(numBytes, kGuard);
       GIRIH_TRY_FINDING(buffer.read(0, bytes));
-      if (auto at = std::find_if(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte != 0; });
-          at != bytes.end())
-        return fail("byte " + std::to_string(at - bytes.begin()) + " of a buffer of " +
-                    std::to_string(numBytes) + " is " + std::to_string(*at) + "; new buffers are zeroed");
+      if (auto at = std::find_if(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte != 0; }); at != bytes.end())
+        return fail("byte " + std::to_string(at - bytes.begin()) + " of a buffer of " + std::to_string(numBytes) +
+                    " is " + std::to_string(*at) + "; new buffers are zeroed");
       GIRIH_TRY_FINDING(buffer.write(0, std::vector<uint8_t>(numBytes, 0xff)));
     }
   return pass();
@@ -89,9 +88,8 @@ Finding writesStayInside(const Subject &subject) {
       for (size_t at = 0; at < kBytes; ++at) {
         uint8_t expected = at >= offset && at < offset + count ? sent[at - offset] : kGuard;
         if (seen[at] != expected)
-          return fail("after " + std::to_string(count) + " bytes were written at " + std::to_string(offset) +
-                      ", byte " + std::to_string(at) + " is " + std::to_string(seen[at]) + ", expected " +
-                      std::to_string(expected));
+          return fail("after " + std::to_string(count) + " bytes were written at " + std::to_string(offset) + ", byte " +
+                      std::to_string(at) + " is " + std::to_string(seen[at]) + ", expected " + std::to_string(expected));
       }
     }
   return pass();
@@ -139,8 +137,8 @@ Finding copiesMoveBytes(const Subject &subject) {
   GIRIH_TRY_FINDING(to.read(0, seen));
   for (size_t at = 0; at < 300; ++at)
     if (uint8_t expected = at >= 66 && at < 167 ? sent[at - 66 + 17] : kGuard; seen[at] != expected)
-      return fail("byte " + std::to_string(at) + " is " + std::to_string(seen[at]) +
-                  " after a copy, expected " + std::to_string(expected));
+      return fail("byte " + std::to_string(at) + " is " + std::to_string(seen[at]) + " after a copy, expected " +
+                  std::to_string(expected));
   target.size_bytes = 100;
   return subject.run().copy(device->handle(), &target, &source, call.message()) == GIRIH_OK
              ? fail("a copy of 101 bytes into a view of 100 is no error")
@@ -185,8 +183,7 @@ Finding freedMemoryComesBack(const Subject &subject) {
   long grownBytes = (residentPages() - before) * 4096;
   return grownBytes < 16 * static_cast<long>(kBytes)
              ? pass()
-             : fail("64 buffers of 1 MiB, each freed before the next, left " + std::to_string(grownBytes) +
-                    " bytes");
+             : fail("64 buffers of 1 MiB, each freed before the next, left " + std::to_string(grownBytes) + " bytes");
 }
 
 Finding buffersDoNotOverlap(const Subject &subject) {

@@ -44,8 +44,7 @@ public:
       bool hasCache = !executor->program().model().recompute;
       auto numBlocks = hasCache ? (length + kBlockTokens - 1) / kBlockTokens : 0;
       batch.addSequence(row.tokens, row.firstPosition,
-                        std::span(blocks).subspan(row.sequence * kBlocksEach, static_cast<size_t>(numBlocks)),
-                        1);
+                        std::span(blocks).subspan(row.sequence * kBlocksEach, static_cast<size_t>(numBlocks)), 1);
     }
     GIRIH_TRY(executor->run(batch));
     std::vector<std::vector<float>> logits;
@@ -55,16 +54,14 @@ public:
     }
     return logits;
   }
-  Expected<std::vector<float>> one(std::span<const int32_t> tokens, uint32_t firstPosition = 0,
-                                   uint32_t sequence = 0) {
+  Expected<std::vector<float>> one(std::span<const int32_t> tokens, uint32_t firstPosition = 0, uint32_t sequence = 0) {
     GIRIH_ASSIGN(auto logits, step({{tokens, firstPosition, sequence}}));
     return std::move(logits.front());
   }
 
 private:
   explicit Runner(std::unique_ptr<program::Executor> created)
-      : executor(std::move(created)),
-        batch(executor->program().model().maxTokensPerStep, kMostSequences, kMostSequences, kBlocksEach),
+      : executor(std::move(created)), batch(executor->program().model().maxTokensPerStep, kMostSequences, kMostSequences, kBlocksEach),
         blocks(kBlocksEach * kMostSequences) {
     std::iota(blocks.rbegin(), blocks.rend(), 0); // from the last to the first
   }
@@ -98,18 +95,15 @@ Finding judgePrograms(const Subject &subject, bool isOfExact, const Judge &judge
       return fail(file.filename().string() + ": " + std::string(runner.status().message()));
     auto difference = judge(*runner, **program);
     if (!difference.isOk() || !difference->empty())
-      return fail(file.filename().string() + ": " +
-                  (difference.isOk() ? *difference : std::string(difference.status().message())));
+      return fail(file.filename().string() + ": " + (difference.isOk() ? *difference : std::string(difference.status().message())));
   }
   return numJudged > 0 ? pass() : unsupported("no program of " + subject.models + " promises this");
 }
 
-std::string differenceOf(const std::vector<float> &got, const std::vector<float> &wanted,
-                         const std::string &when) {
+std::string differenceOf(const std::vector<float> &got, const std::vector<float> &wanted, const std::string &when) {
   for (size_t at = 0; at < wanted.size(); ++at)
     if (std::memcmp(&got[at], &wanted[at], sizeof got[at]) != 0)
-      return when + ": the logit of token " + std::to_string(at) + " is " + std::to_string(got[at]) +
-             ", else " + std::to_string(wanted[at]);
+      return when + ": the logit of token " + std::to_string(at) + " is " + std::to_string(got[at]) + ", else " + std::to_string(wanted[at]);
   return "";
 }
 
@@ -132,17 +126,16 @@ Expected<std::string> answerGoldens(Runner &runner, const program::Program &prog
       for (size_t at = 0; number == 0 && at < golden.logits.size(); ++at) {
         float got = logits[static_cast<size_t>(golden.logitsIndex[at])];
         if (!(std::fabs(got - golden.logits[at]) <= golden.tolerance))
-          return "the logit of token " + std::to_string(golden.logitsIndex[at]) + " after " +
-                 std::to_string(tokens.size()) + " tokens is " + std::to_string(got) +
-                 ", the reference says " + std::to_string(golden.logits[at]) + " within " +
+          return "the logit of token " + std::to_string(golden.logitsIndex[at]) + " after " + std::to_string(tokens.size()) +
+                 " tokens is " + std::to_string(got) + ", the reference says " + std::to_string(golden.logits[at]) + " within " +
                  std::to_string(golden.tolerance);
       }
       if (number == golden.outputTokens.size())
         break;
       auto best = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
       if (best != golden.outputTokens[number])
-        return "token " + std::to_string(number + 1) + " is " + std::to_string(best) +
-               ", the reference says " + std::to_string(golden.outputTokens[number]);
+        return "token " + std::to_string(number + 1) + " is " + std::to_string(best) + ", the reference says " +
+               std::to_string(golden.outputTokens[number]);
       tokens.push_back(best);
     }
   }
@@ -160,9 +153,7 @@ Expected<std::string> cutIntoSteps(Runner &runner, const program::Program &progr
       auto part = std::span<const int32_t>(tokens).subspan(begin, std::min(piece, tokens.size() - begin));
       GIRIH_ASSIGN(got, runner.one(part, static_cast<uint32_t>(begin), sequence));
     }
-    if (std::string difference =
-            differenceOf(got, wanted, "in steps of " + std::to_string(piece) + " tokens");
-        !difference.empty())
+    if (std::string difference = differenceOf(got, wanted, "in steps of " + std::to_string(piece) + " tokens"); !difference.empty())
       return difference;
     ++sequence;
   }
@@ -181,15 +172,12 @@ Expected<std::string> keepCompany(Runner &runner, const program::Program &progra
   std::vector<Runner::Row> rows;
   for (uint32_t sequence = 0; sequence < kMostSequences; ++sequence) {
     auto length = static_cast<uint32_t>(all[sequence].size());
-    uint32_t past = sequence == 0   ? 0
-                    : sequence == 1 ? length / 3
-                                    : length - 1; // what the cache holds is that of before
+    uint32_t past = sequence == 0 ? 0 : sequence == 1 ? length / 3 : length - 1; // what the cache holds is that of before
     rows.push_back({std::span<const int32_t>(all[sequence]).subspan(past), past, sequence});
   }
   GIRIH_ASSIGN(auto together, runner.step(rows));
   for (size_t sequence = 0; sequence < kMostSequences; ++sequence)
-    if (std::string difference = differenceOf(together[sequence], wanted[sequence],
-                                              "sequence " + std::to_string(sequence) + " in company");
+    if (std::string difference = differenceOf(together[sequence], wanted[sequence], "sequence " + std::to_string(sequence) + " in company");
         !difference.empty())
       return difference;
   return std::string();

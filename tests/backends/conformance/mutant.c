@@ -158,8 +158,7 @@ static girih_code wrong_alloc(girih_device *device, uint64_t size_bytes, girih_b
 #endif
 }
 
-static girih_code map_buffer(girih_device *device, girih_buffer *buffer, void **address,
-                             girih_message *message) {
+static girih_code map_buffer(girih_device *device, girih_buffer *buffer, void **address, girih_message *message) {
   (void)device;
   (void)message;
   *address = buffer->bytes;
@@ -179,8 +178,8 @@ static girih_code wrong_info(uint64_t index, girih_device_info *info, girih_mess
   return device_info(index, info, message);
 }
 
-static girih_code truncated_copy(girih_device *device, const girih_buffer_view *to,
-                                 const girih_buffer_view *from, girih_message *message) {
+static girih_code truncated_copy(girih_device *device, const girih_buffer_view *to, const girih_buffer_view *from,
+                                 girih_message *message) {
   girih_buffer_view shorter_to = *to, shorter_from = *from;
   if (to->size_bytes == from->size_bytes) {
     shorter_to.size_bytes = shorter_from.size_bytes = to->size_bytes / 4 * 4;
@@ -235,8 +234,7 @@ GIRIH_BACKEND_EXPORT const girih_backend *girih_backend_query(const girih_host *
   wrong.wait = deadlock;
 #elif defined(MUTANT_LEAK)
   wrong.free = leak;
-#elif defined(MUTANT_MORE_MEMORY_THAN_CLAIMED) || defined(MUTANT_DIRTY_MEMORY) ||                            \
-    defined(MUTANT_OVERLAPPING_BUFFERS)
+#elif defined(MUTANT_MORE_MEMORY_THAN_CLAIMED) || defined(MUTANT_DIRTY_MEMORY) || defined(MUTANT_OVERLAPPING_BUFFERS)
   wrong.alloc = wrong_alloc;
 #elif defined(MUTANT_MISALIGNED)
   wrong.alloc = wrong_alloc;

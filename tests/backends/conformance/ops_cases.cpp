@@ -58,8 +58,8 @@ Finding roundsOnce(const Subject &subject, const Elementwise &op, const std::vec
     RESULTS(got, T, bench, entry, bytesOf(a), bytesOf(b), count, 1, op.offset);
     for (size_t at = 0; at < count; ++at)
       if (T wanted = combine(a[at], b[at]); std::memcmp(&got[at], &wanted, sizeof wanted) != 0)
-        return fail(op.name + " of " + shapes[entry].text() + ": element " + std::to_string(at) + " is " +
-                    digitsOf(got[at]) + ", rounded once it is " + digitsOf(wanted));
+        return fail(op.name + " of " + shapes[entry].text() + ": element " + std::to_string(at) + " is " + digitsOf(got[at]) +
+                    ", rounded once it is " + digitsOf(wanted));
   }
   return pass();
 }
@@ -74,9 +74,7 @@ std::vector<int32_t> words(size_t count, uint32_t seed) {
 
 float sum(float a, float b) { return a + b; }
 float product(float a, float b) { return a * b; }
-int32_t wrappedSum(int32_t a, int32_t b) {
-  return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
-}
+int32_t wrappedSum(int32_t a, int32_t b) { return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b)); }
 int32_t wrappedProduct(int32_t a, int32_t b) {
   return static_cast<int32_t>(static_cast<uint32_t>(a) * static_cast<uint32_t>(b));
 }
@@ -98,29 +96,24 @@ Finding offsetsAreFollowed(const Subject &subject) {
   return roundsOnce<float>(subject, {"add", "f32", 68}, shapesOfRows(subject), normals, sum);
 }
 Finding hugeExtentsAreCovered(const Subject &subject) {
-  return roundsOnce<float>(subject, {"add", "f32"}, shapesOr(subject, {{1, 1000003}, {100003, 3}}), normals,
-                           sum);
+  return roundsOnce<float>(subject, {"add", "f32"}, shapesOr(subject, {{1, 1000003}, {100003, 3}}), normals, sum);
 }
 
 Finding resultsMayReplaceOperands(const Subject &subject) {
   const Shape shape = {5, 37};
   std::string text = shape.text();
-  BENCH(bench,
-        entryOf("e", {{"a", "arena", "f32", text}, {"w", "weights", "f32", text}},
-                "copy w a\nadd a w a\nadd w a a"),
+  BENCH(bench, entryOf("e", {{"a", "arena", "f32", text}, {"w", "weights", "f32", text}}, "copy w a\nadd a w a\nadd w a a"),
         {"e"}, 2);
   std::vector<float> w = normals(shape.count(), 3);
   RESULTS(got, float, bench, 0, bytesOf(w), {}, shape.count());
   for (size_t at = 0; at < got.size(); ++at)
     if (got[at] != w[at] + (w[at] + w[at]))
-      return fail("element " + std::to_string(at) + " of a sum that replaced its operand is " +
-                  std::to_string(got[at]));
+      return fail("element " + std::to_string(at) + " of a sum that replaced its operand is " + std::to_string(got[at]));
   return pass();
 }
 
 Finding emptyStepsWriteNothing(const Subject &subject) {
-  BENCH(bench, entryOf("e", {{"a", "weights", "f32", "Tx24"}, {"c", "arena", "f32", "Tx24"}}, "add a a c"),
-        {"e"}, 2);
+  BENCH(bench, entryOf("e", {{"a", "weights", "f32", "Tx24"}, {"c", "arena", "f32", "Tx24"}}, "add a a c"), {"e"}, 2);
   std::vector<float> a = normals(240, 4);
   for (int64_t numTokens : {0, 1, 10, 0}) {
     auto count = static_cast<size_t>(24 * numTokens);
@@ -134,13 +127,10 @@ Finding emptyStepsWriteNothing(const Subject &subject) {
 
 struct Product {
   int64_t m, n, k;
-  std::string name() const {
-    return "m" + std::to_string(m) + "n" + std::to_string(n) + "k" + std::to_string(k);
-  }
+  std::string name() const { return "m" + std::to_string(m) + "n" + std::to_string(n) + "k" + std::to_string(k); }
 };
-constexpr Product kProducts[] = {{1, 1, 1},    {1, 7, 31},   {3, 1, 32},   {2, 16, 33},  {5, 17, 15},
-                                 {7, 15, 64},  {8, 16, 63},  {9, 33, 65},  {16, 31, 97}, {17, 5, 127},
-                                 {1, 97, 256}, {4, 48, 576}, {31, 2, 257}, {2, 3, 4093}};
+constexpr Product kProducts[] = {{1, 1, 1},    {1, 7, 31},   {3, 1, 32},    {2, 16, 33},  {5, 17, 15},   {7, 15, 64},   {8, 16, 63},
+                                 {9, 33, 65},  {16, 31, 97}, {17, 5, 127},  {1, 97, 256}, {4, 48, 576},  {31, 2, 257},  {2, 3, 4093}};
 constexpr uint64_t kProductBytes = 1 << 18;
 
 std::vector<Product> productsOf(const Subject &subject) {
@@ -149,8 +139,7 @@ std::vector<Product> productsOf(const Subject &subject) {
   return {std::begin(kProducts), std::end(kProducts)};
 }
 
-std::string productsBody(const std::vector<Product> &products, const std::string &from, const std::string &to,
-                         std::vector<std::string> &entries) {
+std::string productsBody(const std::vector<Product> &products, const std::string &from, const std::string &to, std::vector<std::string> &entries) {
   std::string body;
   for (const Product &p : products) {
     entries.push_back(p.name());
@@ -174,25 +163,21 @@ template <typename T> std::pair<double, double> dot(const T *a, const T *b, int6
   return {sum, magnitude};
 }
 
-Finding judgeProducts(const Subject &subject, const std::function<std::vector<float>(size_t, uint32_t)> &make,
-                      bool isExact) {
+Finding judgeProducts(const Subject &subject, const std::function<std::vector<float>(size_t, uint32_t)> &make, bool isExact) {
   const std::vector<Product> products = productsOf(subject);
   std::vector<std::string> entries;
   std::string body = productsBody(products, "f32", "f32", entries);
   BENCH(bench, body, entries, 2, kProductBytes);
   if (isExact && (bench.graph.activationType != "f32" || bench.graph.accumulateType != "f32"))
-    return unsupported("it declares sums in " + bench.graph.accumulateType + " of " +
-                       bench.graph.activationType);
+    return unsupported("it declares sums in " + bench.graph.accumulateType + " of " + bench.graph.activationType);
   for (size_t entry = 0; entry < entries.size(); ++entry) {
     const Product &p = products[entry];
-    std::vector<float> a = make(static_cast<size_t>(p.m * p.k), 5),
-                       b = make(static_cast<size_t>(p.n * p.k), 6);
+    std::vector<float> a = make(static_cast<size_t>(p.m * p.k), 5), b = make(static_cast<size_t>(p.n * p.k), 6);
     RESULTS(got, float, bench, entry, bytesOf(b), bytesOf(a), static_cast<size_t>(p.m * p.n));
     std::vector<Judged> wanted;
     for (int64_t row = 0; row < p.m; ++row)
       for (int64_t column = 0; column < p.n; ++column) {
-        auto [sum, magnitude] =
-            dot(&a[static_cast<size_t>(row * p.k)], &b[static_cast<size_t>(column * p.k)], p.k);
+        auto [sum, magnitude] = dot(&a[static_cast<size_t>(row * p.k)], &b[static_cast<size_t>(column * p.k)], p.k);
         wanted.push_back({sum, isExact ? 0 : sumError(bench.graph, p.k) * magnitude});
       }
     if (std::string difference = judge(got, wanted); !difference.empty())
@@ -233,8 +218,7 @@ Finding integerMatmulsAreExact(const Subject &subject) {
     std::vector<int8_t> a = make(p.m * p.k, 7), b = make(p.n * p.k, 8);
     RESULTS(got, int32_t, bench, entry, bytesOf(b), bytesOf(a), static_cast<size_t>(p.m * p.n));
     for (int64_t at = 0; at < p.m * p.n; ++at) {
-      double wanted =
-          dot(&a[static_cast<size_t>(at / p.n * p.k)], &b[static_cast<size_t>(at % p.n * p.k)], p.k).first;
+      double wanted = dot(&a[static_cast<size_t>(at / p.n * p.k)], &b[static_cast<size_t>(at % p.n * p.k)], p.k).first;
       if (got[static_cast<size_t>(at)] != static_cast<int32_t>(wanted))
         return fail("integer matmul " + entries[entry] + ": element " + std::to_string(at) + " is " +
                     std::to_string(got[static_cast<size_t>(at)]) + ", expected " + std::to_string(wanted));
@@ -250,10 +234,8 @@ Finding repeatsItsBits(const Subject &subject) {
     return findingOf(facts.status());
   if (!facts->isDeterministic)
     return unsupported("it is not declared deterministic");
-  std::string body = entryOf(
-      "e",
-      {{"a", "kv_pool", "f32", "5x997"}, {"b", "weights", "f32", "33x997"}, {"c", "arena", "f32", "5x33"}},
-      "matmul a b c");
+  std::string body =
+      entryOf("e", {{"a", "kv_pool", "f32", "5x997"}, {"b", "weights", "f32", "33x997"}, {"c", "arena", "f32", "5x33"}}, "matmul a b c");
   std::vector<float> first, a = normals(5 * 997, 9), b = normals(33 * 997, 10);
   for (int64_t numThreads : {1, 2, 3}) {
     BENCH(bench, body, {"e"}, numThreads, kProductBytes);

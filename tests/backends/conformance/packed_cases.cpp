@@ -21,9 +21,8 @@ struct Weight {
 };
 // int8; int4 about a middle; int4 and int8 from a least; groups of half a block; floats. Columns and, of floats, k that fill no
 // panel and no block.
-constexpr Weight kWeights[] = {{"p16:s8,f16,none,32", 48, 64},    {"p16:s8,f16,none,32", 17, 96},
-                               {"p16:u4,f16,none,32,8", 33, 256}, {"p16:u4,f16,f16,32", 31, 64},
-                               {"p16:u8,f16,f16,32", 16, 32},     {"p16:u4,f32,f32,16", 5, 96},
+constexpr Weight kWeights[] = {{"p16:s8,f16,none,32", 48, 64},  {"p16:s8,f16,none,32", 17, 96}, {"p16:u4,f16,none,32,8", 33, 256},
+                               {"p16:u4,f16,f16,32", 31, 64},   {"p16:u8,f16,f16,32", 16, 32},  {"p16:u4,f32,f32,16", 5, 96},
                                {"p16:f16,none,none,32", 19, 57}};
 constexpr int64_t kTokens[] = {1, 3, 17};
 constexpr uint64_t kBytes = 1 << 16;
@@ -44,8 +43,7 @@ std::vector<uint8_t> pack(const PackedLayout &layout, const Weight &weight, bool
   std::normal_distribution<float> normal;
   for (int64_t n = 0; n < weight.columns; ++n)
     for (int64_t k = 0; k < weight.depth; ++k) {
-      uint8_t *block = &bytes[static_cast<size_t>(n / 16 * layout.panelBytes(weight.depth) +
-                                                  k / 32 * layout.blockBytes())];
+      uint8_t *block = &bytes[static_cast<size_t>(n / 16 * layout.panelBytes(weight.depth) + k / 32 * layout.blockBytes())];
       uint8_t *code = block + layout.codeOffsetBytes(n % 16, k % 32);
       if (layout.codes == CodeType::U4)
         *code = static_cast<uint8_t>(*code | (random() % 16) << layout.codeShift(k % 32));
@@ -55,8 +53,7 @@ std::vector<uint8_t> pack(const PackedLayout &layout, const Weight &weight, bool
         putScale(code, ScaleType::F16, isWhole ? static_cast<float>(random() % 16) : normal(random));
       if (k % layout.groupSize != 0)
         continue;
-      putScale(block + layout.scaleOffsetBytes(n % 16, k % 32), layout.scales,
-               isWhole ? 1.0f : 0.02f * normal(random));
+      putScale(block + layout.scaleOffsetBytes(n % 16, k % 32), layout.scales, isWhole ? 1.0f : 0.02f * normal(random));
       if (layout.mins != ScaleType::None)
         putScale(block + layout.minOffsetBytes(n % 16, k % 32), layout.mins,
                  isWhole ? -static_cast<float>(random() % 8) : 0.1f * normal(random));
@@ -77,11 +74,9 @@ Finding judgeWeight(const Subject &subject, const Weight &weight, bool isWhole) 
   if (!layout.isOk())
     return findingOf(layout.status());
   std::vector<uint8_t> packed = pack(*layout, weight, isWhole);
-  std::string body = entryOf("e",
-                             {{"a", "kv_pool", "f32", "Tx" + std::to_string(weight.depth)},
-                              {"b", "weights", weight.layout, Shape{weight.columns, weight.depth}.text()},
-                              {"c", "arena", "f32", "Tx" + std::to_string(weight.columns)}},
-                             "matmul a b c");
+  std::string body = entryOf("e", {{"a", "kv_pool", "f32", "Tx" + std::to_string(weight.depth)},
+                                   {"b", "weights", weight.layout, Shape{weight.columns, weight.depth}.text()},
+                                   {"c", "arena", "f32", "Tx" + std::to_string(weight.columns)}}, "matmul a b c");
   BENCH(bench, body, {"e"}, 2, kBytes);
   if (isWhole && bench.graph.accumulateType != "f32")
     return unsupported("it declares sums in " + bench.graph.accumulateType);
@@ -89,27 +84,21 @@ Finding judgeWeight(const Subject &subject, const Weight &weight, bool isWhole) 
   double weightError = bench.graph.activationType == "f32" ? 0 : roundoffOf(bench.graph.activationType);
   for (int64_t numTokens : kTokens) {
     std::vector<float> a = activations(static_cast<size_t>(numTokens * weight.depth), isWhole);
-    RESULTS(got, float, bench, 0, packed, bytesOf(a), static_cast<size_t>(numTokens * weight.columns),
-            numTokens);
+    RESULTS(got, float, bench, 0, packed, bytesOf(a), static_cast<size_t>(numTokens * weight.columns), numTokens);
     std::vector<Judged> wanted;
     for (int64_t at = 0; at < numTokens * weight.columns; ++at) {
       double sum = 0, magnitude = 0;
       for (int64_t k = 0; k < weight.depth; ++k) {
         double term = static_cast<double>(a[static_cast<size_t>(at / weight.columns * weight.depth + k)]) *
-                      static_cast<double>(
-                          weights::unpackValue(*layout, packed.data(), weight.depth, at % weight.columns, k));
+                      static_cast<double>(weights::unpackValue(*layout, packed.data(), weight.depth, at % weight.columns, k));
         sum += term;
         magnitude += std::fabs(term);
       }
-      wanted.push_back(
-          {sum, isWhole
-                    ? 0
-                    : (sumError(bench.graph, weight.depth) * (1 + weightError) + weightError) * magnitude});
+      wanted.push_back({sum, isWhole ? 0 : (sumError(bench.graph, weight.depth) * (1 + weightError) + weightError) * magnitude});
     }
     if (std::string difference = judge(got, wanted); !difference.empty())
-      return fail("matmul of " + std::string(weight.layout) + ", " +
-                  Shape{weight.columns, weight.depth}.text() + ", " + std::to_string(numTokens) +
-                  " tokens: " + difference);
+      return fail("matmul of " + std::string(weight.layout) + ", " + Shape{weight.columns, weight.depth}.text() + ", " +
+                  std::to_string(numTokens) + " tokens: " + difference);
   }
   return pass();
 }

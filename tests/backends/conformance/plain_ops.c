@@ -16,8 +16,7 @@ typedef struct matrix {
 } matrix;
 
 /* The first extent is rows, the others together are columns; one extent alone is a row. */
-static girih_code open_matrix(const value *v, const girih_submission *submission, matrix *m,
-                              girih_message *message) {
+static girih_code open_matrix(const value *v, const girih_submission *submission, matrix *m, girih_message *message) {
   const girih_step_args *args = submission ? (const girih_step_args *)submission->arguments : 0;
   const char *rest = strchr(v->extents, 'x');
   value tail = *v;
@@ -100,8 +99,7 @@ static double dot(const matrix *a, uint64_t row, const matrix *b, uint64_t colum
   _Float16 sum = 0; /* declares nothing, which means f32 */
 #elif defined(MUTANT_UNORDERED_REDUCTION)
   static unsigned calls;
-  uint64_t first =
-      calls++ % 7 * depth / 7; /* whoever comes first adds first; the device says deterministic */
+  uint64_t first = calls++ % 7 * depth / 7; /* whoever comes first adds first; the device says deterministic */
   float sum = 0;
 #else
   double sum = 0;
@@ -126,8 +124,7 @@ static int32_t integer_dot(const matrix *a, uint64_t row, const matrix *b, uint6
     int32_t pair = 0;
     uint64_t at;
     for (at = k; at < k + 2 && at < a->columns; ++at)
-      pair += (int32_t)(int8_t)a->bytes[row * a->columns + at] *
-              (int32_t)(int8_t)b->bytes[column * b->columns + at];
+      pair += (int32_t)(int8_t)a->bytes[row * a->columns + at] * (int32_t)(int8_t)b->bytes[column * b->columns + at];
 #ifdef MUTANT_SATURATED_PAIRS
     pair = pair > 32767 ? 32767 : pair < -32768 ? -32768 : pair; /* as vpmaddubsw */
 #endif
@@ -208,8 +205,8 @@ static int are_alike(const matrix *a, const matrix *b) {
 
 #include "plain_tokens.c"
 
-static girih_code other_operation(const char *line, const value *values, int count,
-                                  const girih_submission *submission, girih_message *message) {
+static girih_code other_operation(const char *line, const value *values, int count, const girih_submission *submission,
+                                  girih_message *message) {
   char name[16], ids[3][16];
   const value *of[3];
   matrix m[3];
@@ -229,15 +226,13 @@ static girih_code other_operation(const char *line, const value *values, int cou
   for (index = 0; index < words; ++index)
     if ((code = open_matrix(of[index], submission, &m[index], message)) != GIRIH_OK)
       return code;
-  if (words == 3 && (!strcmp(name, "add") || !strcmp(name, "mul")) && are_alike(&m[0], &m[1]) &&
-      are_alike(&m[0], &m[2])) {
+  if (words == 3 && (!strcmp(name, "add") || !strcmp(name, "mul")) && are_alike(&m[0], &m[1]) && are_alike(&m[0], &m[2])) {
     if (submission)
       pairwise(name, &m[0], &m[1], &m[2], !m[0].at->is_integer);
   } else if (words == 3 && !strcmp(name, "matmul") && m[0].columns == m[1].columns) {
     if (submission)
       multiply(&m[0], &m[1], &m[2], !m[0].at->is_integer);
-  } else if (words == 3 && !strcmp(name, "rms_norm") && m[0].columns == m[1].columns &&
-             are_alike(&m[0], &m[2])) {
+  } else if (words == 3 && !strcmp(name, "rms_norm") && m[0].columns == m[1].columns && are_alike(&m[0], &m[2])) {
     if (submission)
       normalise(&m[0], &m[1], &m[2], eps);
   } else if (words == 3 && !strcmp(name, "swiglu") && are_alike(&m[0], &m[1]) && are_alike(&m[0], &m[2])) {

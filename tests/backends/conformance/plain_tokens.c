@@ -34,10 +34,7 @@ static int open_cache(const value *v, const girih_submission *submission, cache 
       sscanf(v->extents, "%lldx%lldx%lld", &made->groups, &made->key_dim, &made->value_dim) != 3)
     return 0;
   made->element_bytes = strcmp(v->type, "kv:f16") ? 4 : 2;
-  made->block_bytes =
-      ((uint64_t)(BLOCK_TOKENS * made->groups * (made->key_dim + made->value_dim) * made->element_bytes) +
-       63) /
-      64 * 64;
+  made->block_bytes = ((uint64_t)(BLOCK_TOKENS * made->groups * (made->key_dim + made->value_dim) * made->element_bytes) + 63) / 64 * 64;
   if (submission) {
     made->view = submission->bindings[v->binding];
     made->view.offset_bytes += v->offset_bytes;
@@ -45,15 +42,12 @@ static int open_cache(const value *v, const girih_submission *submission, cache 
   return 1;
 }
 
-static uint8_t *slot_element(const cache *c, int64_t slot, int is_key, int64_t group, int64_t at,
-                             girih_message *message) {
+static uint8_t *slot_element(const cache *c, int64_t slot, int is_key, int64_t group, int64_t at, girih_message *message) {
   girih_buffer_view view = c->view;
   int64_t within = slot % BLOCK_TOKENS;
-  int64_t element =
-      is_key ? (group * c->key_dim + at) * BLOCK_TOKENS + within
-             : (c->groups * c->key_dim + group * c->value_dim) * BLOCK_TOKENS + within * c->value_dim + at;
-  view.offset_bytes +=
-      (uint64_t)(slot / BLOCK_TOKENS) * c->block_bytes + (uint64_t)(element * c->element_bytes);
+  int64_t element = is_key ? (group * c->key_dim + at) * BLOCK_TOKENS + within
+                           : (c->groups * c->key_dim + group * c->value_dim) * BLOCK_TOKENS + within * c->value_dim + at;
+  view.offset_bytes += (uint64_t)(slot / BLOCK_TOKENS) * c->block_bytes + (uint64_t)(element * c->element_bytes);
   view.size_bytes = (uint64_t)c->element_bytes;
   return resolve(&view, message);
 }
@@ -63,8 +57,7 @@ static float kept(const cache *c, int64_t slot, int is_key, int64_t group, int64
   return !bytes ? NAN : c->element_bytes == 2 ? half_of(bytes) : single_of(bytes);
 }
 
-static girih_code keep(const cache *c, int64_t slot, int is_key, int64_t group, int64_t at, float exact,
-                       girih_message *message) {
+static girih_code keep(const cache *c, int64_t slot, int is_key, int64_t group, int64_t at, float exact, girih_message *message) {
   uint8_t *bytes = slot_element(c, slot, is_key, group, at, message);
   _Float16 half = (_Float16)exact;
 #ifdef MUTANT_TRUNCATED_CACHE
@@ -79,8 +72,7 @@ static girih_code keep(const cache *c, int64_t slot, int is_key, int64_t group, 
   return GIRIH_OK;
 }
 
-static girih_code append(const matrix *from, const cache *c, int is_key, const girih_step_args *args,
-                         girih_message *message) {
+static girih_code append(const matrix *from, const cache *c, int is_key, const girih_step_args *args, girih_message *message) {
   int64_t width = is_key ? c->key_dim : c->value_dim, column;
   uint64_t token;
   for (token = 0; token < from->rows; ++token)
@@ -104,12 +96,10 @@ static int64_t slot_of(const girih_step_args *args, int64_t sequence, int64_t po
 #ifdef MUTANT_BLOCKS_IN_ORDER
   return position;
 #endif
-  return args->block_tables[sequence * args->block_table_stride + position / BLOCK_TOKENS] * BLOCK_TOKENS +
-         position % BLOCK_TOKENS;
+  return args->block_tables[sequence * args->block_table_stride + position / BLOCK_TOKENS] * BLOCK_TOKENS + position % BLOCK_TOKENS;
 }
 
-static double score_of(const matrix *q, uint64_t token, int64_t head, const cache *c, int64_t slot,
-                       int64_t group, const scoring *by) {
+static double score_of(const matrix *q, uint64_t token, int64_t head, const cache *c, int64_t slot, int64_t group, const scoring *by) {
   double sum = 0;
   int64_t d;
   for (d = 0; d < c->key_dim; ++d)
@@ -122,8 +112,8 @@ static double score_of(const matrix *q, uint64_t token, int64_t head, const cach
   return sum;
 }
 
-static void attend_row(const matrix *q, const cache *c, const matrix *to, uint64_t token, int64_t head,
-                       const scoring *by, const girih_step_args *args) {
+static void attend_row(const matrix *q, const cache *c, const matrix *to, uint64_t token, int64_t head, const scoring *by,
+                       const girih_step_args *args) {
   int64_t heads = (int64_t)q->columns / c->key_dim, group = head / (heads / c->groups), e, u;
   int64_t sequence = args->token_sequences[token], end = args->positions[token] + 1, begin = 0;
   double most = -INFINITY, sum = 0;
@@ -154,8 +144,7 @@ static void attend_row(const matrix *q, const cache *c, const matrix *to, uint64
   }
 }
 
-static void turn(const matrix *x, const matrix *to, uint64_t width, double base,
-                 const girih_step_args *args) {
+static void turn(const matrix *x, const matrix *to, uint64_t width, double base, const girih_step_args *args) {
   uint64_t token, head, pair, half = width / 2;
   for (token = 0; token < x->rows; ++token)
     for (head = 0; head < x->columns / width; ++head)
@@ -184,20 +173,15 @@ static int factor_bytes(const char *type) { return !strcmp(type, "f16") ? 2 : !s
 
 static int is_packed(const value *v) { return !strncmp(v->type, "p16:", 4); }
 
-static girih_code open_packed(const value *v, const girih_submission *submission, packed *made,
-                              girih_message *message) {
+static girih_code open_packed(const value *v, const girih_submission *submission, packed *made, girih_message *message) {
   unsigned long long columns, depth;
   memset(made, 0, sizeof *made);
-  if (sscanf(v->type, "p16:%7[^,],%7[^,],%7[^,],%d,%d", made->codes, made->scales, made->mins, &made->group,
-             &made->offset) < 4 ||
+  if (sscanf(v->type, "p16:%7[^,],%7[^,],%7[^,],%d,%d", made->codes, made->scales, made->mins, &made->group, &made->offset) < 4 ||
       sscanf(v->extents, "%llux%llu", &columns, &depth) != 2)
     return fail(message, GIRIH_UNIMPLEMENTED, "`%s` of %s is no layout", v->type, v->extents);
   made->depth = depth;
-  made->code_bytes = !strcmp(made->codes, "u4") ? 256
-                     : made->codes[0] == 'f'    ? 512 * (uint64_t)factor_bytes(made->codes)
-                                                : 512;
-  made->block_bytes = made->code_bytes + (uint64_t)(32 / made->group * 16 *
-                                                    (factor_bytes(made->scales) + factor_bytes(made->mins)));
+  made->code_bytes = !strcmp(made->codes, "u4") ? 256 : made->codes[0] == 'f' ? 512 * (uint64_t)factor_bytes(made->codes) : 512;
+  made->block_bytes = made->code_bytes + (uint64_t)(32 / made->group * 16 * (factor_bytes(made->scales) + factor_bytes(made->mins)));
   if (submission) {
     girih_buffer_view view = submission->bindings[v->binding];
     view.offset_bytes += v->offset_bytes;
@@ -215,8 +199,7 @@ static double factor(const uint8_t *at, const char *type, int index) {
 
 static double weight_of(const packed *p, uint64_t column, uint64_t at) {
   const uint8_t *block = p->bytes + (column / 16 * ((p->depth + 31) / 32) + at / 32) * p->block_bytes;
-  const uint8_t *scales = block + p->code_bytes,
-                *mins = scales + 32 / p->group * 16 * factor_bytes(p->scales);
+  const uint8_t *scales = block + p->code_bytes, *mins = scales + 32 / p->group * 16 * factor_bytes(p->scales);
   int n = (int)(column % 16), k = (int)(at % 32), place = k / p->group * 16 + n, code;
   if (p->codes[0] == 'f')
     return factor(block, p->codes, k * 16 + n);
@@ -232,8 +215,7 @@ static double weight_of(const packed *p, uint64_t column, uint64_t at) {
 #ifdef MUTANT_ONE_SCALE_A_BLOCK
   place = n;
 #endif
-  return factor(scales, p->scales, place) * (code - p->offset) +
-         (factor_bytes(p->mins) ? factor(mins, p->mins, place) : 0);
+  return factor(scales, p->scales, place) * (code - p->offset) + (factor_bytes(p->mins) ? factor(mins, p->mins, place) : 0);
 }
 
 static void multiply_packed(const matrix *a, const packed *weight, const matrix *to) {
@@ -279,8 +261,7 @@ static girih_code token_operation(const char *line, const char *name, const valu
     return code == GIRIH_OK && submission ? append(&last, &c, 0, args, message) : code;
   }
   if (words == 3 && !strcmp(name, "attention") && open_cache(of[1], submission, &c)) {
-    scoring by = {attribute(line, "scale=", 1), attribute(line, "cap=", 0),
-                  (int64_t)attribute(line, "window=", 0)};
+    scoring by = {attribute(line, "scale=", 1), attribute(line, "cap=", 0), (int64_t)attribute(line, "window=", 0)};
     uint64_t token;
     int64_t head;
     code = open_matrix(of[2], submission, &last, message);

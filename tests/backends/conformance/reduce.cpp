@@ -41,9 +41,7 @@ std::string textOf(const Extents &extents) {
 
 class Reduction {
 public:
-  Reduction(const Case &check, const Options &asked) : check(check), options(asked) {
-    options.record = asked.reduce;
-  }
+  Reduction(const Case &check, const Options &asked) : check(check), options(asked) { options.record = asked.reduce; }
 
   Result run() {
     Result result = runCase(check, options);
@@ -86,19 +84,16 @@ private:
 };
 
 void explain(const Case &check, const Options &options, const std::string &shape, const Finding &finding) {
-  std::string again = "girih-conformance --backend " + options.backend + " --only " + check.level + "/" +
-                      check.name + (shape.empty() ? "" : " --shape " + shape) +
-                      (options.compiler.empty() ? "" : " --compiler " + options.compiler) +
+  std::string again = "girih-conformance --backend " + options.backend + " --only " + check.level + "/" + check.name +
+                      (shape.empty() ? "" : " --shape " + shape) + (options.compiler.empty() ? "" : " --compiler " + options.compiler) +
                       (options.models.empty() ? "" : " --models " + options.models);
   std::ofstream file(options.reduce + "/README");
-  file << check.level << "/" << check.name << ": " << nameOf(finding.outcome) << "\n"
-       << finding.text << "\n\nAgain: " << again << "\n";
+  file << check.level << "/" << check.name << ": " << nameOf(finding.outcome) << "\n" << finding.text << "\n\nAgain: " << again << "\n";
   if (fs::exists(options.reduce + "/entry"))
-    file << "\nThe step: its text is in `step`, the entry's name and the step's tokens in `entry`; what its "
-            "bindings held before it "
+    file << "\nThe step: its text is in `step`, the entry's name and the step's tokens in `entry`; what its bindings held before it "
             "is in weights, kv_pool, arena and logits.\n";
-  std::printf("%s/%s: %s%s: %s\n%s\n", check.level, check.name, nameOf(finding.outcome),
-              shape.empty() ? "" : (" at " + shape).c_str(), finding.text.c_str(), again.c_str());
+  std::printf("%s/%s: %s%s: %s\n%s\n", check.level, check.name, nameOf(finding.outcome), shape.empty() ? "" : (" at " + shape).c_str(),
+              finding.text.c_str(), again.c_str());
 }
 
 } // namespace
@@ -113,8 +108,7 @@ int reduce(const Case &check, const Options &options) {
   Reduction reduction(check, options);
   Result result = reduction.run();
   if (result.finding.outcome == Outcome::Pass || result.finding.outcome == Outcome::Unsupported) {
-    std::printf("%s/%s: %s; there is nothing to reduce\n", check.level, check.name,
-                nameOf(result.finding.outcome));
+    std::printf("%s/%s: %s; there is nothing to reduce\n", check.level, check.name, nameOf(result.finding.outcome));
     return EXIT_SUCCESS;
   }
   Options last = options;

@@ -22,20 +22,15 @@ void writeJson(const std::string &path, const Options &options, const std::vecto
   JsonWriter writer;
   writer.beginObject().member("backend", options.backend).key("cases").beginArray();
   for (const Result &result : results)
-    writer.beginObject()
-        .member("level", result.check->level)
-        .member("name", result.check->name)
+    writer.beginObject().member("level", result.check->level).member("name", result.check->name)
         .member("outcome", nameOf(result.finding.outcome))
-        .member("text", result.finding.text)
-        .member("seconds", result.seconds)
-        .endObject();
+        .member("text", result.finding.text).member("seconds", result.seconds).endObject();
   std::ofstream(path) << writer.endArray().endObject().take() << "\n";
 }
 
 void writeHtml(const std::string &path, const Options &options, const std::vector<Result> &results) {
   std::ofstream file(path);
-  file << "<!doctype html><meta charset=utf-8><title>girih-conformance</title><h1>"
-       << escaped(options.backend)
+  file << "<!doctype html><meta charset=utf-8><title>girih-conformance</title><h1>" << escaped(options.backend)
        << "</h1>\n<table border=1><tr><th>level<th>case<th>outcome<th>seconds<th>what was seen\n";
   for (const Result &result : results)
     file << "<tr><td>" << result.check->level << "<td>" << result.check->name << "<td>"

@@ -33,8 +33,8 @@ const char *nameOf(Outcome outcome) {
 
 std::vector<const Case *> allCases() {
   std::vector<const Case *> all;
-  for (const auto *cases : {&abiCases(), &memoryCases(), &executionCases(), &opsCases(), &fusedCases(),
-                            &attentionCases(), &packedCases(), &machineCases(), &modelsCases()})
+  for (const auto *cases : {&abiCases(), &memoryCases(), &executionCases(), &opsCases(), &fusedCases(), &attentionCases(),
+                            &packedCases(), &machineCases(), &modelsCases()})
     for (const Case &check : *cases)
       all.push_back(&check);
   return all;
@@ -62,9 +62,8 @@ Expected<Subject> open(const std::string &path) {
     subject->shape = options.shape;
     subject->record = options.record;
   }
-  Finding finding = subject.isOk()
-                        ? (subject->backend->run ? check.check(*subject) : unsupported("no run table"))
-                        : fail(std::string(subject.status().message()));
+  Finding finding = subject.isOk() ? (subject->backend->run ? check.check(*subject) : unsupported("no run table"))
+                                   : fail(std::string(subject.status().message()));
   std::string record(1, static_cast<char>('0' + static_cast<int>(finding.outcome)));
   record += finding.text.substr(0, 4000);
   (void)!::write(pipe, record.data(), record.size());
@@ -75,9 +74,7 @@ Expected<Subject> open(const std::string &path) {
 
 Result runCase(const Case &check, const Options &options) {
   auto begin = std::chrono::steady_clock::now();
-  auto secondsSince = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  };
+  auto secondsSince = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
   int ends[2];
   if (::pipe(ends) != 0)
     return {&check, {Outcome::Crash, "no pipe for the case's process"}};
@@ -111,8 +108,7 @@ Result runCase(const Case &check, const Options &options) {
   else if (WIFSIGNALED(how))
     result.finding = {Outcome::Crash, ::strsignal(WTERMSIG(how))};
   else if (record.empty())
-    result.finding = {Outcome::Crash,
-                      "the process ended with exit status " + std::to_string(WEXITSTATUS(how))};
+    result.finding = {Outcome::Crash, "the process ended with exit status " + std::to_string(WEXITSTATUS(how))};
   else
     result.finding = {static_cast<Outcome>(record[0] - '0'), record.substr(1)};
   return result;

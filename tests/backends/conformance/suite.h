@@ -27,21 +27,21 @@ Finding unsupported(std::string text);
 // Pass when OK; unsupported when Unimplemented; else fail.
 Finding findingOf(const Status &status);
 // Ends a case when the Status is not OK.
-#define GIRIH_TRY_FINDING(expr)                                                                              \
-  do {                                                                                                       \
-    if (::girih::Status girihStatus = (expr); !girihStatus.isOk())                                           \
-      return ::girih::conformance::findingOf(girihStatus);                                                   \
+#define GIRIH_TRY_FINDING(expr)                                              \
+  do {                                                                         \
+    if (::girih::Status girihStatus = (expr); !girihStatus.isOk())             \
+      return ::girih::conformance::findingOf(girihStatus);                     \
   } while (false)
 
 // The backend under test, loaded in the process of one case.
 struct Subject {
-  std::string path;             // of its library, or a built-in name
-  girih_backend_query_fn query; // null for built-in ones
-  const girih_backend *backend; // adopted
-  std::string compiler = {}; // a program that makes images of graphs, for backends that take none; "": none
-  std::string models = {};   // a folder of .girih files that were compiled for it; "": none
-  std::string shape = {};    // "5x17": takes the place of a case's own; "": none does
-  std::string record = {};   // a folder for what is submitted, the last step alone; "": nowhere
+  std::string path;                 // of its library, or a built-in name
+  girih_backend_query_fn query;     // null for built-in ones
+  const girih_backend *backend;     // adopted
+  std::string compiler = {};        // a program that makes images of graphs, for backends that take none; "": none
+  std::string models = {};          // a folder of .girih files that were compiled for it; "": none
+  std::string shape = {};           // "5x17": takes the place of a case's own; "": none does
+  std::string record = {};          // a folder for what is submitted, the last step alone; "": nowhere
   const girih_run_table &run() const { return *backend->run; }
 };
 

@@ -109,8 +109,8 @@ static girih_code read_buffer(girih_device *device, const girih_buffer_view *fro
   return GIRIH_OK;
 }
 
-static girih_code copy_buffer(girih_device *device, const girih_buffer_view *to,
-                              const girih_buffer_view *from, girih_message *message) {
+static girih_code copy_buffer(girih_device *device, const girih_buffer_view *to, const girih_buffer_view *from,
+                              girih_message *message) {
   if (!is_inside(from))
     return fail(message, GIRIH_OUT_OF_RANGE, "a view lies outside of its buffer");
   return write_buffer(device, to, from->buffer->bytes + from->offset_bytes, message);
@@ -148,9 +148,8 @@ static girih_code submit(girih_device *device, const girih_submission *submissio
 }
 
 static girih_code wait_for(girih_device *device, uint64_t ticket, girih_message *message) {
-  return ticket <= device->num_submissions
-             ? GIRIH_OK
-             : fail(message, GIRIH_INVALID_ARGUMENT, "that ticket was not handed out");
+  return ticket <= device->num_submissions ? GIRIH_OK
+                                           : fail(message, GIRIH_INVALID_ARGUMENT, "that ticket was not handed out");
 }
 
 static const girih_backend *answer(void) {

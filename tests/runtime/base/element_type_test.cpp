@@ -41,7 +41,7 @@ TEST(ElementType, HalfToFloatIsExactForEveryHalf) {
 }
 
 TEST(ElementType, FloatToHalfRoundsToNearestEven) {
-  for (uint32_t half = 0; half < 0x7C00; ++half) { // positive finite
+  for (uint32_t half = 0; half < 0x7C00; ++half) {  // positive finite
     float value = halfToFloat(static_cast<uint16_t>(half));
     ASSERT_EQ(floatToHalf(value), half);
     ASSERT_EQ(floatToHalf(-value), half | 0x8000);
@@ -63,11 +63,11 @@ TEST(ElementType, BfloatKeepsTheUpperHalfAndRounds) {
     if (!std::isnan(value))
       ASSERT_EQ(floatToBfloat(value), bits);
   }
-  EXPECT_EQ(floatToBfloat(1.0f + 0x1p-8f), 0x3F80); // half way: to even
+  EXPECT_EQ(floatToBfloat(1.0f + 0x1p-8f), 0x3F80);                 // half way: to even
   EXPECT_EQ(floatToBfloat(std::nextafter(1.0f + 0x1p-8f, 2.0f)), 0x3F81);
   EXPECT_EQ(floatToBfloat(std::numeric_limits<float>::max()), 0x7F80);
   EXPECT_TRUE(std::isnan(bfloatToFloat(floatToBfloat(std::numeric_limits<float>::signaling_NaN()))));
 }
 
-} // namespace
-} // namespace girih
+}  // namespace
+}  // namespace girih

@@ -17,8 +17,7 @@ JsonDocument parsed(std::string_view text) {
 }
 
 TEST(JsonReader, ReadsEveryKind) {
-  JsonDocument document =
-      parsed(R"({"n":null,"b":true,"i":-5,"d":2.5,"s":"a\u00e9","a":[1,[2]],"o":{"k":1}})");
+  JsonDocument document = parsed(R"({"n":null,"b":true,"i":-5,"d":2.5,"s":"a\u00e9","a":[1,[2]],"o":{"k":1}})");
   JsonValue root = document.root();
   EXPECT_TRUE(root.find("n")->isNull());
   EXPECT_TRUE(root.find("b")->asBoolean().value());
@@ -76,5 +75,5 @@ TEST(JsonReader, BoundsTheDepth) {
   EXPECT_TRUE(JsonDocument::parse("[[[1]]]", 5).isOk());
 }
 
-} // namespace
-} // namespace girih
+}  // namespace
+}  // namespace girih

@@ -45,8 +45,7 @@ TEST(MappedFile, GivesPagesBackAndReadsThemAgain) {
     uint64_t entry = 0;
     int map = ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     auto page = reinterpret_cast<uintptr_t>(bytes.data() + 512 * 1024) / 4096;
-    EXPECT_EQ(::pread(map, &entry, sizeof entry, static_cast<off_t>(page * sizeof entry)),
-              ssize_t{sizeof entry});
+    EXPECT_EQ(::pread(map, &entry, sizeof entry, static_cast<off_t>(page * sizeof entry)), ssize_t{sizeof entry});
     ::close(map);
     return (entry >> 63) != 0;
   };

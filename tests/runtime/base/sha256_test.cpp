@@ -20,8 +20,7 @@ TEST(Sha256, MatchesThePublishedExamples) {
   EXPECT_EQ(digestOf("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_EQ(digestOf("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),
             "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
-  EXPECT_EQ(digestOf(std::string(1000000, 'a')),
-            "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+  EXPECT_EQ(digestOf(std::string(1000000, 'a')), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
 TEST(Sha256, DoesNotDependOnThePieces) {
@@ -49,5 +48,5 @@ TEST(Sha256, HandlesEveryLengthAroundABlock) {
   EXPECT_EQ(hexDigits(previous), "e55a5c27736a8761c8e96acec072102325e08cb2d0dbb4d4702cfe38f8ab0709");
 }
 
-} // namespace
-} // namespace girih
+}  // namespace
+}  // namespace girih

@@ -36,11 +36,7 @@ TEST(Status, IsOkWithoutAnything) {
 }
 
 TEST(Status, EveryMakerHasItsCodeAndName) {
-  struct Row {
-    Status status;
-    StatusCode code;
-    std::string_view name;
-  } rows[] = {
+  struct Row { Status status; StatusCode code; std::string_view name; } rows[] = {
       {invalidArgument("m"), StatusCode::InvalidArgument, "invalid argument"},
       {notFound("m"), StatusCode::NotFound, "not found"},
       {failedPrecondition("m"), StatusCode::FailedPrecondition, "failed precondition"},
@@ -85,5 +81,5 @@ TEST(ExpectedDeathTest, ReadingTheWrongHalfAborts) {
   EXPECT_DEATH((void)half(2).status(), "internal error");
 }
 
-} // namespace
-} // namespace girih
+}  // namespace
+}  // namespace girih

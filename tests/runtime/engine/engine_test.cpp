@@ -11,8 +11,8 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <future>
 #include <gmock/gmock.h>
+#include <future>
 #include <gtest/gtest.h>
 #include <mutex>
 

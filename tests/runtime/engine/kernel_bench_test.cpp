@@ -85,10 +85,8 @@ TEST(KernelBench, RefusesAReportThatIsNotOfThisCode) {
   addDispatch(whole, "fold");
   auto cut = benchKernels(openToyProgram(whole), twoThreads(), {.contextTokens = 246, .repetitions = 1});
   ASSERT_TRUE(cut.isOk()) << cut.status().message();
-  EXPECT_EQ(cut->steps[0].numTokens, 10u); // all that is left of 256 positions
-  EXPECT_EQ(benchKernels(openToyProgram(whole), twoThreads(), {.contextTokens = 253, .repetitions = 1})
-                ->steps.size(),
-            1u);
+  EXPECT_EQ(cut->steps[0].numTokens, 10u);  // all that is left of 256 positions
+  EXPECT_EQ(benchKernels(openToyProgram(whole), twoThreads(), {.contextTokens = 253, .repetitions = 1})->steps.size(), 1u);
   ToyOptions stateless;
   stateless.recompute = true;
   EXPECT_EQ(benchKernels(openToyProgram(stateless), twoThreads(), {}).status().code(),

@@ -26,8 +26,7 @@ using ::testing::HasSubstr;
 std::atomic<int> submissionsLeft;
 const girih_backend *cpu() { return *hal::findBackend("cpu"); }
 
-girih_code submitOrLose(girih_device *device, const girih_submission *submission, uint64_t *ticket,
-                        girih_message *message) {
+girih_code submitOrLose(girih_device *device, const girih_submission *submission, uint64_t *ticket, girih_message *message) {
   if (submissionsLeft-- > 0)
     return cpu()->run->submit(device, submission, ticket, message);
   std::snprintf(message->text, message->capacity_bytes, "somebody pulled the card");
@@ -82,8 +81,7 @@ TEST(LostDevice, GoesOnWithTheNextAndLosesNoToken) {
     for (std::thread &client : clients)
       client.join();
     for (int32_t client = 0; client < 5; ++client)
-      EXPECT_EQ(answers[static_cast<size_t>(client)], toyGreedy(greedy(client, 20).promptTokens, 20))
-          << numSubmissions;
+      EXPECT_EQ(answers[static_cast<size_t>(client)], toyGreedy(greedy(client, 20).promptTokens, 20)) << numSubmissions;
     EXPECT_THAT(rig.notes, ElementsAre(HasSubstr("somebody pulled the card; going on with cpu:0, where")));
   }
 }
@@ -91,7 +89,7 @@ TEST(LostDevice, GoesOnWithTheNextAndLosesNoToken) {
 TEST(LostDevice, FindsNothingOfThePoolThatIsGone) {
   Rig rig(/*numSubmissions=*/1000, /*hasOther=*/true);
   auto first = generate(*rig.engine, greedy(3, 8));
-  submissionsLeft = 1; // the next request's first step works, and fills what it found in the cache
+  submissionsLeft = 1;  // the next request's first step works, and fills what it found in the cache
   auto second = generate(*rig.engine, greedy(3, 8));
   auto third = generate(*rig.engine, greedy(3, 8));
   ASSERT_TRUE(first.isOk() && second.isOk() && third.isOk());

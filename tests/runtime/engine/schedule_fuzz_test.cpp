@@ -214,8 +214,7 @@ private:
     if (sequence.numPending() > 0)
       return;
     if (sequence.wantsToken()) {
-      ASSERT_EQ(endOfRows, sequence.tokens.size() + sequence.numDrafted)
-          << "the last position is sampled from";
+      ASSERT_EQ(endOfRows, sequence.tokens.size() + sequence.numDrafted) << "the last position is sampled from";
       sequence.tokens.push_back(answerAt(sequence.tokens.size()));
       for (uint32_t index = 0; index < sequence.numDrafted && sequence.draft[index] == sequence.tokens.back();
            ++index) {

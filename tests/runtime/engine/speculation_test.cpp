@@ -28,10 +28,8 @@ TEST(NgramIndex, SaysWhatFollowedTheLastRunBefore) {
   NgramIndex index;
   EXPECT_THAT(proposed(index, {1, 2, 3}, 4), IsEmpty());
   EXPECT_THAT(proposed(index, {1, 2, 3, 7, 8, 9, 1, 2, 3}, 4), ElementsAre(7, 8, 9, 1));
-  EXPECT_THAT(proposed(index, {1, 2, 3, 7, 8, 9, 1, 2, 3, 5, 1, 2, 3}, 2), ElementsAre(5, 1))
-      << "the later one";
-  EXPECT_THAT(proposed(index, {1, 2, 3, 7, 8, 9, 1, 2, 3, 5, 1, 2, 3, 5}, 9), ElementsAre(1, 2, 3, 5))
-      << "up to its end";
+  EXPECT_THAT(proposed(index, {1, 2, 3, 7, 8, 9, 1, 2, 3, 5, 1, 2, 3}, 2), ElementsAre(5, 1)) << "the later one";
+  EXPECT_THAT(proposed(index, {1, 2, 3, 7, 8, 9, 1, 2, 3, 5, 1, 2, 3, 5}, 9), ElementsAre(1, 2, 3, 5)) << "up to its end";
   EXPECT_THAT(proposed(index, {1, 2, 3, 7, 8, 9, 1, 2, 3, 5, 1, 2, 3, 5, 4}, 9), IsEmpty());
 }
 
@@ -133,8 +131,7 @@ TEST(Speculation, GreedyTokensAreTheModelsOwn) {
   for (uint32_t number = 0; number < 20; ++number) {
     auto completion = generate(*engine, request(number, 100 + number));
     ASSERT_TRUE(completion.isOk()) << completion.status().message();
-    EXPECT_EQ(completion->tokens, toyGreedy(request(number, 0).promptTokens, 100 + number, smallVocabulary()))
-        << number;
+    EXPECT_EQ(completion->tokens, toyGreedy(request(number, 0).promptTokens, 100 + number, smallVocabulary())) << number;
     EXPECT_EQ(completion->reason, FinishReason::Length);
   }
   EngineStats stats = engine->stats();
@@ -204,8 +201,7 @@ TEST(Speculation, ManyTogetherInADryPoolAreEachAsAlone) {
     }
     for (uint32_t number = 0; number < 8; ++number) {
       collectors[number]->end.wait();
-      EXPECT_EQ(collectors[number]->tokens, toyGreedy(request(number, 0).promptTokens, 80, smallVocabulary()))
-          << number;
+      EXPECT_EQ(collectors[number]->tokens, toyGreedy(request(number, 0).promptTokens, 80, smallVocabulary())) << number;
     }
     EXPECT_GT(engine->stats().numDrafts, 0u);
     EXPECT_EQ(engine->stats().numKvBlocksUsed, 0u);

@@ -16,9 +16,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-std::string library(const std::string &name) {
-  return std::string(FAULTY_BACKENDS) + "/backend_" + name + ".so";
-}
+std::string library(const std::string &name) { return std::string(FAULTY_BACKENDS) + "/backend_" + name + ".so"; }
 
 struct Fault {
   const char *name;
@@ -33,14 +31,13 @@ TEST_P(Probe, NamesTheFault) {
   const Fault &fault = GetParam();
   Status status = probeBackend(library(fault.name), 2);
   EXPECT_EQ(status.code(), fault.code) << status.message();
-  EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr(std::string("backend_") + fault.name),
-                                                   HasSubstr(fault.call), HasSubstr(fault.seen)));
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr(std::string("backend_") + fault.name), HasSubstr(fault.call), HasSubstr(fault.seen)));
 }
 
 const Fault kFaults[] = {
     {"no_export", StatusCode::FailedPrecondition, "girih_backend_query", "exports no"},
-    {"other_major", StatusCode::Unimplemented, "girih_backend_query",
-     "speaks version 7.3 of the backend ABI, this is 0."},
+    {"other_major", StatusCode::Unimplemented, "girih_backend_query", "speaks version 7.3 of the backend ABI, this is 0."},
     {"crash_query", StatusCode::Unavailable, "girih_backend_query", "crashes in"},
     {"crash_info", StatusCode::Unavailable, "device_info", "Segmentation fault"},
     {"crash_describe", StatusCode::Unavailable, "describe", "Segmentation fault"},
@@ -53,8 +50,7 @@ const Fault kFaults[] = {
     {"null_function", StatusCode::Unimplemented, "`copy`", "required"},
     {"null_compile", StatusCode::Unimplemented, "`supports`", "required"},
     {"no_name", StatusCode::DataLoss, "girih_backend_query", "no name"},
-    {"no_tables", StatusCode::Unimplemented, "girih_backend_query",
-     "neither a run table nor a compile table"},
+    {"no_tables", StatusCode::Unimplemented, "girih_backend_query", "neither a run table nor a compile table"},
     {"odd_alignment", StatusCode::DataLoss, "device_info", "48 bytes"},
     {"error_count", StatusCode::Unavailable, "device_count", "moon"},
     {"error_without_words", StatusCode::Internal, "device_count", "code 77 and no message"},
@@ -79,8 +75,7 @@ TEST(ProbeBackend, RefusesWhatIsNoLibrary) {
 }
 
 TEST(ProbeBackend, PassesSoundOnes) {
-  for (const char *name :
-       {"small", "frozen_0_1", "frozen_0_2", "frozen_0_3", "later_minor", "without_compile"})
+  for (const char *name : {"small", "frozen_0_1", "frozen_0_2", "frozen_0_3", "later_minor", "without_compile"})
     EXPECT_TRUE(probeBackend(library(name)).isOk()) << name << ": " << probeBackend(library(name)).message();
 }
 
@@ -110,8 +105,7 @@ TEST(LoadBackend, MinorVersionsMeet) {
 }
 
 TEST(LoadBackend, NotesReachTheUser) {
-  for (const auto &[name, expected] :
-       {std::pair<const char *, const char *>{"small", "small has no units"}, {"frozen_0_3", ""}}) {
+  for (const auto &[name, expected] : {std::pair<const char *, const char *>{"small", "small has no units"}, {"frozen_0_3", ""}}) {
     std::string told;
     DeviceOptions options;
     options.onNote = [&](const std::string &note) { told += note; };
@@ -191,9 +185,8 @@ TEST(OutOfMemory, HasBothNumbers) {
   ASSERT_TRUE(first.isOk());
   auto second = Buffer::allocate(*device, 2 << 20);
   EXPECT_EQ(second.status().code(), StatusCode::ResourceExhausted);
-  EXPECT_THAT(
-      std::string(second.status().message()),
-      HasSubstr("device \"small\" has no room for 2097152 bytes: 1000 of its 1048576 bytes are in use"));
+  EXPECT_THAT(std::string(second.status().message()),
+              HasSubstr("device \"small\" has no room for 2097152 bytes: 1000 of its 1048576 bytes are in use"));
 }
 
 // The fallbacks for what is null: `small` has none of the optional functions.

@@ -86,8 +86,8 @@ TEST_P(Buffers, HugeOnesAreRefusedNotMapped) {
   auto kept = Buffer::allocate(device, 4096);
   Status status = Buffer::allocate(device, uint64_t{1} << 62).status();
   EXPECT_EQ(status.code(), StatusCode::ResourceExhausted);
-  EXPECT_THAT(std::string(status.message()),
-              ::testing::AllOf(HasSubstr("4611686018427387904 bytes"), HasSubstr("4096 of its ")));
+  EXPECT_THAT(std::string(status.message()), ::testing::AllOf(HasSubstr("4611686018427387904 bytes"),
+                                                              HasSubstr("4096 of its ")));
 }
 
 TEST_P(Buffers, ExecutablesOfAnotherFormatAreRefused) {

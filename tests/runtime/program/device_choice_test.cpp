@@ -40,9 +40,7 @@ template <int Count, uint64_t Flags> const girih_backend *madeUp(const char *nam
   backend.run = &table;
   return &backend;
 }
-const girih_backend *host() {
-  return madeUp<1, GIRIH_DEVICE_HOST_PROCESSORS | GIRIH_DEVICE_HOST_MEMORY>("host");
-}
+const girih_backend *host() { return madeUp<1, GIRIH_DEVICE_HOST_PROCESSORS | GIRIH_DEVICE_HOST_MEMORY>("host"); }
 const girih_backend *cards() { return madeUp<2, 0>("cards"); }
 const girih_backend *emulated() { return madeUp<1, GIRIH_DEVICE_HOST_PROCESSORS>("emulated"); }
 const girih_backend *missing() { return madeUp<-1, 0>("missing"); }
@@ -77,8 +75,7 @@ TEST(ChooseDevices, PrefersProcessorsOfItsOwn) {
 
 TEST(ChooseDevices, TakesWhatTheFileHasCodeFor) {
   EXPECT_THAT(chosen(chooseDevices(tablesFor({"host"}), {cards(), host()}, "")), ElementsAre("host:0"));
-  EXPECT_THAT(chosen(chooseDevices(tablesFor({"host", "cards"}), {cards(), host()}, "host_code")),
-              ElementsAre("host:0"));
+  EXPECT_THAT(chosen(chooseDevices(tablesFor({"host", "cards"}), {cards(), host()}, "host_code")), ElementsAre("host:0"));
 }
 
 TEST(ChooseDevices, SaysWhatIsNotHere) {
@@ -93,12 +90,10 @@ TEST(ChooseDevices, ExplainsWhyThereIsNone) {
   auto none = chooseDevices(tablesFor({"missing"}), {missing(), host()}, "");
   EXPECT_EQ(none.status().code(), StatusCode::Unavailable);
   EXPECT_THAT(std::string(none.status().message()),
-              AllOf(HasSubstr("missing:missing_code"), HasSubstr("no loader is installed"),
-                    HasSubstr("host: the file has no code")));
+              AllOf(HasSubstr("missing:missing_code"), HasSubstr("no loader is installed"), HasSubstr("host: the file has no code")));
   Tables demanding = tablesFor({"host"});
   demanding.executables[0].requiredFeatures = {"teleportation"};
-  EXPECT_THAT(std::string(chooseDevices(demanding, {host()}, "").status().message()),
-              HasSubstr("missing teleportation"));
+  EXPECT_THAT(std::string(chooseDevices(demanding, {host()}, "").status().message()), HasSubstr("missing teleportation"));
   auto misnamed = chooseDevices(tablesFor({"host"}), {host()}, "hots_code");
   EXPECT_EQ(misnamed.status().code(), StatusCode::InvalidArgument);
 }

@@ -15,10 +15,9 @@ TEST_F(EndpointsTest, AnswersAChat) {
   EXPECT_EQ(at(response.body, "object"), "\"chat.completion\"");
   EXPECT_EQ(at(response.body, "model"), "\"fake\"");
   EXPECT_EQ(at(response.body, "choices.0.message.role"), "\"assistant\"");
-  EXPECT_EQ(at(response.body, "choices.0.message.content"),
-            "\"Hello, world! The capital of France is Paris.\"");
+  EXPECT_EQ(at(response.body, "choices.0.message.content"), "\"Hello, world! The capital of France is Paris.\"");
   EXPECT_EQ(at(response.body, "choices.0.finish_reason"), "\"stop\"");
-  EXPECT_EQ(at(response.body, "usage.prompt_tokens"), "9"); // "user: hi\n"
+  EXPECT_EQ(at(response.body, "usage.prompt_tokens"), "9");  // "user: hi\n"
   EXPECT_EQ(at(response.body, "usage.completion_tokens"), "45");
   EXPECT_EQ(at(response.body, "usage.total_tokens"), "54");
 }
@@ -30,8 +29,7 @@ TEST_F(EndpointsTest, StopsAtMaxTokens) {
 }
 
 TEST_F(EndpointsTest, StopsAtStopStringsAndFreesTheSequence) {
-  HttpResponse response =
-      answer("POST", "/v1/chat/completions", chatBody(R"("stop":["capital","!!"],"ignore_eos":true)"));
+  HttpResponse response = answer("POST", "/v1/chat/completions", chatBody(R"("stop":["capital","!!"],"ignore_eos":true)"));
   EXPECT_EQ(at(response.body, "choices.0.message.content"), "\"Hello, world! The \"");
   EXPECT_EQ(at(response.body, "choices.0.finish_reason"), "\"stop\"");
   while (service->engine().stats().numKvBlocksUsed > 0)
@@ -39,11 +37,9 @@ TEST_F(EndpointsTest, StopsAtStopStringsAndFreesTheSequence) {
 }
 
 TEST_F(EndpointsTest, StreamsAChat) {
-  auto exchange = send("POST", "/v1/chat/completions",
-                       chatBody(R"("stream":true,"stream_options":{"include_usage":true},"num_ctx":1)"));
+  auto exchange = send("POST", "/v1/chat/completions", chatBody(R"("stream":true,"stream_options":{"include_usage":true},"num_ctx":1)"));
   ASSERT_TRUE(exchange->waitForEnd());
-  EXPECT_THAT(exchange->eventHeaders,
-              ElementsAre(std::pair<std::string, std::string>("x-girih-ignored", "num_ctx")));
+  EXPECT_THAT(exchange->eventHeaders, ElementsAre(std::pair<std::string, std::string>("x-girih-ignored", "num_ctx")));
   const auto &events = exchange->events;
   ASSERT_GE(events.size(), 5u);
   EXPECT_EQ(at(events[0], "choices.0.delta.role"), "\"assistant\"");
@@ -104,32 +100,26 @@ TEST_F(EndpointsTest, CompletesTextAndTokenIdsWithLogprobs) {
 }
 
 TEST_F(EndpointsTest, GivesChatLogprobs) {
-  HttpResponse response =
-      answer("POST", "/v1/chat/completions", chatBody(R"("max_tokens":2,"logprobs":true,"top_logprobs":2)"));
+  HttpResponse response = answer("POST", "/v1/chat/completions", chatBody(R"("max_tokens":2,"logprobs":true,"top_logprobs":2)"));
   EXPECT_EQ(at(response.body, "choices.0.logprobs.content.1.token"), "\"e\"");
   EXPECT_EQ(at(response.body, "choices.0.logprobs.content.1.bytes"), "[101]");
   EXPECT_EQ(at(response.body, "choices.0.logprobs.content.0.top_logprobs.1.token"), "\"H\"");
 }
 
 TEST_F(EndpointsTest, SameSeedSameText) {
-  std::string first = at(answer("POST", "/v1/chat/completions", chatBody(R"("temperature":1,"seed":5)")).body,
-                         "choices.0.message.content");
-  std::string again = at(answer("POST", "/v1/chat/completions", chatBody(R"("temperature":1,"seed":5)")).body,
-                         "choices.0.message.content");
-  std::string other = at(answer("POST", "/v1/chat/completions", chatBody(R"("temperature":1,"seed":6)")).body,
-                         "choices.0.message.content");
+  std::string first = at(answer("POST", "/v1/chat/completions", chatBody(R"("temperature":1,"seed":5)")).body, "choices.0.message.content");
+  std::string again = at(answer("POST", "/v1/chat/completions", chatBody(R"("temperature":1,"seed":5)")).body, "choices.0.message.content");
+  std::string other = at(answer("POST", "/v1/chat/completions", chatBody(R"("temperature":1,"seed":6)")).body, "choices.0.message.content");
   EXPECT_EQ(first, again);
   EXPECT_NE(first, other);
 }
 
 TEST_F(EndpointsTest, RefusesUnknownModelsLongPromptsAndForeignIds) {
-  HttpResponse model = answer("POST", "/v1/chat/completions",
-                              R"({"model":"gpt-9","messages":[{"role":"user","content":"x"}]})");
+  HttpResponse model = answer("POST", "/v1/chat/completions", R"({"model":"gpt-9","messages":[{"role":"user","content":"x"}]})");
   EXPECT_EQ(model.status, 404);
   EXPECT_EQ(at(model.body, "error.code"), "\"model_not_found\"");
   EXPECT_THAT(model.body, HasSubstr("`fake`, `also-fake`"));
-  HttpResponse longPrompt =
-      answer("POST", "/v1/completions", R"({"prompt":")" + std::string(600, 'a') + "\"}");
+  HttpResponse longPrompt = answer("POST", "/v1/completions", R"({"prompt":")" + std::string(600, 'a') + "\"}");
   EXPECT_EQ(longPrompt.status, 400);
   EXPECT_EQ(at(longPrompt.body, "error.code"), "\"context_length_exceeded\"");
   EXPECT_EQ(at(longPrompt.body, "error.param"), "\"prompt\"");
@@ -156,8 +146,7 @@ TEST_F(EndpointsTest, AsksForTheKeyEverywhereButForHealth) {
 }
 
 TEST_F(EndpointsTest, GivesSeveralAnswersToSeveralPrompts) {
-  HttpResponse response = answer("POST", "/v1/completions",
-                                 R"({"prompt":["abc","de"],"n":2,"max_tokens":5,"temperature":1,"seed":0})");
+  HttpResponse response = answer("POST", "/v1/completions", R"({"prompt":["abc","de"],"n":2,"max_tokens":5,"temperature":1,"seed":0})");
   EXPECT_EQ(response.status, 200);
   for (int index = 0; index < 4; ++index)
     EXPECT_EQ(at(response.body, "choices." + std::to_string(index) + ".index"), std::to_string(index));
@@ -170,9 +159,7 @@ TEST_F(EndpointsTest, GivesSeveralAnswersToSeveralPrompts) {
 }
 
 TEST_F(EndpointsTest, StreamsSeveralAnswersAtOnce) {
-  auto exchange =
-      send("POST", "/v1/chat/completions",
-           chatBody(R"("stream":true,"n":3,"max_tokens":4,"stream_options":{"include_usage":true})"));
+  auto exchange = send("POST", "/v1/chat/completions", chatBody(R"("stream":true,"n":3,"max_tokens":4,"stream_options":{"include_usage":true})"));
   ASSERT_TRUE(exchange->waitForEnd());
   std::map<std::string, std::string> texts, reasons;
   for (const std::string &event : exchange->events) {
@@ -194,19 +181,16 @@ TEST_F(EndpointsTest, StreamsSeveralAnswersAtOnce) {
 
 TEST_F(EndpointsTest, EchoesPromptsWithTheirLogprobs) {
   // As lm-eval asks for the likelihood of a text.
-  HttpResponse response =
-      answer("POST", "/v1/completions", R"({"prompt":[72,105,33],"max_tokens":1,"echo":true,"logprobs":1})");
+  HttpResponse response = answer("POST", "/v1/completions", R"({"prompt":[72,105,33],"max_tokens":1,"echo":true,"logprobs":1})");
   EXPECT_EQ(at(response.body, "choices.0.text"), "\"Hi!H\"");
   EXPECT_EQ(at(response.body, "choices.0.logprobs.tokens"), R"(["H","i","!","H"])");
   EXPECT_EQ(at(response.body, "choices.0.logprobs.token_logprobs"), "[null,-1.5,-1.5,-0.5]");
-  EXPECT_EQ(at(response.body, "choices.0.logprobs.top_logprobs"),
-            R"([null,{"A":-0.25},{"A":-0.25},{"H":-0.5}])");
+  EXPECT_EQ(at(response.body, "choices.0.logprobs.top_logprobs"), R"([null,{"A":-0.25},{"A":-0.25},{"H":-0.5}])");
   EXPECT_EQ(at(response.body, "choices.0.logprobs.text_offset"), "[0,1,2,3]");
   HttpResponse only = answer("POST", "/v1/completions", R"({"prompt":"Hi!","max_tokens":0,"echo":true})");
   EXPECT_EQ(at(only.body, "choices.0.text"), "\"Hi!\"");
   EXPECT_EQ(at(only.body, "usage.completion_tokens"), "0");
-  auto stream =
-      send("POST", "/v1/completions", R"({"prompt":"Hi!","max_tokens":2,"echo":true,"stream":true})");
+  auto stream = send("POST", "/v1/completions", R"({"prompt":"Hi!","max_tokens":2,"echo":true,"stream":true})");
   ASSERT_TRUE(stream->waitForEnd());
   EXPECT_EQ(at(stream->events.front(), "choices.0.text"), "\"Hi!\"");
 }
@@ -216,15 +200,11 @@ TEST_F(EndpointsTest, ReportsCachedTokensAlsoWhereAStopStringCuts) {
   options.cachedTokens = 2;
   start(options, {});
   for (std::string fields : {R"("stop":"world")", R"("max_tokens":3)"})
-    EXPECT_EQ(at(answer("POST", "/v1/chat/completions", chatBody(fields)).body,
-                 "usage.prompt_tokens_details.cached_tokens"),
-              "2")
-        << fields;
+    EXPECT_EQ(at(answer("POST", "/v1/chat/completions", chatBody(fields)).body, "usage.prompt_tokens_details.cached_tokens"), "2") << fields;
 }
 
 TEST_F(EndpointsTest, KeysHaveNamesPrioritiesAndSalts) {
-  auto keys =
-      ApiKeys::parse("# keys\none name=a priority=5 weight=3\n\ntwo name=b\nthree name=a\r\nfour\n", false);
+  auto keys = ApiKeys::parse("# keys\none name=a priority=5 weight=3\n\ntwo name=b\nthree name=a\r\nfour\n", false);
   ASSERT_TRUE(keys.isOk()) << keys.status().message();
   EXPECT_EQ(keys->find("one")->priority, 5);
   EXPECT_EQ(keys->find("one")->weight, 3u);
@@ -236,13 +216,8 @@ TEST_F(EndpointsTest, KeysHaveNamesPrioritiesAndSalts) {
   EXPECT_EQ(keys->find(""), nullptr);
   auto shared = ApiKeys::parse("one\ntwo", true);
   EXPECT_EQ(shared->find("one")->salt, shared->find("two")->salt);
-  for (auto [text, wrong] : {std::pair("", "no key"),
-                             {"# only this", "no key"},
-                             {"k\nk", "line 2"},
-                             {"k priority=high", "line 1"},
-                             {"k weight=0", "from 1"},
-                             {"k name=", "letters"},
-                             {"k colour=red", "colour"}}) {
+  for (auto [text, wrong] : {std::pair("", "no key"), {"# only this", "no key"}, {"k\nk", "line 2"}, {"k priority=high", "line 1"},
+                             {"k weight=0", "from 1"}, {"k name=", "letters"}, {"k colour=red", "colour"}}) {
     auto refused = ApiKeys::parse(text, false);
     ASSERT_FALSE(refused.isOk()) << text;
     EXPECT_THAT(std::string(refused.status().message()), HasSubstr(wrong)) << text;
@@ -315,10 +290,8 @@ TEST_F(EndpointsTest, ShedsByTheBodysSizeBeforeReadingIt) {
   ServiceOptions options;
   options.maxQueuedTokens = 300;
   start(engineOptions, options);
-  auto running =
-      send("POST", "/v1/completions", R"({"prompt":")" + std::string(200, 'a') + R"(","ignore_eos":true})");
-  auto waiting =
-      send("POST", "/v1/completions", R"({"prompt":")" + std::string(200, 'a') + R"(","ignore_eos":true})");
+  auto running = send("POST", "/v1/completions", R"({"prompt":")" + std::string(200, 'a') + R"(","ignore_eos":true})");
+  auto waiting = send("POST", "/v1/completions", R"({"prompt":")" + std::string(200, 'a') + R"(","ignore_eos":true})");
   while (service->engine().load().numQueuedTokens == 0)
     std::this_thread::yield();
   // It is not even JSON: nobody has looked.
@@ -357,10 +330,9 @@ TEST_F(EndpointsTest, LogsNumbersAndNeverWords) {
   record.finishReason = "stop";
   record.numPromptTokens = 7;
   record.totalSeconds = 0.0125;
-  EXPECT_EQ(
-      logLine(request, record, 1.5),
-      R"({"time":1.5,"request_id":"req_1","path":"/v1/completions","client":"staff","status":200,"finish":"stop","stream":false,)"
-      R"("choices":0,"prompt_tokens":7,"cached_tokens":0,"output_tokens":0,"queue_ms":0,"prefill_ms":0,"total_ms":12.5})");
+  EXPECT_EQ(logLine(request, record, 1.5),
+            R"({"time":1.5,"request_id":"req_1","path":"/v1/completions","client":"staff","status":200,"finish":"stop","stream":false,)"
+            R"("choices":0,"prompt_tokens":7,"cached_tokens":0,"output_tokens":0,"queue_ms":0,"prefill_ms":0,"total_ms":12.5})");
 }
 
 TEST_F(EndpointsTest, ListsItsModels) {
@@ -446,5 +418,5 @@ TEST_F(EndpointsTest, ShutsDownWithGenerationsInHand) {
   EXPECT_THAT(stream->events.back(), HasSubstr("shutting down"));
 }
 
-} // namespace
-} // namespace girih::server
+}  // namespace
+}  // namespace girih::server

@@ -27,12 +27,10 @@ const program::Program &FakeEngine::noProgram() {
   std::abort();
 }
 
-Expected<engine::RequestId> FakeEngine::submit(engine::Request request,
-                                               std::shared_ptr<engine::Listener> listener) {
+Expected<engine::RequestId> FakeEngine::submit(engine::Request request, std::shared_ptr<engine::Listener> listener) {
   for (int32_t token : request.promptTokens)
     if (token < 0 || token >= static_cast<int32_t>(kVocabSize))
-      return invalidArgument("token " + std::to_string(token) + " is beyond the vocabulary of " +
-                             std::to_string(kVocabSize));
+      return invalidArgument("token " + std::to_string(token) + " is beyond the vocabulary of " + std::to_string(kVocabSize));
   std::lock_guard lock(mutex);
   submitted.push_back(request);
   counters.numPromptTokens += request.promptTokens.size();
@@ -88,8 +86,7 @@ Expected<int32_t> maskedToken(engine::TokenMask &mask, int32_t wanted) {
 
 } // namespace
 
-std::optional<engine::FinishReason> FakeEngine::step(engine::RequestId id, Sequence &sequence,
-                                                     bool isCancelled) {
+std::optional<engine::FinishReason> FakeEngine::step(engine::RequestId id, Sequence &sequence, bool isCancelled) {
   const engine::Request &request = sequence.request;
   auto end = [&](engine::FinishReason reason, Status status) {
     engine::Usage usage;
@@ -153,8 +150,7 @@ void FakeEngine::run() {
         running.push_back({id, &sequence, sequence.isCancelled || isStopping});
     ++counters.numSteps;
     counters.numSharedSteps += running.size() > 1;
-    counters.maxSequencesInStep =
-        std::max(counters.maxSequencesInStep, static_cast<uint32_t>(running.size()));
+    counters.maxSequencesInStep = std::max(counters.maxSequencesInStep, static_cast<uint32_t>(running.size()));
     // As the real one: listeners are called without the lock, and may submit and cancel.
     lock.unlock();
     std::vector<std::pair<engine::RequestId, engine::FinishReason>> ended;
@@ -174,9 +170,7 @@ namespace {
 
 // The character that byte-level vocabularies write for a byte (OpenAI's GPT-2 table), as UTF-8.
 std::string visibleByte(int byte) {
-  auto isVisible = [](int b) {
-    return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
-  };
+  auto isVisible = [](int b) { return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255); };
   int codePoint = byte;
   if (!isVisible(byte)) {
     codePoint = 256;
@@ -188,7 +182,7 @@ std::string visibleByte(int byte) {
   return {static_cast<char>(0xC0 | codePoint >> 6), static_cast<char>(0x80 | (codePoint & 63))};
 }
 
-} // namespace
+}  // namespace
 
 ServedModel fakeModel(FakeEngineOptions options) {
   GgufVocabulary vocabulary;
@@ -208,8 +202,7 @@ ServedModel fakeModel(FakeEngineOptions options) {
   model.tokenizer = std::move(tokenizer).value();
   model.eosText = "<|end|>";
   model.templateText = options.chatTemplate;
-  auto chatTemplate =
-      ChatTemplate::parse(model.templateText, "", model.eosText, model.tokenizer->specialTexts());
+  auto chatTemplate = ChatTemplate::parse(model.templateText, "", model.eosText, model.tokenizer->specialTexts());
   if (!chatTemplate.isOk())
     std::fprintf(stderr, "%s\n", std::string(chatTemplate.status().message()).c_str());
   model.chatTemplate = std::move(chatTemplate).value();
@@ -218,4 +211,4 @@ ServedModel fakeModel(FakeEngineOptions options) {
   return model;
 }
 
-} // namespace girih::server
+}  // namespace girih::server

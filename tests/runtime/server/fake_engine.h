@@ -14,12 +14,12 @@
 namespace girih::server {
 
 struct FakeEngineOptions {
-  uint32_t cachedTokens = 0; // of every prompt, said to come from the cache
+  uint32_t cachedTokens = 0;  // of every prompt, said to come from the cache
   std::string says = "Hello, world! The capital of France is Paris.";
   std::chrono::microseconds stepTime{200};
   uint32_t contextTokens = 512;
-  uint32_t maxRunning = 8; // more wait
-  bool fails = false;      // every generation fails after its third token
+  uint32_t maxRunning = 8;  // more wait
+  bool fails = false;       // every generation fails after its third token
   // Of "role: content" lines.
   std::string chatTemplate = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
 };
@@ -32,8 +32,7 @@ public:
 
   explicit FakeEngine(FakeEngineOptions options);
   ~FakeEngine() override;
-  Expected<engine::RequestId> submit(engine::Request request,
-                                     std::shared_ptr<engine::Listener> listener) override;
+  Expected<engine::RequestId> submit(engine::Request request, std::shared_ptr<engine::Listener> listener) override;
   void cancel(engine::RequestId id) override;
   engine::EngineStats stats() const override;
   engine::EngineLoad load() const override;
@@ -74,4 +73,4 @@ private:
 // A service over a FakeEngine, with a tokenizer of bytes and a template of "role: content" lines.
 ServedModel fakeModel(FakeEngineOptions options);
 
-} // namespace girih::server
+}  // namespace girih::server

@@ -88,4 +88,4 @@ private:
   std::string received;
 };
 
-} // namespace girih::server
+}  // namespace girih::server

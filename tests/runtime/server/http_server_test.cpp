@@ -35,14 +35,9 @@ protected:
     handlers.handle = [this](std::shared_ptr<Exchange> exchange) {
       if (exchange->request().path == "/hold")
         return heldExchange.set_value(exchange);
-      exchange->respond({200,
-                         "text/plain",
-                         {{"x-size", std::to_string(exchange->request().body.size())}},
-                         exchange->request().body});
+      exchange->respond({200, "text/plain", {{"x-size", std::to_string(exchange->request().body.size())}}, exchange->request().body});
     };
-    handlers.refuse = [](int status, std::string_view message) {
-      return HttpResponse{status, "text/plain", {}, std::string(message)};
-    };
+    handlers.refuse = [](int status, std::string_view message) { return HttpResponse{status, "text/plain", {}, std::string(message)}; };
     handlers.drainBegins = [this] { ++numDrains; };
     auto created = HttpServer::create(options, handlers);
     ASSERT_TRUE(created.isOk()) << created.status().message();
@@ -74,8 +69,8 @@ protected:
 };
 
 std::string post(std::string_view path, std::string_view body, std::string_view headers = "") {
-  return "POST " + std::string(path) + " HTTP/1.1\r\nhost: x\r\n" + std::string(headers) +
-         "content-length: " + std::to_string(body.size()) + "\r\n\r\n" + std::string(body);
+  return "POST " + std::string(path) + " HTTP/1.1\r\nhost: x\r\n" + std::string(headers) + "content-length: " +
+         std::to_string(body.size()) + "\r\n\r\n" + std::string(body);
 }
 
 TEST_F(HttpServerTest, KeepsTheConnectionBetweenRequests) {
@@ -123,8 +118,7 @@ TEST_F(HttpServerTest, RefusesChunkedBodiesBeyondTheLimit) {
   options.limits.maxBodyBytes = 100;
   start(options);
   HttpClient client(port);
-  client.send("POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n80\r\n" +
-              std::string(128, 'x') + "\r\n0\r\n\r\n");
+  client.send("POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n80\r\n" + std::string(128, 'x') + "\r\n0\r\n\r\n");
   EXPECT_THAT(client.readAnswer(), StartsWith("HTTP/1.1 413 "));
 }
 
@@ -132,8 +126,7 @@ TEST_F(HttpServerTest, RefusesLongHeadersAndWhatIsNotHttp) {
   HttpClient longHeaders(port);
   longHeaders.send("GET /echo HTTP/1.1\r\nhost: x\r\nlong: " + std::string(20'000, 'x') + "\r\n\r\n");
   EXPECT_THAT(longHeaders.readAnswer(), StartsWith("HTTP/1.1 431 "));
-  for (std::string nonsense : {"\x16\x03\x01 hello TLS\r\n\r\n", "GET\r\n\r\n",
-                               "GET / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+  for (std::string nonsense : {"\x16\x03\x01 hello TLS\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
                                "POST / HTTP/1.1\r\ncontent-length: 9223372036854775808999\r\n\r\n"}) {
     HttpClient client(port);
     client.send(nonsense);
@@ -241,8 +234,7 @@ TEST_F(HttpServerTest, RefusesATakenPort) {
   auto second = HttpServer::create(options, {});
   ASSERT_FALSE(second.isOk());
   EXPECT_EQ(second.status().code(), StatusCode::Unavailable);
-  EXPECT_THAT(std::string(second.status().message()),
-              HasSubstr("port " + std::to_string(port) + " of 127.0.0.1 is taken"));
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr("port " + std::to_string(port) + " of 127.0.0.1 is taken"));
 }
 
 TEST(HttpServer, RefusesAHostThatIsNoAddress) {
@@ -259,11 +251,11 @@ TEST_F(HttpServerTest, DrainFinishesAnswersAndClosesTheRest) {
   idle.readAnswer();
   auto exchange = hold(busy);
   server->drain();
-  EXPECT_EQ(idle.readAll(), ""); // closed at once
+  EXPECT_EQ(idle.readAll(), "");  // closed at once
   EXPECT_TRUE(server->isDraining());
   exchange->respond({200, "text/plain", {}, "late"});
   EXPECT_THAT(busy.readAll(), HasSubstr("late"));
-  thread.join(); // run() returned by itself
+  thread.join();  // run() returned by itself
   EXPECT_EQ(numDrains, 1);
   EXPECT_FALSE(HttpClient(port).connected());
 }
@@ -278,5 +270,5 @@ TEST_F(HttpServerTest, DrainGivesUpAfterItsTimeout) {
   thread.join();
 }
 
-} // namespace
-} // namespace girih::server
+}  // namespace
+}  // namespace girih::server

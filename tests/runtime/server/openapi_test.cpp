@@ -57,8 +57,7 @@ TEST_F(OpenApiTest, ExamplesAreAnswered) {
       continue;
     HttpResponse response = answer("POST", std::string(route.path), std::string(route.example));
     EXPECT_EQ(response.status, 200) << route.path << response.body;
-    EXPECT_EQ(std::string(route.example).find('\''), std::string::npos)
-        << "it stands between quotes of a shell";
+    EXPECT_EQ(std::string(route.example).find('\''), std::string::npos) << "it stands between quotes of a shell";
     ++numExamples;
   }
   EXPECT_GE(numExamples, 8);

@@ -20,8 +20,7 @@ ApiResult<ChatCompletionRequest> chat(const std::string &fields) {
 }
 
 TEST(ParseChatCompletion, TakesWhatIsGiven) {
-  auto parsed =
-      chat(R"("model":"m","temperature":0.5,"top_p":0.9,"top_k":40,"min_p":0.1,"seed":-7,"max_tokens":5,
+  auto parsed = chat(R"("model":"m","temperature":0.5,"top_p":0.9,"top_k":40,"min_p":0.1,"seed":-7,"max_tokens":5,
     "max_completion_tokens":9,"stop":["a","b"],"stream":true,"stream_options":{"include_usage":true},"logprobs":true,
     "top_logprobs":3,"n":1,"presence_penalty":0,"user":"u","num_ctx":4096,"think":null)");
   ASSERT_TRUE(std::holds_alternative<ChatCompletionRequest>(parsed)) << std::get<ApiError>(parsed).message;
@@ -50,8 +49,7 @@ TEST(ParseChatCompletion, UsesTheModelsSamplingWhereNothingIsSaid) {
 
 TEST(ParseChatCompletion, CallsADeveloperSystemAndKeepsTheRest) {
   auto parsed = parseChatCompletion(R"({"messages":[{"role":"developer","content":"be brief"},
-    {"role":"assistant","content":null,"name":"x"},{"role":"user","content":[{"type":"text","text":"hi"}]}]})",
-                                    {});
+    {"role":"assistant","content":null,"name":"x"},{"role":"user","content":[{"type":"text","text":"hi"}]}]})", {});
   ASSERT_TRUE(std::holds_alternative<ChatCompletionRequest>(parsed)) << std::get<ApiError>(parsed).message;
   EXPECT_EQ(std::get<ChatCompletionRequest>(parsed).chat.messagesJson,
             R"([{"role":"system","content":"be brief"},{"role":"assistant","content":null,"name":"x"},)"
@@ -84,13 +82,10 @@ TEST(ParseChatCompletion, NamesTheFieldOfEveryRefusal) {
       {R"("tools":[{"type":"function"}])", "tools[0].name", "letters"},
       {R"("tools":[{"type":"web_search"}])", "tools[0].type", "not offered"},
       {R"("tools":[{"type":"function","function":{"name":"a b"}}])", "tools[0].name", "letters"},
-      {R"("tools":[{"type":"function","function":{"name":"f","parameters":[]}}])", "tools[0].parameters",
-       "object"},
-      {R"("tools":[{"type":"function","name":"f"},{"type":"function","name":"f"}])", "tools[1].name",
-       "earlier"},
+      {R"("tools":[{"type":"function","function":{"name":"f","parameters":[]}}])", "tools[0].parameters", "object"},
+      {R"("tools":[{"type":"function","name":"f"},{"type":"function","name":"f"}])", "tools[1].name", "earlier"},
       {R"("tools":{})", "tools", "array"},
-      {R"("tools":[{"type":"function","name":"f"}],"tool_choice":{"type":"function","function":{"name":"g"}})",
-       "tool_choice", "`g`"},
+      {R"("tools":[{"type":"function","name":"f"}],"tool_choice":{"type":"function","function":{"name":"g"}})", "tool_choice", "`g`"},
       {R"("tool_choice":{"type":"robot"})", "tool_choice", "auto, none, required"},
       {R"("response_format":{"type":"yaml"})", "response_format", "json_schema"},
       {R"("logit_bias":{"5":101})", "logit_bias", "from -100 to 100"},
@@ -124,8 +119,7 @@ TEST(ParseChatCompletion, RefusesMessagesThatAreNone) {
       {R"({"messages":[]})", "messages", "at least one"},
       {R"({"messages":"hi"})", "messages", "array"},
       {R"({"messages":[{"content":"hi"}]})", "messages[0].role", "one of"},
-      {R"({"messages":[{"role":"user","content":"a"},{"role":"king","content":"hi"}]})", "messages[1].role",
-       "one of"},
+      {R"({"messages":[{"role":"user","content":"a"},{"role":"king","content":"hi"}]})", "messages[1].role", "one of"},
       {R"({"messages":["hi"]})", "messages[0].role", "one of"},
       {R"({"messages":[{"role":"user","content":5}]})", "messages[0]", "text parts"},
       {R"({"messages":[{"role":"user","content":[{"type":"image_url"}]}]})", "messages[0]", "text only"},
@@ -139,10 +133,8 @@ TEST(ParseChatCompletion, RefusesMessagesThatAreNone) {
 }
 
 TEST(ParseChatCompletion, TakesRulesAndTimesToKeep) {
-  auto parsed = parseChatCompletion(
-      R"({"messages":[{"role":"user","content":"x"}],"n":3,"presence_penalty":0.5,"frequency_penalty":-1,
-    "min_tokens":4,"logit_bias":{"5":-100,"7":2.5},"prompt_cache_options":{"mode":"implicit","ttl":"30m"},"cache_salt":"u1","service_tier":"flex"})",
-      {});
+  auto parsed = parseChatCompletion(R"({"messages":[{"role":"user","content":"x"}],"n":3,"presence_penalty":0.5,"frequency_penalty":-1,
+    "min_tokens":4,"logit_bias":{"5":-100,"7":2.5},"prompt_cache_options":{"mode":"implicit","ttl":"30m"},"cache_salt":"u1","service_tier":"flex"})", {});
   ASSERT_TRUE(std::holds_alternative<ChatCompletionRequest>(parsed)) << std::get<ApiError>(parsed).message;
   const GenerationParameters &generation = std::get<ChatCompletionRequest>(parsed).generation;
   EXPECT_EQ(generation.numChoices, 3u);
@@ -156,15 +148,13 @@ TEST(ParseChatCompletion, TakesRulesAndTimesToKeep) {
   EXPECT_EQ(generation.cacheSalt, "u1");
   EXPECT_TRUE(generation.isPatient);
   EXPECT_TRUE(generation.ignoredNames.empty());
-  auto day = parseChatCompletion(
-      R"({"messages":[{"role":"user","content":"x"}],"prompt_cache_retention":"24h"})", {});
+  auto day = parseChatCompletion(R"({"messages":[{"role":"user","content":"x"}],"prompt_cache_retention":"24h"})", {});
   EXPECT_EQ(std::get<ChatCompletionRequest>(day).generation.keepSeconds, 86400u);
 }
 
 TEST(ParseChatCompletion, RefusesWhatIsNotJson) {
-  for (std::string body : {std::string(), std::string("{"), std::string("[]"), std::string("nonsense"),
-                           std::string("{\"a\":\"\xFF\"}"), std::string(100'000, '['),
-                           "{\"messages\":" + std::string(1000, '[') + std::string(1000, ']') + "}"}) {
+  for (std::string body : {std::string(), std::string("{"), std::string("[]"), std::string("nonsense"), std::string("{\"a\":\"\xFF\"}"),
+                           std::string(100'000, '['), "{\"messages\":" + std::string(1000, '[') + std::string(1000, ']') + "}"}) {
     auto parsed = parseChatCompletion(body, {});
     ASSERT_TRUE(std::holds_alternative<ApiError>(parsed)) << body.substr(0, 40);
     EXPECT_EQ(std::get<ApiError>(parsed).code, "invalid_json") << body.substr(0, 40);
@@ -197,16 +187,14 @@ TEST(ParseCompletion, TakesSeveralPrompts) {
 }
 
 TEST(ParseCompletion, RefusesForeignTypesAndTooManyPrompts) {
-  for (const char *body : {R"({})", R"({"prompt":["a",5]})", R"({"prompt":[1,-2]})",
-                           R"({"prompt":[1,2147483648]})", R"({"prompt":{}})", R"({"prompt":[1,"a"]})"}) {
+  for (const char *body : {R"({})", R"({"prompt":["a",5]})", R"({"prompt":[1,-2]})", R"({"prompt":[1,2147483648]})", R"({"prompt":{}})",
+                           R"({"prompt":[1,"a"]})"}) {
     auto parsed = parseCompletion(body, {});
     ASSERT_TRUE(std::holds_alternative<ApiError>(parsed)) << body;
     EXPECT_EQ(std::get<ApiError>(parsed).param, "prompt") << body;
   }
   EXPECT_EQ(std::get<ApiError>(parseCompletion(R"({"prompt":"a","max_tokens":0})", {})).param, "max_tokens");
-  EXPECT_EQ(std::get<CompletionRequest>(parseCompletion(R"({"prompt":"a","max_tokens":0,"echo":true})", {}))
-                .generation.maxTokens,
-            0u);
+  EXPECT_EQ(std::get<CompletionRequest>(parseCompletion(R"({"prompt":"a","max_tokens":0,"echo":true})", {})).generation.maxTokens, 0u);
   EXPECT_EQ(std::get<ApiError>(parseCompletion(R"({"prompt":"a","suffix":"b"})", {})).param, "suffix");
   EXPECT_EQ(std::get<ApiError>(parseCompletion(R"({"prompt":["a","b"],"n":65})", {})).param, "n");
   std::string many = "{\"prompt\":[\"a\"";
@@ -221,12 +209,10 @@ TEST(ErrorBody, HasAllFourKeys) {
 }
 
 TEST(ErrorResponse, SaysWhetherToRetry) {
-  EXPECT_THAT(errorResponse(apiErrorOf(resourceExhausted("full")), {}).headers,
-              ElementsAre(std::pair<std::string, std::string>("retry-after", "1")));
-  EXPECT_THAT(errorResponse(apiErrorOf(internalError("bug")), {}).headers,
-              ElementsAre(std::pair<std::string, std::string>("x-should-retry", "false")));
+  EXPECT_THAT(errorResponse(apiErrorOf(resourceExhausted("full")), {}).headers, ElementsAre(std::pair<std::string, std::string>("retry-after", "1")));
+  EXPECT_THAT(errorResponse(apiErrorOf(internalError("bug")), {}).headers, ElementsAre(std::pair<std::string, std::string>("x-should-retry", "false")));
   EXPECT_EQ(apiErrorOf(outOfRange("long")).code, "context_length_exceeded");
 }
 
-} // namespace
-} // namespace girih::server
+}  // namespace
+}  // namespace girih::server

@@ -52,5 +52,5 @@ TEST(StopMatcher, DoesNotDependOnHowTheTextIsCut) {
   }
 }
 
-} // namespace
-} // namespace girih::server
+}  // namespace
+}  // namespace girih::server

@@ -46,10 +46,7 @@ protected:
 };
 
 TEST_F(CommandLineTest, TakesOptionsInAnyOrderAndSpelling) {
-  EXPECT_EQ(parse({"--tokens", "1,2,3", "model.girih", "--max-tokens=7", "--temperature", "0.5",
-                   "--no-template", "--format", "json", "--seed", "9"}),
-            std::nullopt)
-      << error;
+  EXPECT_EQ(parse({"--tokens", "1,2,3", "model.girih", "--max-tokens=7", "--temperature", "0.5", "--no-template", "--format", "json", "--seed", "9"}), std::nullopt) << error;
   EXPECT_EQ(flags.file, "model.girih");
   EXPECT_EQ(flags.tokens, "1,2,3");
   EXPECT_EQ(flags.maxTokens, 7);
@@ -60,12 +57,11 @@ TEST_F(CommandLineTest, TakesOptionsInAnyOrderAndSpelling) {
 }
 
 TEST_F(CommandLineTest, KeepsDefaultsAndTakesOddPrompts) {
-  for (std::string prompt : {"two words", "-starts with a dash", "--looks like an option", "", "a,b", "[x]",
-                             "\"quoted\"", "line\nbreak"}) {
+  for (std::string prompt : {"two words", "-starts with a dash", "--looks like an option", "", "a,b", "[x]", "\"quoted\"", "line\nbreak"}) {
     EXPECT_EQ(parse({"m", "--prompt", prompt}), std::nullopt) << prompt << ": " << error;
     EXPECT_EQ(flags.prompt, prompt);
     if (prompt.empty())
-      continue; // `--prompt=` alone says nothing
+      continue;  // `--prompt=` alone says nothing
     EXPECT_EQ(parse({"m", "--prompt=" + prompt}), std::nullopt) << prompt << ": " << error;
     EXPECT_EQ(flags.prompt, prompt);
   }
@@ -97,10 +93,8 @@ TEST_F(CommandLineTest, RefusesMistakesWithStatusTwo) {
 
 TEST_F(CommandLineTest, HelpTeaches) {
   EXPECT_EQ(parse({"--help"}), 0);
-  EXPECT_THAT(out,
-              AllOf(HasSubstr("girih run"), HasSubstr("Answers one prompt."), HasSubstr("--max-tokens N"),
-                    HasSubstr("512"), HasSubstr("text|json"), HasSubstr("girih run m --prompt x")));
+  EXPECT_THAT(out, AllOf(HasSubstr("girih run"), HasSubstr("Answers one prompt."), HasSubstr("--max-tokens N"), HasSubstr("512"), HasSubstr("text|json"), HasSubstr("girih run m --prompt x")));
 }
 
-} // namespace
-} // namespace girih::tools
+}  // namespace
+}  // namespace girih::tools

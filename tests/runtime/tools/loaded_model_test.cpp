@@ -17,13 +17,8 @@ TEST(ParseTokenIds, TakesCommasAndWhiteSpace) {
 }
 
 TEST(ParseTokenIds, NamesWhatIsNoId) {
-  const std::pair<const char *, const char *> kMistakes[] = {
-      {"", "no token ids"},
-      {"1,x", "token 2 is \"x\""},
-      {"5,100", "token 2 is 100; this model's ids are 0 to 99"},
-      {"-1", "token 1 is -1"},
-      {"99999999999", "token 1"},
-      {"1.5", "token 2"}};
+  const std::pair<const char *, const char *> kMistakes[] = {{"", "no token ids"}, {"1,x", "token 2 is \"x\""}, {"5,100", "token 2 is 100; this model's ids are 0 to 99"},
+                                                             {"-1", "token 1 is -1"}, {"99999999999", "token 1"}, {"1.5", "token 2"}};
   for (const auto &[text, message] : kMistakes) {
     auto tokens = parseTokenIds(text, 100);
     ASSERT_FALSE(tokens.isOk()) << text;
@@ -31,5 +26,5 @@ TEST(ParseTokenIds, NamesWhatIsNoId) {
   }
 }
 
-} // namespace
-} // namespace girih::tools
+}  // namespace
+}  // namespace girih::tools

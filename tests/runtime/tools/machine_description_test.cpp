@@ -36,10 +36,10 @@ TEST(MachineDescription, HasEveryFieldThatTheCompilerReads) {
 
 TEST(MachineDescription, SaysSoWhereSysfsIsMissing) {
   MachineDescription machine = describeMachine("/no/such/root");
-  ASSERT_EQ(machine.levels.size(), 1u); // memory alone
+  ASSERT_EQ(machine.levels.size(), 1u);  // memory alone
   EXPECT_GE(machine.clockMhz, 1);
   EXPECT_TRUE(JsonDocument::parse(machineJson(machine)).isOk());
 }
 
-} // namespace
-} // namespace girih::tools
+}  // namespace
+}  // namespace girih::tools

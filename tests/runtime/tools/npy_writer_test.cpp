@@ -34,7 +34,7 @@ TEST_F(NpyWriterTest, WritesRowsWithTheirFinalCount) {
   const float rows[] = {1, 2, 3, 4, 5, 6};
   writer->append(rows);
   writer->append(std::span(rows).first(3));
-  EXPECT_FALSE(std::filesystem::exists(path)); // only a finished file has the name
+  EXPECT_FALSE(std::filesystem::exists(path));  // only a finished file has the name
   ASSERT_TRUE(writer->finish().isOk());
   std::string bytes = readFile(path);
   ASSERT_EQ(bytes.size(), 128 + 9 * sizeof(float));
@@ -70,5 +70,5 @@ TEST_F(NpyWriterTest, ReportsAFullDisk) {
   EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("free some space"));
 }
 
-} // namespace
-} // namespace girih::tools
+}  // namespace
+}  // namespace girih::tools

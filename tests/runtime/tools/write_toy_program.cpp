@@ -28,7 +28,7 @@ program::Golden makeGolden(const girih::testing::ToyOptions &options, bool isUnt
   return golden;
 }
 
-} // namespace
+}  // namespace
 
 int main(int argc, char **argv) {
   if (argc < 2)
@@ -37,13 +37,11 @@ int main(int argc, char **argv) {
   girih::testing::ToyOptions options;
   options.vocabSize = 257;
   options.maxPositions = 2048;
-  std::vector<uint8_t> image = girih::testing::readWholeFile(TOY_IMAGE),
-                       otherImage = girih::testing::readWholeFile(TOY_OTHER_IMAGE);
+  std::vector<uint8_t> image = girih::testing::readWholeFile(TOY_IMAGE), otherImage = girih::testing::readWholeFile(TOY_OTHER_IMAGE);
   program::Tables tables = girih::testing::toyTables(options, image, otherImage);
   tables.goldens.push_back(makeGolden(options, kind == "untrue"));
   tables.notes.push_back({"toy", "no layer here is real"});
-  tables.dispatches.push_back({"toy_dispatch", "baseline", "girih_step_toy", "rows 1", "plain", "", 1e-6, 0.0,
-                               100, 200, "memory", 4096, "L1"});
+  tables.dispatches.push_back({"toy_dispatch", "baseline", "girih_step_toy", "rows 1", "plain", "", 1e-6, 0.0, 100, 200, "memory", 4096, "L1"});
 
   // For the least backend of tests/runtime/abi: an entry is the byte that it fills the logits with.
   std::vector<uint8_t> fills(tables.executables[0].entries.size(), 0x3f);

@@ -24,29 +24,21 @@ inline std::vector<int64_t> halfOffsets(StorageFormat format) {
   case StorageFormat::Q4_1:
   case StorageFormat::Q5_1:
   case StorageFormat::Q4_K:
-  case StorageFormat::Q5_K:
-    return {0, 2};
+  case StorageFormat::Q5_K: return {0, 2};
   case StorageFormat::Q8_0:
   case StorageFormat::Q4_0:
   case StorageFormat::Q5_0:
   case StorageFormat::IQ4_NL:
-  case StorageFormat::IQ4_XS:
-    return {0};
-  case StorageFormat::Q2_K:
-    return {80, 82};
-  case StorageFormat::Q3_K:
-    return {108};
-  case StorageFormat::Q6_K:
-    return {208};
-  default:
-    return {};
+  case StorageFormat::IQ4_XS: return {0};
+  case StorageFormat::Q2_K: return {80, 82};
+  case StorageFormat::Q3_K: return {108};
+  case StorageFormat::Q6_K: return {208};
+  default: return {};
   }
 }
 
 // Elements of one sample: a block, or 32 numbers of a plain float type.
-inline int64_t sampleElements(const FormatRow &format) {
-  return format.blockElements == 1 ? 32 : format.blockElements;
-}
+inline int64_t sampleElements(const FormatRow &format) { return format.blockElements == 1 ? 32 : format.blockElements; }
 
 // Every fourth sample: all random; sane scales; extreme scales; extreme both.
 inline std::vector<uint8_t> sampleBlocks(const FormatRow &format, uint64_t seed, int64_t numSamples) {
@@ -77,4 +69,4 @@ inline std::vector<uint8_t> sampleBlocks(const FormatRow &format, uint64_t seed,
   return bytes;
 }
 
-} // namespace girih::weights
+}  // namespace girih::weights

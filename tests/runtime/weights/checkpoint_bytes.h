@@ -116,4 +116,4 @@ private:
   std::filesystem::path folder;
 };
 
-} // namespace girih::weights
+}  // namespace girih::weights

@@ -18,7 +18,7 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr uint64_t kSeed = 0x61726967; // as in block_formats_judge.py
+constexpr uint64_t kSeed = 0x61726967;  // as in block_formats_judge.py
 
 std::string hashOfValues(const FormatRow &format, int64_t numSamples) {
   std::vector<uint8_t> bytes = sampleBlocks(format, kSeed, numSamples);
@@ -26,7 +26,7 @@ std::string hashOfValues(const FormatRow &format, int64_t numSamples) {
   dequantize(format.format, bytes.data(), static_cast<int64_t>(values.size()), values.data());
   for (float &value : values)
     if (std::isnan(value))
-      value = std::bit_cast<float>(0x7FC00000); // the sign and payload of a NaN are nobody's
+      value = std::bit_cast<float>(0x7FC00000);  // the sign and payload of a NaN are nobody's
   return hexDigits(sha256({reinterpret_cast<const uint8_t *>(values.data()), values.size() * sizeof(float)}));
 }
 
@@ -44,8 +44,7 @@ TEST(Formats, DequantizeAsTheGgufPackageDoes) {
     const FormatRow *format = findFormatByName(name);
     ASSERT_NE(format, nullptr) << name;
     EXPECT_GE(numSamples, 10000);
-    EXPECT_EQ(hashOfValues(*format, numSamples), hash)
-        << name << ": block_formats_judge.py --full shows the values";
+    EXPECT_EQ(hashOfValues(*format, numSamples), hash) << name << ": block_formats_judge.py --full shows the values";
     ++numFormats;
   }
   EXPECT_EQ(numFormats, kNumStorageFormats);
@@ -62,7 +61,7 @@ TEST(Formats, EveryRowIsFoundByItsNames) {
     }
   }
   EXPECT_EQ(findFormatByName("q9_9"), nullptr);
-  EXPECT_EQ(findFormatByGgmlType(4), nullptr); // a type that ggml removed
+  EXPECT_EQ(findFormatByGgmlType(4), nullptr);  // a type that ggml removed
   EXPECT_EQ(findFormatBySafetensorsName(""), nullptr);
 }
 
@@ -83,8 +82,8 @@ TEST(Formats, TableOfTheReadmeIsThisTable) {
   readme << file.rdbuf();
   for (const FormatRow &row : formatTable()) {
     std::ostringstream line;
-    line << "| " << row.name << " | " << row.ggmlType << " | " << row.blockElements << " | " << row.blockBytes
-         << " | `" << row.packed.print() << "` | " << row.bitLayout << " |\n";
+    line << "| " << row.name << " | " << row.ggmlType << " | " << row.blockElements << " | " << row.blockBytes << " | `"
+         << row.packed.print() << "` | " << row.bitLayout << " |\n";
     EXPECT_THAT(readme.str(), HasSubstr(line.str()));
   }
 }
@@ -107,5 +106,5 @@ TEST(Formats, ScaleAndMinOfABlockAreWhatTheBitsSay) {
   EXPECT_EQ(values[1], -2);
 }
 
-} // namespace
-} // namespace girih::weights
+}  // namespace
+}  // namespace girih::weights

@@ -79,11 +79,9 @@ TEST(Gguf, SaysWhichTypeAMetadataKeyHas) {
   EXPECT_EQ(metadata.number("tiny.text").status().code(), StatusCode::InvalidArgument);
   EXPECT_EQ(metadata.boolean("tiny.u8").status().code(), StatusCode::InvalidArgument);
   EXPECT_EQ(metadata.array("tiny.u8").status().code(), StatusCode::InvalidArgument);
-  EXPECT_EQ(metadata.array("tiny.numbers").value()->asIntegers().status().code(),
-            StatusCode::InvalidArgument);
+  EXPECT_EQ(metadata.array("tiny.numbers").value()->asIntegers().status().code(), StatusCode::InvalidArgument);
   EXPECT_EQ(metadata.array("tiny.numbers").value()->asStrings().status().code(), StatusCode::InvalidArgument);
-  EXPECT_EQ(metadata.array("tokenizer.ggml.tokens").value()->asNumbers().status().code(),
-            StatusCode::InvalidArgument);
+  EXPECT_EQ(metadata.array("tokenizer.ggml.tokens").value()->asNumbers().status().code(), StatusCode::InvalidArgument);
 }
 
 TEST(Gguf, ReadsTensorsOutermostAxisFirst) {
@@ -133,7 +131,7 @@ TEST(Gguf, SurvivesEveryFlippedByteOfTheHeader) {
       numRefused += !file.isOk();
       if (!file.isOk())
         continue;
-      for (const StoredTensor &tensor : file->tensors) // what was accepted can be read
+      for (const StoredTensor &tensor : file->tensors)  // what was accepted can be read
         valuesOf(tensor);
     }
   EXPECT_GT(numRefused, 1000);
@@ -184,17 +182,17 @@ TEST(Gguf, BelievesNoExtentAndNoOffset) {
   name.numTensors = 1;
   name.records.number(huge).pad(64);
   EXPECT_THAT(failureOf(name.build(), StatusCode::DataLoss), HasSubstr("a tensor's name"));
-  GgufBytes bytes; // elements fit into 2^63, their bytes do not
+  GgufBytes bytes;  // elements fit into 2^63, their bytes do not
   bytes.tensorAt("t", {uint64_t(1) << 62}, kF32, 0);
   EXPECT_THAT(failureOf(bytes.build(), StatusCode::OutOfRange), HasSubstr("exceed 2^63 bytes"));
 }
 
 TEST(Gguf, NamesAllFormatsWhenItMeetsAnother) {
   GgufBytes file;
-  file.tensor("odd", {256}, 16, 66); // iq2_xxs
-  EXPECT_THAT(failureOf(file.build(), StatusCode::Unimplemented),
-              AllOf(HasSubstr("tensor \"odd\": has GGML type 16"), HasSubstr("f32, f16, bf16, q8_0"),
-                    HasSubstr("mxfp4")));
+  file.tensor("odd", {256}, 16, 66);  // iq2_xxs
+  EXPECT_THAT(
+      failureOf(file.build(), StatusCode::Unimplemented),
+      AllOf(HasSubstr("tensor \"odd\": has GGML type 16"), HasSubstr("f32, f16, bf16, q8_0"), HasSubstr("mxfp4")));
 }
 
 TEST(Gguf, RefusesTensorsOutOfPlace) {
@@ -208,7 +206,7 @@ TEST(Gguf, RefusesTensorsOutOfPlace) {
   repeated.tensor("t", {8}, kF32, 32);
   repeated.tensor("t", {8}, kF32, 32);
   EXPECT_THAT(failureOf(repeated.build(), StatusCode::DataLoss), HasSubstr("twice"));
-  partial.tensor("t", {48, 2}, kQ4_1, 60); // three blocks in all, but one and a half a row
+  partial.tensor("t", {48, 2}, kQ4_1, 60);  // three blocks in all, but one and a half a row
   EXPECT_THAT(failureOf(partial.build(), StatusCode::DataLoss), HasSubstr("multiple of 32"));
   axes.tensorAt("t", std::vector<uint64_t>(9, 1), kF32, 0);
   EXPECT_THAT(failureOf(axes.build(), StatusCode::DataLoss), HasSubstr("9 axes"));
@@ -218,8 +216,7 @@ TEST(Gguf, RefusesOddMetadata) {
   GgufBytes repeated, type, nested, alignment;
   repeated.pair("k", kU32Pair).number<uint32_t>(1);
   repeated.pair("k", kU32Pair).number<uint32_t>(2);
-  EXPECT_THAT(failureOf(repeated.build(), StatusCode::DataLoss),
-              HasSubstr("key \"k\" stands in the file twice"));
+  EXPECT_THAT(failureOf(repeated.build(), StatusCode::DataLoss), HasSubstr("key \"k\" stands in the file twice"));
   type.pair("k", 13).number<uint64_t>(0);
   EXPECT_THAT(failureOf(type.build(), StatusCode::DataLoss), HasSubstr("metadata type 13"));
   ByteWriter &value = nested.pair("k", kArrayPair);
@@ -255,5 +252,5 @@ TEST(Gguf, ReadsArraysOfArraysAndOddAlignments) {
   EXPECT_EQ(read->tensors[1].offsetBytes % 64, 0u);
 }
 
-} // namespace
-} // namespace girih::weights
+}  // namespace
+}  // namespace girih::weights

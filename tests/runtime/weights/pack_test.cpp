@@ -30,18 +30,15 @@ struct Weight {
     dequantize(format, bytes.data(), numElements, values.data());
     matrix = {format, numRows, depth, bytes.data()};
   }
-  float at(int64_t rowIndex, int64_t k) const {
-    return values[static_cast<size_t>(rowIndex * matrix.depth + k)];
-  }
+  float at(int64_t rowIndex, int64_t k) const { return values[static_cast<size_t>(rowIndex * matrix.depth + k)]; }
 };
 
 bool isSame(float left, float right) {
-  return std::bit_cast<uint32_t>(left) == std::bit_cast<uint32_t>(right) ||
-         (std::isnan(left) && std::isnan(right));
+  return std::bit_cast<uint32_t>(left) == std::bit_cast<uint32_t>(right) || (std::isnan(left) && std::isnan(right));
 }
 
 std::vector<uint8_t> packAll(const PackPlan &plan) {
-  std::vector<uint8_t> packed(static_cast<size_t>(plan.totalBytes()), 0xAA); // so that unwritten bytes show
+  std::vector<uint8_t> packed(static_cast<size_t>(plan.totalBytes()), 0xAA);  // so that unwritten bytes show
   plan.pack(packed.data());
   return packed;
 }
@@ -53,8 +50,7 @@ template <typename RowOf> int64_t countDifferences(const PackPlan &plan, RowOf r
   for (int64_t column = 0; column < plan.numColumns(); ++column) {
     auto [weight, row] = rowOf(column);
     for (int64_t k = 0; k < plan.depth(); ++k)
-      numDifferences +=
-          !isSame(unpackValue(plan.layout(), packed.data(), plan.depth(), column, k), weight->at(row, k));
+      numDifferences += !isSame(unpackValue(plan.layout(), packed.data(), plan.depth(), column, k), weight->at(row, k));
   }
   return numDifferences;
 }
@@ -74,8 +70,7 @@ TEST_P(PackEveryFormat, LosesNothingAsF32CodesOrDense) {
   for (std::string_view layout : {"p16:f32,none,none,32", "dense:f32"}) {
     auto plan = PackPlan::create(PackedLayout::parse(layout).value(), weight.matrix);
     ASSERT_TRUE(plan.isOk()) << plan.status().message();
-    EXPECT_EQ(countDifferences(*plan, [&](int64_t column) { return std::pair(&weight, column); }), 0)
-        << layout;
+    EXPECT_EQ(countDifferences(*plan, [&](int64_t column) { return std::pair(&weight, column); }), 0) << layout;
   }
 }
 
@@ -97,8 +92,7 @@ TEST_P(PackEveryFormat, GivesTheSameBytesInPieces) {
   EXPECT_EQ(whole, pieces);
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, PackEveryFormat,
-                         testing::ValuesIn(formatTable().begin(), formatTable().end()),
+INSTANTIATE_TEST_SUITE_P(Formats, PackEveryFormat, testing::ValuesIn(formatTable().begin(), formatTable().end()),
                          [](const auto &info) { return std::string(info.param.name); });
 
 TEST(PackPlan, PadsAnOddDepthWithZeros) {
@@ -118,26 +112,22 @@ TEST(PackPlan, ConcatenatesTensors) {
   auto plan = PackPlan::create(formatRow(StorageFormat::Q4_1).packed, inputs, concatenateRows(inputs));
   ASSERT_TRUE(plan.isOk());
   EXPECT_EQ(plan->numColumns(), 57);
-  EXPECT_EQ(countDifferences(*plan,
-                             [&](int64_t column) {
-                               return column < 40   ? std::pair(&query, column)
-                                      : column < 48 ? std::pair(&key, column - 40)
-                                                    : std::pair(&value, column - 48);
-                             }),
+  EXPECT_EQ(countDifferences(*plan, [&](int64_t column) {
+              return column < 40   ? std::pair(&query, column)
+                     : column < 48 ? std::pair(&key, column - 40)
+                                   : std::pair(&value, column - 48);
+            }),
             0);
 }
 
 TEST(PackPlan, InterleavesTensorsByPanels) {
   Weight gate(StorageFormat::Q5_K, 48, 256, 15), up(StorageFormat::Q5_K, 48, 256, 16);
   std::vector<RowMatrix> inputs = {gate.matrix, up.matrix};
-  auto plan =
-      PackPlan::create(formatRow(StorageFormat::Q5_K).packed, inputs, interleaveRows(inputs, kPanelColumns));
+  auto plan = PackPlan::create(formatRow(StorageFormat::Q5_K).packed, inputs, interleaveRows(inputs, kPanelColumns));
   ASSERT_TRUE(plan.isOk());
-  EXPECT_EQ(countDifferences(*plan,
-                             [&](int64_t column) {
-                               return std::pair(column / 16 % 2 ? &up : &gate,
-                                                column / 32 * 16 + column % 16);
-                             }),
+  EXPECT_EQ(countDifferences(*plan, [&](int64_t column) {
+              return std::pair(column / 16 % 2 ? &up : &gate, column / 32 * 16 + column % 16);
+            }),
             0);
 }
 
@@ -147,20 +137,18 @@ TEST(PackPlan, SaysWhichBytesAPieceReads) {
   constexpr int64_t kRowBytes = 2 * 18;
   auto layout = formatRow(StorageFormat::Q4_0).packed;
   auto isSpan = [&](std::span<const uint8_t> span, const Weight &weight, int64_t firstRow, int64_t numRows) {
-    return span.data() == weight.bytes.data() + firstRow * kRowBytes &&
-           span.size() == size_t(numRows * kRowBytes);
+    return span.data() == weight.bytes.data() + firstRow * kRowBytes && span.size() == size_t(numRows * kRowBytes);
   };
   auto stacked = PackPlan::create(layout, inputs, concatenateRows(inputs));
   ASSERT_TRUE(stacked.isOk());
-  auto sources =
-      stacked->sourcesOf(3, 6); // columns 48 to 96: the last 16 rows of one, the first 32 of the other
+  auto sources = stacked->sourcesOf(3, 6);  // columns 48 to 96: the last 16 rows of one, the first 32 of the other
   ASSERT_EQ(sources.size(), 2u);
   EXPECT_TRUE(isSpan(sources[0], first, 48, 16) && isSpan(sources[1], second, 0, 32));
   EXPECT_EQ(stacked->sourcesOf(0, 2).size(), 1u);
   EXPECT_TRUE(stacked->sourcesOf(2, 2).empty());
   auto interleaved = PackPlan::create(layout, inputs, interleaveRows(inputs, 16));
   ASSERT_TRUE(interleaved.isOk());
-  sources = interleaved->sourcesOf(3, 6); // panels: first's are 0, 2, 4, ...
+  sources = interleaved->sourcesOf(3, 6);  // panels: first's are 0, 2, 4, ...
   ASSERT_EQ(sources.size(), 2u);
   EXPECT_TRUE(isSpan(sources[0], first, 32, 16) && isSpan(sources[1], second, 16, 32));
 }
@@ -186,11 +174,9 @@ TEST(PackPlan, HoldsMixedFormatsAsF32Codes) {
   std::vector<RowMatrix> inputs = {query.matrix, value.matrix};
   auto plan = PackPlan::create(formatRow(StorageFormat::F32).packed, inputs, concatenateRows(inputs));
   ASSERT_TRUE(plan.isOk());
-  EXPECT_EQ(countDifferences(*plan,
-                             [&](int64_t column) {
-                               return column < 20 ? std::pair(&query, column)
-                                                  : std::pair(&value, column - 20);
-                             }),
+  EXPECT_EQ(countDifferences(*plan, [&](int64_t column) {
+              return column < 20 ? std::pair(&query, column) : std::pair(&value, column - 20);
+            }),
             0);
 }
 
@@ -203,8 +189,7 @@ TEST(PackPlan, RefusesALayoutThatWouldLose) {
 }
 
 TEST(PackPlan, PacksNothingAtOnceWhenTheDepthIsZero) {
-  RowMatrix claimed{StorageFormat::F32, int64_t(1) << 40, 0,
-                    nullptr}; // what a hostile shape [2^40, 0] asks for
+  RowMatrix claimed{StorageFormat::F32, int64_t(1) << 40, 0, nullptr};  // what a hostile shape [2^40, 0] asks for
   auto plan = PackPlan::create(PackedLayout::dense(), claimed);
   ASSERT_TRUE(plan.isOk());
   EXPECT_EQ(plan->totalBytes(), 0);
@@ -231,5 +216,5 @@ TEST(PackPlan, RefusesWhatIsNoWeight) {
   EXPECT_EQ(codeOf({huge}, {}), StatusCode::OutOfRange);
 }
 
-} // namespace
-} // namespace girih::weights
+}  // namespace
+}  // namespace girih::weights

@@ -29,8 +29,7 @@ TEST(PackedLayout, RefusesOtherTextsAndSecondSpellings) {
   for (std::string_view text :
        {"", "p16", "p16:", "p16:u4", "p16:u4,f16,none,32,0", "p16:u4,f16,none,32,16", "p16:u4,f16,none,8",
         "p16:u4,none,none,32", "p16:f16,f16,none,32", "p16:s8,f16,none,32,1", "p16:u4,f16,none,+32",
-        "p16:u4,f16,none,32,", "p16:u4,f16,none,32,8,8", " dense:f32", "dense:f16",
-        "p16:u4,f16,none,99999999999"}) {
+        "p16:u4,f16,none,32,", "p16:u4,f16,none,32,8,8", " dense:f32", "dense:f16", "p16:u4,f16,none,99999999999"}) {
     auto layout = PackedLayout::parse(text);
     ASSERT_EQ(layout.status().code(), StatusCode::InvalidArgument) << text;
     EXPECT_THAT(std::string(layout.status().message()), HasSubstr("dense:f32"));
@@ -40,7 +39,7 @@ TEST(PackedLayout, RefusesOtherTextsAndSecondSpellings) {
 TEST(PackedLayout, IdIsFnv1aOfTheDescriptor) {
   // Files name layouts by these ids: they must never change.
   EXPECT_EQ(PackedLayout::dense().layoutId(), 0xeea3215963cd9049u);
-  for (const FormatRow &row : formatTable()) // a program file computes it from the text alone
+  for (const FormatRow &row : formatTable())  // a program file computes it from the text alone
     EXPECT_EQ(row.packed.layoutId(), program::layoutIdOf(row.packed.print()));
   EXPECT_EQ(PackedLayout::parse("p16:u4,f16,f16,32")->layoutId(), 0x7da614e5c64a11b8u);
 }
@@ -103,5 +102,5 @@ TEST(PackedLayout, FieldsCoverABlockExactlyOnce) {
   }
 }
 
-} // namespace
-} // namespace girih::weights
+}  // namespace
+}  // namespace girih::weights

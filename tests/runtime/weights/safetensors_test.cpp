@@ -58,8 +58,7 @@ TEST(Safetensors, ReadsWhatThePackageWrote) {
 TEST(Safetensors, RefusesEveryTruncation) {
   std::vector<uint8_t> bytes = readBytes(GIRIH_GOLDEN_FOLDER "/tiny.safetensors");
   for (size_t numBytes = 0; numBytes < bytes.size(); ++numBytes)
-    ASSERT_NE(failureOf({bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(numBytes)}), "no failure")
-        << numBytes;
+    ASSERT_NE(failureOf({bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(numBytes)}), "no failure") << numBytes;
 }
 
 TEST(Safetensors, SurvivesEveryFlippedByteOfTheHeader) {
@@ -99,10 +98,8 @@ TEST(Safetensors, RefusesRecordsThatAreNone) {
               HasSubstr("shape is an integer"));
   EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":["1"],"data_offsets":[0,4]}})", 4),
               HasSubstr("is a string"));
-  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[0]}})", 4),
-              HasSubstr("1 elements"));
-  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}})", 4),
-              HasSubstr("negative"));
+  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[0]}})", 4), HasSubstr("1 elements"));
+  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}})", 4), HasSubstr("negative"));
   EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}})", 4),
               HasSubstr("9 axes"));
 }
@@ -110,18 +107,14 @@ TEST(Safetensors, RefusesRecordsThatAreNone) {
 TEST(Safetensors, BelievesNoExtentAndNoOffset) {
   EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4),
               HasSubstr("negative extent"));
-  EXPECT_THAT(
-      failureOfHeader(R"({"t":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}})", 4),
-      HasSubstr("more than 2^63 - 1 elements"));
-  EXPECT_THAT(
-      failureOfHeader(R"({"t":{"dtype":"F32","shape":[9223372036854775808],"data_offsets":[0,4]}})", 4),
-      HasSubstr("beyond 2^63 - 1"));
-  EXPECT_THAT(
-      failureOfHeader(
-          R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[9223372036854775808,9223372036854775812]}})", 4),
-      HasSubstr("truncated or damaged"));
-  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4),
-              HasSubstr("[4, 0]"));
+  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}})", 4),
+              HasSubstr("more than 2^63 - 1 elements"));
+  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[9223372036854775808],"data_offsets":[0,4]}})", 4),
+              HasSubstr("beyond 2^63 - 1"));
+  EXPECT_THAT(failureOfHeader(
+                  R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[9223372036854775808,9223372036854775812]}})", 4),
+              HasSubstr("truncated or damaged"));
+  EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4), HasSubstr("[4, 0]"));
   EXPECT_THAT(failureOfHeader(R"({"t":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4),
               HasSubstr("needs 8 bytes"));
 }
@@ -137,9 +130,8 @@ TEST(Safetensors, RefusesOverlapHolesAndRepeatedNames) {
               HasSubstr("end at byte 12"));
   EXPECT_THAT(failureOfHeader(with(kA), 8), HasSubstr("twice"));
   EXPECT_TRUE(
-      readSafetensors(safetensorsBytes(with(R"("b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]})"), 12))
-          .isOk());
+      readSafetensors(safetensorsBytes(with(R"("b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]})"), 12)).isOk());
 }
 
-} // namespace
-} // namespace girih::weights
+}  // namespace
+}  // namespace girih::weights

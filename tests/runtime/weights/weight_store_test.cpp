@@ -47,7 +47,7 @@ TEST(WeightStore, OpensASingleGguf) {
   ASSERT_NE(store->find("vector"), nullptr);
   EXPECT_EQ(store->require("vector").value()->numElements, 32);
   EXPECT_EQ(store->text("config.json"), std::nullopt);
-  WeightStore moved = std::move(*store); // views stay valid
+  WeightStore moved = std::move(*store);  // views stay valid
   EXPECT_EQ(moved.find("vector")->bytes.size(), 128u);
   EXPECT_EQ(moved.metadata().string("general.architecture").value(), "llama");
 }
@@ -75,8 +75,7 @@ TEST(WeightStore, SaysWhatIsWrongWithASplitGguf) {
   folder.write("m-00002-of-00002.gguf", shardBytes(0, 2, "b"));
   EXPECT_THAT(failureOf(first, StatusCode::DataLoss), HasSubstr("split.no is not 1"));
   std::string renamed = folder.write("renamed.gguf", shardBytes(0, 2, "a"));
-  EXPECT_THAT(failureOf(renamed, StatusCode::FailedPrecondition),
-              HasSubstr("must end in `-00001-of-00002.gguf`"));
+  EXPECT_THAT(failureOf(renamed, StatusCode::FailedPrecondition), HasSubstr("must end in `-00001-of-00002.gguf`"));
   std::string odd = folder.write("m-00001-of-00002.gguf", shardBytes(5, 2, "a"));
   EXPECT_THAT(failureOf(odd, StatusCode::DataLoss), HasSubstr("split.no is 5"));
 }
@@ -111,8 +110,7 @@ TEST(WeightStore, OpensAFolderWithShards) {
   EXPECT_EQ(store->unreadableTensors().size(), 1u);
   Status status = std::move(store->require("ids")).status();
   EXPECT_EQ(status.code(), StatusCode::Unimplemented);
-  EXPECT_THAT(std::string(status.message()),
-              AllOf(HasSubstr("stored as \"I64\""), HasSubstr("f32, f16, bf16")));
+  EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("stored as \"I64\""), HasSubstr("f32, f16, bf16")));
 }
 
 TEST(WeightStore, SaysWhatIsWrongWithAnIndex) {
@@ -137,9 +135,8 @@ TEST(WeightStore, SaysWhatIsWrongWithAnIndex) {
 TEST(WeightStore, BoundsTheSideFiles) {
   TemporaryFolder folder;
   std::string config = folder.write("config.json", "{}");
-  std::filesystem::resize_file(config, (256 << 20) + 1); // sparse: takes no space
-  EXPECT_THAT(failureOf(folder.path(), StatusCode::OutOfRange),
-              HasSubstr("config.json: has 268435457 bytes"));
+  std::filesystem::resize_file(config, (256 << 20) + 1);  // sparse: takes no space
+  EXPECT_THAT(failureOf(folder.path(), StatusCode::OutOfRange), HasSubstr("config.json: has 268435457 bytes"));
 }
 
 TEST(WeightStore, SaysWhatIsNoCheckpoint) {
@@ -171,11 +168,11 @@ TEST(WeightStore, RefusesARealModelCutAnywhere) {
   std::string cut = folder.path("cut.gguf");
   std::filesystem::copy_file(path, cut);
   uint64_t sizeBytes = std::filesystem::file_size(cut);
-  for (uint64_t percent = 99; percent < 100; --percent) { // shrinking the one copy, down to nothing
+  for (uint64_t percent = 99; percent < 100; --percent) {  // shrinking the one copy, down to nothing
     std::filesystem::resize_file(cut, sizeBytes * percent / 100);
     ASSERT_NE(failureOf(cut, StatusCode::DataLoss), "no failure") << percent;
   }
 }
 
-} // namespace
-} // namespace girih::weights
+}  // namespace
+}  // namespace girih::weights

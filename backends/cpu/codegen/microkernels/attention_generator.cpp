@@ -14,7 +14,7 @@ constexpr int64_t kPositions = GIRIH_KV_BLOCK_TOKENS;
 constexpr int64_t kLineBytes = 64;
 constexpr int64_t kLargestRowTile = 6, kMostBlockTile = 4;
 
-} // namespace
+}  // namespace
 
 // Whole vectors of rows, and room for a last tile of them.
 static int64_t maxRowsOf(const AttentionShape &shape, int64_t maxTokens) {
@@ -57,8 +57,7 @@ Value AttentionGenerator::loadStaged(Value address, Value mask) {
 
 void AttentionGenerator::stageKeys(Value source, Value target) {
   k.loop(k.index(0), k.index(shape.keyDim()), 1, [&](Value depth) {
-    k.store(loadCache(k.at(source, k.mul(depth, kPositions * elementBytes))),
-            k.at(target, k.mul(depth, kVectorBytes)));
+    k.store(loadCache(k.at(source, k.mul(depth, kPositions * elementBytes))), k.at(target, k.mul(depth, kVectorBytes)));
   });
 }
 
@@ -66,8 +65,7 @@ void AttentionGenerator::stageKeys(Value source, Value target) {
 void AttentionGenerator::stageValues(Value source, Value target) {
   k.loop(k.index(0), k.index(kPositions), 1, [&](Value position) {
     for (int64_t vector = 0; vector < numVectors; ++vector) {
-      Value from = k.at(k.at(source, k.mul(position, shape.valueDim() * elementBytes)),
-                        vector * kLanes * elementBytes);
+      Value from = k.at(k.at(source, k.mul(position, shape.valueDim() * elementBytes)), vector * kLanes * elementBytes);
       Value to = k.at(k.at(target, k.mul(position, numVectors * kVectorBytes)), vector * kVectorBytes);
       k.store(loadCache(from, tailMask(k, vector, shape.valueDim())), to);
     }
@@ -106,10 +104,10 @@ void AttentionGenerator::scores(const Rows &rows, const Blocks &blocks) {
   });
 }
 
-void AttentionGenerator::scoreTile(const Blocks &blocks, Value firstBlock, ArrayRef<Value> keys,
-                                   ArrayRef<Value> ahead, Value firstRow, int64_t numRows) {
+void AttentionGenerator::scoreTile(const Blocks &blocks, Value firstBlock, ArrayRef<Value> keys, ArrayRef<Value> ahead,
+                                   Value firstRow, int64_t numRows) {
   int64_t numBlocks = static_cast<int64_t>(keys.size()), lineDepth = kLineBytes / (kPositions * readBytes);
-  int64_t unroll = std::max<int64_t>(2, lineDepth); // a whole line of each key
+  int64_t unroll = std::max<int64_t>(2, lineDepth);  // a whole line of each key
   Value queries = slot(queriesAt, firstRow, shape.keyDim() * 4);
   SmallVector<Value> sums(numRows * numBlocks, k.lanesOf(0));
   auto step = [&](Value depth, int64_t count, SmallVector<Value> &sums) {
@@ -163,8 +161,8 @@ void AttentionGenerator::accumulate(const Rows &rows, const Blocks &blocks, cons
   }
 }
 
-void AttentionGenerator::accumulateTile(const Rows &rows, const Blocks &blocks, const PartTarget &target,
-                                        Value firstRow, int64_t numRows, int64_t firstVector, int64_t count) {
+void AttentionGenerator::accumulateTile(const Rows &rows, const Blocks &blocks, const PartTarget &target, Value firstRow,
+                                        int64_t numRows, int64_t firstVector, int64_t count) {
   bool readsAhead = blocks.nextGroup && isOneTile(rows, rowTile) && firstVector == 0;
   SmallVector<Value> masks, sums(numRows * count, k.lanesOf(0));
   for (int64_t vector = 0; vector < count; ++vector) {
@@ -181,13 +179,11 @@ void AttentionGenerator::accumulateTile(const Rows &rows, const Blocks &blocks, 
       SmallVector<Value> inner(carried), loaded;
       Value source = k.at(values, k.mul(position, valueRowBytes));
       for (int64_t vector = 0; vector < count; ++vector)
-        loaded.push_back(
-            loadStaged(k.at(source, (firstVector + vector) * kLanes * readBytes), masks[vector]));
+        loaded.push_back(loadStaged(k.at(source, (firstVector + vector) * kLanes * readBytes), masks[vector]));
       for (int64_t line = 0; readsAhead && line * kLineBytes < valueRowBytes; ++line)
         k.prefetch(k.at(k.at(ahead, k.mul(position, valueRowBytes)), line * kLineBytes), 2);
       for (int64_t row = 0; row < numRows; ++row) {
-        Value weight =
-            k.splat(k.load(k.b.getF32Type(), k.at(k.at(weights, k.mul(position, 4)), row * shape.chunk * 4)));
+        Value weight = k.splat(k.load(k.b.getF32Type(), k.at(k.at(weights, k.mul(position, 4)), row * shape.chunk * 4)));
         for (int64_t vector = 0; vector < count; ++vector)
           inner[row * count + vector] = k.fma(weight, loaded[vector], inner[row * count + vector]);
       }
@@ -199,4 +195,4 @@ void AttentionGenerator::accumulateTile(const Rows &rows, const Blocks &blocks, 
       deliver(sums[row * count + vector], k.add(firstRow, row), firstVector + vector, target);
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

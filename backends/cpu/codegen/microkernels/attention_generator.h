@@ -23,15 +23,14 @@ private:
   // Where many rows read the same keys and values, they are converted to f32 once for all of them.
   void stageKeys(mlir::Value source, mlir::Value target);
   void stageValues(mlir::Value source, mlir::Value target);
-  mlir::Value loadStaged(mlir::Value address,
-                         mlir::Value mask = {}); // 16 elements, from there or from the cache
+  mlir::Value loadStaged(mlir::Value address, mlir::Value mask = {});  // 16 elements, from there or from the cache
   mlir::Value valuesOf(const Rows &rows, mlir::Value block, mlir::Value group);
   mlir::Value stagedValues(mlir::Value block, const Blocks &blocks);
 
   int64_t elementBytes;
   bool isStaged;
   int64_t stagedAt, readBytes, valueRowBytes;
-  int64_t blockTile, rowTile; // scores of rowTile rows x blockTile blocks are in registers at a time
+  int64_t blockTile, rowTile;  // scores of rowTile rows x blockTile blocks are in registers at a time
 };
 
 // What a thread's stack has room for.
@@ -40,4 +39,4 @@ inline constexpr int64_t kMaxFrameBytes = 128 * 1024;
 // Bytes of frame for `numTokens` tokens; the caller keeps it below kMaxFrameBytes.
 int64_t attentionFrameBytes(const AttentionShape &shape, int64_t numTokens);
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kPositions = GIRIH_KV_BLOCK_TOKENS;
 static_assert(kPositions == kLanes, "one vector holds the scores of one KV block");
 
-} // namespace
+}  // namespace
 
 int64_t AttentionShape::keyBytes() const { return keyDim() * kPositions * elementBytes(); }
 
@@ -29,8 +29,7 @@ Value tailMask(KernelBuilder &k, int64_t vector, int64_t extent) {
 void storeResult(KernelBuilder &k, Value value, Value out, Type element, int64_t vector, int64_t valueDim) {
   if (!element.isF32())
     value = arith::TruncFOp::create(k.b, k.loc, Type(k.lanes(element)), value);
-  Value target = k.at(out, vector * kLanes * element.getIntOrFloatBitWidth() / 8),
-        mask = tailMask(k, vector, valueDim);
+  Value target = k.at(out, vector * kLanes * element.getIntOrFloatBitWidth() / 8), mask = tailMask(k, vector, valueDim);
   mask ? k.storeMasked(value, target, mask) : k.store(value, target);
 }
 
@@ -64,8 +63,7 @@ Value AttentionRows::slot(int64_t section, Value row, int64_t rowBytes) {
 }
 
 // ---- Rows ----
-Value AttentionRows::rowAddress(Value base, Value tokenStride, Value headStride, const Rows &rows,
-                                Value row) {
+Value AttentionRows::rowAddress(Value base, Value tokenStride, Value headStride, const Rows &rows, Value row) {
   Value token = k.add(rows.token, k.div(row, shape.headsPerGroup));
   Value head = k.add(k.mul(rows.group, shape.headsPerGroup), k.rem(row, k.index(shape.headsPerGroup)));
   return k.at(k.at(base, k.mul(token, tokenStride)), k.mul(head, headStride));
@@ -97,11 +95,9 @@ AttentionRows::Rows AttentionRows::rowsOf(Value numTokens, Value token, Value gr
   Value first = k.add(operands.firstToken, token);
   Value sequence = stepInt(offsetof(girih_step_args, token_sequences), first);
   Value firstPosition = stepInt(offsetof(girih_step_args, positions), first);
-  Value lastPosition =
-      stepInt(offsetof(girih_step_args, positions), k.add(first, k.sub(numTokens, k.index(1))));
+  Value lastPosition = stepInt(offsetof(girih_step_args, positions), k.add(first, k.sub(numTokens, k.index(1))));
   Value stride = k.stepInteger(offsetof(girih_step_args, block_table_stride));
-  rows.table =
-      k.at(k.stepPointer(offsetof(girih_step_args, block_tables)), k.mul(k.mul(sequence, stride), 4));
+  rows.table = k.at(k.stepPointer(offsetof(girih_step_args, block_tables)), k.mul(k.mul(sequence, stride), 4));
   rows.firstBlock = k.div(firstSeen(k, firstPosition, shape.window), kPositions);
   rows.endPosition = k.add(lastPosition, 1);
   rows.endBlock = k.add(k.div(lastPosition, kPositions), 1);
@@ -111,7 +107,7 @@ AttentionRows::Rows AttentionRows::rowsOf(Value numTokens, Value token, Value gr
 // ---- The cache ----
 Value AttentionRows::seenLanes(Value own, Value block) {
   Type i32 = k.b.getI32Type();
-  Value past = k.sub(own, k.mul(block, kPositions)); // lanes up to this one are not in the future
+  Value past = k.sub(own, k.mul(block, kPositions));  // lanes up to this one are not in the future
   Value isSeen = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::sle, k.laneNumbers(),
                                        k.splat(k.toInteger(past, i32)));
   if (!shape.window)
@@ -134,8 +130,7 @@ Value AttentionRows::loadCache(Value pointer, Value mask) {
   if (shape.kv.hasScales())
     return arith::SIToFPOp::create(k.b, k.loc, k.lanesF32(),
                                    arith::ExtSIOp::create(k.b, k.loc, k.lanes(k.b.getI32Type()), loaded));
-  return shape.kv.getElement().isF32() ? loaded
-                                       : arith::ExtFOp::create(k.b, k.loc, k.lanesF32(), loaded).getResult();
+  return shape.kv.getElement().isF32() ? loaded : arith::ExtFOp::create(k.b, k.loc, k.lanesF32(), loaded).getResult();
 }
 
 Value AttentionRows::scalesAddress(const Rows &rows, Value block, bool ofValues) {
@@ -147,4 +142,4 @@ Value AttentionRows::scalesOf(const Rows &rows, Value block, bool ofValues) {
   return k.load(k.lanesF32(), scalesAddress(rows, block, ofValues));
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

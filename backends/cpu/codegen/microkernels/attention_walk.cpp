@@ -17,7 +17,7 @@ namespace girih::cpu {
 namespace {
 
 constexpr int64_t kPositions = GIRIH_KV_BLOCK_TOKENS;
-constexpr int64_t kBlocksTogether = 4; // blocks are walked by fours; what lies beyond the last is masked
+constexpr int64_t kBlocksTogether = 4;  // blocks are walked by fours; what lies beyond the last is masked
 constexpr double kNegativeInfinity = -std::numeric_limits<double>::infinity();
 
 // Factors that bring sums relative to `old` and to `added` to their common maximum.
@@ -45,11 +45,10 @@ Value joined(KernelBuilder &k, Value old, Value added, Value oldFactor, Value ne
   return k.fma(added, newFactor, k.mulf(old, oldFactor));
 }
 
-} // namespace
+}  // namespace
 
 int64_t walkFrameBytes(const AttentionShape &shape, int64_t maxRows, int64_t queryBytes) {
-  int64_t rowBytes =
-      queryBytes + (shape.chunk + llvm::alignTo(shape.valueDim(), kLanes) + 2 * kLanes + 4) * 4;
+  int64_t rowBytes = queryBytes + (shape.chunk + llvm::alignTo(shape.valueDim(), kLanes) + 2 * kLanes + 4) * 4;
   return maxRows * rowBytes;
 }
 
@@ -65,8 +64,7 @@ AttentionWalk::AttentionWalk(KernelBuilder &k, const AttentionShape &shape, cons
     *array = section(maxRows * 4);
 }
 
-void AttentionWalk::forRowTiles(const Rows &rows, int64_t tile,
-                                llvm::function_ref<void(Value, int64_t)> body) {
+void AttentionWalk::forRowTiles(const Rows &rows, int64_t tile, llvm::function_ref<void(Value, int64_t)> body) {
   std::optional<int64_t> count = getConstantIntValue(rows.count);
   if (!count)
     return k.loop(k.index(0), rows.count, tile, [&](Value row) { body(row, tile); });
@@ -112,8 +110,8 @@ void AttentionWalk::emit(Value numTokens, Value token, Value group, Value cacheG
   finish(rows);
 }
 
-void AttentionWalk::emitPart(Value token, Value group, Value cacheGroup, Value chunk, Value part,
-                             Value partStride, bool readsAhead) {
+void AttentionWalk::emitPart(Value token, Value group, Value cacheGroup, Value chunk, Value part, Value partStride,
+                             bool readsAhead) {
   Rows rows = rowsOf(k.index(1), token, group, cacheGroup);
   Blocks seen = blocksOf(rows, chunk);
   if (readsAhead) {
@@ -230,8 +228,7 @@ void AttentionWalk::softmaxToken(const Rows &rows, const Blocks &blocks, Value t
 void AttentionWalk::joinMaxima(const Rows &rows) {
   // Sixteen rows at a time; those beyond the last hold -inf.
   k.loop(k.index(0), rows.count, kLanes, [&](Value row) {
-    Join factors =
-        join(k, k.load(k.lanesF32(), slot(maxAt, row, 4)), k.load(k.lanesF32(), chunkMaxSlot(row)));
+    Join factors = join(k, k.load(k.lanesF32(), slot(maxAt, row, 4)), k.load(k.lanesF32(), chunkMaxSlot(row)));
     k.store(factors.maximum, slot(maxAt, row, 4));
     k.store(factors.oldFactor, slot(oldFactorAt, row, 4));
     k.store(factors.newFactor, slot(newFactorAt, row, 4));
@@ -259,16 +256,14 @@ void AttentionWalk::deliver(Value sum, Value row, int64_t vector, const PartTarg
 
 void AttentionWalk::finish(const Rows &rows) {
   k.loop(k.index(0), rows.count, 1, [&](Value row) {
-    storeQuotient(k, outAddress(rows, row), operands.outElement, shape.valueDim(),
-                  k.load(k.lanesF32(), slot(sumsAt, row, kVectorBytes)), [&](int64_t vector) {
-                    return k.load(k.lanesF32(), k.at(outSlot(row), vector * kVectorBytes));
-                  });
+    storeQuotient(k, outAddress(rows, row), operands.outElement, shape.valueDim(), k.load(k.lanesF32(), slot(sumsAt, row, kVectorBytes)),
+                [&](int64_t vector) { return k.load(k.lanesF32(), k.at(outSlot(row), vector * kVectorBytes)); });
   });
 }
 
-void emitJoinedParts(KernelBuilder &k, ArrayRef<Value> parts, Value chunkStride, Value firstChunk,
-                     Value endChunk, ArrayRef<Value> out, int64_t valueDim) {
-  int64_t numVectors = llvm::divideCeil(valueDim, kLanes), width = numVectors + 2; // sums, values, maximum
+void emitJoinedParts(KernelBuilder &k, ArrayRef<Value> parts, Value chunkStride, Value firstChunk, Value endChunk,
+                     ArrayRef<Value> out, int64_t valueDim) {
+  int64_t numVectors = llvm::divideCeil(valueDim, kLanes), width = numVectors + 2;  // sums, values, maximum
   SmallVector<Value> state;
   for (size_t row = 0; row < parts.size(); ++row) {
     state.append(width - 1, k.lanesOf(0));
@@ -294,4 +289,4 @@ void emitJoinedParts(KernelBuilder &k, ArrayRef<Value> parts, Value chunkStride,
                   [&, first = row * width + 1](int64_t vector) { return state[first + vector]; });
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -17,27 +17,27 @@ inline constexpr int64_t kPartSums = 16, kPartValues = 32;
 class AttentionWalk : public AttentionRows {
 public:
   // `maxRows` a multiple of 16; `queryBytes` that one row's query takes in the frame.
-  AttentionWalk(KernelBuilder &k, const AttentionShape &shape, const AttentionOperands &operands,
-                int64_t maxRows, int64_t queryBytes);
+  AttentionWalk(KernelBuilder &k, const AttentionShape &shape, const AttentionOperands &operands, int64_t maxRows,
+                int64_t queryBytes);
   void emit(mlir::Value numTokens, mlir::Value token, mlir::Value group, mlir::Value cacheGroup) override;
 
   // One token's parts of one chunk, at `part` and `partStride` bytes apart for each head; nothing where the token does
   // not see the chunk. Where `readsAhead`, this thread wants the next head of the chunk
   // next, after the last head the next chunk.
-  void emitPart(mlir::Value token, mlir::Value group, mlir::Value cacheGroup, mlir::Value chunk,
-                mlir::Value part, mlir::Value partStride, bool readsAhead);
+  void emitPart(mlir::Value token, mlir::Value group, mlir::Value cacheGroup, mlir::Value chunk, mlir::Value part,
+                mlir::Value partStride, bool readsAhead);
 
 protected:
   // The blocks of one chunk that some row sees: from a multiple of 4 on.
   struct Blocks {
-    mlir::Value chunkStart; // position
+    mlir::Value chunkStart;       // position
     mlir::Value firstOfChunk, first, end;
     // What the thread reads next, to be fetched meanwhile: this many blocks on, of that head; null: not known.
     mlir::Value toNext, nextGroup;
   };
   // Where a chunk's weighted sums go: joined with the running sums, or stored as parts.
   struct PartTarget {
-    mlir::Value part, stride; // null: joined
+    mlir::Value part, stride;     // null: joined
   };
 
   // The scores of a chunk's blocks, all rows: q * k without scale.
@@ -57,7 +57,7 @@ protected:
 
   void allocateFrame() { frame = k.frameBytes(frameSize); }
 
-  int64_t queriesAt, scoresAt, outAt; // sections of the frame, in bytes
+  int64_t queriesAt, scoresAt, outAt;  // sections of the frame, in bytes
 
 private:
   void clearState(const Rows &rows);
@@ -79,7 +79,6 @@ int64_t walkFrameBytes(const AttentionShape &shape, int64_t maxRows, int64_t que
 // Joins the parts of some rows and writes their results, side by side: a row alone waits for each of its factors. `parts`
 // are chunk 0's, chunks are `chunkStride` bytes apart; the rows' chunks are firstChunk .. endChunk - 1.
 void emitJoinedParts(KernelBuilder &k, llvm::ArrayRef<mlir::Value> parts, mlir::Value chunkStride,
-                     mlir::Value firstChunk, mlir::Value endChunk, llvm::ArrayRef<mlir::Value> out,
-                     int64_t valueDim);
+                     mlir::Value firstChunk, mlir::Value endChunk, llvm::ArrayRef<mlir::Value> out, int64_t valueDim);
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -10,18 +10,15 @@ using namespace girih::weights;
 
 namespace girih::cpu {
 
-static constexpr int64_t kLineBytes = 64;  // codes of 4 k for 16 columns
-static constexpr int64_t kSharedLines = 4; // of a block of u4 codes
+static constexpr int64_t kLineBytes = 64;   // codes of 4 k for 16 columns
+static constexpr int64_t kSharedLines = 4;  // of a block of u4 codes
 
 // ---- Vectors ----
 Value ByteDot::call(StringRef intrinsic, Type result, ValueRange operands) {
-  return LLVM::CallIntrinsicOp::create(k.b, k.loc, result, k.b.getStringAttr(intrinsic), operands)
-      .getResult(0);
+  return LLVM::CallIntrinsicOp::create(k.b, k.loc, result, k.b.getStringAttr(intrinsic), operands).getResult(0);
 }
 
-VectorType ByteDot::integers(int64_t count, unsigned bits) {
-  return VectorType::get(count, k.b.getIntegerType(bits));
-}
+VectorType ByteDot::integers(int64_t count, unsigned bits) { return VectorType::get(count, k.b.getIntegerType(bits)); }
 
 Value ByteDot::as(Value vector, int64_t count, unsigned bits) {
   return LLVM::BitcastOp::create(k.b, k.loc, integers(count, bits), vector);
@@ -59,9 +56,7 @@ Value ByteDot::codesOf(Value block, Value step) {
   bool isShared = layout.codes == CodeType::U4;
   Value line = isShared ? k.rem(step, k.index(kSharedLines)) : step;
   Value word = k.load(k.lanes(k.b.getI32Type()), k.at(block, k.mul(line, kLineBytes)));
-  auto every = [&](int64_t byte) {
-    return k.integer(word.getType(), static_cast<int32_t>(byte * 0x01010101));
-  };
+  auto every = [&](int64_t byte) { return k.integer(word.getType(), static_cast<int32_t>(byte * 0x01010101)); };
   if (isShared) {
     Value shift = k.mul(k.div(step, kSharedLines), 4);
     if (getConstantIntValue(shift) != 0)
@@ -127,8 +122,7 @@ ByteDot::Registers ByteDot::start(ArrayRef<Value> initial) {
   return Registers(numParts() * rowsTogether(), none);
 }
 
-void ByteDot::multiplyAdd(Registers &sums, int64_t number, const Registers &weights,
-                          const Registers &activations) {
+void ByteDot::multiplyAdd(Registers &sums, int64_t number, const Registers &weights, const Registers &activations) {
   Type type = sums[number].getType();
   auto add = [&](Value products) { sums[number] = k.add(sums[number], products); };
   if (isNarrow())
@@ -169,7 +163,7 @@ void ByteDot::accumulate(Registers &sums, const Registers &weights, const Regist
       sum = addWidened(sum, weights[number], activations[0]);
     else
       sum = call("llvm.aarch64.neon.sdot.v4i32.v16i8", type, {sum, weights[number], activations[0]});
-    sum = pinPart(sum); // or what a step loads waits in registers until the next one
+    sum = pinPart(sum);  // or what a step loads waits in registers until the next one
   }
 }
 
@@ -192,12 +186,11 @@ ByteDot::Lanes ByteDot::total(const Registers &sums, ArrayRef<Value> initial) {
   for (int64_t row = 0; row < rowsTogether(); ++row) {
     // A pair's register holds (row 0 | row 1) of two columns each.
     for (int64_t number = 0; isPaired && number < numParts(); ++number)
-      parts[number] =
-          shuffled(sums[2 * number], sums[2 * number + 1], {2 * row, 2 * row + 1, 2 * row + 4, 2 * row + 5});
+      parts[number] = shuffled(sums[2 * number], sums[2 * number + 1], {2 * row, 2 * row + 1, 2 * row + 4, 2 * row + 5});
     Value whole = k.joined(ArrayRef(parts).take_front(numParts()));
     totals.push_back(initial[row] ? k.add(whole, initial[row]) : whole);
   }
   return totals;
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

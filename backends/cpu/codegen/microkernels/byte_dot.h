@@ -19,7 +19,7 @@ namespace girih::cpu {
 class ByteDot {
 public:
   using Registers = llvm::SmallVector<mlir::Value, 8>;
-  using Lanes = llvm::SmallVector<mlir::Value, 2>; // vector<16x...>: one a row, or one a step
+  using Lanes = llvm::SmallVector<mlir::Value, 2>;  // vector<16x...>: one a row, or one a step
 
   // Requires: !layout.hasFloatCodes().
   ByteDot(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa)
@@ -48,7 +48,7 @@ public:
   // A total as f32 times `scale`, rounded once. Where sums begin as the bits of kSumBase, its bits already are that of
   // kSumBase plus the sum: one multiply-add with `baseOf(scale)` does what a conversion and a product do elsewhere.
   mlir::Value scaled(mlir::Value total, mlir::Value scale, mlir::Value base);
-  mlir::Value baseOf(mlir::Value scale); // - kSumBase * scale, exact; null where sums begin at 0
+  mlir::Value baseOf(mlir::Value scale);  // - kSumBase * scale, exact; null where sums begin at 0
   bool hasBase() const { return isa.dots == ByteDots::Unsigned4 && layout.scales == weights::ScaleType::F16; }
 
 private:
@@ -81,4 +81,4 @@ private:
   bool isPaired = false;
 };
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -47,8 +47,7 @@ Value tableOf(KernelBuilder &k, llvm::function_ref<double(int64_t)> entry, int64
 } // namespace
 
 DotAttentionGenerator::DotAttentionGenerator(KernelBuilder &k, const AttentionShape &shape,
-                                             const AttentionOperands &operands, int64_t maxTokens,
-                                             Value scratch)
+                                             const AttentionOperands &operands, int64_t maxTokens, Value scratch)
     : AttentionRows(k, shape, operands, rowsRounded(shape, maxTokens, kRows)),
       paddedKeyDim(llvm::alignTo(shape.keyDim(), kLanes)), evenVectors(llvm::alignTo(numVectors, 2)) {
   queriesAt = section(maxRows * paddedKeyDim * 2);
@@ -75,8 +74,8 @@ int64_t DotAttentionGenerator::scratchBytes(const AttentionShape &shape, int64_t
 }
 
 Value DotAttentionGenerator::call(StringRef intrinsic, Type type, ValueRange operands) {
-  return LLVM::CallIntrinsicOp::create(k.b, k.loc, type,
-                                       k.b.getStringAttr(("llvm.x86.avx512." + intrinsic).str()), operands)
+  return LLVM::CallIntrinsicOp::create(k.b, k.loc, type, k.b.getStringAttr(("llvm.x86.avx512." + intrinsic).str()),
+                                       operands)
       .getResult(0);
 }
 
@@ -168,8 +167,7 @@ void DotAttentionGenerator::preparePass(const Rows &rows, Value start) {
     Value inPass = k.sub(block, firstOfPass);
     Value target = k.at(k.at(frame, keysAt), k.mul(inPass, paddedKeyDim * kPositions * 2));
     for (int64_t half : {0, 1})
-      pairKeys(rows, k.add(block, half), k.at(target, half * kVectorBytes),
-               word(keyScalesAt, k.mul(k.add(inPass, half), kPositions)));
+      pairKeys(rows, k.add(block, half), k.at(target, half * kVectorBytes), word(keyScalesAt, k.mul(k.add(inPass, half), kPositions)));
   });
   pairValues(rows, firstOfPass, first, end);
 }
@@ -186,17 +184,15 @@ void DotAttentionGenerator::pairKeys(const Rows &rows, Value block, Value target
   int64_t rowBytes = kPositions * shape.elementBytes(), numPairs = shape.keyDim() / 2;
   Value keys = k.at(blockAddress(rows, block), k.mul(rows.cacheGroup, shape.keyBytes()));
   auto load = [&](Value row) { return loadCache(k.at(keys, k.mul(row, rowBytes))); };
-  Value largest =
-      k.loop(k.index(0), k.index(shape.keyDim()), 1, k.lanesOf(0), [&](Value row, ValueRange carried) {
-        return SmallVector<Value>{k.maxf(math::AbsFOp::create(k.b, k.loc, load(row)), carried[0])};
-      })[0];
+  Value largest = k.loop(k.index(0), k.index(shape.keyDim()), 1, k.lanesOf(0), [&](Value row, ValueRange carried) {
+    return SmallVector<Value>{k.maxf(math::AbsFOp::create(k.b, k.loc, load(row)), carried[0])};
+  })[0];
   double most = double(mostOf(shape.keyDim()));
   Value scale = k.mulf(largest, k.lanesOf(1 / most));
   if (shape.kv.hasScales())
     scale = k.mulf(scale, scalesOf(rows, block, /*ofValues=*/false));
   k.store(scale, scales);
-  Value inverse =
-      arith::DivFOp::create(k.b, k.loc, k.lanesOf(most), largest); // of zeros, every bit that is kept is 0
+  Value inverse = arith::DivFOp::create(k.b, k.loc, k.lanesOf(most), largest);  // of zeros, every bit that is kept is 0
   auto scaled = [&](Value row) { return k.mulf(load(row), inverse); };
   k.loop(k.index(0), k.index(numPairs), 1, [&](Value pair) {
     Value row = k.mul(pair, 2);
@@ -232,8 +228,7 @@ void DotAttentionGenerator::pairValues(const Rows &rows, Value firstOfPass, Valu
     return k.loop(k.index(0), k.index(kPositions), 1, outer, [&](Value position, ValueRange carried) {
       SmallVector<Value> next;
       for (int64_t vector = 0; vector < numVectors; ++vector)
-        next.push_back(k.maxf(math::AbsFOp::create(k.b, k.loc, valuesAt16(rows, block, position, vector)),
-                              carried[vector]));
+        next.push_back(k.maxf(math::AbsFOp::create(k.b, k.loc, valuesAt16(rows, block, position, vector)), carried[vector]));
       return next;
     });
   });
@@ -265,8 +260,7 @@ void DotAttentionGenerator::pairValues(const Rows &rows, Value firstOfPass, Valu
 
 // ---- Rows meet a pass ----
 DotAttentionGenerator::Tile DotAttentionGenerator::tileOf(const Rows &rows, Value row, Value start) {
-  Value firstOwn = positionOf(rows, tokenOf(rows, row)),
-        lastOwn = positionOf(rows, tokenOf(rows, k.add(row, kRows - 1)));
+  Value firstOwn = positionOf(rows, tokenOf(rows, row)), lastOwn = positionOf(rows, tokenOf(rows, k.add(row, kRows - 1)));
   Tile tile = {row, start, k.index(0), {}, {}};
   // What no row sees, at the diagonal and behind a window's edge, is left out.
   if (shape.window)
@@ -292,8 +286,7 @@ Value DotAttentionGenerator::dot(Value sum, Value x, Value y) {
   return k.pin(call("vpdpwssd.512", integers(), {sum, x, y}), "v");
 }
 
-DotAttentionGenerator::Sums DotAttentionGenerator::products(Value left, int64_t stride, Value right,
-                                                            Value numPairs) {
+DotAttentionGenerator::Sums DotAttentionGenerator::products(Value left, int64_t stride, Value right, Value numPairs) {
   constexpr int64_t kUnroll = 2;
   Sums initial(kRows * 2, k.integer(integers(), 0));
   return k.loop(k.index(0), numPairs, kUnroll, initial, [&](Value pair, ValueRange carried) {
@@ -302,8 +295,7 @@ DotAttentionGenerator::Sums DotAttentionGenerator::products(Value left, int64_t 
     for (int64_t inner = 0; inner < kUnroll; ++inner) {
       SmallVector<Value> columns;
       for (int64_t vector : {0, 1})
-        columns.push_back(
-            k.load(words(), k.at(columnsAt, inner * kPairBytes + vector * kVectorBytes), kVectorBytes));
+        columns.push_back(k.load(words(), k.at(columnsAt, inner * kPairBytes + vector * kVectorBytes), kVectorBytes));
       for (int64_t row = 0; row < kRows; ++row) {
         Value both = k.splat(k.load(k.b.getI32Type(), k.at(rowsAt, row * stride + inner * 4)));
         both = LLVM::BitcastOp::create(k.b, k.loc, words(), both);
@@ -323,8 +315,7 @@ Value DotAttentionGenerator::scoreAt(Value row, Value group, int64_t vector) {
 
 void DotAttentionGenerator::multiplyKeys(const Tile &tile, Value group) {
   Value keys = k.at(k.at(frame, keysAt), k.mul(group, kGroup * paddedKeyDim * 2));
-  Sums sums = products(slot(queriesAt, tile.row, paddedKeyDim * 2), paddedKeyDim * 2, keys,
-                       k.index(paddedKeyDim / 2));
+  Sums sums = products(slot(queriesAt, tile.row, paddedKeyDim * 2), paddedKeyDim * 2, keys, k.index(paddedKeyDim / 2));
   for (int64_t vector : {0, 1}) {
     Value scales = k.load(k.lanesF32(), k.at(word(keyScalesAt, k.mul(group, kGroup)), vector * kVectorBytes));
     for (int64_t row = 0; row < kRows; ++row) {
@@ -412,14 +403,11 @@ void DotAttentionGenerator::weigh(const Tile &tile) {
 // round(2^(14 - distance / 64)): a fraction of an octave from a table, times a power of 2 from another.
 Value DotAttentionGenerator::weightsOf(Value first, Value second) {
   auto fraction = [](int64_t step) { return std::exp2(15 - double(step) / kSteps); };
-  auto power = [](int64_t octaves) {
-    return octaves > kWeightBits ? 0 : std::exp2(double(kWeightBits - octaves));
-  };
+  auto power = [](int64_t octaves) { return octaves > kWeightBits ? 0 : std::exp2(double(kWeightBits - octaves)); };
   Value steps = call("packssdw.512", words(), {nearest(first), nearest(second)});
   steps = arith::MinUIOp::create(k.b, k.loc, steps, k.integer(words(), kFarthest));
   Value octaves = arith::ShRUIOp::create(k.b, k.loc, steps, k.integer(words(), llvm::Log2_64(kSteps)));
-  Value fractions =
-      call("vpermi2var.hi.512", words(), {tableOf(k, fraction, 0), steps, tableOf(k, fraction, 2 * kLanes)});
+  Value fractions = call("vpermi2var.hi.512", words(), {tableOf(k, fraction, 0), steps, tableOf(k, fraction, 2 * kLanes)});
   Value powers = call("permvar.hi.512", words(), {tableOf(k, power, 0), octaves});
   return call("pmul.hr.sw.512", words(), {fractions, powers});
 }
@@ -430,8 +418,7 @@ void DotAttentionGenerator::join(const Tile &tile) {
   auto ofRows = [&](int64_t section) { return k.load(k.lanesF32(), word(section, tile.row)); };
   auto ofTile = [&](int64_t section) { return k.load(k.lanesF32(), k.at(frame, section)); };
   Value old = ofRows(maximaAt), added = ofTile(passMaximaAt), maximum = k.maxf(old, added);
-  Value isEmpty =
-      arith::CmpFOp::create(k.b, k.loc, arith::CmpFPredicate::OEQ, maximum, k.lanesOf(kNegativeInfinity));
+  Value isEmpty = arith::CmpFOp::create(k.b, k.loc, arith::CmpFPredicate::OEQ, maximum, k.lanesOf(kNegativeInfinity));
   Value reference = k.select(isEmpty, k.lanesOf(0), maximum);
   auto factor = [&](Value value) { // 0 where nothing is seen
     return emitExp(k, k.mulf(k.subf(value, reference), k.lanesOf(1 / (kLog2E * kSteps))), /*atMostOne=*/true);
@@ -452,9 +439,7 @@ void DotAttentionGenerator::multiplyValues(const Tile &tile) {
                         k.mul(tile.firstGroup, kGroup / 2 * kPairBytes));
     Sums sums = products(weights, kWeightBytes, values, numPairs);
     for (int64_t row = 0; row < kRows; ++row) {
-      auto factorOf = [&](int64_t section) {
-        return k.splat(k.load(k.b.getF32Type(), k.at(frame, section + row * 4)));
-      };
+      auto factorOf = [&](int64_t section) { return k.splat(k.load(k.b.getF32Type(), k.at(frame, section + row * 4))); };
       Value older = factorOf(oldFactorsAt), newer = factorOf(newFactorsAt);
       for (int64_t vector = first; vector < std::min(first + 2, numVectors); ++vector) {
         Value scales = k.load(k.lanesF32(), k.at(frame, valueScalesAt + vector * kVectorBytes));

@@ -61,8 +61,7 @@ private:
   void capScores(const Tile &tile);
   void findMaxima(const Tile &tile);
   void weigh(const Tile &tile);
-  mlir::Value weightsOf(mlir::Value first,
-                        mlir::Value second); // of 16 and 16 positions, in 64ths of an octave
+  mlir::Value weightsOf(mlir::Value first, mlir::Value second); // of 16 and 16 positions, in 64ths of an octave
   void join(const Tile &tile);
 
   mlir::Value dot(mlir::Value sum, mlir::Value x, mlir::Value y);
@@ -74,8 +73,8 @@ private:
   mlir::Type integers() { return k.lanes(k.b.getI32Type()); }
   mlir::Type words() { return mlir::VectorType::get(2 * kLanes, k.b.getI16Type()); }
 
-  int64_t paddedKeyDim; // a multiple of 16
-  int64_t evenVectors;  // of V
+  int64_t paddedKeyDim;  // a multiple of 16
+  int64_t evenVectors;   // of V
   // Sections of the frame.
   int64_t queriesAt, minusScalesAt, ownAt, keysAt, keyScalesAt, valuesAt, valueScalesAt, scoresAt, weightsAt;
   int64_t outAt, sumsAt, maximaAt, passSumsAt, passMaximaAt, oldFactorsAt, newFactorsAt;

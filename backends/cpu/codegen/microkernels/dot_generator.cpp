@@ -323,8 +323,8 @@ void DotGenerator::panelTile(const TileOperands &tile, const Columns &columns, V
     auto min = [&](int64_t panel, int64_t group) {
       return line(k.lanesF32(), k.index(kStepsPerBlock + 2 * layout.numGroups() + group), panel);
     };
-    multiplyBlock({codes, scale, min, base}, {k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows},
-                  panels, panels, inner);
+    multiplyBlock({codes, scale, min, base}, {k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows}, panels,
+                  panels, inner);
     return inner;
   });
   for (int64_t row = 0; row < rows; ++row)

@@ -29,9 +29,8 @@ private:
   // Where a block's weights come from: the packed panels, or the scratch that they were taken apart into.
   struct Source {
     llvm::function_ref<ByteDot::Lanes(int64_t panel, mlir::Value step)>
-        codes; // from `step` on, stepsTogether
-    llvm::function_ref<mlir::Value(int64_t panel, int64_t group)> scale, min,
-        base; // vector<16xf32>; ByteDot::baseOf
+        codes;                                                                // from `step` on, stepsTogether
+    llvm::function_ref<mlir::Value(int64_t panel, int64_t group)> scale, min, base; // vector<16xf32>; ByteDot::baseOf
   };
   struct Rows {
     mlir::Value x;      // the block of the first row

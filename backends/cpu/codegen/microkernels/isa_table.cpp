@@ -12,11 +12,11 @@
 
 namespace girih::cpu {
 
-static constexpr Architecture kX86 = {"x86",        "x86_64-unknown-linux-gnu",   "x86-64", "", "elf_x86_64",
-                                      "elf-x86-64", llvm::ELF::R_X86_64_RELATIVE, "v"};
+static constexpr Architecture kX86 = {
+    "x86", "x86_64-unknown-linux-gnu", "x86-64", "", "elf_x86_64", "elf-x86-64", llvm::ELF::R_X86_64_RELATIVE, "v"};
 // Code is for any ARMv8.0 (`generic`) and what a row adds; a core's name would bring its atomics and more.
 static constexpr Architecture kArm64 = {
-    "arm64",       "aarch64-unknown-linux-gnu",   "arm64", "generic", "aarch64linux",
+    "arm64", "aarch64-unknown-linux-gnu", "arm64",       "generic", "aarch64linux",
     "elf-aarch64", llvm::ELF::R_AARCH64_RELATIVE, "w"};
 static constexpr const Architecture *kArchitectures[] = {&kX86, &kArm64};
 
@@ -24,16 +24,14 @@ static constexpr const Architecture *kArchitectures[] = {&kX86, &kArm64};
 // and what else they would bring into generated code is taken out. `prefer-256-bit` is turned off by the functions'
 // prefer-vector-width attribute (emit_object.cpp).
 static constexpr IsaTraits kIsas[] = {
-    {&kX86, "avx2", "x86-64-v3", "+avx2,+fma,+f16c,+bmi,+bmi2,+popcnt,-lzcnt,-movbe", 16, 8,
-     ByteDots::MultiplyAdd, false, false},
+    {&kX86, "avx2", "x86-64-v3", "+avx2,+fma,+f16c,+bmi,+bmi2,+popcnt,-lzcnt,-movbe", 16, 8, ByteDots::MultiplyAdd, false,
+     false},
     {&kX86, "avx512", "skylake-avx512",
-     "+avx2,+fma,+f16c,+bmi,+bmi2,+popcnt,+avx512f,+avx512bw,+avx512vl,+avx512dq,+avx512cd,+avx512vnni,-"
-     "lzcnt,"
+     "+avx2,+fma,+f16c,+bmi,+bmi2,+popcnt,+avx512f,+avx512bw,+avx512vl,+avx512dq,+avx512cd,+avx512vnni,-lzcnt,"
      "-movbe,-prefer-256-bit",
      32, 16, ByteDots::Unsigned4, true, false},
     {&kX86, "amx", "skylake-avx512",
-     "+avx2,+fma,+f16c,+bmi,+bmi2,+popcnt,+avx512f,+avx512bw,+avx512vl,+avx512dq,+avx512cd,+avx512vnni,+"
-     "avx512vbmi,"
+     "+avx2,+fma,+f16c,+bmi,+bmi2,+popcnt,+avx512f,+avx512bw,+avx512vl,+avx512dq,+avx512cd,+avx512vnni,+avx512vbmi,"
      "+avx512bf16,+amx-tile,+amx-bf16,+amx-int8,-lzcnt,-movbe,-prefer-256-bit",
      32, 16, ByteDots::Unsigned4, true, true},
     {&kArm64, "neon", "neoverse-v1", "+neon", 32, 4, ByteDots::Widening, false, false},
@@ -85,8 +83,7 @@ std::vector<std::string> variantsOf(llvm::StringRef name, bool withTiles) {
 }
 
 std::string architectureNames() {
-  return llvm::join(llvm::map_range(kArchitectures, [](const Architecture *row) { return row->name.str(); }),
-                    ", ");
+  return llvm::join(llvm::map_range(kArchitectures, [](const Architecture *row) { return row->name.str(); }), ", ");
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

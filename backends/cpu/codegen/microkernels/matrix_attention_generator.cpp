@@ -19,22 +19,22 @@ namespace {
 
 constexpr int64_t kPositions = GIRIH_KV_BLOCK_TOKENS;
 constexpr int64_t kTileRows = 16, kRowBytes = 64, kTileBytes = kTileRows * kRowBytes;
-constexpr int64_t kDepth = 32;   // bf16 values of a row of a left tile
-constexpr int64_t kRowTiles = 2; // row tiles that are multiplied together
+constexpr int64_t kDepth = 32;              // bf16 values of a row of a left tile
+constexpr int64_t kRowTiles = 2;            // row tiles that are multiplied together
 constexpr int64_t kRows = kRowTiles * kTileRows;
 constexpr int64_t kSums = 4;                // registers, from 0 on; the others are for operands
-constexpr int64_t kScoreBytes = kDepth * 4; // of a row
+constexpr int64_t kScoreBytes = kDepth * 4;  // of a row
 constexpr int64_t kScoresBytes = kRows * kScoreBytes;
-constexpr int64_t kParts = 8,
-                  kTogether = kRows / kParts; // of the rows of a tile, between which products are multiplied
+constexpr int64_t kParts = 8, kTogether = kRows / kParts;  // of the rows of a tile, between which products are multiplied
 
 constexpr double kLog2E = 1.4426950408889634;
-constexpr int64_t kSteps = 128;         // of an octave: those of bf16's mantissa
-constexpr int64_t kBias = 127 * kSteps; // 1.0
+constexpr int64_t kSteps = 128;             // of an octave: those of bf16's mantissa
+constexpr int64_t kBias = 127 * kSteps;     // 1.0
 constexpr int64_t kHighest = kBias + 60 * kSteps, kLowest = kBias - 60 * kSteps;
 // What stands for the score of a position that is not seen, and what no reference is below: their sum with the bias is
 // negative, and a weight of 0.
 constexpr int64_t kUnseen = -(int64_t(1) << 30), kFarthest = -(int64_t(1) << 29);
+
 
 int64_t rowsRounded(const AttentionShape &shape, int64_t maxTokens) {
   return llvm::alignTo(maxTokens * shape.headsPerGroup, kRows);
@@ -46,17 +46,16 @@ int64_t keyDimRounded(const AttentionShape &shape) { return llvm::alignTo(shape.
 SmallVector<int8_t> bendTable() {
   SmallVector<int8_t> table;
   for (int64_t entry = 0; entry < 64; ++entry) {
-    double fraction = (2 * double(entry) + 0.5) / kSteps; // an entry is for two steps
+    double fraction = (2 * double(entry) + 0.5) / kSteps;  // an entry is for two steps
     table.push_back(int8_t(std::lround(kSteps * (1 + fraction - std::exp2(fraction)))));
   }
   return table;
 }
 
-} // namespace
+}  // namespace
 
 MatrixAttentionGenerator::MatrixAttentionGenerator(KernelBuilder &k, const AttentionShape &shape,
-                                                   const AttentionOperands &operands, int64_t maxTokens,
-                                                   Value scratch)
+                                                   const AttentionOperands &operands, int64_t maxTokens, Value scratch)
     : AttentionRows(k, shape, operands, rowsRounded(shape, maxTokens)), paddedKeyDim(keyDimRounded(shape)),
       keyBlockBytes(paddedKeyDim * kPositions * 2) {
   queriesAt = section(maxRows * paddedKeyDim * 2);
@@ -75,18 +74,16 @@ MatrixAttentionGenerator::MatrixAttentionGenerator(KernelBuilder &k, const Atten
 int64_t MatrixAttentionGenerator::scratchBytes(const AttentionShape &shape, int64_t maxTokens) {
   int64_t valueDim = llvm::alignTo(shape.valueDim(), kLanes), keyDim = keyDimRounded(shape);
   int64_t rowBytes = keyDim * 2 + valueDim * 4 + kVectorBytes + 8;
-  return rowsRounded(shape, maxTokens) * rowBytes + kPass * (keyDim + valueDim) * 2 + 2 * kScoresBytes +
-         kRows * kWeightBytes + kRowBytes;
+  return rowsRounded(shape, maxTokens) * rowBytes + kPass * (keyDim + valueDim) * 2 +
+         2 * kScoresBytes + kRows * kWeightBytes + kRowBytes;
 }
 
 Value MatrixAttentionGenerator::callVector(llvm::StringRef intrinsic, Type type, ValueRange operands) {
-  return LLVM::CallIntrinsicOp::create(k.b, k.loc, type, k.b.getStringAttr(("llvm.x86." + intrinsic).str()),
-                                       operands)
+  return LLVM::CallIntrinsicOp::create(k.b, k.loc, type, k.b.getStringAttr(("llvm.x86." + intrinsic).str()), operands)
       .getResult(0);
 }
 
-void MatrixAttentionGenerator::callTile(llvm::StringRef intrinsic, ArrayRef<int64_t> registers,
-                                        ValueRange memory) {
+void MatrixAttentionGenerator::callTile(llvm::StringRef intrinsic, ArrayRef<int64_t> registers, ValueRange memory) {
   SmallVector<Value> operands;
   for (int64_t number : registers)
     operands.push_back(LLVM::ConstantOp::create(k.b, k.loc, k.b.getI8Type(), k.b.getI8IntegerAttr(number)));
@@ -98,8 +95,7 @@ void MatrixAttentionGenerator::callTile(llvm::StringRef intrinsic, ArrayRef<int6
 void MatrixAttentionGenerator::configure() {
   Type word = k.b.getI64Type();
   Value configuration = k.at(frame, configurationAt);
-  const int64_t words[] = {1, 0, 0x0040'0040'0040'0040, 0x0040'0040'0040'0040,
-                           0, 0, 0x1010'1010'1010'1010, 0};
+  const int64_t words[] = {1, 0, 0x0040'0040'0040'0040, 0x0040'0040'0040'0040, 0, 0, 0x1010'1010'1010'1010, 0};
   for (auto [index, value] : llvm::enumerate(words))
     k.store(k.integer(word, value), k.at(configuration, static_cast<int64_t>(index) * 8), 8);
   callTile("ldtilecfg", {}, configuration);
@@ -125,9 +121,7 @@ void MatrixAttentionGenerator::emit(Value numTokens, Value token, Value group, V
   SmallVector<int8_t> table = bendTable();
   Type bytes = VectorType::get(64, k.b.getI8Type()), word = k.b.getI64Type();
   // Pinned: LLVM would make two instructions of a permutation under a mask that it knows.
-  bend = k.pin(
-      arith::ConstantOp::create(k.b, k.loc, DenseElementsAttr::get(cast<ShapedType>(bytes), ArrayRef(table))),
-      "v");
+  bend = k.pin(arith::ConstantOp::create(k.b, k.loc, DenseElementsAttr::get(cast<ShapedType>(bytes), ArrayRef(table))), "v");
   lowBytes = LLVM::BitcastOp::create(k.b, k.loc, VectorType::get(64, k.b.getI1Type()),
                                      k.pin(k.integer(word, 0x5555'5555'5555'5555), "r"));
   Rows rows = rowsOf(numTokens, token, group, cacheGroup);
@@ -148,8 +142,7 @@ Value MatrixAttentionGenerator::tokenOf(const Rows &rows, Value row) {
 
 void MatrixAttentionGenerator::forRows(const Rows &rows, llvm::function_ref<void(const Row &)> body) {
   k.loop(k.index(0), rows.numTokens, 1, [&](Value token) {
-    Value first = k.mul(token, shape.headsPerGroup), q = queryAddress(rows, first),
-          out = outAddress(rows, first);
+    Value first = k.mul(token, shape.headsPerGroup), q = queryAddress(rows, first), out = outAddress(rows, first);
     for (int64_t head = 0; head < shape.headsPerGroup; ++head)
       body({token, k.add(first, head), k.at(q, k.mul(operands.qHeadStride, head)),
             k.at(out, k.mul(operands.outHeadStride, head))});
@@ -167,8 +160,7 @@ void MatrixAttentionGenerator::prepareQueries(const Rows &rows) {
       if (left <= 0)
         return k.lanesOf(0);
       Value source = k.at(row.q, first * 4);
-      Value values = left >= kLanes ? k.load(k.lanesF32(), source)
-                                    : k.loadMasked(k.lanesF32(), source, k.maskOf(k.index(left)));
+      Value values = left >= kLanes ? k.load(k.lanesF32(), source) : k.loadMasked(k.lanesF32(), source, k.maskOf(k.index(left)));
       return k.mulf(values, k.lanesOf(factor));
     };
     for (int64_t first = 0; first < paddedKeyDim; first += kDepth)
@@ -185,9 +177,7 @@ void MatrixAttentionGenerator::prepareQueries(const Rows &rows) {
   });
 }
 
-Value MatrixAttentionGenerator::roundedUp(Value count) {
-  return k.mul(k.div(k.add(count, kRows - 1), kRows), kRows);
-}
+Value MatrixAttentionGenerator::roundedUp(Value count) { return k.mul(k.div(k.add(count, kRows - 1), kRows), kRows); }
 
 // Where the tile first meets a pass.
 void MatrixAttentionGenerator::clearSums(const Tile &tile) {
@@ -227,8 +217,7 @@ void MatrixAttentionGenerator::preparePass(const Rows &rows, Value start) {
 }
 
 Value MatrixAttentionGenerator::roundedPair(Value low, Value high) {
-  return callVector("avx512bf16.cvtne2ps2bf16.512", halves(),
-                    {high, low}); // the first becomes the upper half
+  return callVector("avx512bf16.cvtne2ps2bf16.512", halves(), {high, low});  // the first becomes the upper half
 }
 
 // A row of a right tile: 16 columns, of each the values of two rows.
@@ -269,14 +258,12 @@ void MatrixAttentionGenerator::pairValues(const Rows &rows, Value block, int64_t
                       k.mul(rows.cacheGroup, rowBytes * kPositions));
   Value scales = shape.kv.hasScales() ? scalesAddress(rows, block, /*ofValues=*/true) : Value();
   Value within = k.minOf(block, k.sub(rows.endBlock, k.index(1)));
-  Value last =
-      k.minOf(k.sub(k.sub(rows.endPosition, k.mul(within, kPositions)), k.index(1)), k.index(kPositions - 1));
+  Value last = k.minOf(k.sub(k.sub(rows.endPosition, k.mul(within, kPositions)), k.index(1)), k.index(kPositions - 1));
   auto load = [&](Value position, int64_t vector) {
     Value number = k.minOf(position, last);
     Value address = k.at(k.at(values, k.mul(number, rowBytes)), vector * kLanes * shape.elementBytes());
     Value loaded = loadCache(address, tailMask(k, vector, shape.valueDim()));
-    return scales ? k.mulf(loaded, k.splat(k.load(k.b.getF32Type(), k.at(scales, k.mul(number, 4)))))
-                  : loaded;
+    return scales ? k.mulf(loaded, k.splat(k.load(k.b.getF32Type(), k.at(scales, k.mul(number, 4))))) : loaded;
   };
   k.loop(k.index(0), k.index(kPositions / 4), 1, [&](Value four) {
     for (int64_t pair : {0, 1}) {
@@ -290,12 +277,8 @@ void MatrixAttentionGenerator::pairValues(const Rows &rows, Value block, int64_t
 
 // ---- Rows meet a pass ----
 MatrixAttentionGenerator::Tile MatrixAttentionGenerator::tileOf(const Rows &rows, Value row, Value start) {
-  Tile tile = {row,
-               start,
-               positionOf(rows, tokenOf(rows, row)),
-               positionOf(rows, tokenOf(rows, k.add(row, kRows - 1))),
-               k.index(0),
-               {}};
+  Tile tile = {row, start, positionOf(rows, tokenOf(rows, row)), positionOf(rows, tokenOf(rows, k.add(row, kRows - 1))),
+               k.index(0), {}};
   // What no row sees, at the diagonal and behind a window's edge, is left out.
   if (shape.window)
     tile.firstGroup = k.div(k.sub(k.maxOf(start, firstSeen(k, tile.firstOwn, shape.window)), start), kGroup);
@@ -310,14 +293,12 @@ void MatrixAttentionGenerator::meetPass(const Rows &rows, Value start) {
   SmallVector<Value> initial(3, k.index(0));
   k.loop(k.index(0), rows.count, kRows, initial, [&](Value row, ValueRange carried) {
     Tile tile = tileOf(rows, row, start);
-    return k.when(k.less(tile.firstGroup, tile.endGroup), carried,
-                  [&] { return meetTile(rows, tile, carried); });
+    return k.when(k.less(tile.firstGroup, tile.endGroup), carried, [&] { return meetTile(rows, tile, carried); });
   });
 }
 
 // Carried: how many groups were met, and the row and group whose scores are multiplied next.
-SmallVector<Value> MatrixAttentionGenerator::meetTile(const Rows &rows, const Tile &tile,
-                                                      ValueRange carried) {
+SmallVector<Value> MatrixAttentionGenerator::meetTile(const Rows &rows, const Tile &tile, ValueRange carried) {
   k.when(k.less(tile.start, k.add(firstSeen(k, tile.firstOwn, shape.window), 1)), [&] { clearSums(tile); });
   Value number = carried[0];
   Value isFirst = k.less(number, k.index(1));
@@ -337,17 +318,15 @@ SmallVector<Value> MatrixAttentionGenerator::meetTile(const Rows &rows, const Ti
     Place then = after(rows, next, tile.start);
     return SmallVector<Value>{k.add(values[0], 1), then.row, then.group};
   });
-  Value parity = k.rem(k.add(state[0], 1), k.index(2)); // the last group's
+  Value parity = k.rem(k.add(state[0], 1), k.index(2));  // the last group's
   Value numGroups = k.sub(tile.endGroup, tile.firstGroup);
   for (int64_t groups = 1; groups <= kPassGroups; ++groups)
-    k.when(arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, numGroups, k.index(groups)),
-           [&] { multiplyValues(tile, groups, parity); });
+    k.when(arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::eq, numGroups, k.index(groups)), [&] { multiplyValues(tile, groups, parity); });
   return state;
 }
 
 // The last stands for those behind it.
-MatrixAttentionGenerator::Place MatrixAttentionGenerator::after(const Rows &rows, const Place &place,
-                                                                Value start) {
+MatrixAttentionGenerator::Place MatrixAttentionGenerator::after(const Rows &rows, const Place &place, Value start) {
   Value further = k.add(place.group, 1), nextRow = k.add(place.row, kRows);
   Tile here = tileOf(rows, place.row, start), next = tileOf(rows, nextRow, start);
   Value isHere = k.less(further, here.endGroup), isNone = k.less(rows.count, k.add(nextRow, 1));
@@ -361,9 +340,7 @@ MatrixAttentionGenerator::Place MatrixAttentionGenerator::after(const Rows &rows
 void MatrixAttentionGenerator::meetGroup(const Group &group, const Place &next) {
   const Tile &tile = group.tile;
   Type bit = k.b.getI1Type();
-  auto inverse = [&](Value condition) -> Value {
-    return arith::XOrIOp::create(k.b, k.loc, condition, k.integer(bit, 1));
-  };
+  auto inverse = [&](Value condition) -> Value { return arith::XOrIOp::create(k.b, k.loc, condition, k.integer(bit, 1)); };
   auto both = [&](Value x, Value y) -> Value { return arith::AndIOp::create(k.b, k.loc, x, y); };
   Value isCut = k.less(tile.firstOwn, k.add(group.position, kGroup - 1));
   // Where some row sees nothing before this group, scores far below the reference may be all that it has.
@@ -431,7 +408,7 @@ private:
   int64_t uses = 0;
 };
 
-} // namespace
+}  // namespace
 
 void MatrixAttentionGenerator::loadTile(int64_t number, Value memory, int64_t rowBytes) {
   callTile("tileloadd64", {number}, {memory, k.integer(k.b.getI64Type(), rowBytes)});
@@ -453,8 +430,7 @@ void MatrixAttentionGenerator::multiplyKeys(const Place &place, llvm::function_r
     for (int64_t depth = 0; depth < numDepths; ++depth) {
       auto [left, isNewLeft] = operands.find(depth * 4 + row);
       if (isNewLeft)
-        loadTile(left, k.at(queries, depth * kRowBytes + row * kTileRows * paddedKeyDim * 2),
-                 paddedKeyDim * 2);
+        loadTile(left, k.at(queries, depth * kRowBytes + row * kTileRows * paddedKeyDim * 2), paddedKeyDim * 2);
       auto [right, isNewRight] = operands.find(depth * 4 + 2 + block);
       if (isNewRight)
         loadTile(right, k.at(keys, block * keyBlockBytes + depth * kTileBytes), kRowBytes);
@@ -476,8 +452,7 @@ void MatrixAttentionGenerator::storeScores(Value parity) {
     storeScores(parity, sum);
 }
 
-void MatrixAttentionGenerator::moveOut(llvm::StringRef intrinsic, const Tile &tile, int64_t firstColumn,
-                                       int64_t sum) {
+void MatrixAttentionGenerator::moveOut(llvm::StringRef intrinsic, const Tile &tile, int64_t firstColumn, int64_t sum) {
   int64_t rowBytes = numVectors * kVectorBytes, column = firstColumn + sum / kRowTiles;
   Value memory = k.at(outSlot(tile.row), column * kVectorBytes + sum % kRowTiles * kTileRows * rowBytes);
   callTile(intrinsic, {sum}, {memory, k.integer(k.b.getI64Type(), rowBytes)});
@@ -503,8 +478,7 @@ void MatrixAttentionGenerator::multiplyValues(const Tile &tile, int64_t numGroup
         if (sum >= numSums)
           continue;
         if (row == 0)
-          loadTile(right, k.at(values, group * groupBytes + (column + sum / kRowTiles) * kTileBytes),
-                   kRowBytes);
+          loadTile(right, k.at(values, group * groupBytes + (column + sum / kRowTiles) * kTileBytes), kRowBytes);
         if (sum < kRowTiles)
           loadTile(left, weightsOf(k.add(tile.firstGroup, group), k.index(row * kTileRows)), kWeightBytes);
         callTile("tdpbf16ps", {sum, left, right});
@@ -529,26 +503,23 @@ Value MatrixAttentionGenerator::weighRows(const Group &group, Value first, bool 
 }
 
 Value MatrixAttentionGenerator::weighCut(const Group &group) {
-  return k.loop(k.index(0), k.index(kRows), kTogether, k.integer(words(), 0),
-                [&](Value first, ValueRange most) {
-                  return SmallVector<Value>{weighRows(group, first, /*isCut=*/true, most[0])};
-                })[0];
+  return k.loop(k.index(0), k.index(kRows), kTogether, k.integer(words(), 0), [&](Value first, ValueRange most) {
+    return SmallVector<Value>{weighRows(group, first, /*isCut=*/true, most[0])};
+  })[0];
 }
 
 void MatrixAttentionGenerator::weighCarefully(const Group &group) {
   k.loop(k.index(0), k.index(kRows), 1, [&](Value row) {
     Value offset = k.load(k.b.getI32Type(), ofRow(offsetsAt, group.tile, row));
     Value found = exponents(group, row, offset, /*isCut=*/true);
-    auto predicate = arith::CmpIPredicate::ule; // high or not even low
-    Value isFar =
-        arith::CmpIOp::create(k.b, k.loc, predicate, isAbove(found, kLowest), isAbove(found, kHighest));
+    auto predicate = arith::CmpIPredicate::ule;  // high or not even low
+    Value isFar = arith::CmpIOp::create(k.b, k.loc, predicate, isAbove(found, kLowest), isAbove(found, kHighest));
     auto choice = scf::IfOp::create(k.b, k.loc, TypeRange(words()), isFar, /*withElseRegion=*/true);
     choice->setAttr("girih.seldom", k.b.getUnitAttr());
     {
       OpBuilder::InsertionGuard guard(k.b);
       k.b.setInsertionPointToStart(choice.thenBlock());
-      scf::YieldOp::create(k.b, k.loc,
-                           exponents(group, row, moveReference(group, row, offset), /*isCut=*/true));
+      scf::YieldOp::create(k.b, k.loc, exponents(group, row, moveReference(group, row, offset), /*isCut=*/true));
       k.b.setInsertionPointToStart(choice.elseBlock());
       scf::YieldOp::create(k.b, k.loc, found);
     }
@@ -581,18 +552,16 @@ Value MatrixAttentionGenerator::isSeen(const Group &group, Value row, int64_t ve
 Value MatrixAttentionGenerator::bent(Value exponents) {
   Type bytes = VectorType::get(4 * kLanes, k.b.getI8Type());
   Value entries = arith::ShRUIOp::create(k.b, k.loc, exponents, k.integer(words(), 1));
-  Value found =
-      callVector("avx512.permvar.qi.512", bytes, {bend, LLVM::BitcastOp::create(k.b, k.loc, bytes, entries)});
+  Value found = callVector("avx512.permvar.qi.512", bytes, {bend, LLVM::BitcastOp::create(k.b, k.loc, bytes, entries)});
   Value bends = LLVM::BitcastOp::create(k.b, k.loc, words(), k.select(lowBytes, found, k.integer(bytes, 0)));
   return arith::SubIOp::create(k.b, k.loc, exponents, bends);
 }
 
 Value MatrixAttentionGenerator::isAbove(Value values, int64_t bound) {
   Type integer = k.b.getI32Type();
-  Value above =
-      arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::uge, values, k.integer(words(), bound));
-  return arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::ne,
-                               LLVM::BitcastOp::create(k.b, k.loc, integer, above), k.integer(integer, 0));
+  Value above = arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::uge, values, k.integer(words(), bound));
+  return arith::CmpIOp::create(k.b, k.loc, arith::CmpIPredicate::ne, LLVM::BitcastOp::create(k.b, k.loc, integer, above),
+                               k.integer(integer, 0));
 }
 
 // Partial sums of a row's rounded weights, in 16 lanes.
@@ -608,8 +577,7 @@ void MatrixAttentionGenerator::sumWeights(const Tile &tile, Value row, int64_t n
 // ---- References ----
 Value MatrixAttentionGenerator::moveReference(const Group &group, Value row, Value offset) {
   Type integer = k.b.getI32Type();
-  Value octave =
-      arith::MaxSIOp::create(k.b, k.loc, highestOctave(group, row), k.integer(integer, kFarthest / kSteps));
+  Value octave = arith::MaxSIOp::create(k.b, k.loc, highestOctave(group, row), k.integer(integer, kFarthest / kSteps));
   Value oldSteps = arith::SubIOp::create(k.b, k.loc, k.integer(integer, kBias), offset);
   Value old = arith::DivSIOp::create(k.b, k.loc, oldSteps, k.integer(integer, kSteps));
   Value sums = k.load(k.lanesF32(), ofRow(sumsAt, group.tile, row, kVectorBytes));
@@ -641,28 +609,25 @@ Value MatrixAttentionGenerator::highestOctave(const Group &group, Value row) {
 
 // The largest in each lane of the pass's groups before this one, not in the sums yet.
 Value MatrixAttentionGenerator::earlierWeights(const Group &group, Value row) {
-  return k.loop(group.tile.firstGroup, group.number, 1, k.integer(words(), 0),
-                [&](Value earlier, ValueRange most) {
-                  Value weights = k.load(words(), weightsOf(earlier, row));
-                  return SmallVector<Value>{arith::MaxUIOp::create(k.b, k.loc, most[0], weights)};
-                })[0];
+  return k.loop(group.tile.firstGroup, group.number, 1, k.integer(words(), 0), [&](Value earlier, ValueRange most) {
+    Value weights = k.load(words(), weightsOf(earlier, row));
+    return SmallVector<Value>{arith::MaxUIOp::create(k.b, k.loc, most[0], weights)};
+  })[0];
 }
 
 // By 2^power, whatever the row has: sums, and weights that are none of the sums yet. Those exist where power <= 0.
 void MatrixAttentionGenerator::multiplyRow(const Group &group, Value row, Value power) {
   Type integer = k.b.getI32Type();
-  Value bits = arith::ShLIOp::create(
-      k.b, k.loc, arith::AddIOp::create(k.b, k.loc, power, k.integer(integer, 127)), k.integer(integer, 23));
+  Value bits = arith::ShLIOp::create(k.b, k.loc, arith::AddIOp::create(k.b, k.loc, power, k.integer(integer, 127)),
+                                     k.integer(integer, 23));
   Value factor = k.splat(arith::BitcastOp::create(k.b, k.loc, k.b.getF32Type(), bits));
   auto multiply = [&](Value address) { k.store(k.mulf(k.load(k.lanesF32(), address), factor), address); };
   multiply(ofRow(sumsAt, group.tile, row, kVectorBytes));
   for (int64_t vector = 0; vector < numVectors; ++vector)
     multiply(k.at(outSlot(k.add(group.tile.row, row)), vector * kVectorBytes));
-  Value steps =
-      arith::MulIOp::create(k.b, k.loc, arith::MinSIOp::create(k.b, k.loc, power, k.integer(integer, 0)),
-                            k.integer(integer, -kSteps));
-  Value fewer = vector::BroadcastOp::create(k.b, k.loc, words(),
-                                            arith::TruncIOp::create(k.b, k.loc, k.b.getI16Type(), steps));
+  Value steps = arith::MulIOp::create(k.b, k.loc, arith::MinSIOp::create(k.b, k.loc, power, k.integer(integer, 0)),
+                                      k.integer(integer, -kSteps));
+  Value fewer = vector::BroadcastOp::create(k.b, k.loc, words(), arith::TruncIOp::create(k.b, k.loc, k.b.getI16Type(), steps));
   k.loop(group.tile.firstGroup, group.number, 1, [&](Value earlier) {
     Value address = weightsOf(earlier, row), weights = k.load(words(), address);
     Value atLeast = arith::MaxUIOp::create(k.b, k.loc, weights, fewer);
@@ -670,4 +635,4 @@ void MatrixAttentionGenerator::multiplyRow(const Group &group, Value row, Value 
   });
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

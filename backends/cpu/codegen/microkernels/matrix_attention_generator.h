@@ -36,7 +36,7 @@ public:
 private:
   // Positions that are multiplied together, and those whose keys and values are made ready together.
   static constexpr int64_t kGroup = 32, kPassGroups = 4, kPass = kPassGroups * kGroup;
-  static constexpr int64_t kGroupBytes = kGroup * 2, kWeightBytes = kPass * 2; // of a row's weights
+  static constexpr int64_t kGroupBytes = kGroup * 2, kWeightBytes = kPass * 2;  // of a row's weights
 
   // 32 rows from `row` on in the pass that begins at position `start`, what their first and last token see, and the
   // groups of the pass that some row sees.
@@ -89,13 +89,13 @@ private:
   // ---- Weights; `row` counts from the tile's first ----
   void capScores(const Group &group);
   mlir::Value weighRows(const Group &group, mlir::Value first, bool isCut, mlir::Value most);
-  mlir::Value weighCut(const Group &group); // the largest in each lane, but for the bend
+  mlir::Value weighCut(const Group &group);  // the largest in each lane, but for the bend
   void weighCarefully(const Group &group);
   // Of a row and 32 positions the bits of bf16 weights, but for the bend.
   mlir::Value exponents(const Group &group, mlir::Value row, mlir::Value offset, bool isCut);
   mlir::Value isSeen(const Group &group, mlir::Value row, int64_t vector);
   mlir::Value bent(mlir::Value exponents);
-  mlir::Value isAbove(mlir::Value values, int64_t bound); // some lane, or at it
+  mlir::Value isAbove(mlir::Value values, int64_t bound);  // some lane, or at it
   void sumWeights(const Tile &tile, mlir::Value row, int64_t numGroups);
 
   // ---- References ----
@@ -124,4 +124,4 @@ private:
   mlir::Value bend, lowBytes;
 };
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

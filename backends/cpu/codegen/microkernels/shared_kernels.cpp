@@ -43,4 +43,4 @@ LogicalResult SharedKernels::call(KernelBuilder &k, StringRef kind, TileOperands
   return success();
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -23,4 +23,4 @@ private:
   llvm::StringMap<mlir::func::FuncOp> kernels;
 };
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

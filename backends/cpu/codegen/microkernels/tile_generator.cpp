@@ -17,7 +17,7 @@ constexpr int64_t kUnroll = 4;
 // With no more registers than this, LLVM must not load and widen ahead of the multiply-adds.
 constexpr int64_t kFewVectors = 8;
 
-} // namespace
+}  // namespace
 
 // ---- Direct ----
 void TileGenerator::emitDirect(const TileOperands &tile) {
@@ -26,8 +26,7 @@ void TileGenerator::emitDirect(const TileOperands &tile) {
   });
 }
 
-void TileGenerator::directTile(const TileOperands &tile, const Columns &columns, Value firstRow,
-                               int64_t rows) {
+void TileGenerator::directTile(const TileOperands &tile, const Columns &columns, Value firstRow, int64_t rows) {
   Value x = k.at(tile.x, k.mul(firstRow, tile.xStride));
   Value weights = panelAddress(tile, columns);
   Accumulators sums(rows * columns.panels, k.lanesOf(0));
@@ -92,16 +91,15 @@ void TileGenerator::emitPanel(const TileOperands &tile, Value scratch) {
         storeOut(tile, columns, row, panel, k.lanesOf(0));
     });
     if (full > 0)
-      k.loop(k.index(0), k.index(full), 1,
-             [&](Value block) { pass(k.mul(block, shape.depth), shape.depth); });
+      k.loop(k.index(0), k.index(full), 1, [&](Value block) { pass(k.mul(block, shape.depth), shape.depth); });
     if (tile.depth % shape.depth != 0)
       pass(k.index(full * shape.depth), tile.depth % shape.depth);
   });
 }
 
 // scratch [depth][panels][16] = the f32 weights of `depth` k from block `firstBlock` on.
-void TileGenerator::unpackPanels(Value weights, int64_t panels, int64_t panelDepth, Value firstBlock,
-                                 int64_t depth, Value scratch) {
+void TileGenerator::unpackPanels(Value weights, int64_t panels, int64_t panelDepth, Value firstBlock, int64_t depth,
+                                 Value scratch) {
   int64_t rowBytes = panels * kLanes * 4;
   auto unpack = [&](Value block, int64_t count) {
     Value source = k.at(weights, k.mul(k.add(firstBlock, block), layout.blockBytes()));
@@ -124,8 +122,7 @@ void TileGenerator::multiplyStep(Value x, Value xStride, Value weights, int64_t 
                                  Accumulators &sums) {
   SmallVector<Value> weightVectors;
   for (int64_t panel = 0; panel < panels; ++panel)
-    weightVectors.push_back(
-        k.load(k.lanesF32(), k.at(weights, (step * panels + panel) * kLanes * 4), kLineBytes));
+    weightVectors.push_back(k.load(k.lanesF32(), k.at(weights, (step * panels + panel) * kLanes * 4), kLineBytes));
   for (int64_t row = 0, rows = sums.size() / panels; row < rows; ++row) {
     Value value = k.splat(k.load(k.b.getF32Type(), k.at(k.at(x, k.mul(xStride, row)), step * 4)));
     for (int64_t panel = 0; panel < panels; ++panel)
@@ -162,4 +159,4 @@ void TileGenerator::panelTile(const TileOperands &tile, const Columns &columns, 
       storeOut(tile, columns, k.add(firstRow, row), panel, sums[row * panels + panel]);
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

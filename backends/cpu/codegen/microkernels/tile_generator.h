@@ -23,8 +23,8 @@ public:
 
 private:
   void directTile(const TileOperands &tile, const Columns &columns, mlir::Value firstRow, int64_t rows);
-  void unpackPanels(mlir::Value weights, int64_t panels, int64_t panelDepth, mlir::Value firstBlock,
-                    int64_t depth, mlir::Value scratch);
+  void unpackPanels(mlir::Value weights, int64_t panels, int64_t panelDepth, mlir::Value firstBlock, int64_t depth,
+                    mlir::Value scratch);
   void panelTile(const TileOperands &tile, const Columns &columns, mlir::Value firstRow, int64_t rows,
                  mlir::Value firstK, int64_t depth, mlir::Value scratch);
   void multiplyStep(mlir::Value x, mlir::Value xStride, mlir::Value weights, int64_t step, int64_t panels,
@@ -35,4 +35,4 @@ private:
 
 inline int64_t panelScratchBytes(const TileShape &shape) { return shape.depth * shape.panels * kLanes * 4; }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -28,7 +28,7 @@ int64_t smallerGroup(int64_t rows) {
   return isThreeTimesPower ? rows / 3 * 2 : static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(rows)));
 }
 
-} // namespace
+}  // namespace
 
 Value pinned(KernelBuilder &k, Value lanes, const IsaTraits &isa) {
   SmallVector<Value> parts;
@@ -84,8 +84,7 @@ Value TileSpace::loadOut(const TileOperands &tile, const Columns &columns, Value
   return isPartial ? k.loadMasked(k.lanesF32(), address, columns.lastMask) : k.load(k.lanesF32(), address);
 }
 
-void TileSpace::storeOut(const TileOperands &tile, const Columns &columns, Value row, int64_t panel,
-                         Value sum) {
+void TileSpace::storeOut(const TileOperands &tile, const Columns &columns, Value row, int64_t panel, Value sum) {
   Value address = outAddress(tile, columns, row, panel);
   if (columns.lastMask && panel == columns.panels - 1)
     k.storeMasked(sum, address, columns.lastMask);
@@ -105,4 +104,4 @@ void TileSpace::prefetchAhead(Value weights, Value block, const Columns &columns
       k.prefetch(k.at(target, panel * panelBytes + line), kPrefetchLevel);
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

@@ -10,21 +10,21 @@ namespace girih::cpu {
 
 // The operands of one matmul, as addresses. Strides and sizes are index values; strides in bytes.
 struct TileOperands {
-  mlir::Value x;       // [numRows, depth] in the generator's type, rows `xStride` apart
-  mlir::Value weights; // the panel that holds column 0
-  mlir::Value out;     // f32 [numRows, numColumns], rows `outStride` apart
+  mlir::Value x;        // [numRows, depth] in the generator's type, rows `xStride` apart
+  mlir::Value weights;  // the panel that holds column 0
+  mlir::Value out;      // f32 [numRows, numColumns], rows `outStride` apart
   mlir::Value xStride, outStride;
   mlir::Value numRows, numColumns;
-  mlir::Value panelsLeft; // of the weight, from `weights` on
+  mlir::Value panelsLeft;  // of the weight, from `weights` on
   // A weight of the same kind that the same x is multiplied by, and its result; null where there is none.
   mlir::Value weightsBeside, outBeside;
   int64_t depth;
 };
 
 struct TileShape {
-  int64_t rows;   // MR: rows that share a weight vector in registers
-  int64_t panels; // NV: panels of 16 columns side by side
-  int64_t depth;  // KC: k per pass, for the panel strategy
+  int64_t rows;    // MR: rows that share a weight vector in registers
+  int64_t panels;  // NV: panels of 16 columns side by side
+  int64_t depth;   // KC: k per pass, for the panel strategy
 };
 
 // The same 16 lanes, computed here and not later (KernelBuilder::pin), in as many registers as they take.
@@ -38,11 +38,11 @@ public:
 
 protected:
   struct Columns {
-    mlir::Value first; // column number of the first panel
+    mlir::Value first;  // column number of the first panel
     int64_t panels;
-    mlir::Value lastMask; // lanes of the last panel that exist; null when all do
+    mlir::Value lastMask;  // lanes of the last panel that exist; null when all do
   };
-  using Accumulators = llvm::SmallVector<mlir::Value>; // row-major [rows][panels]
+  using Accumulators = llvm::SmallVector<mlir::Value>;  // row-major [rows][panels]
 
   // Groups of shape.panels panels, then what is left.
   void forColumns(const TileOperands &tile, llvm::function_ref<void(const Columns &)> body);
@@ -51,8 +51,7 @@ protected:
   mlir::Value panelAddress(const TileOperands &tile, const Columns &columns);
   mlir::Value outAddress(const TileOperands &tile, const Columns &columns, mlir::Value row, int64_t panel);
   mlir::Value loadOut(const TileOperands &tile, const Columns &columns, mlir::Value row, int64_t panel);
-  void storeOut(const TileOperands &tile, const Columns &columns, mlir::Value row, int64_t panel,
-                mlir::Value sum);
+  void storeOut(const TileOperands &tile, const Columns &columns, mlir::Value row, int64_t panel, mlir::Value sum);
   // Fetches every line of the block that each stream reaches a little later. Past its panel's end a stream goes on in
   // the same panel of the next groups, which this thread reads next.
   void prefetchAhead(mlir::Value weights, mlir::Value block, const Columns &columns, int64_t depth);
@@ -62,4 +61,4 @@ protected:
   TileShape shape;
 };
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

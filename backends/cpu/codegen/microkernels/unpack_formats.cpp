@@ -61,13 +61,13 @@ Value loadFloat(KernelBuilder &k, CodeType codes, Value pointer, bool isVector) 
 
 CodeType asCodeType(ScaleType type) { return type == ScaleType::F16 ? CodeType::F16 : CodeType::F32; }
 
-} // namespace
+}  // namespace
 
 PanelBlock::PanelBlock(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa, Value block)
     : PanelBlock(k, layout, isa, block, block, block) {}
 
-PanelBlock::PanelBlock(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa, Value codes,
-                       Value scales, Value mins)
+PanelBlock::PanelBlock(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa, Value codes, Value scales,
+                       Value mins)
     : k(k), layout(layout), isa(isa), codesAt(codes), scalesAt(scales), minsAt(mins) {}
 
 Value PanelBlock::weights(int64_t depth) {
@@ -89,9 +89,7 @@ Value loadScales(KernelBuilder &k, ScaleType type, Value pointer) {
   return loadFloat(k, asCodeType(type), pointer, /*isVector=*/true);
 }
 
-Value PanelBlock::codes(int64_t depth) {
-  return layout.codes == CodeType::U4 ? nibbleCodes(depth) : byteCodes(depth);
-}
+Value PanelBlock::codes(int64_t depth) { return layout.codes == CodeType::U4 ? nibbleCodes(depth) : byteCodes(depth); }
 
 Value PanelBlock::floatCodes(int64_t depth) {
   if (layout.codes == CodeType::BF16) { // the upper halves of f32
@@ -125,8 +123,7 @@ Value PanelBlock::nibbleCodes(int64_t depth) {
     SmallVector<float> entries(kLanes);
     for (int64_t code = 0; code < kLanes; ++code)
       entries[code] = static_cast<float>(code - layout.codeOffset);
-    codeTable =
-        arith::ConstantOp::create(k.b, k.loc, DenseElementsAttr::get(k.lanesF32(), ArrayRef<float>(entries)));
+    codeTable = arith::ConstantOp::create(k.b, k.loc, DenseElementsAttr::get(k.lanesF32(), ArrayRef<float>(entries)));
   }
   if (shift != 0)
     word = arith::ShRUIOp::create(k.b, k.loc, word, k.integer(word.getType(), shift));
@@ -149,8 +146,7 @@ static Value columnPieces(KernelBuilder &k, const PackedLayout &layout, Value co
   VectorType pieces = VectorType::get(kLanes / codesOfPiece, b.getIntegerType(unsigned(bytes) * 8));
   Value vector = LLVM::PoisonOp::create(b, k.loc, pieces);
   for (int64_t piece = 0; piece < pieces.getNumElements(); ++piece) {
-    Value word =
-        LLVM::LoadOp::create(b, k.loc, pieces.getElementType(), k.at(codes, offset(piece * codesOfPiece)), 1);
+    Value word = LLVM::LoadOp::create(b, k.loc, pieces.getElementType(), k.at(codes, offset(piece * codesOfPiece)), 1);
     vector = vector::InsertOp::create(b, k.loc, word, vector, piece);
   }
   return vector;
@@ -158,9 +154,7 @@ static Value columnPieces(KernelBuilder &k, const PackedLayout &layout, Value co
 
 Value columnWeights(KernelBuilder &k, const PackedLayout &layout, Value block, Value column, int64_t depth) {
   OpBuilder &b = k.b;
-  auto inColumn = [&](int64_t first, int64_t stride) {
-    return k.at(k.at(block, k.mul(column, stride)), first);
-  };
+  auto inColumn = [&](int64_t first, int64_t stride) { return k.at(k.at(block, k.mul(column, stride)), first); };
   int64_t codeStride = layout.codeOffsetBytes(1, depth) - layout.codeOffsetBytes(0, depth);
   Value pieces = columnPieces(k, layout, inColumn(0, codeStride), depth);
   if (layout.hasFloatCodes())
@@ -182,4 +176,4 @@ Value columnWeights(KernelBuilder &k, const PackedLayout &layout, Value block, V
   return k.fma(scale, value, min);
 }
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

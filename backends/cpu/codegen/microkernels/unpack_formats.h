@@ -22,7 +22,7 @@ public:
   mlir::Value weights(int64_t k);
 
 private:
-  mlir::Value codes(int64_t k); // code - offset, as f32
+  mlir::Value codes(int64_t k);  // code - offset, as f32
   mlir::Value floatCodes(int64_t k);
   mlir::Value nibbleCodes(int64_t k);
   mlir::Value byteCodes(int64_t k);
@@ -32,7 +32,7 @@ private:
   const weights::PackedLayout &layout;
   const IsaTraits &isa;
   mlir::Value codesAt, scalesAt, minsAt;
-  int64_t currentLine = -1; // byte offset of `currentLineValue`
+  int64_t currentLine = -1;  // byte offset of `currentLineValue`
   mlir::Value currentLineValue;
   int64_t currentGroup = -1;
   mlir::Value scale, min, codeTable;
@@ -42,7 +42,7 @@ private:
 mlir::Value loadScales(KernelBuilder &k, weights::ScaleType type, mlir::Value pointer);
 
 // vector<16xf32>: 16 k of one `column` (0..15, an index value) from `depth` (0 or 16) on.
-mlir::Value columnWeights(KernelBuilder &k, const weights::PackedLayout &layout, mlir::Value block,
-                          mlir::Value column, int64_t depth);
+mlir::Value columnWeights(KernelBuilder &k, const weights::PackedLayout &layout, mlir::Value block, mlir::Value column,
+                          int64_t depth);
 
-} // namespace girih::cpu
+}  // namespace girih::cpu

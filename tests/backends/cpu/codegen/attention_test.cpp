@@ -15,17 +15,17 @@ namespace {
 struct Case {
   int64_t heads, groups, keyDim, valueDim;
   bool isHalf;
-  int64_t window; // 0: none
-  float softCap;  // 0: none
+  int64_t window;  // 0: none
+  float softCap;   // 0: none
   int64_t chunk = 64;
-  bool isByte = false; // int8, whatever isHalf says
+  bool isByte = false;  // int8, whatever isHalf says
 
   std::string element() const { return isByte ? "i8" : isHalf ? "f16" : "f32"; }
 };
 
 void PrintTo(const Case &c, std::ostream *out) {
-  *out << "H=" << c.heads << " G=" << c.groups << " D=" << c.keyDim << " Dv=" << c.valueDim << " "
-       << c.element() << " window=" << c.window << " cap=" << c.softCap;
+  *out << "H=" << c.heads << " G=" << c.groups << " D=" << c.keyDim << " Dv=" << c.valueDim
+       << " " << c.element() << " window=" << c.window << " cap=" << c.softCap;
 }
 
 // One sequence of a step: `past` positions are in the cache from earlier steps, `now` tokens are new.
@@ -41,7 +41,7 @@ const std::vector<Chunk> kJudged = {{2, 0, 18}, {1, 120, 33}, {0, kLong, 1}};
 const std::vector<Chunk> kMany = {{2, 0, 18}, {1, 120, 34}};
 constexpr int64_t kNumSequences = 3;
 constexpr int64_t kBlocksEach = kMaxPositions / 16;
-constexpr int64_t kLayerOffset = 128; // the layer does not start at the block's start
+constexpr int64_t kLayerOffset = 128;  // the layer does not start at the block's start
 
 // The q, k and v of each position of each sequence, fixed by a seed.
 struct Contents {
@@ -123,7 +123,7 @@ int64_t layerBytes(const Case &c) {
 }
 int64_t blockBytes(const Case &c) { return kLayerOffset + layerBytes(c) + 64; }
 constexpr int64_t kScratchBytes = 2 << 20;
-constexpr int64_t kBufferBytes = 4 << 20; // each of q, k, v, out
+constexpr int64_t kBufferBytes = 4 << 20;  // each of q, k, v, out
 
 std::string moduleOf(const Case &c, int64_t queryTile) {
   std::string text = R"(
@@ -170,21 +170,11 @@ module attributes {girih.arena_bytes = 20971520 : i64, girih.scratch_bytes = 0 :
     options += ", window = " + n(c.window) + " : i64";
   if (c.softCap != 0)
     options += ", soft_cap = " + std::to_string(c.softCap) + " : f32";
-  return replaced(text, {{"$BLOCK", n(blockBytes(c))},
-                         {"$UNIT", n(queryTile * 2)},
-                         {"$TILE", n(queryTile)},
-                         {"$CHUNK", n(c.chunk)},
-                         {"$OPTIONS", options},
-                         {"$GK", n(c.groups * c.keyDim)},
-                         {"$GV", n(c.groups * c.valueDim)},
-                         {"$HK", n(c.heads * c.keyDim)},
-                         {"$HV", n(c.heads * c.valueDim)},
-                         {"$R", n(c.heads / c.groups)},
-                         {"$H", n(c.heads)},
-                         {"$G", n(c.groups)},
-                         {"$K", n(c.keyDim)},
-                         {"$V", n(c.valueDim)},
-                         {"$E", c.element()}});
+  return replaced(text, {{"$BLOCK", n(blockBytes(c))}, {"$UNIT", n(queryTile * 2)}, {"$TILE", n(queryTile)}, {"$CHUNK", n(c.chunk)},
+                         {"$OPTIONS", options}, {"$GK", n(c.groups * c.keyDim)}, {"$GV", n(c.groups * c.valueDim)},
+                         {"$HK", n(c.heads * c.keyDim)}, {"$HV", n(c.heads * c.valueDim)},
+                         {"$R", n(c.heads / c.groups)}, {"$H", n(c.heads)}, {"$G", n(c.groups)}, {"$K", n(c.keyDim)},
+                         {"$V", n(c.valueDim)}, {"$E", c.element()}});
 }
 
 // The same, each chunk of the cache a unit of work.
@@ -214,29 +204,18 @@ std::string partsOf(std::string text, const Case &c) {
 )";
   int64_t chunks = (kMaxPositions + c.chunk - 1) / c.chunk, width = 32 + (c.valueDim + 15) / 16 * 16;
   std::string window = c.window ? ", window = " + n(c.window) + " : i64" : "";
-  std::string options =
-      window + (c.softCap != 0 ? ", soft_cap = " + std::to_string(c.softCap) + " : f32" : "");
+  std::string options = window + (c.softCap != 0 ? ", soft_cap = " + std::to_string(c.softCap) + " : f32" : "");
   return text.substr(0, begin) +
-         replaced(units, {{"$CHUNK", n(c.chunk)},
-                          {"$OPTIONS", options},
-                          {"$WINDOW", window},
-                          {"$HCP", n(c.heads * chunks * width)},
-                          {"$CP", n(chunks * width)},
-                          {"$HK", n(c.heads * c.keyDim)},
-                          {"$R", n(c.heads / c.groups)},
-                          {"$H", n(c.heads)},
-                          {"$G", n(c.groups)},
-                          {"$K", n(c.keyDim)},
-                          {"$V", n(c.valueDim)},
-                          {"$E", c.element()},
-                          {"$C", n(chunks)},
-                          {"$P", n(width)}}) +
+         replaced(units, {{"$CHUNK", n(c.chunk)}, {"$OPTIONS", options}, {"$WINDOW", window},
+                          {"$HCP", n(c.heads * chunks * width)}, {"$CP", n(chunks * width)}, {"$HK", n(c.heads * c.keyDim)},
+                          {"$R", n(c.heads / c.groups)}, {"$H", n(c.heads)}, {"$G", n(c.groups)}, {"$K", n(c.keyDim)},
+                          {"$V", n(c.valueDim)}, {"$E", c.element()}, {"$C", n(chunks)}, {"$P", n(width)}}) +
          text.substr(end);
 }
 
 // Runs one step of the chunks over `data`'s cache; returns out [T, H, Dv].
-std::vector<float> runStep(const Step &step, StepData &data, const Contents &contents,
-                           std::vector<Chunk> chunks, int numThreads) {
+std::vector<float> runStep(const Step &step, StepData &data, const Contents &contents, std::vector<Chunk> chunks,
+                           int numThreads) {
   const Case &c = contents.c;
   data.arena.assign(5 * kBufferBytes + numThreads * kScratchBytes, 0xCC);
   data.positions.clear();
@@ -262,8 +241,8 @@ std::vector<float> runStep(const Step &step, StepData &data, const Contents &con
           static_cast<int32_t>((chunk.sequence + position / 16 * kNumSequences) * 16 + position % 16));
       std::memcpy(data.arenaAt(0) + token * c.heads * c.keyDim, contents.qAt(chunk.sequence, position, 0),
                   c.heads * c.keyDim * 4);
-      std::memcpy(data.arenaAt(kBufferBytes) + token * c.groups * c.keyDim,
-                  contents.kAt(chunk.sequence, position, 0), c.groups * c.keyDim * 4);
+      std::memcpy(data.arenaAt(kBufferBytes) + token * c.groups * c.keyDim, contents.kAt(chunk.sequence, position, 0),
+                  c.groups * c.keyDim * 4);
       std::memcpy(data.arenaAt(2 * kBufferBytes) + token * c.groups * c.valueDim,
                   contents.vAt(chunk.sequence, position, 0), c.groups * c.valueDim * 4);
     }
@@ -288,9 +267,9 @@ class AttentionTest : public testing::TestWithParam<Case> {};
 TEST_P(AttentionTest, MatchesPlainLoopsWhateverTheTiles) {
   const Case &c = GetParam();
   Contents contents(c);
-  std::vector<float> expected; // of the first variant: all others must have its bits
+  std::vector<float> expected;  // of the first variant: all others must have its bits
   for (const std::string &isa : runnableIsas()) {
-    for (int64_t queryTile : {0, 1, 4, 7}) { // 0: in parts
+    for (int64_t queryTile : {0, 1, 4, 7}) {  // 0: in parts
       SCOPED_TRACE(isa + " query_tile " + std::to_string(queryTile));
       std::string text = moduleOf(c, std::max<int64_t>(1, queryTile));
       auto step = Step::compile(queryTile == 0 ? partsOf(text, c) : text, isa);
@@ -302,8 +281,7 @@ TEST_P(AttentionTest, MatchesPlainLoopsWhateverTheTiles) {
         std::vector<float> out = runStep(**step, data, contents, kJudged, numThreads);
         if (expected.empty())
           expected = out;
-        EXPECT_EQ(std::memcmp(expected.data(), out.data(), out.size() * 4), 0)
-            << "differs from the first variant";
+        EXPECT_EQ(std::memcmp(expected.data(), out.data(), out.size() * 4), 0) << "differs from the first variant";
       }
       // One token at a time, each sequence alone.
       StepData data = emptyCache(c);
@@ -312,8 +290,7 @@ TEST_P(AttentionTest, MatchesPlainLoopsWhateverTheTiles) {
         std::vector<float> row = runStep(**step, data, contents, {{2, p, 1}}, 1);
         alone.insert(alone.end(), row.begin(), row.end());
       }
-      EXPECT_EQ(std::memcmp(expected.data(), alone.data(), alone.size() * 4), 0)
-          << "decode differs from prefill";
+      EXPECT_EQ(std::memcmp(expected.data(), alone.data(), alone.size() * 4), 0) << "decode differs from prefill";
     }
   }
   int64_t token = 0;
@@ -335,11 +312,9 @@ TEST_P(AttentionTest, MatchesPlainLoopsWhateverTheTiles) {
 
 // The same append by tiles of 16 tokens, which fill a block of the cache, a part of two, or none.
 std::string inTiles(std::string text) {
-  return replaced(text,
-                  {{"scf.forall (%i) in (%t) {", "scf.forall (%i) = (0) to (%t) step (16) {\n      %some = "
-                                                 "affine.min affine_map<(d0, d1) -> (16, d1 - d0)>(%i, %t)"},
-                   {"[%i, 0, 0] [1, ", "[%i, 0, 0] [%some, "},
-                   {"memref<1x", "memref<?x"}});
+  return replaced(text, {{"scf.forall (%i) in (%t) {",
+                          "scf.forall (%i) = (0) to (%t) step (16) {\n      %some = affine.min affine_map<(d0, d1) -> (16, d1 - d0)>(%i, %t)"},
+                         {"[%i, 0, 0] [1, ", "[%i, 0, 0] [%some, "}, {"memref<1x", "memref<?x"}});
 }
 
 TEST_P(AttentionTest, AppendsTilesAsItAppendsTokens) {
@@ -352,8 +327,8 @@ TEST_P(AttentionTest, AppendsTilesAsItAppendsTokens) {
       auto step = Step::compile(isTiled ? inTiles(text) : text, isa);
       ASSERT_TRUE(step.isOk()) << step.status().message();
       StepData data = emptyCache(c);
-      runStep(**step, data, contents, {{0, 0, 40}, {1, 0, 8}}, 2);   // whole blocks, a rest, another sequence
-      runStep(**step, data, contents, {{0, 40, 50}, {2, 0, 20}}, 1); // not from a block's start
+      runStep(**step, data, contents, {{0, 0, 40}, {1, 0, 8}}, 2);  // whole blocks, a rest, another sequence
+      runStep(**step, data, contents, {{0, 40, 50}, {2, 0, 20}}, 1);  // not from a block's start
       std::vector<uint8_t> pool(data.kvPool.begin(), data.kvPool.end());
       if (!isTiled)
         expected = pool;
@@ -368,10 +343,9 @@ struct Rounding {
 };
 
 std::string roundedModule(const Case &c, int64_t queryTile, const Rounding &rounding) {
-  return replaced(
-      moduleOf(c, queryTile),
-      {{"scale = 0.125 : f32", std::string("operand_type = ") + rounding.element + ", scale = 0.125 : f32"},
-       {"scratch_bytes = 0", "scratch_bytes = " + std::to_string(kScratchBytes)}});
+  return replaced(moduleOf(c, queryTile),
+                  {{"scale = 0.125 : f32", std::string("operand_type = ") + rounding.element + ", scale = 0.125 : f32"},
+                   {"scratch_bytes = 0", "scratch_bytes = " + std::to_string(kScratchBytes)}});
 }
 
 void expectNear(const Case &c, const Contents &contents, const std::vector<float> &out, double bound) {
@@ -403,8 +377,7 @@ TEST_P(AttentionTest, MatrixUnitIsNear) {
       std::vector<float> out = runStep(**step, data, contents, kMany, numThreads);
       if (expected.empty())
         expected = out;
-      EXPECT_EQ(std::memcmp(expected.data(), out.data(), out.size() * 4), 0)
-          << "differs from the first variant";
+      EXPECT_EQ(std::memcmp(expected.data(), out.data(), out.size() * 4), 0) << "differs from the first variant";
     }
   }
   // Scores err by 2^-8 of |q||k| / 8 each at most, in practice by its root; weights by that relatively.
@@ -445,10 +418,9 @@ TEST_P(AttentionTest, MatrixUnitRoundsItsResults) {
   std::string of = n(c.heads / c.groups) + "x" + n(c.valueDim), whole = n(c.heads) + "x" + n(c.valueDim);
   std::string view = "%out[%first, %head, 0] [%n, " + n(c.heads / c.groups) + ", " + n(c.valueDim) +
                      "] [1, 1, 1]\n          : memref<?x" + whole;
-  std::string half = replaced(
-      text, {{"[%c3] rows %t : memref<?x" + whole + "xf32", "[%c3] rows %t : memref<?x" + whole + "xbf16"},
-             {view + "xf32> to memref<?x" + of + "xf32", view + "xbf16> to memref<?x" + of + "xbf16"},
-             {"outs(%oi : memref<?x" + of + "xf32", "outs(%oi : memref<?x" + of + "xbf16"}});
+  std::string half = replaced(text, {{"[%c3] rows %t : memref<?x" + whole + "xf32", "[%c3] rows %t : memref<?x" + whole + "xbf16"},
+                                     {view + "xf32> to memref<?x" + of + "xf32", view + "xbf16> to memref<?x" + of + "xbf16"},
+                                     {"outs(%oi : memref<?x" + of + "xf32", "outs(%oi : memref<?x" + of + "xbf16"}});
   std::vector<std::vector<float>> outs;
   for (const std::string &module : {text, half}) {
     auto step = Step::compile(module, "amx");
@@ -488,16 +460,14 @@ TEST(RoundedAttentionTest, ReferencesFollowScores) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, AttentionTest,
-    testing::Values(Case{9, 3, 64, 64, true, 0, 0}, Case{9, 3, 64, 64, false, 0, 0},
-                    Case{4, 4, 8, 8, false, 0, 0}, Case{8, 1, 40, 24, false, 0, 0},
-                    Case{2, 1, 256, 256, true, 0, 0, 192}, Case{4, 2, 33, 17, true, 0, 0},
-                    Case{4, 2, 32, 32, true, 7, 0}, Case{4, 2, 32, 32, false, 70, 0},
-                    Case{8, 1, 16, 16, true, 100, 0, 128}, Case{4, 2, 32, 32, false, 16, 5.0f},
-                    Case{4, 2, 32, 32, true, 0, 2.0f}, Case{9, 3, 64, 64, false, 0, 0, 128, true},
-                    Case{2, 1, 256, 256, false, 0, 0, 192, true}, Case{4, 2, 33, 17, false, 50, 0, 64, true},
-                    Case{8, 1, 16, 16, false, 0, 3.0f, 64, true}));
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
+                         testing::Values(Case{9, 3, 64, 64, true, 0, 0}, Case{9, 3, 64, 64, false, 0, 0},
+                                         Case{4, 4, 8, 8, false, 0, 0}, Case{8, 1, 40, 24, false, 0, 0},
+                                         Case{2, 1, 256, 256, true, 0, 0, 192}, Case{4, 2, 33, 17, true, 0, 0},
+                                         Case{4, 2, 32, 32, true, 7, 0}, Case{4, 2, 32, 32, false, 70, 0}, Case{8, 1, 16, 16, true, 100, 0, 128},
+                                         Case{4, 2, 32, 32, false, 16, 5.0f}, Case{4, 2, 32, 32, true, 0, 2.0f},
+                                         Case{9, 3, 64, 64, false, 0, 0, 128, true}, Case{2, 1, 256, 256, false, 0, 0, 192, true},
+                                         Case{4, 2, 33, 17, false, 50, 0, 64, true}, Case{8, 1, 16, 16, false, 0, 3.0f, 64, true}));
 
 // The stateless form: token t at position t, keys and values from the step itself.
 TEST(StatelessAttentionTest, MatchesPlainLoops) {
@@ -523,12 +493,7 @@ module attributes {girih.arena_bytes = 20971520 : i64, girih.scratch_bytes = 0 :
     }
     return
   }
-})",
-                                {{"$OPTIONS", options},
-                                 {"$H", n(c.heads)},
-                                 {"$G", n(c.groups)},
-                                 {"$K", n(c.keyDim)},
-                                 {"$V", n(c.valueDim)}});
+})", {{"$OPTIONS", options}, {"$H", n(c.heads)}, {"$G", n(c.groups)}, {"$K", n(c.keyDim)}, {"$V", n(c.valueDim)}});
     auto step = Step::compile(text, "avx2");
     ASSERT_TRUE(step.isOk()) << step.status().message();
     StepData data;
@@ -542,5 +507,5 @@ module attributes {girih.arena_bytes = 20971520 : i64, girih.scratch_bytes = 0 :
   }
 }
 
-} // namespace
-} // namespace girih::cpu::test
+}  // namespace
+}  // namespace girih::cpu::test

@@ -22,8 +22,7 @@ std::vector<uint8_t> blockOf(const float *values, int64_t count, bool bothDigits
   for (int64_t k = 0; k < count; ++k)
     largest = std::max(largest, std::fabs(values[k]));
   for (int64_t lane = 0; lane < 16; ++lane)
-    sizes[lane] =
-        (lane < count ? std::fabs(values[lane]) : 0) + (lane + 16 < count ? std::fabs(values[lane + 16]) : 0);
+    sizes[lane] = (lane < count ? std::fabs(values[lane]) : 0) + (lane + 16 < count ? std::fabs(values[lane + 16]) : 0);
   for (int64_t half : {8, 4, 2, 1})
     for (int64_t lane = 0; lane < half; ++lane)
       sizes[lane] += sizes[lane + half];
@@ -45,9 +44,7 @@ std::vector<uint8_t> blockOf(const float *values, int64_t count, bool bothDigits
   put(96, scale * 255);
   put(60, quads);
   for (int64_t number = 0; number < 3; ++number) {
-    auto sum = [&](int64_t digit) {
-      return number == 0 ? sums[digit][0] + sums[digit][1] : sums[digit][number - 1];
-    };
+    auto sum = [&](int64_t digit) { return number == 0 ? sums[digit][0] + sums[digit][1] : sums[digit][number - 1]; };
     put(36 + number * 4, scale * float(sum(0) + 255 * sum(1)));
     put(48 + number * 4, -sum(0));
     put(100 + number * 4, -sum(1));
@@ -99,10 +96,10 @@ std::vector<float> valuesOf(const MatmulCase &c) {
   for (float &value : x)
     value = normal(random);
   for (int64_t k = 0; k < std::min<int64_t>(c.depth, 32); ++k)
-    x[k] = 0; // a block of zeros has no scale
+    x[k] = 0;  // a block of zeros has no scale
   for (int64_t row = 1; row < c.rows; row += 3)
     for (int64_t k = row % 7; k < c.depth; k += 13)
-      x[row * c.depth + k] *= k % 2 ? 3 : 40; // outliers, and in other places in other rows
+      x[row * c.depth + k] *= k % 2 ? 3 : 40;  // outliers, and in other places in other rows
   return x;
 }
 
@@ -131,14 +128,13 @@ TEST_P(DotTest, EqualsPlainLoopsBitForBit) {
       // With one digit or two, x is off by anything up to half of its scale, as likely one as the other: a variance of
       // 1/12. A chain of f32 rounds two products and a sum a group, for each digit.
       double numRoundings = double(6 * int64_t(blocks.size()) * weight.layout.numGroups());
-      ASSERT_NEAR(expected[t * c.columns + n], product,
-                  6 * std::sqrt(variance) + numRoundings * 0x1p-24 * size)
+      ASSERT_NEAR(expected[t * c.columns + n], product, 6 * std::sqrt(variance) + numRoundings * 0x1p-24 * size)
           << "row " << t << " column " << n;
     }
   }
   for (const std::string &isa : runnableIsas()) {
     if (laneVectorsOf(isa) == 8 && c.rowTile * c.columnTile > 32 - 16 * (c.columnTile > 16))
-      continue; // more than its registers hold
+      continue;  // more than its registers hold
     SCOPED_TRACE(isa);
     auto step = Step::compile(moduleOf(c), isa);
     ASSERT_TRUE(step.isOk()) << step.status().message();
@@ -149,14 +145,13 @@ TEST_P(DotTest, EqualsPlainLoopsBitForBit) {
       data.arena.assign(bytesOfArena(c), 0xCC);
       std::memcpy(data.arena.data(), x.data(), x.size() * 4);
       (*step)->run(data, numThreads);
-      EXPECT_EQ(std::memcmp(data.arena.data() + bytesOfX(c), codes.data(), codes.size()), 0)
-          << "codes of x differ";
+      EXPECT_EQ(std::memcmp(data.arena.data() + bytesOfX(c), codes.data(), codes.size()), 0) << "codes of x differ";
       const float *y = data.arenaAt(placeOfY(c));
       int64_t numWrong = 0;
       for (size_t i = 0; i < expected.size(); ++i)
         if (std::memcmp(&y[i], &expected[i], 4) != 0 && ++numWrong == 1)
-          ADD_FAILURE() << "at row " << i / c.columns << " column " << i % c.columns << ": " << y[i]
-                        << " instead of " << expected[i];
+          ADD_FAILURE() << "at row " << i / c.columns << " column " << i % c.columns << ": " << y[i] << " instead of "
+                        << expected[i];
       EXPECT_EQ(numWrong, 0);
     }
   }
@@ -165,30 +160,28 @@ TEST_P(DotTest, EqualsPlainLoopsBitForBit) {
 constexpr const char *kQ41 = "p16:u4,f16,f16,32";
 
 INSTANTIATE_TEST_SUITE_P(Layouts, DotTest, testing::ValuesIn([] {
-                           std::vector<MatmulCase> cases;
-                           for (const char *layout :
-                                {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32",
-                                 "p16:u4,f32,f32,32", "p16:u8,f16,f16,32", "p16:u8,f32,f32,32",
-                                 "p16:s8,f32,none,16", "p16:u8,f32,f32,16", "p16:s8,f32,none,32",
-                                 "p16:u4,f32,none,16,3"}) {
-                             cases.push_back({layout, 3, 64, 96, "direct", 2, 16, 32, 32});
-                             cases.push_back({layout, 13, 64, 96, "panel", 2, 16, 64, 64});
-                             cases.push_back(cases.back());
-                             cases.back().bothDigits = true;
-                           }
-                           return cases;
-                         }()));
+  std::vector<MatmulCase> cases;
+  for (const char *layout : {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f32,f32,32",
+                             "p16:u8,f16,f16,32", "p16:u8,f32,f32,32", "p16:s8,f32,none,16", "p16:u8,f32,f32,16",
+                             "p16:s8,f32,none,32", "p16:u4,f32,none,16,3"}) {
+    cases.push_back({layout, 3, 64, 96, "direct", 2, 16, 32, 32});
+    cases.push_back({layout, 13, 64, 96, "panel", 2, 16, 64, 64});
+    cases.push_back(cases.back());
+    cases.back().bothDigits = true;
+  }
+  return cases;
+}()));
 
 INSTANTIATE_TEST_SUITE_P(Extents, DotTest, testing::ValuesIn([] {
-                           std::vector<MatmulCase> cases;
-                           for (int64_t rows : {1, 7, 17})
-                             for (int64_t columns : {1, 31, 80})
-                               for (int64_t depth : {33, 96}) {
-                                 cases.push_back({kQ41, rows, columns, depth, "direct", 2, 16, 32, columns});
-                                 cases.push_back({kQ41, rows, columns, depth, "panel", 2, 16, 64, columns});
-                               }
-                           return cases;
-                         }()));
+  std::vector<MatmulCase> cases;
+  for (int64_t rows : {1, 7, 17})
+    for (int64_t columns : {1, 31, 80})
+      for (int64_t depth : {33, 96}) {
+        cases.push_back({kQ41, rows, columns, depth, "direct", 2, 16, 32, columns});
+        cases.push_back({kQ41, rows, columns, depth, "panel", 2, 16, 64, columns});
+      }
+  return cases;
+}()));
 
 INSTANTIATE_TEST_SUITE_P(Tiles, DotTest,
                          testing::Values(MatmulCase{kQ41, 19, 192, 288, "panel", 6, 32, 128, 96},
@@ -198,5 +191,5 @@ INSTANTIATE_TEST_SUITE_P(Tiles, DotTest,
                                          MatmulCase{kQ41, 9, 192, 288, "direct", 1, 64, 32, 64},
                                          MatmulCase{kQ41, 23, 192, 288, "direct", 12, 16, 32, 16}));
 
-} // namespace
-} // namespace girih::cpu::test
+}  // namespace
+}  // namespace girih::cpu::test

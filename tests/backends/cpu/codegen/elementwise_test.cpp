@@ -24,16 +24,14 @@ module attributes {girih.arena_bytes = 131072 : i64, girih.scratch_bytes = 4096 
     %outAt = arith.constant 65536 : index
     %c64 = arith.constant 64 : index
     %t = girih.step_extent "num_tokens"
-)" + body +
-         "    return\n  }\n}\n";
+)" + body + "    return\n  }\n}\n";
 }
 
 // What stands outside of a dispatch runs on every thread; these tests write, so they are one unit.
 std::string oneUnit(const std::string &body) { return "scf.forall (%unit) in (1) {\n" + body + "}\n"; }
 
 // Runs `body` on random input; all ISAs and thread counts must agree. Returns the first `count` outputs.
-std::vector<float> run(const std::string &body, int64_t numTokens, int64_t count,
-                       std::vector<float> *input = nullptr) {
+std::vector<float> run(const std::string &body, int64_t numTokens, int64_t count, std::vector<float> *input = nullptr) {
   std::vector<float> first;
   for (const std::string &isa : runnableIsas()) {
     auto step = Step::compile(moduleOf(body), isa);
@@ -53,8 +51,7 @@ std::vector<float> run(const std::string &body, int64_t numTokens, int64_t count
       const float *out = data.arenaAt(kOutputAt);
       if (first.empty())
         first.assign(out, out + count);
-      EXPECT_EQ(std::memcmp(first.data(), out, count * 4), 0)
-          << isa << " with " << numThreads << " threads differs";
+      EXPECT_EQ(std::memcmp(first.data(), out, count * 4), 0) << isa << " with " << numThreads << " threads differs";
       if (input)
         input->assign(data.arenaAt(0), data.arenaAt(0) + kInputBytes / 4);
     }
@@ -80,24 +77,19 @@ TEST_P(ExtentTest, NormalisesRows) {
   std::string d = std::to_string(n);
   std::vector<float> x;
   std::vector<float> y = run(R"(
-    %x = girih.buffer_at "arena"[%c0] rows %t : memref<?x)" +
-                                 d + R"(xf32>
-    %y = girih.buffer_at "arena"[%outAt] rows %t : memref<?x)" +
-                                 d + R"(xf32>
+    %x = girih.buffer_at "arena"[%c0] rows %t : memref<?x)" + d + R"(xf32>
+    %y = girih.buffer_at "arena"[%outAt] rows %t : memref<?x)" + d + R"(xf32>
     scf.forall (%i) in (%t) {
-      %xi = memref.subview %x[%i, 0] [1, )" +
-                                 d + R"(] [1, 1] : memref<?x)" + d + "xf32> to memref<1x" + d +
+      %xi = memref.subview %x[%i, 0] [1, )" + d + R"(] [1, 1] : memref<?x)" + d + "xf32> to memref<1x" + d +
                                  "xf32, strided<[" + d + R"(, 1], offset: ?>>
-      %yi = memref.subview %y[%i, 0] [1, )" +
-                                 d + R"(] [1, 1] : memref<?x)" + d + "xf32> to memref<1x" + d +
+      %yi = memref.subview %y[%i, 0] [1, )" + d + R"(] [1, 1] : memref<?x)" + d + "xf32> to memref<1x" + d +
                                  "xf32, strided<[" + d + R"(, 1], offset: ?>>
       %s = girih.buffer_at "scratch"[%c0] : memref<1xf32>
       %zero = arith.constant 0.0 : f32
       linalg.fill ins(%zero : f32) outs(%s : memref<1xf32>)
       linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0)>],
           iterator_types = ["parallel", "reduction"]}
-          ins(%xi : memref<1x)" + d +
-                                 "xf32, strided<[" + d + R"(, 1], offset: ?>>) outs(%s : memref<1xf32>) {
+          ins(%xi : memref<1x)" + d + "xf32, strided<[" + d + R"(, 1], offset: ?>>) outs(%s : memref<1xf32>) {
       ^bb0(%a: f32, %acc: f32):
         %sq = arith.mulf %a, %a : f32
         %r = arith.addf %acc, %sq : f32
@@ -105,10 +97,8 @@ TEST_P(ExtentTest, NormalisesRows) {
       }
       linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0)>,
           affine_map<(d0, d1) -> (d0, d1)>], iterator_types = ["parallel", "parallel"]}
-          ins(%xi, %s : memref<1x)" +
-                                 d + "xf32, strided<[" + d + R"(, 1], offset: ?>>, memref<1xf32>)
-          outs(%yi : memref<1x)" +
-                                 d + "xf32, strided<[" + d + R"(, 1], offset: ?>>) {
+          ins(%xi, %s : memref<1x)" + d + "xf32, strided<[" + d + R"(, 1], offset: ?>>, memref<1xf32>)
+          outs(%yi : memref<1x)" + d + "xf32, strided<[" + d + R"(, 1], offset: ?>>) {
       ^bb0(%a: f32, %sum: f32, %out: f32):
         %eps = arith.constant 1.0e-5 : f32
         %m = arith.addf %sum, %eps : f32
@@ -117,8 +107,7 @@ TEST_P(ExtentTest, NormalisesRows) {
         linalg.yield %r : f32
       }
     }
-)",
-                             rows, rows * n, &x);
+)", rows, rows * n, &x);
   for (int64_t i = 0; i < rows; ++i) {
     float sum = lanesSum([&](int64_t j) { return x[i * n + j] * x[i * n + j]; }, n);
     float factor = 1.0f / std::sqrt(sum + 1.0e-5f);
@@ -138,8 +127,7 @@ TEST(ElementwiseTest, CopiesBroadcastsAndTransposes) {
     %b = arith.constant 68536 : index
     %z = girih.buffer_at "arena"[%b] : memref<20x35xf32>
     memref.copy %x, %z : memref<20x35xf32> to memref<20x35xf32>
-)"),
-                             1, 750 + 700, &x);
+)"), 1, 750 + 700, &x);
   for (int64_t i = 0; i < 20; ++i)
     for (int64_t j = 0; j < 35; ++j) {
       ASSERT_EQ(y[j * 20 + i], x[i * 35 + j]);
@@ -169,12 +157,10 @@ TEST(ElementwiseTest, RotatesPairs) {
       %r = arith.select %isOdd, %a, %p : f32
       linalg.yield %r : f32
     }
-)"),
-                             1, 120, &x);
+)"), 1, 120, &x);
   for (int64_t i = 0; i < 3; ++i)
     for (int64_t j = 0; j < 40; ++j) {
-      float expected =
-          j % 2 ? x[i * 40 + j] : x[i * 40 + j / 2 * 2] * (x[i * 40 + j % 20] + static_cast<float>(j));
+      float expected = j % 2 ? x[i * 40 + j] : x[i * 40 + j / 2 * 2] * (x[i * 40 + j % 20] + static_cast<float>(j));
       ASSERT_EQ(y[i * 40 + j], expected);
     }
 }
@@ -194,8 +180,7 @@ TEST(ElementwiseTest, ScattersIntoStridedViews) {
       %r = arith.negf %a : f32
       linalg.yield %r : f32
     }
-)"),
-                             1, 40, &x);
+)"), 1, 40, &x);
   for (int64_t i = 0; i < 38; ++i)
     ASSERT_EQ(y[i], i % 2 ? -x[i - 1] : 0.0f);
   // Nothing behind the last element is touched.
@@ -217,18 +202,14 @@ std::string rotation(int64_t pairs) {
     std::string even = row + ">>", other = row + ", offset: 1>>", angles = "memref<" + n + "xf32>";
     return R"(linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0, d1)>,
         affine_map<(d0, d1) -> (d1)>, affine_map<(d0, d1) -> (d0, d1)>], iterator_types = ["parallel", "parallel"]}
-        ins(%even, %odd, %c : )" +
-           even + ", " + other + ", " + angles + ") outs(%" + out + " : " + (isOdd ? other : even) +
-           ") {\n^bb0(%a: f32, %b: f32, %w: f32, %out: f32):\n" + body + "}\n";
+        ins(%even, %odd, %c : )" + even + ", " + other + ", " + angles + ") outs(%" + out + " : " +
+           (isOdd ? other : even) + ") {\n^bb0(%a: f32, %b: f32, %w: f32, %out: f32):\n" + body + "}\n";
   };
-  return oneUnit(
-      "%x = girih.buffer_at \"arena\"[%c0] : " + all + "\n%y = girih.buffer_at \"arena\"[%outAt] : " + all +
-      "\n%at = arith.constant 8192 : index\n%c = girih.buffer_at \"arena\"[%at] : memref<" + n + "xf32>\n" +
-      view("even", "x", 0) + view("odd", "x", 1) + view("evenOut", "y", 0) + view("oddOut", "y", 1) +
-      op("evenOut", false,
-         "%p = arith.mulf %b, %w : f32\n%r = arith.subf %a, %p : f32\nlinalg.yield %r : f32\n") +
-      op("oddOut", true,
-         "%p = arith.mulf %a, %w : f32\n%r = arith.addf %b, %p : f32\nlinalg.yield %r : f32\n"));
+  return oneUnit("%x = girih.buffer_at \"arena\"[%c0] : " + all + "\n%y = girih.buffer_at \"arena\"[%outAt] : " + all +
+                 "\n%at = arith.constant 8192 : index\n%c = girih.buffer_at \"arena\"[%at] : memref<" + n + "xf32>\n" +
+                 view("even", "x", 0) + view("odd", "x", 1) + view("evenOut", "y", 0) + view("oddOut", "y", 1) +
+                 op("evenOut", false, "%p = arith.mulf %b, %w : f32\n%r = arith.subf %a, %p : f32\nlinalg.yield %r : f32\n") +
+                 op("oddOut", true, "%p = arith.mulf %a, %w : f32\n%r = arith.addf %b, %p : f32\nlinalg.yield %r : f32\n"));
 }
 
 TEST(ElementwiseTest, RotatesNeighbours) {
@@ -278,8 +259,7 @@ TEST(ElementwiseTest, ContractsInOrder) {
       %r = arith.addf %half, %in : f32
       linalg.yield %r : f32
     }
-)"),
-                             1, 64 + 7, &x);
+)"), 1, 64 + 7, &x);
   for (int64_t i = 0; i < 7; ++i) {
     for (int64_t j = 0; j < 9; ++j)
       ASSERT_EQ(y[i * 9 + j], lanesSum([&](int64_t k) { return x[i * 33 + k] * x[1024 + k * 9 + j]; }, 33));
@@ -303,8 +283,7 @@ TEST(ElementwiseTest, ReducesOuterDimensionsThroughTheOutput) {
       %r = arith.maximumf %acc, %in : f32
       linalg.yield %r : f32
     }
-)"),
-                             1, 37, &x);
+)"), 1, 37, &x);
   for (int64_t j = 0; j < 37; ++j) {
     float expected = x[j];
     for (int64_t i = 0; i < 13; ++i)
@@ -329,8 +308,7 @@ TEST(GenericTest, LoadsStayWithinTheirTable) {
       %f = arith.sitofp %v : i64 to f32
       linalg.yield %f : f32
     }
-)"),
-                             1, 16);
+)"), 1, 16);
   for (int64_t i = 0; i < 16; ++i)
     EXPECT_EQ(y[i], float((i <= 5 ? 0 : 2) * 4 + std::min<int64_t>(i, 3) + 1)) << i;
 }
@@ -363,11 +341,9 @@ TEST(DistributeTest, CoversEveryUnitOnce) {
             linalg.yield %r : f32
           }
         }
-      } {girih.distribution = )" + std::string(distribution) +
-                                   R"(}
+      } {girih.distribution = )" + std::string(distribution) + R"(}
     }
-)",
-                               1, 105);
+)", 1, 105);
     for (int64_t layer = 0; layer < 3; ++layer)
       for (int64_t i = 0; i < 35; ++i)
         ASSERT_EQ(y[layer * 35 + i], static_cast<float>(2 + 4 * layer)) << distribution;
@@ -388,8 +364,7 @@ TEST(DistributeTest, StartsWithADynamicDispatch) {
       %row = memref.subview %y[%i, 0] [1, 16] [1, 1] : memref<96x16xf32> to memref<16xf32, strided<[1], offset: ?>>
       linalg.copy ins(%own : memref<16xf32>) outs(%row : memref<16xf32, strided<[1], offset: ?>>)
     } {girih.distribution = "dynamic", girih.queue = 0 : i64}
-)",
-                             1, 96 * 16);
+)", 1, 96 * 16);
   EXPECT_THAT(y, testing::Each(2.0f));
 }
 
@@ -399,11 +374,10 @@ TEST(ImageTest, NamesAFunctionThatWouldBeCalled) {
     %v = memref.load %x[%c0] : memref<16xf32>
     %w = math.atan %v : f32
     memref.store %w, %x[%c0] : memref<16xf32>
-)"),
-                            "avx2");
+)"), "avx2");
   ASSERT_FALSE(step.isOk());
   EXPECT_THAT(std::string(step.status().message()), testing::HasSubstr("atan"));
 }
 
-} // namespace
-} // namespace girih::cpu::test
+}  // namespace
+}  // namespace girih::cpu::test

@@ -27,5 +27,5 @@ TEST(IsaTable, RequiresOnlyWhatTheDeviceKnows) {
   }
 }
 
-} // namespace
-} // namespace girih::cpu
+}  // namespace
+}  // namespace girih::cpu

@@ -33,13 +33,11 @@ module attributes {girih.arena_bytes = 65536 : i64, girih.scratch_bytes = 0 : i6
     %t = girih.step_extent "num_tokens"
     %tokens = girih.buffer_at "tokens"[%c0] rows %t : memref<?xi32>
     %y = girih.buffer_at "arena"[%c0] rows %t : memref<?x75xf32>
-    %w = girih.packed_at %c0 : )" +
-                     packed + R"(
+    %w = girih.packed_at %c0 : )" + packed + R"(
     scf.forall (%i) in (%t) {
       %id = memref.subview %tokens[%i] [1] [1] : memref<?xi32> to memref<1xi32, strided<[1], offset: ?>>
       %row = memref.subview %y[%i, 0] [1, 75] [1, 1] : memref<?x75xf32> to memref<1x75xf32, strided<[75, 1], offset: ?>>
-      girih.gather_rows ins(%id, %w : memref<1xi32, strided<[1], offset: ?>>, )" +
-                     packed + R"()
+      girih.gather_rows ins(%id, %w : memref<1xi32, strided<[1], offset: ?>>, )" + packed + R"()
           outs(%row : memref<1x75xf32, strided<[75, 1], offset: ?>>)
     }
     return
@@ -56,15 +54,13 @@ module attributes {girih.arena_bytes = 65536 : i64, girih.scratch_bytes = 0 : i6
     (*step)->run(data, 2);
     for (int64_t t = 0; t < 8; ++t)
       for (int64_t k = 0; k < kDepth; ++k)
-        ASSERT_EQ(data.arenaAt(0)[t * kDepth + k], weight.at(data.tokens[t], k))
-            << isa << " row " << t << " k " << k;
+        ASSERT_EQ(data.arenaAt(0)[t * kDepth + k], weight.at(data.tokens[t], k)) << isa << " row " << t << " k " << k;
     // Beyond the source: the nearest row, nothing outside is read.
     data.tokens = {-1, 50, INT32_MIN, INT32_MAX, 1 << 20, -50, 49, 0};
     (*step)->run(data, 2);
     for (int64_t t = 0; t < 8; ++t)
       for (int64_t k = 0; k < kDepth; ++k)
-        ASSERT_EQ(data.arenaAt(0)[t * kDepth + k], weight.at(std::clamp(data.tokens[t], 0, 49), k))
-            << isa << " id " << data.tokens[t];
+        ASSERT_EQ(data.arenaAt(0)[t * kDepth + k], weight.at(std::clamp(data.tokens[t], 0, 49), k)) << isa << " id " << data.tokens[t];
   }
 }
 
@@ -90,17 +86,16 @@ std::string assemblyOf(const std::string &text, const std::string &isa) {
 }
 
 struct Loop {
-  int numMultiplyAdds = 0, numSpills = 0; // multiply-adds of f32 and of bytes
+  int numMultiplyAdds = 0, numSpills = 0;  // multiply-adds of f32 and of bytes
 };
 
 constexpr const char *kMultiplyAdds[] = {"vfmadd", "vpdpbusd", "vpmaddubsw", "vpmaddwd",
-                                         "\tfmla", "\tsdot",   "\tsmmla",    "\tsmull"};
-constexpr int kHot =
-    15; // 8 rows by one panel have 9 products a row; one row by two panels, the least taken, has 20
+                                         "\tfmla", "\tsdot",    "\tsmmla",    "\tsmull"};
+constexpr int kHot = 15;  // 8 rows by one panel have 9 products a row; one row by two panels, the least taken, has 20
 
 // Loops of at least kHot multiply-adds without such a loop inside.
 std::vector<Loop> hotLoops(const std::string &assembly) {
-  std::map<std::string, std::pair<size_t, Loop>> labels; // where each stands, and what stood before it
+  std::map<std::string, std::pair<size_t, Loop>> labels;  // where each stands, and what stood before it
   std::vector<Loop> loops;
   std::istringstream lines(assembly);
   Loop seen;
@@ -154,15 +149,16 @@ TEST_P(SpillTest, HotLoopsKeepTheirVectorsInRegisters) {
 
 constexpr const char *kQ41 = "p16:u4,f16,f16,32";
 
-INSTANTIATE_TEST_SUITE_P(Kernels, SpillTest,
-                         testing::Values(Kernel{"avx512", {kQ41, 512, 96, 576, "panel", 12, 32, 576, 96}},
-                                         Kernel{"avx512", {kQ41, 512, 128, 576, "panel", 6, 64, 576, 128}},
-                                         Kernel{"avx512", {kQ41, 512, 96, 576, "panel", 8, 48, 192, 96}},
-                                         Kernel{"avx512", {kQ41, 1, 96, 576, "direct", 1, 48, 32, 96}},
-                                         Kernel{"avx512", {kQ41, 1, 128, 576, "direct", 1, 64, 32, 128}},
-                                         Kernel{"avx512", {kQ41, 8, 96, 576, "direct", 8, 16, 32, 96}},
-                                         Kernel{"avx512", {kQ41, 4, 96, 576, "direct", 4, 32, 32, 96}},
-                                         Kernel{"avx2", {kQ41, 512, 96, 576, "panel", 6, 16, 576, 96}}));
+INSTANTIATE_TEST_SUITE_P(
+    Kernels, SpillTest,
+    testing::Values(Kernel{"avx512", {kQ41, 512, 96, 576, "panel", 12, 32, 576, 96}},
+                    Kernel{"avx512", {kQ41, 512, 128, 576, "panel", 6, 64, 576, 128}},
+                    Kernel{"avx512", {kQ41, 512, 96, 576, "panel", 8, 48, 192, 96}},
+                    Kernel{"avx512", {kQ41, 1, 96, 576, "direct", 1, 48, 32, 96}},
+                    Kernel{"avx512", {kQ41, 1, 128, 576, "direct", 1, 64, 32, 128}},
+                    Kernel{"avx512", {kQ41, 8, 96, 576, "direct", 8, 16, 32, 96}},
+                    Kernel{"avx512", {kQ41, 4, 96, 576, "direct", 4, 32, 32, 96}},
+                    Kernel{"avx2", {kQ41, 512, 96, 576, "panel", 6, 16, 576, 96}}));
 
 // Loops, others inside them or not: what stands between a label and the last jump back to it.
 std::vector<std::vector<std::string>> loopsOf(const std::string &assembly) {
@@ -179,8 +175,7 @@ std::vector<std::vector<std::string>> loopsOf(const std::string &assembly) {
     for (size_t i = first; i < lines.size() && lines[i].find(".cfi_endproc") == std::string::npos; ++i)
       if (lines[i].find("\tj") != std::string::npos && lines[i].ends_with(target))
         last = i;
-    loops.emplace_back(lines.begin() + static_cast<ptrdiff_t>(first),
-                       lines.begin() + static_cast<ptrdiff_t>(last));
+    loops.emplace_back(lines.begin() + static_cast<ptrdiff_t>(first), lines.begin() + static_cast<ptrdiff_t>(last));
   }
   return loops;
 }
@@ -253,24 +248,23 @@ INSTANTIATE_TEST_SUITE_P(
                     Kernel{"avx2", quantized({kQ41, 512, 96, 576, "panel", 2, 16, 576, 96})},
                     Kernel{"avx2", quantized({kQ80, 512, 96, 576, "panel", 2, 16, 576, 96})}));
 
-INSTANTIATE_TEST_SUITE_P(
-    Arm64Kernels, SpillTest, testing::ValuesIn([] {
-      std::vector<Kernel> kernels;
-      for (const char *isa : {"neon", "dotprod", "i8mm"}) {
-        kernels.push_back({isa, {kF16, 1, 96, 576, "direct", 1, 32, 32, 96}});
-        kernels.push_back({isa, {kF16, 8, 96, 576, "direct", 4, 16, 32, 96}});
-        for (const char *layout : {kQ41, kF16}) {
-          kernels.push_back({isa, {layout, 8, 96, 576, "direct", 2, 16, 32, 96}});
-          kernels.push_back({isa, {layout, 512, 96, 576, "panel", 6, 16, 576, 96}});
-        }
-        for (const char *layout : {kQ41, kQ80, kQ6K, kQ51}) {
-          kernels.push_back({isa, quantized({layout, 1, 96, 576, "direct", 1, 16, 32, 96})});
-          kernels.push_back({isa, quantized({layout, 8, 96, 576, "direct", 2, 16, 32, 96})});
-          kernels.push_back({isa, quantized({layout, 512, 96, 576, "panel", 2, 16, 576, 96})});
-        }
-      }
-      return kernels;
-    }()));
+INSTANTIATE_TEST_SUITE_P(Arm64Kernels, SpillTest, testing::ValuesIn([] {
+  std::vector<Kernel> kernels;
+  for (const char *isa : {"neon", "dotprod", "i8mm"}) {
+    kernels.push_back({isa, {kF16, 1, 96, 576, "direct", 1, 32, 32, 96}});
+    kernels.push_back({isa, {kF16, 8, 96, 576, "direct", 4, 16, 32, 96}});
+    for (const char *layout : {kQ41, kF16}) {
+      kernels.push_back({isa, {layout, 8, 96, 576, "direct", 2, 16, 32, 96}});
+      kernels.push_back({isa, {layout, 512, 96, 576, "panel", 6, 16, 576, 96}});
+    }
+    for (const char *layout : {kQ41, kQ80, kQ6K, kQ51}) {
+      kernels.push_back({isa, quantized({layout, 1, 96, 576, "direct", 1, 16, 32, 96})});
+      kernels.push_back({isa, quantized({layout, 8, 96, 576, "direct", 2, 16, 32, 96})});
+      kernels.push_back({isa, quantized({layout, 512, 96, 576, "panel", 2, 16, 576, 96})});
+    }
+  }
+  return kernels;
+}()));
 
 // Each row of the table uses the instruction that it is named for, and no row one that it does not require.
 TEST(Arm64Test, UsesTheRowsOwnDots) {
@@ -308,5 +302,5 @@ TEST(ReentrancyTest, CompilesInSeveralThreadsAtOnce) {
   EXPECT_EQ(images[1], images[3]);
 }
 
-} // namespace
-} // namespace girih::cpu::test
+}  // namespace
+}  // namespace girih::cpu::test

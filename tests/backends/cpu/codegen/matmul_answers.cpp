@@ -19,8 +19,7 @@ constexpr int64_t kDepth = 576;
 std::vector<MatmulCase> casesOf(const std::string &isa) {
   bool isWide = isa != "avx2";
   std::vector<MatmulCase> cases;
-  for (const char *layout : {"p16:u4,f16,f16,32", "p16:u4,f16,none,32,8", "p16:s8,f16,none,32",
-                             "p16:u8,f16,f16,32", "p16:s8,f32,none,16"}) {
+  for (const char *layout : {"p16:u4,f16,f16,32", "p16:u4,f16,none,32,8", "p16:s8,f16,none,32", "p16:u8,f16,f16,32", "p16:s8,f32,none,16"}) {
     cases.push_back({layout, 1, 96, kDepth, "direct", 1, 32, 32, 32});
     cases.push_back({layout, 31, 192, kDepth, "panel", 6, isWide ? 64 : 16, 192, 64});
     cases.push_back(quantized({layout, 1, 96, kDepth, "direct", 1, isWide ? 32 : 16, 32, 32}));
@@ -33,17 +32,14 @@ std::vector<MatmulCase> casesOf(const std::string &isa) {
   return cases;
 }
 
-void writeFloats(std::FILE *file, const std::vector<float> &values) {
-  std::fwrite(values.data(), sizeof(float), values.size(), file);
-}
+void writeFloats(std::FILE *file, const std::vector<float> &values) { std::fwrite(values.data(), sizeof(float), values.size(), file); }
 
 // False when it does not compile.
 bool answer(const MatmulCase &c, const std::string &isa, std::FILE *file) {
   bool isMatrix = std::string(c.strategy) == "matrix";
   auto step = Step::compile(moduleOf(c), isa);
   if (!step.isOk()) {
-    std::fprintf(stderr, "cpu_matmul_answers: %s, %s: %s\n", isa.c_str(), c.layout,
-                 std::string(step.status().message()).c_str());
+    std::fprintf(stderr, "cpu_matmul_answers: %s, %s: %s\n", isa.c_str(), c.layout, std::string(step.status().message()).c_str());
     return false;
   }
   PackedWeight weight(c.layout, c.columns, c.depth, 7);
@@ -58,7 +54,7 @@ bool answer(const MatmulCase &c, const std::string &isa, std::FILE *file) {
     x[i] = normal(random);
     uint32_t bits;
     std::memcpy(&bits, &x[i], sizeof bits);
-    if (isMatrix) { // given as bf16
+    if (isMatrix) {  // given as bf16
       bits &= 0xffff0000;
       std::memcpy(&x[i], &bits, sizeof bits);
       std::memcpy(data.arena.data() + 2 * i, reinterpret_cast<const char *>(&bits) + 2, 2);
@@ -72,19 +68,16 @@ bool answer(const MatmulCase &c, const std::string &isa, std::FILE *file) {
   (*step)->run(data, 2);
   const float *y = data.arenaAt(placeOfY(c));
   const char *kind = c.isQuantized ? "i8" : isMatrix ? "bf16" : "f32";
-  std::fprintf(file, "%s/%s/%s/%s %lld %lld %lld %g\n", isa.c_str(), c.layout, kind, c.strategy,
-               (long long)c.rows, (long long)c.columns, (long long)c.depth,
-               c.isQuantized ? kCodes
-               : isMatrix    ? kBf16
-                             : kF32);
+  std::fprintf(file, "%s/%s/%s/%s %lld %lld %lld %g\n", isa.c_str(), c.layout, kind, c.strategy, (long long)c.rows, (long long)c.columns,
+               (long long)c.depth, c.isQuantized ? kCodes : isMatrix ? kBf16 : kF32);
   writeFloats(file, x);
   writeFloats(file, w);
   writeFloats(file, {y, y + c.rows * c.columns});
   return true;
 }
 
-} // namespace
-} // namespace girih::cpu::test
+}  // namespace
+}  // namespace girih::cpu::test
 
 int main(int argc, char **argv) {
   std::FILE *file = argc == 3 ? std::fopen(argv[2], "wb") : nullptr;

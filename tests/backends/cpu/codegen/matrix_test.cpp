@@ -125,8 +125,7 @@ INSTANTIATE_TEST_SUITE_P(CodeExtents, MatrixTest, testing::ValuesIn([] {
                            for (int64_t rows : {1, 8, 16, 17, 33})
                              for (int64_t columns : {1, 31, 80})
                                for (int64_t depth : {31, 95, 130})
-                                 cases.push_back({kQ41, rows, columns, depth, "codes", rows == 17 ? 8 : 16,
-                                                  32, 160, columns});
+                                 cases.push_back({kQ41, rows, columns, depth, "codes", rows == 17 ? 8 : 16, 32, 160, columns});
                            return cases;
                          }()));
 
@@ -185,8 +184,7 @@ TEST_P(FollowersTest, SeeEveryRowOnce) {
     ASSERT_NE(text.find(from), std::string::npos) << from;
     text.replace(text.find(from), from.size(), to);
   };
-  replace("girih.scratch_bytes = " + std::to_string(before),
-          "girih.scratch_bytes = " + std::to_string(after));
+  replace("girih.scratch_bytes = " + std::to_string(before), "girih.scratch_bytes = " + std::to_string(after));
   replace("      girih.qmatmul", R"(      %second = arith.constant )" + std::to_string(c.rows * width * 4) +
                                      R"( : index
       %product = girih.buffer_at "scratch"[%c0] rows %t : )" +
@@ -235,8 +233,7 @@ INSTANTIATE_TEST_SUITE_P(Rows, FollowersTest,
 TEST(MatrixPairs, JoinsTwoWeights) {
   if (!canRun())
     GTEST_SKIP() << "this machine grants no tiles";
-  for (auto [rows, depth, kTile] :
-       std::vector<std::array<int64_t, 3>>{{1, 96, 96}, {33, 96, 96}, {70, 160, 96}, {96, 64, 64}}) {
+  for (auto [rows, depth, kTile] : std::vector<std::array<int64_t, 3>>{{1, 96, 96}, {33, 96, 96}, {70, 160, 96}, {96, 64, 64}}) {
     MatmulCase c = {kQ41, rows, 48, depth, "matrix", 32, 16, kTile, 16};
     PackedWeight first(c.layout, c.columns, c.depth, 7), second(c.layout, c.columns, c.depth, 8);
     std::vector<uint16_t> x = randomActivations(c.rows * c.depth);
@@ -260,23 +257,18 @@ TEST(MatrixPairs, JoinsTwoWeights) {
           outs(%b : memref<?x16xf32>)
           {strategy = "matrix", row_tile = 32 : i64, column_tile = 16 : i64, k_tile = $KC : i64}
 )";
-    beside = replaced(beside, {{"$RESULT", number(result)},
-                               {"$BYTES", number(int64_t(first.bytes.size()))},
-                               {"$LAYOUT", c.layout},
-                               {"$KC", number(kTile)},
-                               {"$K", number(depth)}});
+    beside = replaced(beside, {{"$RESULT", number(result)}, {"$BYTES", number(int64_t(first.bytes.size()))},
+                               {"$LAYOUT", c.layout}, {"$KC", number(kTile)}, {"$K", number(depth)}});
     std::string join = R"(
       linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel", "parallel"]}
-          ins(%a, %b : memref<?x16xf32>, memref<?x16xf32>) outs(%out : )" +
-                       out + R"() {
+          ins(%a, %b : memref<?x16xf32>, memref<?x16xf32>) outs(%out : )" + out + R"() {
       ^bb0(%p: f32, %q: f32, %o: f32):
         %r = arith.subf %p, %q : f32
         linalg.yield %r : f32
       }
     } {girih.dispatch = "project")";
     std::string text = "#id = affine_map<(d0, d1) -> (d0, d1)>" +
-                       replaced(moduleOf(c), {{matmul, beside + matmul},
-                                              {"outs(%out : " + out + ")", "outs(%a : memref<?x16xf32>)"},
+                       replaced(moduleOf(c), {{matmul, beside + matmul}, {"outs(%out : " + out + ")", "outs(%a : memref<?x16xf32>)"},
                                               {"    } {girih.dispatch = \"project\"", join},
                                               {"girih.scratch_bytes = " + number(bytesOfScratch(c)),
                                                "girih.scratch_bytes = " + number(scratch)}});

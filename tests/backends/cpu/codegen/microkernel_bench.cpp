@@ -54,21 +54,19 @@ void measure(const MatmulCase &c, const std::string &isa, int numThreads) {
   for (int64_t i = 0; i < c.rows * c.depth; ++i) {
     float value = normal(random);
     if (takesBf16(c))
-      std::memcpy(data.arena.data() + 2 * i, reinterpret_cast<const char *>(&value) + 2, 2); // bf16
+      std::memcpy(data.arena.data() + 2 * i, reinterpret_cast<const char *>(&value) + 2, 2);  // bf16
     else
       data.arenaAt(0)[i] = value;
   }
   double seconds = medianSeconds(**step, data, numThreads, c.rows > 16 ? 7 : 31);
   double flops = 2.0 * c.rows * c.columns * c.depth * c.numLayers, bytes = double(data.weights.size());
-  std::printf("%-22s T=%-4ld N=%-5ld K=%-5ld %-3s %-6s MR=%-2ld NC=%-3ld KC=%-4ld unit=%-5ld %8.1f us %7.1f "
-              "GF/s %6.1f GB/s\n",
-              c.layout, c.rows, c.columns, c.depth, c.isQuantized ? "i8" : "f32", c.strategy, c.rowTile,
-              c.columnTile, c.kTile, c.unitColumns, seconds * 1e6, flops / seconds * 1e-9,
-              bytes / seconds * 1e-9);
+  std::printf("%-22s T=%-4ld N=%-5ld K=%-5ld %-3s %-6s MR=%-2ld NC=%-3ld KC=%-4ld unit=%-5ld %8.1f us %7.1f GF/s %6.1f GB/s\n",
+              c.layout, c.rows, c.columns, c.depth, c.isQuantized ? "i8" : "f32", c.strategy, c.rowTile, c.columnTile, c.kTile, c.unitColumns,
+              seconds * 1e6, flops / seconds * 1e-9, bytes / seconds * 1e-9);
 }
 
-} // namespace
-} // namespace girih::cpu::test
+}  // namespace
+}  // namespace girih::cpu::test
 
 int main(int argc, char **argv) {
   using girih::cpu::test::MatmulCase;
@@ -91,13 +89,7 @@ int main(int argc, char **argv) {
   }
   if (filter.empty() || filter == "batch") {
     for (int64_t rows : {2, 4, 8})
-      for (auto [mr, nc] : wide ? std::vector<std::pair<int64_t, int64_t>>{{2, 32},
-                                                                           {4, 32},
-                                                                           {8, 32},
-                                                                           {4, 48},
-                                                                           {4, 64},
-                                                                           {8, 48},
-                                                                           {8, 16}}
+      for (auto [mr, nc] : wide ? std::vector<std::pair<int64_t, int64_t>>{{2, 32}, {4, 32}, {8, 32}, {4, 48}, {4, 64}, {8, 48}, {8, 16}}
                                 : std::vector<std::pair<int64_t, int64_t>>{{2, 32}, {4, 16}, {6, 16}})
         if (mr <= rows)
           cases.push_back({kQ41, rows, 3072, 576, "direct", mr, nc, 32, nc, 30});
@@ -110,7 +102,7 @@ int main(int argc, char **argv) {
         cases.push_back({kQ41, 512, 576, 1536, "panel", mr, nc, kc, nc, 2});
       }
   }
-  if (filter == "near") { // outputs that stay in the second level, as those of fused dispatches do
+  if (filter == "near") {  // outputs that stay in the second level, as those of fused dispatches do
     for (int64_t rows : {1, 32, 128, 256, 512})
       for (int64_t nc : {32, 64}) {
         cases.push_back({kQ41, rows, nc, 576, "matrix", 32, 32, 576, nc, 3072 / nc});
@@ -134,28 +126,16 @@ int main(int argc, char **argv) {
         cases.push_back({kQ80, rows, 49152, 576, "codes", rows, 32, 576, unit, 1});
       }
   using girih::cpu::test::quantized;
-  if (filter == "dot") { // 8-bit activations, few rows
+  if (filter == "dot") {  // 8-bit activations, few rows
     for (const char *layout : {kQ41, kQ80})
-      for (auto [rows, mr, nc] : std::vector<std::array<int64_t, 3>>{{1, 1, 16},
-                                                                     {1, 1, 32},
-                                                                     {1, 1, 48},
-                                                                     {1, 1, 64},
-                                                                     {2, 2, 16},
-                                                                     {2, 2, 32},
-                                                                     {4, 4, 16},
-                                                                     {4, 4, 32},
-                                                                     {8, 8, 16},
-                                                                     {8, 8, 32},
-                                                                     {8, 4, 32},
-                                                                     {16, 8, 16},
-                                                                     {24, 12, 16}})
+      for (auto [rows, mr, nc] : std::vector<std::array<int64_t, 3>>{{1, 1, 16}, {1, 1, 32}, {1, 1, 48}, {1, 1, 64}, {2, 2, 16},
+               {2, 2, 32}, {4, 4, 16}, {4, 4, 32}, {8, 8, 16}, {8, 8, 32}, {8, 4, 32}, {16, 8, 16}, {24, 12, 16}})
         cases.push_back(quantized({layout, rows, 3072, 576, "direct", mr, nc, 32, nc, 30}));
   }
-  if (filter == "dotpanel") // 8-bit activations, many rows
+  if (filter == "dotpanel")  // 8-bit activations, many rows
     for (const char *layout : {kQ41, kQ80})
-      for (auto [mr, nc] : wide
-                               ? std::vector<std::pair<int64_t, int64_t>>{{6, 32}, {13, 16}, {4, 48}, {3, 64}}
-                               : std::vector<std::pair<int64_t, int64_t>>{{2, 16}})
+      for (auto [mr, nc] : wide ? std::vector<std::pair<int64_t, int64_t>>{{6, 32}, {13, 16}, {4, 48}, {3, 64}}
+                                : std::vector<std::pair<int64_t, int64_t>>{{2, 16}})
         for (int64_t kc : {288, 576})
           cases.push_back(quantized({layout, 252, 192, 576, "panel", mr, nc, kc, nc, 8}));
   size_t only = argc > 4 ? std::atoi(argv[4]) : cases.size();

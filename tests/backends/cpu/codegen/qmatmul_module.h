@@ -21,10 +21,10 @@ struct MatmulCase {
   int64_t rows, columns, depth;
   const char *strategy;
   int64_t rowTile, columnTile, kTile;
-  int64_t unitColumns;      // columns of one forall unit
-  int64_t numLayers = 1;    // the step does it with as many weights, one after the other
-  bool isQuantized = false; // x becomes 8-bit codes first
-  bool bothDigits = false;  // of two digits for all elements
+  int64_t unitColumns;  // columns of one forall unit
+  int64_t numLayers = 1;  // the step does it with as many weights, one after the other
+  bool isQuantized = false;  // x becomes 8-bit codes first
+  bool bothDigits = false;   // of two digits for all elements
 };
 
 inline MatmulCase quantized(MatmulCase c) {
@@ -33,9 +33,8 @@ inline MatmulCase quantized(MatmulCase c) {
 }
 
 inline void PrintTo(const MatmulCase &c, std::ostream *out) {
-  *out << c.layout << " T=" << c.rows << " N=" << c.columns << " K=" << c.depth << " " << c.strategy
-       << " MR=" << c.rowTile << " NC=" << c.columnTile << " KC=" << c.kTile << " unit=" << c.unitColumns
-       << (c.isQuantized ? " i8" : "") << (c.bothDigits ? " both digits" : "");
+  *out << c.layout << " T=" << c.rows << " N=" << c.columns << " K=" << c.depth << " " << c.strategy << " MR="
+       << c.rowTile << " NC=" << c.columnTile << " KC=" << c.kTile << " unit=" << c.unitColumns << (c.isQuantized ? " i8" : "") << (c.bothDigits ? " both digits" : "");
 }
 
 inline uint16_t halfBits(float value) {
@@ -134,8 +133,7 @@ struct PackedWeight {
   }
 };
 
-inline std::string replaced(std::string text,
-                            std::initializer_list<std::pair<std::string, std::string>> words) {
+inline std::string replaced(std::string text, std::initializer_list<std::pair<std::string, std::string>> words) {
   for (const auto &[from, to] : words)
     for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
       text.replace(at, from.size(), to);
@@ -200,28 +198,18 @@ module attributes {girih.arena_bytes = $ARENA : i64, girih.scratch_bytes = $SCRA
       girih.quantize_rows ins(%row : memref<1x$Kxf32, strided<[$K, 1], offset: ?>>)
           outs(%codes : memref<1x$QBYTESxi8, strided<[$QBYTES, 1], offset: ?>>) $DIGITS
     } {girih.dispatch = "quantize"})";
-  return replaced(text,
-                  {{"$QUANTIZE", c.isQuantized ? quantize : ""},
-                   {"$X", c.isQuantized ? "%q" : "%x"},
-                   {"$TYPE", c.isQuantized ? "memref<?x$QBYTESxi8>" : "memref<?x$Kx$ELEMENT>"},
-                   {"$DIGITS", c.bothDigits ? "{both_digits}" : ""},
-                   {"$ELEMENT", takesBf16(c) ? "bf16" : "f32"},
-                   {"$QAT", number(bytesOfX(c))},
-                   {"$QBYTES", number(rowBytesOfCodes(c))},
-                   {"$ARENA", number(placeOfY(c) + bytesOfY(c))},
-                   {"$SCRATCH", number(bytesOfScratch(c))},
-                   {"$YAT", number(placeOfY(c))},
-                   {"$UNITS", number(c.columns / c.unitColumns)},
-                   {"$UNIT", number(c.unitColumns)},
-                   {"$LAYERS", number(c.numLayers)},
-                   {"$BYTES", number(PackedLayout::parse(c.layout)->tensorBytes(c.columns, c.depth).value())},
-                   {"$LAYOUT", c.layout},
-                   {"$STRATEGY", c.strategy},
-                   {"$MR", number(c.rowTile)},
-                   {"$NC", number(c.columnTile)},
-                   {"$KC", number(c.kTile)},
-                   {"$K", number(c.depth)},
-                   {"$N", number(c.columns)}});
+  return replaced(text, {{"$QUANTIZE", c.isQuantized ? quantize : ""}, {"$X", c.isQuantized ? "%q" : "%x"},
+                         {"$TYPE", c.isQuantized ? "memref<?x$QBYTESxi8>" : "memref<?x$Kx$ELEMENT>"},
+                         {"$DIGITS", c.bothDigits ? "{both_digits}" : ""},
+                         {"$ELEMENT", takesBf16(c) ? "bf16" : "f32"},
+                         {"$QAT", number(bytesOfX(c))}, {"$QBYTES", number(rowBytesOfCodes(c))},
+                         {"$ARENA", number(placeOfY(c) + bytesOfY(c))}, {"$SCRATCH", number(bytesOfScratch(c))},
+                         {"$YAT", number(placeOfY(c))}, {"$UNITS", number(c.columns / c.unitColumns)},
+                         {"$UNIT", number(c.unitColumns)}, {"$LAYERS", number(c.numLayers)},
+                         {"$BYTES", number(PackedLayout::parse(c.layout)->tensorBytes(c.columns, c.depth).value())},
+                         {"$LAYOUT", c.layout}, {"$STRATEGY", c.strategy},
+                         {"$MR", number(c.rowTile)}, {"$NC", number(c.columnTile)}, {"$KC", number(c.kTile)},
+                         {"$K", number(c.depth)}, {"$N", number(c.columns)}});
 }
 
-} // namespace girih::cpu::test
+}  // namespace girih::cpu::test

@@ -47,8 +47,8 @@ TEST_P(QMatmulTest, EqualsTheChainBitForBit) {
       for (size_t i = 0; i < expected.size(); ++i) {
         bool isEqual = std::memcmp(&y[i], &expected[i], 4) == 0;
         if (!isEqual && ++numWrong == 1)
-          ADD_FAILURE() << "at row " << i / c.columns << " column " << i % c.columns << ": " << y[i]
-                        << " instead of " << expected[i];
+          ADD_FAILURE() << "at row " << i / c.columns << " column " << i % c.columns << ": " << y[i] << " instead of "
+                        << expected[i];
       }
       EXPECT_EQ(numWrong, 0);
     }
@@ -58,28 +58,27 @@ TEST_P(QMatmulTest, EqualsTheChainBitForBit) {
 constexpr const char *kQ41 = "p16:u4,f16,f16,32";
 
 INSTANTIATE_TEST_SUITE_P(Layouts, QMatmulTest, testing::ValuesIn([] {
-                           std::vector<MatmulCase> cases;
-                           for (const char *layout :
-                                {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32",
-                                 "p16:u4,f32,f32,32", "p16:u8,f16,f16,32", "p16:u8,f32,f32,32",
-                                 "p16:s8,f32,none,16", "p16:u8,f32,f32,16", "p16:s8,f32,none,32",
-                                 "p16:f16,none,none,32", "p16:bf16x2,none,none,32", "p16:f32,none,none,32"}) {
-                             cases.push_back({layout, 3, 64, 96, "direct", 2, 32, 32, 32});
-                             cases.push_back({layout, 5, 64, 96, "panel", 2, 32, 64, 64});
-                           }
-                           return cases;
-                         }()));
+  std::vector<MatmulCase> cases;
+  for (const char *layout :
+       {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f32,f32,32",
+        "p16:u8,f16,f16,32", "p16:u8,f32,f32,32", "p16:s8,f32,none,16", "p16:u8,f32,f32,16",
+        "p16:s8,f32,none,32", "p16:f16,none,none,32", "p16:bf16x2,none,none,32", "p16:f32,none,none,32"}) {
+    cases.push_back({layout, 3, 64, 96, "direct", 2, 32, 32, 32});
+    cases.push_back({layout, 5, 64, 96, "panel", 2, 32, 64, 64});
+  }
+  return cases;
+}()));
 
 INSTANTIATE_TEST_SUITE_P(Extents, QMatmulTest, testing::ValuesIn([] {
-                           std::vector<MatmulCase> cases;
-                           for (int64_t rows : {1, 7, 17})
-                             for (int64_t columns : {1, 31, 80})
-                               for (int64_t depth : {33, 96}) {
-                                 cases.push_back({kQ41, rows, columns, depth, "direct", 4, 16, 32, columns});
-                                 cases.push_back({kQ41, rows, columns, depth, "panel", 2, 32, 64, columns});
-                               }
-                           return cases;
-                         }()));
+  std::vector<MatmulCase> cases;
+  for (int64_t rows : {1, 7, 17})
+    for (int64_t columns : {1, 31, 80})
+      for (int64_t depth : {33, 96}) {
+        cases.push_back({kQ41, rows, columns, depth, "direct", 4, 16, 32, columns});
+        cases.push_back({kQ41, rows, columns, depth, "panel", 2, 32, 64, columns});
+      }
+  return cases;
+}()));
 
 INSTANTIATE_TEST_SUITE_P(Tiles, QMatmulTest,
                          testing::Values(MatmulCase{kQ41, 19, 192, 288, "panel", 8, 48, 128, 96},
@@ -89,5 +88,5 @@ INSTANTIATE_TEST_SUITE_P(Tiles, QMatmulTest,
                                          MatmulCase{kQ41, 9, 192, 288, "direct", 1, 64, 32, 64},
                                          MatmulCase{kQ41, 9, 192, 288, "direct", 6, 16, 32, 16}));
 
-} // namespace
-} // namespace girih::cpu::test
+}  // namespace
+}  // namespace girih::cpu::test

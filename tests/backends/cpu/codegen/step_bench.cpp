@@ -28,12 +28,11 @@ double now(int numThreads) {
   return double(time.tv_sec) + 1e-9 * double(time.tv_nsec);
 }
 
-} // namespace
+}  // namespace
 
 int main(int argc, char **argv) {
   if (argc < 7) {
-    std::fprintf(stderr,
-                 "usage: cpu_step_bench FILE.mlir ISA ENTRY TOKENS FIRST_POSITION THREADS [SEQUENCES]\n");
+    std::fprintf(stderr, "usage: cpu_step_bench FILE.mlir ISA ENTRY TOKENS FIRST_POSITION THREADS [SEQUENCES]\n");
     return 2;
   }
   std::stringstream stream;
@@ -56,11 +55,9 @@ int main(int argc, char **argv) {
               std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(),
               (*step)->image().size());
   if (const char *path = std::getenv("GIRIH_BENCH_IMAGE"))
-    std::ofstream(path).write(reinterpret_cast<const char *>((*step)->image().data()),
-                              (*step)->image().size());
+    std::ofstream(path).write(reinterpret_cast<const char *>((*step)->image().data()), (*step)->image().size());
   StepData data;
-  data.weights.assign(attribute(text, "girih.weight_bytes") + 4096,
-                      0x38); // every f16 0.53, every f32 4.4e-5: no value underflows
+  data.weights.assign(attribute(text, "girih.weight_bytes") + 4096, 0x38);  // every f16 0.53, every f32 4.4e-5: no value underflows
   data.arena.assign(attribute(text, "girih.arena_bytes") + numThreads * more, 0);
   data.blockTableStride = (position + each) / 16 + 1;
   data.kvPool.assign(numSequences * data.blockTableStride * attribute(text, "girih.kv_block_bytes"), 0);
@@ -90,8 +87,7 @@ int main(int argc, char **argv) {
     seconds.push_back(now(numThreads) - begin);
   }
   std::sort(seconds.begin(), seconds.end());
-  std::printf("%s, %ld tokens of %ld sequences at position %ld, %d threads: best %.3f ms (%.0f tok/s), "
-              "median %.3f ms\n",
+  std::printf("%s, %ld tokens of %ld sequences at position %ld, %d threads: best %.3f ms (%.0f tok/s), median %.3f ms\n",
               argv[3], numTokens, numSequences, position, numThreads, seconds.front() * 1e3,
               numTokens / seconds.front(), seconds[seconds.size() / 2] * 1e3);
   return 0;

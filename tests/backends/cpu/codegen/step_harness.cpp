@@ -28,11 +28,11 @@ const char *emulatedCore(llvm::StringRef isa) {
   return isa == "neon" ? "cortex-a57" : isa == "dotprod" ? "neoverse-n1" : "max";
 }
 
-} // namespace
+}  // namespace
 
 Expected<std::unique_ptr<Step>> Step::compile(const std::string &text, const std::string &isa) {
   GIRIH_ASSIGN(CpuTarget target, cpuTarget(isa));
-  (void)requestTiles(); // a step with tiles would not run without
+  (void)requestTiles();  // a step with tiles would not run without
   mlir::DialectRegistry registry;
   dialect::registerDialects(registry);
   registerCpuDialects(registry);
@@ -48,8 +48,7 @@ Expected<std::unique_ptr<Step>> Step::compile(const std::string &text, const std
     return step;
   }
   int file = memfd_create("step", 0);
-  if (file < 0 ||
-      write(file, step->bytes.data(), step->bytes.size()) != static_cast<ssize_t>(step->bytes.size()))
+  if (file < 0 || write(file, step->bytes.data(), step->bytes.size()) != static_cast<ssize_t>(step->bytes.size()))
     return internalError("memfd");
   step->library = dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW | RTLD_LOCAL);
   close(file);
@@ -74,16 +73,14 @@ void Step::run(StepData &data, int numThreads, const std::string &entry) const {
 void Step::emulate(StepData &data, int numThreads, const std::string &entry) const {
   auto emulator = llvm::sys::findProgramByName("qemu-aarch64");
   const char *runner = std::getenv("GIRIH_ARM64_STEP_RUNNER");
-  GIRIH_CHECK(emulator && runner); // or this ISA is not among the runnable ones
+  GIRIH_CHECK(emulator && runner);  // or this ISA is not among the runnable ones
   std::string folder = std::filesystem::temp_directory_path() / "girih_step_XXXXXX";
   GIRIH_CHECK(mkdtemp(folder.data()) != nullptr);
   std::string image = folder + "/image", memory = folder + "/memory";
-  std::ofstream(image, std::ios::binary)
-      .write(reinterpret_cast<const char *>(bytes.data()), std::streamsize(bytes.size()));
+  std::ofstream(image, std::ios::binary).write(reinterpret_cast<const char *>(bytes.data()), std::streamsize(bytes.size()));
   GIRIH_CHECK(writeStepData(data, memory));
   std::string threads = std::to_string(numThreads);
-  llvm::StringRef arguments[] = {*emulator, "-cpu", emulatedCore(emulated), runner, image, memory,
-                                 entry,     threads};
+  llvm::StringRef arguments[] = {*emulator, "-cpu", emulatedCore(emulated), runner, image, memory, entry, threads};
   int status = llvm::sys::ExecuteAndWait(*emulator, arguments);
   GIRIH_CHECK(status == 0 && readStepData(data, memory));
   unlink(image.c_str());
@@ -108,4 +105,4 @@ std::vector<std::string> runnableIsas() {
 
 int64_t laneVectorsOf(const std::string &isa) { return findIsa(isa)->laneVectors(); }
 
-} // namespace girih::cpu::test
+}  // namespace girih::cpu::test

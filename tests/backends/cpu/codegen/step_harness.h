@@ -29,7 +29,7 @@ private:
 
   std::vector<uint8_t> bytes;
   void *library = nullptr;
-  std::string emulated; // the ISA, where it is not this machine's
+  std::string emulated;  // the ISA, where it is not this machine's
 };
 
 // The ISA rows that this machine can run, best last; or those that GIRIH_TEST_ISAS names, separated by commas.
@@ -38,4 +38,4 @@ std::vector<std::string> runnableIsas();
 // Vectors of 16 lanes that an ISA's registers hold: tests ask for no larger tiles.
 int64_t laneVectorsOf(const std::string &isa);
 
-} // namespace girih::cpu::test
+}  // namespace girih::cpu::test

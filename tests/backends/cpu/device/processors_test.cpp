@@ -88,8 +88,7 @@ TEST(Features, TilesAreListedOnlyWhenTheKernelGrantsThem) {
   bool isListed = hasTiles([] { return ++numQuestions, 0; });
   EXPECT_EQ(isListed, numQuestions == 1);
   EXPECT_EQ(tileRefusal([] { return 0; }), "");
-  EXPECT_EQ(tileRefusal([] { return ENOSPC; }).find("refuses AMX tiles") != std::string::npos,
-            numQuestions == 1);
+  EXPECT_EQ(tileRefusal([] { return ENOSPC; }).find("refuses AMX tiles") != std::string::npos, numQuestions == 1);
   auto refused = grantedFeatures([] { return ENOSPC; }), known = knownFeatures();
   EXPECT_EQ(std::count(refused.begin(), refused.end(), "amx-bf16"), 0);
   EXPECT_EQ(std::count(known.begin(), known.end(), "amx-bf16"), 1);

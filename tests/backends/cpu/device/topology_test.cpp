@@ -50,8 +50,8 @@ TEST(NumberList, ReadsRangesAndRefusesAllElse) {
   EXPECT_EQ(parseNumberList("0-3,8,10-11\n"), (Numbers{0, 1, 2, 3, 8, 10, 11}));
   EXPECT_EQ(parseNumberList("5,1-2,2"), (Numbers{1, 2, 5}));
   EXPECT_EQ(parseNumberList("8191").size(), 1u);
-  for (const char *text : {"", "\n", "-1", "3-1", "0-", "1-2-3", "a", "1,b", ",", "1,,2", "8192", "0-8192",
-                           "0-4294967296", "99999999999999999999", "1 2", "0x3", "1-2x"})
+  for (const char *text : {"", "\n", "-1", "3-1", "0-", "1-2-3", "a", "1,b", ",", "1,,2", "8192", "0-8192", "0-4294967296",
+                           "99999999999999999999", "1 2", "0x3", "1-2x"})
     EXPECT_TRUE(parseNumberList(text).empty()) << text;
 }
 
@@ -74,11 +74,11 @@ TEST(MemoryNodes, HoldTheProcessorsThatThisProcessMayUse) {
   ASSERT_EQ(nodes.size(), 2u);
   EXPECT_EQ(nodes[0].processors, (Numbers{0, 1, 2, 3, 8, 9, 10, 11}));
   EXPECT_EQ(nodes[1].processors, (Numbers{4, 5, 6, 7, 12, 13, 14, 15}));
-  nodes = machine.nodes({2, 3, 4}); // a mask that straddles both
+  nodes = machine.nodes({2, 3, 4});  // a mask that straddles both
   ASSERT_EQ(nodes.size(), 2u);
   EXPECT_EQ(nodes[0].processors, (Numbers{2, 3}));
   EXPECT_EQ(nodes[1].processors, (Numbers{4}));
-  nodes = machine.nodes({5, 6}); // one within a node
+  nodes = machine.nodes({5, 6});  // one within a node
   ASSERT_EQ(nodes.size(), 1u);
   EXPECT_EQ(nodes[0].id, 1);
 }
@@ -92,7 +92,7 @@ void expectOnly(const std::vector<MemoryNode> &nodes, int32_t id, const Numbers 
 TEST(MemoryNodes, LeaveOutWhatTheCpusetWithholdsOrHasNoMemory) {
   Machine machine;
   machine.put("/proc/self/status", "Name:\tx\nMems_allowed_list:\t1\n");
-  expectOnly(machine.nodes(upTo(16)), 1, upTo(16)); // node 0's have to go somewhere
+  expectOnly(machine.nodes(upTo(16)), 1, upTo(16));  // node 0's have to go somewhere
   machine.put("/proc/self/status", "Mems_allowed_list:\t0-1\n");
   machine.put("/sys/devices/system/node/has_memory", "0\n");
   expectOnly(machine.nodes(upTo(16)), 0, upTo(16));
@@ -170,9 +170,9 @@ TEST(MoveToNode, SetsAPolicyAndKeepsTheBytes) {
   moveToNode(first, half, nodes[0].id);
   spreadOverNodes(half, first + kBytes, nodes);
   moveToNode(half, half, nodes[0].id);
-  moveToNode(first, half, 8000); // no such node: refused, and nothing happens
-  EXPECT_EQ(policyAt(bytes), 1); // preferred
-  EXPECT_EQ(policyAt(static_cast<char *>(bytes) + kBytes / 2), 3); // interleaved
+  moveToNode(first, half, 8000);  // no such node: refused, and nothing happens
+  EXPECT_EQ(policyAt(bytes), 1);  // preferred
+  EXPECT_EQ(policyAt(static_cast<char *>(bytes) + kBytes / 2), 3);  // interleaved
   for (size_t index = 0; index < kBytes; ++index)
     ASSERT_EQ(static_cast<char *>(bytes)[index], index < kBytes / 2 ? 0x5a : 0);
   ::munmap(bytes, kBytes);

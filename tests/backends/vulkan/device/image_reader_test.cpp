@@ -15,8 +15,7 @@ using testing::HasSubstr;
 
 // What a sound image is made of, so that a test can change one thing.
 struct Parts {
-  uint32_t version = kImageVersion, numPushWords = 1, dispatchKernel = 0, spirvMagic = 0x07230203,
-           weightOffset = 64;
+  uint32_t version = kImageVersion, numPushWords = 1, dispatchKernel = 0, spirvMagic = 0x07230203, weightOffset = 64;
   std::vector<std::pair<GridOp, int32_t>> grid = {
       {GridOp::Extent, 0}, {GridOp::Constant, 16}, {GridOp::CeilDivide, 0}};
 
@@ -92,8 +91,7 @@ TEST(VulkanImage, SaysWhatIsWrong) {
   EXPECT_THAT(errorOf({.weightOffset = 66}), HasSubstr("no multiple of 4"));
   EXPECT_THAT(errorOf({.grid = {}}), HasSubstr("empty grid"));
   EXPECT_THAT(errorOf({.grid = {{GridOp::Add, 0}}}), HasSubstr("number of operands"));
-  EXPECT_THAT(errorOf({.grid = {{GridOp::Extent, 0}, {GridOp::Extent, 1}, {GridOp::FloorDivide, 0}}}),
-              HasSubstr("divides"));
+  EXPECT_THAT(errorOf({.grid = {{GridOp::Extent, 0}, {GridOp::Extent, 1}, {GridOp::FloorDivide, 0}}}), HasSubstr("divides"));
   EXPECT_THAT(errorOf({.grid = {{GridOp::Extent, 9}}}), HasSubstr("extent 9"));
   EXPECT_THAT(errorOf({.grid = {{static_cast<GridOp>(99), 0}}}), HasSubstr("operation number 99"));
 }
@@ -123,5 +121,5 @@ TEST(VulkanImage, SurvivesRandomDamage) {
   }
 }
 
-} // namespace
-} // namespace girih::vulkan
+}  // namespace
+}  // namespace girih::vulkan

@@ -41,19 +41,18 @@ typedef struct girih_executable girih_executable;
 #define GIRIH_DEVICE_HOST_MEMORY (UINT64_C(1) << 0)
 
 typedef struct girih_device_info {
-  uint64_t struct_size;     /* in: of the host; the backend fills no more than that */
-  const char *name;         /* "Intel(R) Xeon(R)": lives as long as the backend */
-  const char *features;     /* what executables may require, separated by commas: "avx2,fma,f16c" */
-  uint64_t flags;           /* GIRIH_DEVICE_... */
-  uint64_t memory_bytes;    /* 0: unknown */
-  uint64_t alignment_bytes; /* of buffers; at least 64 */
-  int64_t default_threads;  /* host threads that the device would use by itself; 0: none */
+  uint64_t struct_size;      /* in: of the host; the backend fills no more than that */
+  const char *name;          /* "Intel(R) Xeon(R)": lives as long as the backend */
+  const char *features;      /* what executables may require, separated by commas: "avx2,fma,f16c" */
+  uint64_t flags;            /* GIRIH_DEVICE_... */
+  uint64_t memory_bytes;     /* 0: unknown */
+  uint64_t alignment_bytes;  /* of buffers; at least 64 */
+  int64_t default_threads;   /* host threads that the device would use by itself; 0: none */
 } girih_device_info;
 
 typedef struct girih_device_options {
   uint64_t struct_size;
-  int64_t
-      num_threads; /* 0: default_threads. A host-thread device counts the thread that calls submit as one. */
+  int64_t num_threads; /* 0: default_threads. A host-thread device counts the thread that calls submit as one. */
 } girih_device_options;
 
 typedef struct girih_buffer_view {
@@ -64,7 +63,7 @@ typedef struct girih_buffer_view {
 
 typedef struct girih_image {
   uint64_t struct_size;
-  const char *format;   /* "elf-x86-64" */
+  const char *format; /* "elf-x86-64" */
   const uint8_t *bytes; /* need not outlive the call */
   uint64_t size_bytes;
   const char *const *entry_symbols;
@@ -110,11 +109,9 @@ typedef struct girih_run_table {
                      girih_message *message);
   void (*close)(girih_device *device);
   /* Memory, zeroed, aligned to the device's alignment_bytes. */
-  girih_code (*alloc)(girih_device *device, uint64_t size_bytes, girih_buffer **buffer,
-                      girih_message *message);
+  girih_code (*alloc)(girih_device *device, uint64_t size_bytes, girih_buffer **buffer, girih_message *message);
   void (*free)(girih_device *device, girih_buffer *buffer);
-  girih_code (*write)(girih_device *device, const girih_buffer_view *to, const void *from,
-                      girih_message *message);
+  girih_code (*write)(girih_device *device, const girih_buffer_view *to, const void *from, girih_message *message);
   girih_code (*read)(girih_device *device, const girih_buffer_view *from, void *to, girih_message *message);
   /* Of equal size; may overlap only when they are the same. */
   girih_code (*copy)(girih_device *device, const girih_buffer_view *to, const girih_buffer_view *from,
@@ -131,16 +128,15 @@ typedef struct girih_run_table {
 
   /* Optional. */
   /* A buffer over memory of the host, read only for the device, that outlives it; fallback: alloc and write. */
-  girih_code (*import_host)(girih_device *device, const void *address, uint64_t size_bytes,
-                            girih_buffer **buffer, girih_message *message);
+  girih_code (*import_host)(girih_device *device, const void *address, uint64_t size_bytes, girih_buffer **buffer,
+                            girih_message *message);
   /* The buffer's bytes in the host's address space, until it is freed; fallback: read. */
   girih_code (*map)(girih_device *device, girih_buffer *buffer, void **address, girih_message *message);
   /* Host threads that a device was opened with; fallback: device_info's default_threads. */
   int64_t (*num_threads)(const girih_device *device);
   /* The host will read these parts of buffers in every step, each split evenly among the device's threads in their order:
    * a device whose threads are nearer to some memory than to other may move the bytes. Fallback: nothing. */
-  girih_code (*place)(girih_device *device, const girih_buffer_view *parts, uint64_t num_parts,
-                      girih_message *message);
+  girih_code (*place)(girih_device *device, const girih_buffer_view *parts, uint64_t num_parts, girih_message *message);
 } girih_run_table;
 
 /* ---- the compile table ------------------------------------------------------------------------------------ */
@@ -148,8 +144,8 @@ typedef struct girih_run_table {
 typedef struct girih_artifact girih_artifact;
 
 /* The levels at which a backend may take kernels; compile says which it was given. */
-#define GIRIH_LEVEL_GRAPH 1 /* whole ops, as listed in girih_op */
-#define GIRIH_LEVEL_C99 2   /* source of tiled kernels that calls the machine's declared units as builtins */
+#define GIRIH_LEVEL_GRAPH 1   /* whole ops, as listed in girih_op */
+#define GIRIH_LEVEL_C99 2     /* source of tiled kernels that calls the machine's declared units as builtins */
 #define GIRIH_LEVEL_BITCODE 3 /* LLVM bitcode of tiled kernels */
 #define GIRIH_LEVEL_MLIR 4    /* upstream dialects as bytecode; unstable, bound to one LLVM version */
 
@@ -161,9 +157,9 @@ typedef struct girih_op {
 
 typedef struct girih_verdict {
   uint64_t struct_size;
-  girih_code code; /* 0: supported; Unimplemented: not, because of `reason` */
+  girih_code code;     /* 0: supported; Unimplemented: not, because of `reason` */
   int32_t reserved;
-  const char *reason; /* lives until the next call on this thread */
+  const char *reason;  /* lives until the next call on this thread */
 } girih_verdict;
 
 typedef struct girih_compilation {
@@ -184,8 +180,8 @@ typedef struct girih_dispatch_work {
   const char *dispatch;
   uint64_t context_tokens; /* positions that each sequence has in the cache */
   double units;            /* that threads share */
-  double vector_bytes;  /* the width of each vector instruction's registers; more for one that takes longer */
-  double tile_products; /* instructions of a matrix unit */
+  double vector_bytes;     /* the width of each vector instruction's registers; more for one that takes longer */
+  double tile_products;    /* instructions of a matrix unit */
   double load_bytes;
   double store_bytes;
 } girih_dispatch_work;
@@ -212,8 +208,8 @@ typedef struct girih_compile_table {
   girih_code (*describe)(const char *target, const char **machine_json, girih_message *message);
   girih_code (*supports)(const char *target, const girih_op *ops, uint64_t num_ops, girih_verdict *verdicts,
                          girih_message *message);
-  girih_code (*compile)(const girih_compilation *compilation, girih_artifact **artifact,
-                        girih_artifact_info *info, girih_message *message);
+  girih_code (*compile)(const girih_compilation *compilation, girih_artifact **artifact, girih_artifact_info *info,
+                        girih_message *message);
   void (*release)(girih_artifact *artifact);
 
   /* Optional. */
@@ -224,12 +220,11 @@ typedef struct girih_compile_table {
   girih_code (*preferred_layout)(const char *target, const girih_op *op, const char **layout,
                                  girih_message *message);
   /* Packs a row-major tensor into a layout of the backend's own; fallback: the shared packer. */
-  girih_code (*pack_constant)(const char *target, const char *layout, const char *storage,
-                              const int64_t *shape, uint64_t rank, const uint8_t *bytes, uint64_t size_bytes,
-                              uint8_t *packed, uint64_t packed_bytes, girih_message *message);
+  girih_code (*pack_constant)(const char *target, const char *layout, const char *storage, const int64_t *shape,
+                              uint64_t rank, const uint8_t *bytes, uint64_t size_bytes, uint8_t *packed,
+                              uint64_t packed_bytes, girih_message *message);
   /* Whether an older artifact still fits; fallback: it does when its required features are granted. */
-  girih_code (*validate)(const char *target, const uint8_t *bytes, uint64_t size_bytes,
-                         girih_message *message);
+  girih_code (*validate)(const char *target, const uint8_t *bytes, uint64_t size_bytes, girih_message *message);
 } girih_compile_table;
 
 /* ---- the query -------------------------------------------------------------------------------------------- */
