@@ -91,7 +91,7 @@ private:
     double xBytes = element.getIntOrFloatBitWidth() / 8;
     double columnTile = double(matmul.getColumnTile().value_or(16)), depthTile = double(matmul.getKTile().value_or(0));
     StringRef strategy = matmul.getStrategy().value_or("direct");
-    bool isDirect = strategy == "direct" || strategy == "codes"; // weights are met once, as they are stored
+    bool isDirect = strategy == "direct" || strategy == "codes" || strategy == "bytes"; // weights are met once, as they are stored
     cost.footprintBytes += (isDirect ? 0 : xBytes * depthTile * columnTile) +
                            double(matmul.getRowTile().value_or(1)) * (xBytes * depth + 4 * columnTile);
     // Passes over k put their sums down and take them up again.

@@ -46,7 +46,8 @@ def SelectStrategy : Pass<"girih-select-strategy", "::mlir::ModuleOp"> {
     tiles maximise multiply-adds per load within the vector registers; a panel's depth keeps the dequantised panel
     within half of the level that follows L1. With x of bf16 the strategy is "matrix", its tile that of the machine's
     matrix unit twice in both directions; a step of no more rows than such a tile has meets integer codes as they are
-    stored, "codes". Fails when the machine has no f32 unit or no level.
+    stored, "codes". With x of i8 and a matrix unit of bytes a step of some rows, but no more than its tile has, takes
+    "bytes". Fails when the machine has no f32 unit or no level.
 
     Example:
     ```mlir
@@ -73,7 +74,7 @@ def SplitAttention : Pass<"girih-split-attention", "::mlir::ModuleOp"> {
   let description = [{
     Before: in a step of few tokens attention has a unit of work for each token and kv head, fewer than keep several
     cores busy, and each walks its whole context. After: `girih.attention_parts` has one for each chunk besides, and
-    `girih.join_parts` makes the result from them, the same bits. For functions of at most 8 tokens, on a machine of
+    `girih.join_parts` makes the result from them, the same bits. For functions of at most 16 tokens, on a machine of
     more than one core, of a model whose number of positions is known (`girih.model`) and more than a chunk.
 
     Example:

@@ -30,6 +30,8 @@ constexpr int64_t kAttentionUnitsOfCore =
     3; // units of the longest step: as late tokens see more, one core ends last
 constexpr int64_t kMaxDirectDotRows =
     31;                             // codes are taken apart faster than they are stored and loaded again
+constexpr int64_t kMostRowsOfVectors = 4; // a tile of bytes takes as long for one row as for these
+constexpr int64_t kLeastUnitsOfCore = 6;
 constexpr int64_t kDotRowGroup = 8; // rows that read a panel in one pass of the direct strategy
 
 struct RegisterTile {
@@ -43,7 +45,7 @@ struct Budget {
   int64_t nearBytes; // the first level: L1 or scratchpad
   int64_t farBytes;  // the next one
   int64_t cores;
-  girih::machine::TileAttr matrix = {}; // of the matrix unit, where there is one
+  girih::machine::TileAttr matrix = {}, byteMatrix = {}; // of the matrix units, where there are some
 };
 
 // How many multiply-adds a load feeds, the larger the better: a panel's weights take a load for each register, a
@@ -122,6 +124,8 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
                   std::max<int64_t>(1, machine.getCores())};
     if (girih::machine::UnitAttr matrix = machine.matrixUnitFor("bf16"))
       budget.matrix = matrix.getTile();
+    if (girih::machine::UnitAttr matrix = machine.matrixUnitFor("i8"))
+      budget.byteMatrix = matrix.getTile();
     for (auto function : getOperation().getOps<func::FuncOp>()) {
       auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens");
       if (!maxTokens)
@@ -139,7 +143,8 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
       return takesCodes(weight, maxTokens, budget) ? selectCodes(op, weight, maxTokens)
                                                    : selectMatrix(op, weight, budget);
     if (getElementTypeOrSelf(op.getX()).isInteger(8))
-      return selectDot(op, weight, maxTokens, budget);
+      return takesBytes(weight, maxTokens, budget) ? selectBytes(op, weight, maxTokens, budget)
+                                                   : selectDot(op, weight, maxTokens, budget);
     int64_t numPanels = llvm::divideCeil(weight.getColumns(), kVirtualLanes);
     bool direct = maxTokens <= kMaxDirectRows;
     RegisterTile tile = bestTile(direct ? maxTokens : kMaxPanelRows, numPanels, budget, direct);
@@ -180,6 +185,26 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
   // Panels one behind the other, two a unit: every thread keeps the rows, and k is never cut.
   void selectCodes(QMatmulOp op, PackedType weight, int64_t maxTokens) {
     set(op, "codes", {maxTokens, 2}, llvm::alignTo(weight.getDepth(), kBlockDepth));
+  }
+
+  // More rows than vectors multiply as fast, and no more than a tile has: what each row costs is scaling its sums. Codes,
+  // less their offset, must be bytes, with one scale a block.
+  static bool takesBytes(PackedType weight, int64_t maxTokens, const Budget &budget) {
+    auto layout = girih::weights::PackedLayout::parse(std::string_view(weight.getLayout()));
+    if (!budget.byteMatrix || maxTokens <= kMostRowsOfVectors || maxTokens > budget.byteMatrix.getRows() || !layout.isOk())
+      return false;
+    bool isByte = layout->codes == girih::weights::CodeType::U4 || layout->codeOffset == 0;
+    return !layout->isDense && !layout->hasFloatCodes() && layout->numGroups() == 1 && isByte;
+  }
+
+  // Panels one behind the other, k never cut: a unit begins and ends once for all of them, so as many as leave every core
+  // the same number of units, and some for whoever comes first.
+  void selectBytes(QMatmulOp op, PackedType weight, int64_t maxTokens, const Budget &budget) {
+    int64_t numPanels = llvm::divideCeil(weight.getColumns(), kVirtualLanes), panels = 2;
+    for (int64_t more : {4, 8})
+      if (numPanels % (more * budget.cores) == 0 && numPanels >= more * budget.cores * kLeastUnitsOfCore)
+        panels = more;
+    set(op, "bytes", {maxTokens, panels}, llvm::alignTo(weight.getDepth(), kBlockDepth));
   }
 
   // Whether one operation, and nothing else, joins the result with that of the same x and another weight of the same kind.

@@ -16,7 +16,7 @@ using girih::machine::DescriptionAttr;
 
 namespace {
 
-constexpr int64_t kFewTokens = 8;  // more have units enough, one for each tile of queries and kv head
+constexpr int64_t kFewTokens = 16;  // as are decoded together; more have units enough, one for each tile of queries and kv head
 
 void split(AttentionOp op, int64_t maxPositions) {
   OpBuilder b(op);

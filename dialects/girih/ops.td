@@ -140,7 +140,8 @@ def Girih_QMatmulOp : Girih_StructuredOp<"qmatmul", [
     The element type of x says the arithmetic. *f32*: as above. *i8*, the blocks of `girih.quantize_rows`: for each
     group of k that shares a weight's scale `acc = fma(float(sum of (wcode - offset) * xcode) * wscale, xscale, acc)`
     with an exact integer sum and `acc = fma(wmin, sum of x, acc)`, after a block's groups the first again for the codes
-    of outliers; over ascending k: the same bits whatever the tiles and the instruction set. *bf16*, for matrix units ("matrix"): the weights are rounded to
+    of outliers; over ascending k: the same bits whatever the tiles and the instruction set; "bytes", for few rows, has a
+    matrix unit make the integer sums. *bf16*, for matrix units ("matrix"): the weights are rounded to
     bf16 too, products are exact, and the machine adds them in f32 in pairs of k. "codes", for few rows: the weights'
     integer codes are exact in bf16, and the machine's sum over each group is scaled, `acc = fma(sum, wscale, acc)`.
     `qmatmul_c1`: x and w agree in K; quantised x has ceil(K / 32) * 128 bytes a row, or 64 more. `qmatmul_c2`: with no column

@@ -54,10 +54,11 @@ Figure clockMhz() {
   return {kAssumedMhz, "assumed: that of one Xeon with both cores at work (roofline_bench)"};
 }
 
-// 16 x 16 x 32 multiply-adds take 16 cycles, a cycle a row.
-girih::machine::UnitAttr bf16TileUnit(mlir::MLIRContext *context) {
-  auto tile = girih::machine::TileAttr::get(context, 16, 16, 32);
-  return girih::machine::UnitAttr::get(context, "matrix", "bf16", 512, 1, 52, 8, "CPUID amx-bf16", tile);
+// A tile of products takes 16 cycles, a cycle a row: of 64 bytes of k.
+girih::machine::UnitAttr tileUnit(mlir::MLIRContext *context, llvm::StringRef element, int64_t depth,
+                                  llvm::StringRef source) {
+  auto tile = girih::machine::TileAttr::get(context, 16, 16, depth);
+  return girih::machine::UnitAttr::get(context, "matrix", element, 16 * depth, 1, 52, 8, source, tile);
 }
 
 // Where one instruction does not do it, a sum of bytes is made of several; it is the same integer (microkernels/byte_dot.h).
@@ -122,7 +123,7 @@ DescriptionAttr girih::cpu::describeMachine(mlir::MLIRContext *context, llvm::St
     units.push_back(girih::machine::UnitAttr::get(context, "dot", "i16", lanes * 2, rates.dotsPerCycle, 5,
                                                   traits.registers, rates.dotSource));
   if (traits.hasTiles)
-    units.push_back(bf16TileUnit(context));
+    units.append({tileUnit(context, "bf16", 32, "CPUID amx-bf16"), tileUnit(context, "i8", 64, "CPUID amx-int8")});
   std::string name = (traits.architecture->machineName + llvm::Twine(" ") + isa).str();
   return DescriptionAttr::get(context, name, "cpu", cores, clock.value, 200, levels, units);
 }

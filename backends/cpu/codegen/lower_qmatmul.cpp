@@ -2,6 +2,7 @@
 // girih-cpu-lower-qmatmul: matmuls with stored weights, and lookups of their rows, become microkernels.
 #include "backends/cpu/codegen/lower_qmatmul.h"
 
+#include "backends/cpu/codegen/microkernels/byte_matrix_generator.h"
 #include "backends/cpu/codegen/microkernels/dot_generator.h"
 #include "backends/cpu/codegen/microkernels/code_matrix_generator.h"
 #include "backends/cpu/codegen/microkernels/matrix_generator.h"
@@ -56,8 +57,14 @@ bool isForTiles(QMatmulOp op) { return getElementTypeOrSelf(op.getX().getType())
 // On tiles: the codes of the weights themselves, not the weights rounded to bf16.
 bool takesCodes(QMatmulOp op) { return isForTiles(op) && op.getStrategy() == StringRef("codes"); }
 
+// Quantised rows, by a tile unit.
+bool takesBytes(QMatmulOp op) { return isQuantized(op) && op.getStrategy() == StringRef("bytes"); }
+
+// Whether the rows of x stay in a frame from one call of a dispatch to the next.
+bool keepsRows(QMatmulOp op) { return takesCodes(op) || takesBytes(op); }
+
 int64_t lanesOf(QMatmulOp op, const TileShape &shape) {
-  if (isForTiles(op))
+  if (isForTiles(op) || takesBytes(op))
     return 0;  // tile registers, the same eight for any shape
   if (!isQuantized(op))
     return lanesNeeded(shape);
@@ -155,6 +162,25 @@ bool isMadeByUnits(QMatmulOp op) {
   return writers.wasInterrupted();
 }
 
+// Bytes on tiles; a step that happens to have fewer rows than make that worth it multiplies them in vectors, to the same
+// bits.
+LogicalResult emitBytes(KernelBuilder &k, QMatmulOp op, const PackedLayout &layout, const IsaTraits &isa,
+                        const TileOperands &tile, const TileShape &shape, int64_t frame) {
+  constexpr int64_t kFewRows = 4, kFewPanels = 2;
+  if (!isa.hasTiles)
+    return op.emitOpError("strategy \"bytes\" needs an ISA with tiles, not ") << isa.name;
+  if (!ByteMatrixGenerator::takes(layout))
+    return op.emitOpError("strategy \"bytes\" is for codes that fit a byte, with one scale for 32, not \"")
+           << layout.print() << "\"; \"direct\" and \"panel\" take any integer codes";
+  Value memory = scratchFor(k, op, shape, frame);
+  if (!memory)
+    return failure();
+  k.when(
+      k.less(k.index(kFewRows), tile.numRows), [&] { ByteMatrixGenerator(k, layout, isa, shape).emit(tile, memory); },
+      [&] { DotGenerator(k, layout, isa, {kFewRows, kFewPanels, shape.depth}).emitDirect(tile); });
+  return success();
+}
+
 // The strategy and the ISA that bf16 takes, and the frame in scratch; null after an error.
 Value frameFor(KernelBuilder &k, QMatmulOp op, const IsaTraits &isa, const TileShape &shape, int64_t frame) {
   if (isa.hasTiles && (takesCodes(op) || op.getStrategy() == StringRef("matrix")))
@@ -173,7 +199,7 @@ LogicalResult emitOnTiles(KernelBuilder &k, QMatmulOp op, const PackedLayout &la
     return op.emitOpError("strategy \"codes\" is for integer codes, those of \"")
            << layout.print() << "\" are floats; \"matrix\" takes them";
   if (takesCodes(op))
-    CodeMatrixGenerator(k, layout, shape).emit(tile, memory);
+    CodeMatrixGenerator(k, layout, isa, shape).emit(tile, memory);
   else
     MatrixGenerator(k, layout, isa, shape).emit(tile, MatrixGenerator::Place::Far, memory);
   return success();
@@ -239,14 +265,16 @@ LogicalResult emitWithFollowers(KernelBuilder &k, ArrayRef<QMatmulOp> ops, const
 
 // Nothing is prepared when a dispatch begins: what a frame holds is of another weight, or another kernel's.
 void resetFrame(QMatmulOp op, int64_t frame) {
-  auto reset = takesCodes(op) ? CodeMatrixGenerator::emitReset : MatrixGenerator::emitReset;
+  auto reset = takesBytes(op)   ? ByteMatrixGenerator::emitReset
+               : takesCodes(op) ? CodeMatrixGenerator::emitReset
+                                : MatrixGenerator::emitReset;
   auto emitBefore = [&](Operation *place) {
     OpBuilder b(place);
     KernelBuilder k(b, op.getLoc());
     reset(k, k.at(threadScratch(k, op), scratchBytesOf(op) - frame));
   };
   emitBefore(dispatchOf(op));
-  if (takesCodes(op) && isMadeByUnits(op))
+  if (keepsRows(op) && isMadeByUnits(op))
     emitBefore(op);
 }
 
@@ -260,6 +288,8 @@ LogicalResult lowerPacked(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, S
     return failure();
   int64_t depth = cast<PackedType>(op.getW().getType()).getDepth();
   auto emit = [&](KernelBuilder &k, const TileOperands &tile) -> LogicalResult {
+    if (takesBytes(op))
+      return emitBytes(k, op, *layout, isa, tile, *shape, frame);
     if (isForTiles(op))
       return emitOnTiles(k, op, *layout, isa, tile, *shape, frame);
     if (!isQuantized(op))
@@ -272,8 +302,9 @@ LogicalResult lowerPacked(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, S
   llvm::raw_string_ostream(kind) << op.getW().getType() << getElementTypeOrSelf(op.getX().getType())
                                  << op->getDiscardableAttrDictionary() << op.getStrategyAttr() << shape->rows << "x"
                                  << shape->panels << "x" << shape->depth << "@" << frame;
-  if (isForTiles(op)) {
+  if (isForTiles(op) || takesBytes(op))
     resetFrame(op, frame);
+  if (isForTiles(op)) {
     SmallVector<QMatmulOp> ops{first ? first : op};
     if (first)
       ops.push_back(op);
@@ -413,22 +444,23 @@ struct LowerQMatmul : impl::LowerQMatmulBase<LowerQMatmul> {
 TileFrames tileFramesOf(Operation *module) {
   TileFrames frames;
   DenseMap<Operation *, int64_t> ends;
-  // Those that take the codes keep nothing but their rows: one frame for all that read the same rows in the same way.
+  // Those that keep rows keep nothing else: one frame for all that read the same rows in the same way.
   DenseMap<std::tuple<Operation *, Value, int64_t>, int64_t> shared;
   module->walk([&](QMatmulOp op) {
-    if (!isForTiles(op))
+    if (!isForTiles(op) && !takesBytes(op))
       return;
     int64_t columns = op.getColumnTile().value_or(kDefaultShape.panels * kPanelColumns);
     TileShape shape{1, columns / kPanelColumns, int64_t(op.getKTile().value_or(kDefaultShape.depth))};
     auto place = [&](int64_t bytes) { return ends[dispatchOf(op)] += llvm::alignTo(bytes, 64); };
     auto weight = dyn_cast<PackedType>(op.getW().getType());
     auto layout = PackedLayout::parse(weight ? std::string_view(weight.getLayout()) : std::string_view());
-    if (!takesCodes(op) || !layout.isOk()) {
+    if (!keepsRows(op) || !layout.isOk()) {
       frames[op] = place(matrixFrameBytes(shape));
       return;
     }
     shape.rows = op.getRowTile().value_or(kDefaultShape.rows);
-    int64_t bytes = CodeMatrixGenerator::frameBytes(*layout, shape, weight.getDepth());
+    auto bytesOf = takesBytes(op) ? ByteMatrixGenerator::frameBytes : CodeMatrixGenerator::frameBytes;
+    int64_t bytes = bytesOf(*layout, shape, weight.getDepth());
     int64_t &frame = shared[{dispatchOf(op), op.getX(), bytes}];
     frames[op] = frame = frame ? frame : place(bytes);
   });

@@ -17,6 +17,7 @@ namespace {
 constexpr int64_t kSums = 0, kRows = 4, kCodes = 6; // first tile registers of each kind
 constexpr int64_t kTileRows = 16;
 constexpr int64_t kTogether = 2; // blocks in a stage: with one a third more time, with three no less
+constexpr int64_t kRowsOfPiece = 2;
 constexpr int64_t kTileBytes = kTileRows * kTileRowBytes;
 constexpr int64_t kLineBytes = 64;
 constexpr int64_t kWordsOfLine = kLineBytes / 2;
@@ -88,7 +89,7 @@ void CodeMatrixGenerator::emit(const TileOperands &tile, Value memory) {
   Stream stream{tile.weights, k.sub(k.mul(numPanels, numBlocks(tile)), k.index(1))};
   k.loop(k.index(0), tile.numRows, shape.rows, [&](Value firstRow) {
     keepRows(tile, firstRow);
-    takeApart(stream, {k.index(0), k.index(0), kTogether, k.index(0)});
+    emitByTurns({takeApart(stream, {k.index(0), k.index(0), kTogether, k.index(0)})});
     k.loop(k.index(0), numPanels, 1, [&](Value panel) { emitPanel(tile, stream, panel, firstRow); });
   });
   callTile(k, "tilerelease", {});
@@ -201,79 +202,110 @@ Value CodeMatrixGenerator::tableOf(int64_t part) {
 
 // Target: [part][pair of k][16 columns][2]. A byte of a line is one k of a column, or with nibbles one of each half of the block:
 // the low nibbles of its even bytes are a row of pairs, those of its odd bytes the next one.
-void CodeMatrixGenerator::takeBlockApart(Value source, Value target) {
+void CodeMatrixGenerator::takeLineApart(Value source, Value target, int64_t line) {
   auto words = VectorType::get(kWordsOfLine, k.b.getI16Type());
   int64_t highAt = numParts() == 1 ? kTileBytes / 2 : kTileBytes;
-  for (int64_t line = 0; line < layout.codeBytes() / kLineBytes; ++line) {
-    Value codes = k.load(words, k.at(source, line * kLineBytes));
-    for (int64_t shift : {0, 4, 8, 12}) {
-      bool isHigh = shift % 8 != 0, isOdd = shift >= 8;
-      Value index =
-          shift == 0 ? codes : arith::ShRUIOp::create(k.b, k.loc, codes, k.integer(words, shift)).getResult();
-      auto pair = LLVM::CallIntrinsicOp::create(k.b, k.loc, Type(words),
-                                                k.b.getStringAttr("llvm.x86.avx512.permvar.hi.512"),
-                                                ValueRange{tableOf(isHigh ? numParts() - 1 : 0), index});
-      k.store(pair.getResult(0), k.at(target, (2 * line + isOdd) * kTileRowBytes + isHigh * highAt),
-              kLineBytes);
-    }
+  Value codes = k.load(words, k.at(source, line * kLineBytes));
+  for (int64_t shift : {0, 4, 8, 12}) {
+    bool isHigh = shift % 8 != 0, isOdd = shift >= 8;
+    Value index = shift == 0 ? codes : arith::ShRUIOp::create(k.b, k.loc, codes, k.integer(words, shift)).getResult();
+    auto pair = LLVM::CallIntrinsicOp::create(k.b, k.loc, Type(words),
+                                              k.b.getStringAttr("llvm.x86.avx512.permvar.hi.512"),
+                                              ValueRange{tableOf(isHigh ? numParts() - 1 : 0), index});
+    k.store(pair.getResult(0), k.at(target, (2 * line + isOdd) * kTileRowBytes + isHigh * highAt), kLineBytes);
   }
-  for (int64_t line = 0; line < layout.blockBytes(); line += kLineBytes)
-    k.prefetch(k.at(source, line + kFetchedAhead), kFetchedInto);
 }
 
 // Always all of a stage: behind a panel's last block lies the next panel, behind the stream its last block stands in.
-void CodeMatrixGenerator::takeApart(const Stream &stream, const Blocks &blocks) {
-  k.phase();
+CodeMatrixGenerator::Pieces CodeMatrixGenerator::takeApart(const Stream &stream, const Blocks &blocks) {
+  Pieces pieces;
   for (int64_t block = 0; block < kTogether; ++block) {
     Value number = k.minOf(k.add(blocks.first, block), stream.lastBlock);
-    takeBlockApart(k.at(stream.weights, k.mul(number, layout.blockBytes())), pairsAt(blocks, block));
+    Value source = k.at(stream.weights, k.mul(number, layout.blockBytes())), target = pairsAt(blocks, block);
+    for (int64_t line = 0; line < layout.codeBytes() / kLineBytes; ++line)
+      pieces.push_back([=, this] { takeLineApart(source, target, line); });
+    pieces.push_back([=, this] {
+      for (int64_t line = 0; line < layout.blockBytes(); line += kLineBytes)
+        k.prefetch(k.at(source, line + kFetchedAhead), kFetchedInto);
+    });
   }
+  return pieces;
 }
 
-void CodeMatrixGenerator::multiply(const Blocks &blocks) {
-  k.phase();
+CodeMatrixGenerator::Pieces CodeMatrixGenerator::multiply(const Blocks &blocks) {
+  Pieces pieces;
   Value stride = k.integer(k.b.getI64Type(), kTileRowBytes);
   int64_t tileBytes = shape.rows * kTileRowBytes, numGroups = layout.numGroups();
   Value rows = k.at(k.at(frame, rowsAt), k.mul(blocks.firstOfRow, tileBytes));
   for (int64_t block = 0; block < blocks.count; ++block)
     for (int64_t group = 0; group < numGroups; ++group) {
       int64_t sum = kSums + block * numGroups + group, row = kRows + block;
-      callTile(k, "tilezero", {sum});
-      callTile(k, "tileloadd64", {row},
-               {k.at(rows, block * tileBytes + group * layout.groupSize * 2), stride});
+      Value rowsOfGroup = k.at(rows, block * tileBytes + group * layout.groupSize * 2);
+      pieces.push_back([=, this] {
+        callTile(k, "tilezero", {sum});
+        callTile(k, "tileloadd64", {row}, {rowsOfGroup, stride});
+      });
       for (int64_t part = 0; part < numParts(); ++part) {
-        int64_t place = part * kTileBytes + group * layout.groupSize / 2 * kTileRowBytes;
         int64_t codes = kCodes + (numParts() == 1 ? block : part);
-        callTile(k, "tileloadd64", {codes}, {k.at(pairsAt(blocks, block), place), stride});
-        callTile(k, "tdpbf16ps", {sum, row, codes});
+        Value pairs = k.at(pairsAt(blocks, block),
+                           part * kTileBytes + group * layout.groupSize / 2 * kTileRowBytes);
+        pieces.push_back([=, this] { callTile(k, "tileloadd64", {codes}, {pairs, stride}); });
+        pieces.push_back([=, this] { callTile(k, "tdpbf16ps", {sum, row, codes}); });
       }
-      callTile(k, "tilestored64", {sum}, {k.at(sumsAt(blocks, block), group * tileBytes), stride});
+      Value made = k.at(sumsAt(blocks, block), group * tileBytes);
+      pieces.push_back([=, this] { callTile(k, "tilestored64", {sum}, {made, stride}); });
     }
+  return pieces;
 }
 
-void CodeMatrixGenerator::addScaledGroup(Value source, Value made, Value rowSums, int64_t group,
-                                         Accumulators &sums) {
-  int64_t depth = group * layout.groupSize;
-  Value scale = loadScales(k, layout.scales, k.at(source, layout.scaleOffsetBytes(0, depth)));
-  for (int64_t row = 0; row < shape.rows; ++row)
-    sums[row] = k.fma(k.load(k.lanesF32(), k.at(made, row * kTileRowBytes), kLineBytes), scale, sums[row]);
-  if (layout.mins == ScaleType::None)
-    return;
-  Value min = loadScales(k, layout.mins, k.at(source, layout.minOffsetBytes(0, depth)));
-  for (int64_t row = 0; row < shape.rows; ++row)
-    sums[row] = k.fma(min, k.splat(k.load(k.b.getF32Type(), k.at(rowSums, row * 4))), sums[row]);
-}
-
-void CodeMatrixGenerator::addScaled(const Stream &stream, const Blocks &blocks, Accumulators &sums) {
+CodeMatrixGenerator::Pieces CodeMatrixGenerator::addScaled(const Stream &stream, const Blocks &blocks,
+                                                           Accumulators &sums) {
+  Pieces pieces;
   int64_t numGroups = layout.numGroups();
+  auto vectors = std::make_shared<std::pair<Value, Value>>(); // scales and mins of the group at work
   for (int64_t block = 0; block < blocks.count; ++block)
     for (int64_t group = 0; group < numGroups; ++group) {
-      k.phase();
+      int64_t depth = group * layout.groupSize;
       Value source = k.at(stream.weights, k.mul(k.add(blocks.first, block), layout.blockBytes()));
       Value number = k.add(k.mul(k.add(blocks.firstOfRow, block), numGroups), group);
       Value made = k.at(sumsAt(blocks, block), group * shape.rows * kTileRowBytes);
-      addScaledGroup(source, made, k.at(k.at(frame, rowSumsAt), k.mul(number, kLineBytes)), group, sums);
+      Value rowSums = k.at(k.at(frame, rowSumsAt), k.mul(number, kLineBytes));
+      pieces.push_back([=, this] {
+        vectors->first = loadScales(k, layout.scales, k.at(source, layout.scaleOffsetBytes(0, depth)));
+        if (layout.mins != ScaleType::None)
+          vectors->second = loadScales(k, layout.mins, k.at(source, layout.minOffsetBytes(0, depth)));
+      });
+      for (int64_t first = 0; first < shape.rows; first += kRowsOfPiece)
+        pieces.push_back([=, this, &sums] {
+          for (int64_t row = first; row < std::min(first + kRowsOfPiece, shape.rows); ++row) {
+            Value product = k.load(k.lanesF32(), k.at(made, row * kTileRowBytes), kLineBytes);
+            sums[row] = k.fma(product, vectors->first, sums[row]);
+            if (vectors->second)
+              sums[row] = k.fma(vectors->second, k.splat(k.load(k.b.getF32Type(), k.at(rowSums, row * 4))), sums[row]);
+            sums[row] = pinned(k, sums[row], isa);
+          }
+        });
     }
+  return pieces;
+}
+
+// Each stage's pieces in their order, those of all stages evenly mixed: the tile unit and the vectors only work at the
+// same time where their instructions lie within a core's window.
+void CodeMatrixGenerator::emitByTurns(ArrayRef<Pieces> stages) {
+  SmallVector<size_t> done(stages.size());
+  auto progress = [&](size_t stage) { // when its next piece is due, of a stage's length
+    size_t all = stages[stage].size();
+    return done[stage] < all ? (double(done[stage]) + 0.5) / double(all) : 1.0;
+  };
+  for (;;) {
+    size_t next = 0;
+    for (size_t stage = 1; stage < stages.size(); ++stage)
+      next = progress(stage) < progress(next) ? stage : next;
+    if (done[next] == stages[next].size())
+      return;
+    k.phase();
+    stages[next][done[next]++]();
+  }
 }
 
 // On entry the panel's first blocks are taken apart, on return those of the panel that follows.
@@ -287,18 +319,16 @@ void CodeMatrixGenerator::emitPanel(const TileOperands &tile, const Stream &stre
     return {k.add(first, ofRow), ofRow, count, k.add(before, number)};
   };
   auto countOf = [&](int64_t number) { return number < whole ? kTogether : depth % kTogether; };
-  auto prepareNext = [&](Value number) {
+  auto takeNext = [&](Value number) {
     Blocks next = stage(k.add(number, 1), kTogether);
     next.first = k.minOf(next.first, k.add(first, depth));
-    takeApart(stream, next);
+    return takeApart(stream, next);
   };
   Accumulators sums(shape.rows, k.lanesOf(0));
-  prepareNext(k.index(0));
-  multiply(stage(k.index(0), countOf(0)));
+  emitByTurns({takeNext(k.index(0)), multiply(stage(k.index(0), countOf(0)))});
   auto advance = [&](Value number, int64_t count, Accumulators &inner) {
-    prepareNext(number);
-    multiply(stage(number, count));
-    addScaled(stream, stage(k.sub(number, k.index(1)), kTogether), inner);
+    emitByTurns({takeNext(number), multiply(stage(number, count)),
+                 addScaled(stream, stage(k.sub(number, k.index(1)), kTogether), inner)});
   };
   sums = k.loop(k.index(1), k.index(std::max<int64_t>(whole, 1)), 1, sums,
                 [&](Value number, ValueRange carried) {
@@ -308,7 +338,7 @@ void CodeMatrixGenerator::emitPanel(const TileOperands &tile, const Stream &stre
                 });
   if (whole > 0 && whole < numStages)
     advance(k.index(whole), countOf(whole), sums);
-  addScaled(stream, stage(k.index(numStages - 1), countOf(numStages - 1)), sums);
+  emitByTurns({addScaled(stream, stage(k.index(numStages - 1), countOf(numStages - 1)), sums)});
   storeRows(tile, panel, firstRow, sums);
 }
 

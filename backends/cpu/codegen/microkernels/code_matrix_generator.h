@@ -4,6 +4,9 @@
 
 #include "backends/cpu/codegen/microkernels/tile_space.h"
 
+#include <functional>
+#include <vector>
+
 namespace girih::cpu {
 
 // For each group of k that shares a weight's scale, over ascending k:
@@ -17,8 +20,9 @@ namespace girih::cpu {
 class CodeMatrixGenerator : TileSpace {
 public:
   // Requires: !layout.hasFloatCodes().
-  CodeMatrixGenerator(KernelBuilder &k, const weights::PackedLayout &layout, TileShape shape)
-      : TileSpace(k, layout, shape) {}
+  CodeMatrixGenerator(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa,
+                      TileShape shape)
+      : TileSpace(k, layout, shape), isa(isa) {}
 
   // `frame` holds frameBytes, 64-byte aligned. It keeps the rows of x as tiles from one call of a dispatch to the next,
   // and calls for the same x may share one.
@@ -50,15 +54,17 @@ private:
   void keepRows(const TileOperands &tile, mlir::Value firstRow);
   void keepRow(const TileOperands &tile, mlir::Value source, mlir::Value row);
   void sumRows(const TileOperands &tile);
-  void takeApart(const Stream &stream, const Blocks &blocks);
-  void takeBlockApart(mlir::Value source, mlir::Value target);
-  void multiply(const Blocks &blocks);
-  void addScaled(const Stream &stream, const Blocks &blocks, Accumulators &sums);
-  void addScaledGroup(mlir::Value source, mlir::Value made, mlir::Value rowSums, int64_t group,
-                      Accumulators &sums);
+  // What a stage does, some instructions a piece.
+  using Pieces = std::vector<std::function<void()>>;
+  Pieces takeApart(const Stream &stream, const Blocks &blocks);
+  void takeLineApart(mlir::Value source, mlir::Value target, int64_t line);
+  Pieces multiply(const Blocks &blocks);
+  Pieces addScaled(const Stream &stream, const Blocks &blocks, Accumulators &sums);
+  void emitByTurns(llvm::ArrayRef<Pieces> stages);
   void emitPanel(const TileOperands &tile, const Stream &stream, mlir::Value panel, mlir::Value firstRow);
   void storeRows(const TileOperands &tile, mlir::Value panel, mlir::Value firstRow, const Accumulators &sums);
 
+  const IsaTraits &isa;
   mlir::Value frame;
   int64_t rowsAt = 0, rowSumsAt = 0, pairs = 0, products = 0; // parts of the frame, in bytes
 };

@@ -14,7 +14,9 @@ void callTile(KernelBuilder &k, StringRef intrinsic, ArrayRef<int64_t> registers
   LLVM::CallIntrinsicOp::create(k.b, k.loc, k.b.getStringAttr(("llvm.x86." + intrinsic).str()), operands);
 }
 
-void configureTiles(KernelBuilder &k, Value memory, const std::array<TileExtent, kTileRegisters> &extents) {
+static constexpr int64_t kRowsOfTiles = 48;
+
+void storeTiles(KernelBuilder &k, Value memory, const std::array<TileExtent, kTileRegisters> &extents) {
   // Byte 0: the palette; words from byte 16 on: bytes of a row; bytes from byte 48 on: rows.
   std::array<uint64_t, 8> words = {1};
   for (int64_t number = 0; number < kTileRegisters; ++number) {
@@ -23,6 +25,14 @@ void configureTiles(KernelBuilder &k, Value memory, const std::array<TileExtent,
   }
   for (auto [number, word] : llvm::enumerate(words))
     k.store(k.integer(k.b.getI64Type(), int64_t(word)), k.at(memory, int64_t(number) * 8), 8);
+}
+
+void storeTileRows(KernelBuilder &k, Value memory, int64_t number, Value rows) {
+  k.store(k.toInteger(rows, k.b.getI8Type()), k.at(memory, kRowsOfTiles + number));
+}
+
+void configureTiles(KernelBuilder &k, Value memory, const std::array<TileExtent, kTileRegisters> &extents) {
+  storeTiles(k, memory, extents);
   callTile(k, "ldtilecfg", {}, memory);
 }
 

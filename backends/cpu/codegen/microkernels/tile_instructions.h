@@ -20,6 +20,9 @@ struct TileExtent {
 void callTile(KernelBuilder &k, llvm::StringRef intrinsic, llvm::ArrayRef<int64_t> registers,
               mlir::ValueRange memory = {});
 // Loads a configuration, which clears all tiles. `memory`: 64 bytes for it.
+// Extents as `ldtilecfg` reads them, 64 aligned bytes; then one register's rows anew, an index of at most 16.
+void storeTiles(KernelBuilder &k, mlir::Value memory, const std::array<TileExtent, kTileRegisters> &extents);
+void storeTileRows(KernelBuilder &k, mlir::Value memory, int64_t number, mlir::Value rows);
 void configureTiles(KernelBuilder &k, mlir::Value memory,
                     const std::array<TileExtent, kTileRegisters> &extents);
 

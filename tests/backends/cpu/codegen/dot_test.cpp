@@ -135,6 +135,8 @@ TEST_P(DotTest, EqualsPlainLoopsBitForBit) {
   for (const std::string &isa : runnableIsas()) {
     if (laneVectorsOf(isa) == 8 && c.rowTile * c.columnTile > 32 - 16 * (c.columnTile > 16))
       continue;  // more than its registers hold
+    if (takesBytes(c) && isa != "amx")
+      continue;  // has no tiles
     SCOPED_TRACE(isa);
     auto step = Step::compile(moduleOf(c), isa);
     ASSERT_TRUE(step.isOk()) << step.status().message();
@@ -190,6 +192,34 @@ INSTANTIATE_TEST_SUITE_P(Tiles, DotTest,
                                          MatmulCase{kQ41, 9, 192, 288, "direct", 7, 32, 32, 96},
                                          MatmulCase{kQ41, 9, 192, 288, "direct", 1, 64, 32, 64},
                                          MatmulCase{kQ41, 23, 192, 288, "direct", 12, 16, 32, 16}));
+
+// On a tile unit, for those that it takes: the same bits. Up to 4 rows go by vectors; what 8 or 16 do not hold comes in
+// turns; some have no panel for each buffer.
+INSTANTIATE_TEST_SUITE_P(Bytes, DotTest, testing::ValuesIn([] {
+  std::vector<MatmulCase> cases;
+  for (const char *layout : {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f32,f32,32",
+                             "p16:u8,f16,f16,32", "p16:u8,f32,f32,32", "p16:s8,f32,none,32"})
+    for (int64_t rows : {3, 6, 16})
+      for (int64_t depth : {96, 608})
+        cases.push_back({layout, rows, 64, depth, "bytes", rows == 16 ? 16 : 8, 32, 608, 32});
+  for (int64_t rows : {5, 8, 13, 17, 33})
+    for (int64_t columns : {1, 31, 80})
+      for (int64_t depth : {31, 33, 95})
+        cases.push_back({kQ41, rows, columns, depth, "bytes", rows == 17 ? 8 : 16, 32, 96, columns});
+  return cases;
+}()));
+
+TEST(DotErrors, SomeCodesAreNoBytes) {
+  auto step = Step::compile(moduleOf(quantized({"p16:s8,f32,none,16", 5, 64, 96, "bytes", 16, 32, 96, 64})), "amx");
+  ASSERT_FALSE(step.isOk());
+  EXPECT_THAT(std::string(step.status().message()), testing::HasSubstr("\"direct\" and \"panel\" take any"));
+}
+
+TEST(DotErrors, BytesNeedTiles) {
+  auto step = Step::compile(moduleOf(quantized({kQ41, 5, 64, 96, "bytes", 16, 32, 96, 64})), "avx512");
+  ASSERT_FALSE(step.isOk());
+  EXPECT_THAT(std::string(step.status().message()), testing::HasSubstr("needs an ISA with tiles"));
+}
 
 }  // namespace
 }  // namespace girih::cpu::test

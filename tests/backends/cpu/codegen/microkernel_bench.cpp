@@ -118,6 +118,7 @@ int main(int argc, char **argv) {
       }
     cases.push_back({kQ80, 16, 49152, 576, "matrix", 32, 32, 576, 64, 1});
   }
+  using girih::cpu::test::quantized;
   if (filter == "codes")
     for (int64_t rows : {8, 16})
       for (int64_t unit : {32, 64, 192}) {
@@ -125,7 +126,13 @@ int main(int argc, char **argv) {
         cases.push_back({kQ41, rows, 576, 1536, "codes", rows, 32, 1536, unit, 30});
         cases.push_back({kQ80, rows, 49152, 576, "codes", rows, 32, 576, unit, 1});
       }
-  using girih::cpu::test::quantized;
+  if (filter == "bytes")
+    for (int64_t rows : {8, 16})
+      for (int64_t unit : {32, 64, 128}) {
+        cases.push_back(quantized({kQ41, rows, 3072, 576, "bytes", rows, unit, 576, unit, 30}));
+        cases.push_back(quantized({kQ41, rows, 576, 1536, "bytes", rows, unit, 1536, unit, 30}));
+        cases.push_back(quantized({kQ80, rows, 49152, 576, "bytes", rows, unit, 576, unit, 1}));
+      }
   if (filter == "dot") {  // 8-bit activations, few rows
     for (const char *layout : {kQ41, kQ80})
       for (auto [rows, mr, nc] : std::vector<std::array<int64_t, 3>>{{1, 1, 16}, {1, 1, 32}, {1, 1, 48}, {1, 1, 64}, {2, 2, 16},

@@ -148,11 +148,16 @@ inline int64_t bytesOfCodes(const MatmulCase &c) { return c.isQuantized ? c.rows
 // Where y is: x, codes, y. The rest is the scratch of up to 4 threads.
 inline int64_t placeOfY(const MatmulCase &c) { return bytesOfX(c) + bytesOfCodes(c); }
 inline bool takesCodes(const MatmulCase &c) { return std::string(c.strategy) == "codes"; }
+inline bool takesBytes(const MatmulCase &c) { return std::string(c.strategy) == "bytes"; }
 inline bool takesBf16(const MatmulCase &c) { return takesCodes(c) || std::string(c.strategy) == "matrix"; }
-// A panel of weights in f32. On tiles: two buffers of panels that begin at pages, half a page apart, and a piece of 64 rows of the result; by codes: the rows of x, the sums of their groups, and tiles of weights and sums.
+// A panel of weights in f32. On tiles: two buffers of panels that begin at pages, half a page apart, and a piece of 64 rows of
+// the result; by codes: the rows of x, the sums of their groups, and tiles of weights and sums; by bytes: items, two numbers
+// of each row for each of them, and such tiles.
 inline int64_t bytesOfScratch(const MatmulCase &c) {
   if (takesCodes(c))
     return (c.depth + 31) / 32 * c.rowTile * (64 + 8) + 32 * 1024;
+  if (takesBytes(c))
+    return ((c.depth + 31) / 32 * 2 * (16 + c.rowTile * 8) + 63) / 64 * 64 + 8 * 1024;
   if (!takesBf16(c))
     return (c.kTile * c.columnTile * 4 + 63) / 64 * 64 + 64;
   int64_t panelBytes = (c.kTile * 16 * 2 + 4095) / 4096 * 4096;
