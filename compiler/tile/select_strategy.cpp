@@ -30,7 +30,7 @@ constexpr int64_t kAttentionUnitsOfCore =
     3; // units of the longest step: as late tokens see more, one core ends last
 constexpr int64_t kMaxDirectDotRows =
     31;                             // codes are taken apart faster than they are stored and loaded again
-constexpr int64_t kMostRowsOfVectors = 4; // a tile of bytes takes as long for one row as for these
+constexpr int64_t kMostRowsOfVectors = 8; // a tile of bytes takes as long, and slows the vectors that follow it
 constexpr int64_t kLeastUnitsOfCore = 6;
 constexpr int64_t kDotRowGroup = 8; // rows that read a panel in one pass of the direct strategy
 
