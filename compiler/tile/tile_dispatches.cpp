@@ -105,6 +105,16 @@ int64_t columnsForParts(QMatmulOp matmul, int64_t columns, int64_t numColumns) {
   return most;
 }
 
+// Rows of a unit that spans all columns: as many as keep two results of them, joined by what follows, in the first level.
+int64_t rowsOfAllColumns(QMatmulOp matmul, int64_t rows, int64_t numColumns) {
+  auto machine = matmul->getParentOfType<ModuleOp>()->getAttrOfType<girih::machine::DescriptionAttr>("girih.machine");
+  if (!machine || machine.getLevels().empty() || ShapedType::isDynamic(numColumns))
+    return rows;
+  int64_t most = std::max<int64_t>(1, machine.getLevels()[0].getSizeBytes() / 2 / (numColumns * int64_t(sizeof(float))));
+  int64_t group = matmul.getRowTile().value_or(1);
+  return std::min(rows, most < group ? most : most / group * group);
+}
+
 // [T, N] tile of a matmul: several row groups share a panel; a unit is one column tile wide.
 SmallVector<int64_t> matmulTile(QMatmulOp matmul) {
   int64_t rows = matmul.getRowTile().value_or(1), columns = matmul.getColumnTile().value_or(16);
@@ -114,9 +124,13 @@ SmallVector<int64_t> matmulTile(QMatmulOp matmul) {
     columns = 0;  // one unit spans all columns; the kernel masks the last panel
   if (matrix)
     columns = columnsForParts(matmul, columns, numColumns);
+  if (matrix || sharesPanels(matmul))
+    return {kRowsOfCore, columns};
+  int64_t unitRows = panel ? rows * kRowGroupsPerUnit : rows;
   // Few rows share one pass over the weights, but when columns are not cut, rows are: a dispatch is a loop.
-  int64_t wholeRows = columns == 0 ? rows : 0;
-  return {matrix || sharesPanels(matmul) ? kRowsOfCore : panel ? rows * kRowGroupsPerUnit : wholeRows, columns};
+  if (columns == 0)
+    return {rowsOfAllColumns(matmul, unitRows, numColumns), 0};
+  return {panel ? unitRows : 0, columns};
 }
 
 SmallVector<int64_t> loopTile(Operation *op, const llvm::SmallPtrSetImpl<Operation *> &group);

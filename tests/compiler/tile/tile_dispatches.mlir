@@ -73,3 +73,18 @@ module attributes {girih.machine = #machine.description<name = "m", kind = "cpu"
     return %y : tensor<?x64xf32>
   }
 }
+
+// -----
+
+// 100 columns are no multiple of 16, so a unit has all of them: 40 rows of two such results are what 32 KiB hold.
+#shared = #machine.level<name = "shared", size_bytes = 32768, bytes_per_cycle = 64, latency_cycles = 20, shared_by = 1, source = "test">
+#fma = #machine.unit<name = "fma", element = "f32", lanes = 8, per_cycle = 1, latency_cycles = 4, registers = 32, source = "test">
+!w = !girih.packed<100 x 32, "p16:u4,f16,f16,32">
+module attributes {girih.machine = #machine.description<name = "m", kind = "gpu", cores = 4, clock_mhz = 1000, barrier_ns = 1, levels = [#shared], units = [#fma]>} {
+  // CHECK-LABEL: func.func @rows_of_all_columns
+  // CHECK: scf.forall {{.*}} step (40)
+  func.func @rows_of_all_columns(%x: tensor<?x32xf32>, %w: !w, %init: tensor<?x100xf32>) -> tensor<?x100xf32> attributes {girih.max_tokens = 512 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !w) outs(%init : tensor<?x100xf32>) {column_tile = 16 : i64, k_tile = 32 : i64, row_tile = 4 : i64, strategy = "panel"} -> tensor<?x100xf32>
+    return %y : tensor<?x100xf32>
+  }
+}

@@ -20,7 +20,7 @@ import vulkan_machine
 MOST_INVOCATIONS, MOST_SHARED_BYTES = 128, (16 << 10, 32 << 10)
 # Models whose graphs have what no shader is written for; the compiler must say which.
 NOT_YET = {}
-ONE_EACH = ("gemma2_1", "llama_1", "mistral_2", "qwen2_1", "qwen3_2")  # `tiny_models_test.py NAME` takes any other
+ONE_EACH = ("gemma2_1", "gemma2_5", "llama_1", "llama_6", "mistral_2", "qwen2_1", "qwen3_2")  # `tiny_models_test.py NAME` takes any other
 
 
 def problem_of_shaders(program):
