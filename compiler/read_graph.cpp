@@ -20,6 +20,7 @@ namespace girih::compiler {
 namespace {
 
 constexpr llvm::StringLiteral kFirstLine = "girih.graph 1";
+constexpr int64_t kMostTokens = 256;       // of a step
 constexpr int64_t kRowScratchBytes = 128;  // two values of a row, each on a line of its own
 
 Status wrong(StringRef line, StringRef rule) {
@@ -52,9 +53,10 @@ private:
     if (words.size() == 2 && words[0] == "entry" && !isInside) {
       values.clear();
       isInside = true;
-      module += formatv("func.func @{0}(%args: !llvm.ptr, %thread: index, %threads: index) attributes {{girih.entry} {{\n"
+      module += formatv("func.func @{0}(%args: !llvm.ptr, %thread: index, %threads: index)\n"
+                        "attributes {{girih.entry, girih.max_tokens = {1} : i64} {{\n"
                         "%T = girih.step_extent \"num_tokens\"\n%Q = girih.step_extent \"num_logit_rows\"\n"
-                        "%c0 = arith.constant 0 : index\n%c64 = arith.constant 64 : index\n", words[1]);
+                        "%c0 = arith.constant 0 : index\n%c64 = arith.constant 64 : index\n", words[1], kMostTokens);
       return {};
     }
     if (!isInside)
@@ -278,8 +280,15 @@ private:
   }
 
   static std::string arithmetic(StringRef name, StringRef element) {
-    bool isFloat = element == "f32";
-    return formatv("        %n = arith.{0}{1} %a, %b : {2}\n        linalg.yield %n : {2}", name, isFloat ? "f" : "i", element);
+    if (element != "f16" && element != "bf16")
+      return formatv("        %n = arith.{0}{1} %a, %b : {2}\n        linalg.yield %n : {2}", name, element == "f32" ? "f" : "i", element);
+    // In f32, whose rounding before the last one changes nothing: it has more than twice the digits.
+    return formatv(R"(
+        %x = arith.extf %a : {1} to f32
+        %y = arith.extf %b : {1} to f32
+        %z = arith.{0}f %x, %y : f32
+        %n = arith.truncf %z : f32 to {1}
+        linalg.yield %n : {1})", name, element);
   }
 
   // Two operands and one result of equal types; the body sees %a and %b.

@@ -100,20 +100,27 @@ Expr StepValues::compute(Operation &op, llvm::function_ref<Expr(Value)> of) {
   // Integers keep their sign in 64 bits; what is wider or narrower is the same number as long as it fits.
   if (isa<arith::IndexCastOp, arith::IndexCastUIOp, arith::ExtSIOp>(op))
     return x[0];
+  // What is narrower than f32 is kept in f32, as the number that it is.
+  if (isa<arith::ExtFOp>(op))
+    return x[0];
+  if (isa<arith::TruncFOp>(op) && type.isF16())
+    return call("girih_f32_of_f16", call("girih_f16_of_f32", x[0]));
+  if (isa<arith::TruncFOp>(op) && type.isBF16())
+    return call("girih_f32_of_bits", binary(bfloatBits(x[0]), "<<", "16"));
   StringRef relation = isa<arith::CmpFOp>(op)   ? comparison(cast<arith::CmpFOp>(op).getPredicate())
                        : isa<arith::CmpIOp>(op) ? comparison(cast<arith::CmpIOp>(op).getPredicate())
                                                 : "";
   if (!relation.empty())
     return binary(x[0], relation, x[1]);
   fail("a step has " + Twine(op.getName().getStringRef()) + ", which has no form in C yet");
-  return type.isF32() ? "0.0f" : "0";
+  return isa<FloatType>(type) ? "0.0f" : "0";
 }
 
 Expr StepValues::declare(Operation &op, llvm::function_ref<Expr(Value)> of) {
   Expr value = compute(op, of);
   if (isa<arith::ConstantOp>(op))
     return value;
-  return op.getResult(0).getType().isF32() ? out.real(value) : out.integer(value);
+  return isa<FloatType>(op.getResult(0).getType()) ? out.real(value) : out.integer(value);
 }
 
 namespace {

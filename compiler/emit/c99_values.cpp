@@ -128,7 +128,7 @@ void StepValues::define(Operation &op) {
     Expr at = offsetOf(from, position);
     Window window = from.table.empty() ? fetch(addressOf(from, at), from.element, "1", 1) : Window{from.table, 1, from.element, at};
     Expr loaded = load(window, "0");
-    return setScalar(result, result.getType().isF32() ? out.real(loaded) : out.integer(loaded));
+    return setScalar(result, isa<FloatType>(result.getType()) ? out.real(loaded) : out.integer(loaded));
   }
   setScalar(result, declare(op, [&](Value v) { return scalar(v); }));
 }
@@ -295,10 +295,15 @@ Expr StepValues::load(const Window &window, const Expr &index) {
 }
 
 void StepValues::store(const Window &window, const Expr &index, const Expr &value) {
-  if (window.element.isBF16())
-    fail("values are stored as bf16, which has no form in C yet");
-  out.line(element(window.name, mul(index, number(window.stride))) + " = " +
-           (window.element.isF16() ? call("girih_f16_of_f32", value) : value) + ";");
+  Type type = window.element;
+  Expr stored = type.isF16() ? call("girih_f16_of_f32", value) : type.isBF16() ? bfloatBits(value) : value;
+  out.line(element(window.name, mul(index, number(window.stride))) + " = " + stored + ";");
+}
+
+// The nearest bf16, ties to even.
+Expr StepValues::bfloatBits(const Expr &value) {
+  Expr bits = out.integer(call("girih_bits_of_f32", value));
+  return binary(add(add(bits, number(0x7fff)), binary(binary(bits, ">>", "16"), "&", "1")), ">>", "16");
 }
 
 Expr StepValues::stepNumber(StringRef array, const Expr &index) {

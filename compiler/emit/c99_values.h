@@ -82,6 +82,7 @@ public:
                    int64_t mostCount, Expr &apart);
   Expr load(const Window &window, const Expr &index);
   void store(const Window &window, const Expr &index, const Expr &value);
+  Expr bfloatBits(const Expr &value);
   // Number `index` of the step's small arrays.
   Expr stepNumber(llvm::StringRef array, const Expr &index);
   void barrier() {

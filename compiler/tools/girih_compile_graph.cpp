@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // girih-compile-graph: makes the image of one graph (runtime/abi/graph.h) that girih-conformance runs on backends which
 // take lower levels than graphs.
-#include "backends/cpu/codegen/compile_table.h"
 #include "compiler/backend.h"
 #include "compiler/read_graph.h"
 #include "dialects/register.h"
@@ -13,6 +12,11 @@
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/raw_ostream.h"
 
+// The backends that were built in.
+#define GIRIH_COMPILES(name) extern "C" const girih_backend *girih_##name##_compile_query(const girih_host *host);
+#include "compiler/tools/compiling_backends.inc"
+#undef GIRIH_COMPILES
+
 namespace {
 
 using girih::Expected;
@@ -23,7 +27,12 @@ using girih::compiler::CompiledStep;
 Expected<const girih_backend *> openBackend(llvm::StringRef name) {
   if (name.contains('/'))
     return girih::hal::loadBackend(name.str());
-  return girih::hal::adoptBackend(girih_cpu_compile_query, name.str());
+#define GIRIH_COMPILES(builtIn)                                                                                       \
+  if (name == #builtIn)                                                                                                \
+    return girih::hal::adoptBackend(girih_##builtIn##_compile_query, name.str());
+#include "compiler/tools/compiling_backends.inc"
+#undef GIRIH_COMPILES
+  return girih::notFound("no backend \"" + name.str() + "\" is built in; a library is named by its path");
 }
 
 // A backend that declines an operation is not asked to compile it.

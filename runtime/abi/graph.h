@@ -16,7 +16,7 @@
  *
  * Operations of version 1; a backend declares by `supports` which it takes:
  *   copy FROM TO       equal types and extents
- *   add A B TO         f32 or i32, equal extents; TO may be A or B
+ *   add A B TO         f32, f16, bf16 or i32, equal extents; TO may be A or B
  *   mul A B TO         the same
  *   matmul A B TO      A is MxK, B is NxK, TO is MxN; TO[m,n] is the sum over k of A[m,k] * B[n,k]. All f32, or A and B i8
  *                      and TO i32, or A and TO f32 of the step's tokens and B packed

@@ -70,7 +70,7 @@ struct Exchange {
 
 // The program's exit status tells what the suite must know of a failure: Unimplemented counts as unsupported.
 Status runCompiler(const Subject &subject, const Exchange &files, uint64_t arenaBytes) {
-  std::string command = "'" + subject.compiler + "' '" + subject.path + "' " + subject.backend->name + ":native " +
+  std::string command = "'" + subject.compiler + "' '" + subject.path + "' " + subject.backend->name + " " +
                         std::to_string(arenaBytes) + " '" + files.text + "' '" + files.image + "' 2>&1";
   FILE *pipe = ::popen(command.c_str(), "r");
   if (!pipe)

@@ -33,6 +33,7 @@ CAUGHT_BY = {
     "refuses_minor": ("abi/other_minor_is_served", "fail"),
     "promises_all": ("abi/declines_what_it_does_not_know", "fail"),
     "wrong_rounding": ("ops/adds_f32", "fail"),
+    "narrow_cut_off": ("ops/adds_narrow_floats", "fail"),
     "large_extents_wrap": ("ops/huge_extents_are_covered", "fail"),
     "aligned_loads": ("ops/offsets_are_followed", "fail"),
     "dropped_k_tail": ("ops/matmuls_are_within_their_bound", "fail"),
@@ -88,6 +89,14 @@ def expected(suite, library, case):
     return done.stdout.split()[0], done.returncode
 
 
+def page_rows(suite, library):
+    """(level, case, outcome) of each row of the report for people."""
+    with tempfile.NamedTemporaryFile(suffix=".html") as page:
+        subprocess.run([suite, "--backend", library, "--html", page.name], capture_output=True, timeout=300)
+        text = pathlib.Path(page.name).read_text()
+    return [tuple(row.split("<td>")[1:4]) for row in text.split("<tr>") if row.startswith("<td>")]
+
+
 def main(arguments):
     suite, folder = arguments[0], pathlib.Path(arguments[1])
     failures = 0
@@ -104,6 +113,10 @@ def main(arguments):
         isCaught = outcome == wanted and right.get(case, ("",))[0] in ("pass", "unsupported")
         failures += not isCaught
         print(f"{'ok' if isCaught else 'FAILED':6} {mutant}: {outcome} at {case}: {text}")
+    shown = page_rows(suite, folder / "plain.so")
+    isWhole = shown == [(*case.split("/"), outcome) for case, (outcome, _) in right.items()]
+    failures += not isWhole
+    print(f"{'ok' if isWhole else 'FAILED':6} {len(shown)} rows in the HTML report, {len(right)} in the JSON one")
     for mutant, shape in REDUCED_TO.items():
         seen = reduced(suite, folder / f"{mutant}.so", CAUGHT_BY[mutant][0])
         failures += seen != (shape, "fail")

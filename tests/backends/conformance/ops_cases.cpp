@@ -3,6 +3,8 @@
 // within the forward error bound of the declared types, and sums whose partial sums are exact bit for bit again.
 #include "tests/backends/conformance/matrices.h"
 
+#include "runtime/base/element_type.h"
+
 #include <cmath>
 #include <cstdio>
 #include <iterator>
@@ -43,6 +45,11 @@ std::string digitsOf(float value) {
   return text;
 }
 std::string digitsOf(int32_t value) { return std::to_string(value); }
+std::string digitsOf(uint16_t bits) {
+  char text[32];
+  std::snprintf(text, sizeof text, "of bits 0x%04x", static_cast<unsigned>(bits));
+  return text;
+}
 
 // Every element is one operation of the type, rounded once.
 template <typename T, typename Combine>
@@ -85,6 +92,33 @@ Finding addsF32(const Subject &subject) {
 Finding multipliesF32(const Subject &subject) {
   return roundsOnce<float>(subject, {"mul", "f32"}, shapesOfRows(subject), normals, product);
 }
+struct Narrow {
+  const char *type;
+  uint16_t (*round)(float);
+  float (*widen)(uint16_t);
+};
+constexpr Narrow kNarrow[] = {{"f16", floatToHalf, halfToFloat}, {"bf16", floatToBfloat, bfloatToFloat}};
+
+// f32 has more than twice their digits: rounded twice is rounded once.
+Finding roundsNarrow(const Subject &subject, const char *name, float (*combine)(float, float)) {
+  for (const Narrow &narrow : kNarrow) {
+    auto make = [&](size_t count, uint32_t seed) {
+      std::vector<uint16_t> bits;
+      for (float value : normals(count, seed))
+        bits.push_back(narrow.round(value));
+      return bits;
+    };
+    Finding finding = roundsOnce<uint16_t>(subject, {name, narrow.type}, shapesOfRows(subject), make, [&](uint16_t a, uint16_t b) {
+      return narrow.round(combine(narrow.widen(a), narrow.widen(b)));
+    });
+    if (finding.outcome != Outcome::Pass)
+      return finding;
+  }
+  return pass();
+}
+Finding addsNarrowFloats(const Subject &subject) { return roundsNarrow(subject, "add", sum); }
+Finding multipliesNarrowFloats(const Subject &subject) { return roundsNarrow(subject, "mul", product); }
+
 Finding addsI32(const Subject &subject) {
   return roundsOnce<int32_t>(subject, {"add", "i32"}, shapesOfRows(subject), words, wrappedSum);
 }
@@ -257,6 +291,8 @@ const std::vector<Case> &opsCases() {
   static const std::vector<Case> cases = {
       {"ops", "adds_f32", addsF32},
       {"ops", "multiplies_f32", multipliesF32},
+      {"ops", "adds_narrow_floats", addsNarrowFloats},
+      {"ops", "multiplies_narrow_floats", multipliesNarrowFloats},
       {"ops", "adds_i32", addsI32},
       {"ops", "multiplies_i32", multipliesI32},
       {"ops", "offsets_are_followed", offsetsAreFollowed},

@@ -67,6 +67,27 @@ static uint32_t word_of(const matrix *m, uint64_t at) {
   return word;
 }
 
+#include "plain_tokens.c"
+
+/* f16 and bf16, in f32 and back: rounded twice is rounded once. */
+static float narrow_number(const matrix *m, uint64_t at) {
+  uint32_t bits = 0;
+  if (!strcmp(m->at->type, "f16"))
+    return half_of(m->bytes + 2 * at);
+  memcpy((uint8_t *)&bits + 2, m->bytes + 2 * at, 2);
+  return single_of((const uint8_t *)&bits);
+}
+
+static void put_narrow(const matrix *m, uint64_t at, float value) {
+  _Float16 half = (_Float16)value;
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+#ifndef MUTANT_NARROW_CUT_OFF
+  bits += 0x7fff + (bits >> 16 & 1);
+#endif
+  memcpy(m->bytes + 2 * at, strcmp(m->at->type, "f16") ? (void *)((uint8_t *)&bits + 2) : (void *)&half, 2);
+}
+
 static void pairwise(const char *name, const matrix *a, const matrix *b, const matrix *to, int is_float) {
   uint64_t at, count = to->rows * to->columns;
 #ifdef MUTANT_LARGE_EXTENTS_WRAP
@@ -80,7 +101,10 @@ static void pairwise(const char *name, const matrix *a, const matrix *b, const m
 #endif
   for (at = 0; at < count; ++at) {
     int is_sum = !strcmp(name, "add");
-    if (!is_float)
+    if (to->at->element_bytes == 2) {
+      float x = narrow_number(a, at), y = narrow_number(b, at);
+      put_narrow(to, at, is_sum ? x + y : x * y);
+    } else if (!is_float)
       put_word(to, at, is_sum ? word_of(a, at) + word_of(b, at) : word_of(a, at) * word_of(b, at));
     else if (is_sum)
       put(to, 0, at, (double)number(a, 0, at) + (double)number(b, 0, at));
@@ -200,10 +224,8 @@ static void gate(const matrix *g, const matrix *u, const matrix *to) {
 }
 
 static int are_alike(const matrix *a, const matrix *b) {
-  return a->at->element_bytes == b->at->element_bytes && !strcmp(a->at->extents, b->at->extents);
+  return !strcmp(a->at->type, b->at->type) && !strcmp(a->at->extents, b->at->extents);
 }
-
-#include "plain_tokens.c"
 
 static girih_code other_operation(const char *line, const value *values, int count, const girih_submission *submission,
                                   girih_message *message) {
