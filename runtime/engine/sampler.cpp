@@ -36,8 +36,8 @@ float expNonPositive(float x) {
 
 // Lanes that compilers turn into vectors, of whatever width the machine has.
 constexpr size_t kLanes = 16;
-// Logits that are summed in f32 before their sum joins the f64 total: the error stays that of a short sum.
-constexpr size_t kSumBlock = 256;
+// Logits that are looked at together. Their sum in f32 joins the f64 total: the error stays that of a short sum.
+constexpr size_t kBlock = 256;
 
 // Logits that were written before the last weights were read have left the near caches: they are fetched ahead, further
 // than a core looks by itself.
@@ -76,7 +76,7 @@ Expected<float> largest(std::span<const float> logits) {
                        "; the model or its code is broken: run `girih verify` on the file");
 }
 
-// The sum of a weight over at most kSumBlock logits.
+// The sum of a weight over at most kBlock logits.
 template <typename WeightOf> float sumBlock(std::span<const float> logits, WeightOf weightOf) {
   float part[kLanes] = {};
   size_t id = 0;
@@ -89,12 +89,12 @@ template <typename WeightOf> float sumBlock(std::span<const float> logits, Weigh
 }
 
 std::span<const float> blockOf(std::span<const float> logits, size_t begin) {
-  return logits.subspan(begin, std::min(kSumBlock, logits.size() - begin));
+  return logits.subspan(begin, std::min(kBlock, logits.size() - begin));
 }
 
 template <typename WeightOf> double sumWeights(std::span<const float> logits, WeightOf weightOf) {
   double sum = 0.0;
-  for (size_t begin = 0; begin < logits.size(); begin += kSumBlock)
+  for (size_t begin = 0; begin < logits.size(); begin += kBlock)
     sum += sumBlock(blockOf(logits, begin), weightOf);
   return sum;
 }
@@ -104,10 +104,10 @@ template <typename WeightOf>
 int32_t drawFromAll(std::span<const float> logits, double draw, WeightOf weightOf) {
   double target = draw * sumWeights(logits, weightOf), passed = 0.0;
   size_t lastPossible = 0; // where rounding leaves the target at the very end
-  for (size_t begin = 0; begin < logits.size(); begin += kSumBlock) {
+  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
     std::span<const float> block = blockOf(logits, begin);
     double blockSum = sumBlock(block, weightOf);
-    if (blockSum == 0.0 || (passed + blockSum <= target && begin + kSumBlock < logits.size())) {
+    if (blockSum == 0.0 || (passed + blockSum <= target && begin + kBlock < logits.size())) {
       passed += blockSum;
       continue;
     }
@@ -200,7 +200,16 @@ Status checkSampling(const SamplingOptions &options) {
 
 Expected<int32_t> argmax(std::span<const float> logits) {
   GIRIH_ASSIGN(float best, largest(logits));
-  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), best) - logits.begin());
+  // By blocks, whose comparisons are vectors; then the place in the one that has it.
+  size_t first = 0;
+  for (; first + kBlock <= logits.size(); first += kBlock) {
+    uint32_t numEqual = 0;
+    for (float logit : logits.subspan(first, kBlock))
+      numEqual += logit == best;
+    if (numEqual > 0)
+      break;
+  }
+  return static_cast<int32_t>(std::find(logits.begin() + ptrdiff_t(first), logits.end(), best) - logits.begin());
 }
 
 double logSumExp(std::span<const float> logits) {
