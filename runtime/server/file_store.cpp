@@ -11,8 +11,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
-#include <ctime>
 
 namespace girih::server {
 namespace {
@@ -24,7 +24,7 @@ constexpr size_t kMaxFactsBytes = 64 * 1024;
 
 void StoredFile::write(JsonWriter &writer) const {
   writer.beginObject().member("id", id).member("object", "file").member("bytes", numBytes);
-  writer.member("created_at", createdSeconds).member("filename", name).member("purpose", purpose);
+  writer.member("created_at", createdMicroseconds / 1'000'000).member("filename", name).member("purpose", purpose);
   writer.member("status", "processed").endObject();
 }
 
@@ -41,7 +41,7 @@ FileStore::FileStore(std::string newFolder) : folder(std::move(newFolder)) {
     file.owner = fields.text("owner");
     file.name = fields.text("name");
     file.purpose = fields.text("purpose");
-    file.createdSeconds = fields.number("created");
+    file.createdMicroseconds = fields.number("created_us");
     struct stat facts;
     if (!fields.isWhole || ::stat(pathOf(file.id).c_str(), &facts) != 0)
       continue;
@@ -75,11 +75,13 @@ Expected<StoredFile> FileStore::adopt(StoredFile file, const std::string &path) 
 }
 
 Expected<StoredFile> FileStore::keep(StoredFile file) {
-  if (file.createdSeconds == 0)
-    file.createdSeconds = ::time(nullptr);
+  if (file.createdMicroseconds == 0)
+    file.createdMicroseconds = std::chrono::duration_cast<std::chrono::microseconds>(
+                                   std::chrono::system_clock::now().time_since_epoch())
+                                   .count();
   JsonWriter writer;
   writer.beginObject().member("owner", file.owner).member("name", file.name).member("purpose", file.purpose);
-  writer.member("created", file.createdSeconds).endObject();
+  writer.member("created_us", file.createdMicroseconds).endObject();
   GIRIH_TRY(replaceFile(folder + "/" + file.id + std::string(kSuffix), writer.text(), /*isSynced=*/true));
   std::lock_guard lock(mutex);
   return files[file.id] = file;
@@ -98,7 +100,7 @@ std::vector<StoredFile> FileStore::list(std::string_view owner) const {
     if (file.owner == owner)
       owned.push_back(file);
   std::stable_sort(owned.begin(), owned.end(), [](const StoredFile &a, const StoredFile &b) {
-    return a.createdSeconds > b.createdSeconds;
+    return a.createdMicroseconds > b.createdMicroseconds;
   });
   return owned;
 }

@@ -22,7 +22,7 @@ struct StoredFile {
   std::string id, owner; // owner: Client::identity
   std::string name, purpose;
   uint64_t numBytes = 0;
-  int64_t createdSeconds = 0;
+  int64_t createdMicroseconds = 0; // Unix time; so fine that files of one second have an order
   void write(JsonWriter &writer) const; // as the API has it
 };
 

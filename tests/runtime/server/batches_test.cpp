@@ -266,14 +266,14 @@ TEST_F(BatchesTest, RunsBelowLiveTrafficAndOutsideItsBounds) {
   EXPECT_EQ(at(ledger, "clients.0.batch.requests"), "2");
   EXPECT_EQ(at(ledger, "clients.0.batch.output_tokens"), "12");
   EXPECT_EQ(at(ledger, "clients.0.live.requests"), "0");
+  request.host = "evil.example";
+  EXPECT_TRUE(admin.screen(request).has_value());
   answer("POST", "/v1/chat/completions", chatBody(""), "one");
   restart();
   std::string metrics = answer("GET", "/metrics", "", "one").body;
   EXPECT_THAT(metrics, HasSubstr("girih_client_tokens_total{client=\"a\",kind=\"batch_output\"} 12\n"));
   EXPECT_THAT(metrics, HasSubstr("girih_client_tokens_total{client=\"a\",kind=\"output\"} 6\n"));
   EXPECT_EQ(answer("GET", "/ledger", "", "one").status, 404) << "not on the port of all";
-  request.host = "evil.example";
-  EXPECT_TRUE(admin.screen(request).has_value());
 }
 
 TEST(Multipart, ReadsFormsAsClientsSendThem) {
