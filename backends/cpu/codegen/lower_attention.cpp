@@ -5,6 +5,7 @@
 #include "backends/cpu/codegen/microkernels/attention_generator.h"
 #include "backends/cpu/codegen/microkernels/dot_attention_generator.h"
 #include "backends/cpu/codegen/microkernels/matrix_attention_generator.h"
+#include "backends/cpu/codegen/microkernels/shared_kernels.h"
 #include "backends/cpu/codegen/passes.h"
 #include "backends/cpu/codegen/step_memory.h"
 #include "dialects/girih/dialect.h"
@@ -128,7 +129,9 @@ class AttentionLowering {
 public:
   AttentionLowering(AttentionOp op, const IsaTraits &isa, OpBuilder &b) : op(op), isa(isa), k(b, op.getLoc()) {}
 
-  LogicalResult lower() {
+  // Attention with a cache becomes a call of a kernel of `kernels`.
+
+  LogicalResult lower(SharedKernels &kernels) {
     if (!op.getKv())
       return lowerStateless(op);
     if (!hasUnitInnerStride(op.getQ()) || !hasUnitInnerStride(op.getInit()))
@@ -140,9 +143,8 @@ public:
     if (failed(blockBytes))
       return failure();
     describe(*blockBytes);
-    if (failed(chooseUnit()))
+    if (failed(callKernel(kernels)))
       return failure();
-    emit();
     op.erase();
     return success();
   }
@@ -186,10 +188,25 @@ private:
     return operands;
   }
 
-  void emit() {
-    AttentionOperands operands = operandsOf();
+  LogicalResult callKernel(SharedKernels &kernels) {
+    std::string kind;
+    llvm::raw_string_ostream(kind) << op->getOperandTypes() << op->getAttrDictionary() << shape.blockBytes;
+    AttentionOperands all = operandsOf();
+    Value numTokens = k.extentOf(op.getQ(), 0);
+    firstGroup = op.getOffsets().empty() ? k.index(0) : Value(op.getOffsets()[1]);
+    Value *operands[] = {&all.q,     &all.out,        &all.qTokenStride, &all.qHeadStride, &all.outTokenStride, &all.outHeadStride,
+                         &all.cache, &all.firstToken, &firstGroup,       &numTokens};
+    return kernels.call(k, "attention", kind, operands, [&](KernelBuilder &) {
+      if (failed(chooseUnit()))
+        return failure();
+      emit(all, numTokens);
+      return success();
+    });
+  }
+
+  void emit(const AttentionOperands &operands, Value numTokens) {
     AttentionGenerator single(k, isa, shape, operands, 1);
-    Value numTokens = k.extentOf(op.getQ(), 0), one = k.index(1);
+    Value one = k.index(1);
     if (queryTile == 1)
       return k.loop(k.index(0), numTokens, 1, [&](Value token) { attend(single, one, token); });
     auto alone = [&](Value token) { attend(single, one, token); };
@@ -211,7 +228,6 @@ private:
 
   void attend(AttentionRows &generator, Value count, Value token) {
     int64_t numGroups = cast<ShapedType>(op.getQ().getType()).getDimSize(1) / shape.headsPerGroup;
-    Value firstGroup = op.getOffsets().empty() ? k.index(0) : Value(op.getOffsets()[1]);
     k.loop(k.index(0), k.index(numGroups), 1,
            [&](Value group) { generator.emit(count, token, group, k.add(firstGroup, group)); });
   }
@@ -247,6 +263,7 @@ private:
   KernelBuilder k;
   AttentionShape shape;
   int64_t queryTile = 1;
+  Value firstGroup;
   Value scratch;  // null: no matrix unit
 };
 
@@ -517,9 +534,10 @@ struct LowerAttention : impl::LowerAttentionBase<LowerAttention> {
     SmallVector<KvAppendOp> appends;
     getOperation().walk([&](AttentionOp op) { attentions.push_back(op); });
     getOperation().walk([&](KvAppendOp op) { appends.push_back(op); });
+    SharedKernels kernels;
     for (AttentionOp op : attentions) {
       OpBuilder b(op);
-      if (failed(AttentionLowering(op, *traits, b).lower()))
+      if (failed(AttentionLowering(op, *traits, b).lower(kernels)))
         return signalPassFailure();
     }
     SmallVector<Operation *> parts;

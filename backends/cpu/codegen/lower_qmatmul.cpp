@@ -315,7 +315,10 @@ LogicalResult lowerPacked(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, S
       return emitWithFollowers(k, ops, *layout, isa, *shape, frame, followers);
     }
   }
-  return kernels.call(outer, kind, operandsOf(outer, op, layout->panelBytes(depth)), emit);
+  TileOperands tile = operandsOf(outer, op, layout->panelBytes(depth));
+  Value *operands[] = {&tile.x,         &tile.weights, &tile.out,        &tile.xStride,
+                       &tile.outStride, &tile.numRows, &tile.numColumns, &tile.panelsLeft};
+  return kernels.call(outer, "matmul", kind, operands, [&](KernelBuilder &k) { return emit(k, tile); });
 }
 
 // Plain f32 weights in row-major order: no kernel, only a meaning. One chain over k, as everywhere.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One private function for each kind of matmul, with the step's own three arguments first.
+// One private function for each kind of kernel, with the step's own three arguments first.
 #include "backends/cpu/codegen/microkernels/shared_kernels.h"
 
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
@@ -9,16 +9,15 @@ using namespace mlir;
 
 namespace girih::cpu {
 
-LogicalResult SharedKernels::call(KernelBuilder &k, StringRef kind, TileOperands tile, Emit emit) {
-  Value *fields[] = {&tile.x,         &tile.weights, &tile.out,        &tile.xStride,
-                     &tile.outStride, &tile.numRows, &tile.numColumns, &tile.panelsLeft};
+LogicalResult SharedKernels::call(KernelBuilder &k, StringRef name, StringRef kind, ArrayRef<Value *> operands,
+                                  Emit emit) {
   std::string key = kind.str();
   SmallVector<Value> arguments{k.stepArgs(), k.threadIndex(), k.numThreads()};
-  for (Value *field : fields) {
-    std::optional<int64_t> constant = getConstantIntValue(*field);
+  for (Value *operand : operands) {
+    std::optional<int64_t> constant = getConstantIntValue(*operand);
     key += constant ? "," + std::to_string(*constant) : std::string(",?");
     if (!constant)
-      arguments.push_back(*field);
+      arguments.push_back(*operand);
   }
   func::FuncOp &kernel = kernels[key];
   if (!kernel) {
@@ -26,16 +25,16 @@ LogicalResult SharedKernels::call(KernelBuilder &k, StringRef kind, TileOperands
     OpBuilder::InsertionGuard guard(k.b);
     k.b.setInsertionPointToEnd(module.getBody());
     auto type = FunctionType::get(k.b.getContext(), ValueRange(arguments).getTypes(), {});
-    kernel = func::FuncOp::create(k.b, k.loc, "matmul_" + std::to_string(kernels.size()), type);
+    kernel = func::FuncOp::create(k.b, k.loc, (name + "_" + Twine(kernels.size())).str(), type);
     kernel.setPrivate();
     Block *body = kernel.addEntryBlock();
     k.b.setInsertionPointToStart(body);
     unsigned next = 3;
-    for (Value *field : fields) {
-      std::optional<int64_t> constant = getConstantIntValue(*field);
-      *field = constant ? k.index(*constant) : Value(body->getArgument(next++));
+    for (Value *operand : operands) {
+      std::optional<int64_t> constant = getConstantIntValue(*operand);
+      *operand = constant ? k.index(*constant) : Value(body->getArgument(next++));
     }
-    if (failed(emit(k, tile)))
+    if (failed(emit(k)))
       return failure();
     func::ReturnOp::create(k.b, k.loc);
   }
