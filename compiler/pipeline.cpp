@@ -23,7 +23,7 @@ void girih::compiler::buildMachineFreeLadder(mlir::OpPassManager &pipeline, cons
 llvm::ArrayRef<llvm::StringRef> girih::compiler::optionalPasses() {
   static const llvm::StringRef kPasses[] = {
       "girih-outline-blocks",     "girih-raise-attention",  "girih-merge-projections",
-      "girih-fuse-elementwise",   "girih-reuse-operands",   "girih-choose-arithmetic",
+      "girih-fuse-elementwise",   "girih-narrow-last-layer", "girih-reuse-operands",   "girih-choose-arithmetic",
       "girih-select-strategy",    "girih-split-attention",  "girih-merge-row-dispatches",
       "girih-repeat-cheap-dispatches"};
   return kPasses;

@@ -24,6 +24,7 @@ ROWS = [
     ("raise, specialize", "attention recognised, and with it the cache", ["girih-raise-attention"]),
     ("fuse", "elementwise chains fused", ["girih-fuse-elementwise"]),
     ("fuse", "results written over operands", ["girih-reuse-operands"]),
+    ("fuse", "the last layer's end for wanted rows alone", ["girih-narrow-last-layer"]),
     ("tile", "sizes by the machine", "machine"),
     ("tile", "a token's attention cut along the cache", ["girih-split-attention"]),
     ("allocate", "row dispatches merged, cheap ones repeated",

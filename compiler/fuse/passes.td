@@ -107,6 +107,46 @@ def FuseElementwise : Pass<"girih-fuse-elementwise", "::mlir::ModuleOp"> {
   let dependentDialects = ["::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect"];
 }
 
+def NarrowLastLayer : Pass<"girih-narrow-last-layer", "::mlir::ModuleOp"> {
+  let summary = "computes what follows the last layer's attention only for the rows that the head reads";
+  let description = [{
+    Before: a loop over layers gives the activations of all tokens, and a `girih.gather_rows` takes the rows whose logits
+    are wanted. After, in steps of 128 tokens or more: the last layer stands behind the loop, and the rows are taken where
+    tokens were last mixed; what follows row by row, from the attention's projection to the end of the feed-forward net,
+    is computed for them alone. Keys and values are still those of all tokens.
+
+    Example:
+    ```mlir
+    #id = affine_map<(d0, d1) -> (d0, d1)>
+    func.func @step_t128(%rows: tensor<?xi32>, %x: tensor<?x4xf32>, %n: index, %r: index) -> tensor<?x4xf32>
+        attributes {girih.max_tokens = 128 : i64} {
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      %c30 = arith.constant 30 : index
+      %y = scf.for %layer = %c0 to %c30 step %c1 iter_args(%carried = %x) -> (tensor<?x4xf32>) {
+        %e = tensor.empty(%n) : tensor<?x4xf32>
+        %s = linalg.generic {indexing_maps = [#id, #id], iterator_types = ["parallel", "parallel"]}
+            ins(%carried : tensor<?x4xf32>) outs(%e : tensor<?x4xf32>) {
+          ^bb0(%u: f32, %o: f32):
+            %t = arith.addf %u, %u : f32
+            linalg.yield %t : f32
+        } -> tensor<?x4xf32>
+        scf.yield %s : tensor<?x4xf32>
+      }
+      %init = tensor.empty(%r) : tensor<?x4xf32>
+      %z = girih.gather_rows ins(%rows, %y : tensor<?xi32>, tensor<?x4xf32>) outs(%init : tensor<?x4xf32>)
+          -> tensor<?x4xf32>
+      return %z : tensor<?x4xf32>
+    }
+    // CHECK: %[[LAST:.*]] = arith.constant 29 : index
+    // CHECK: %[[Y:.*]] = scf.for %{{.*}} = %{{.*}} to %[[LAST]]
+    // CHECK: %[[ROWS:.*]] = girih.gather_rows ins(%arg0, %[[Y]]
+    // CHECK: linalg.generic {{.*}} ins(%[[ROWS]]
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::tensor::TensorDialect"];
+}
+
 def ReuseOperands : Pass<"girih-reuse-operands", "::mlir::ModuleOp"> {
   let summary = "lets an elementwise op update an operand in place";
   let description = [{

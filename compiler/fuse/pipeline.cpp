@@ -18,6 +18,7 @@ void buildFusePipeline(mlir::OpPassManager &pipeline) {
   pipeline.addPass(mlir::createCanonicalizerPass());
   pipeline.addPass(mlir::createCSEPass());
   pipeline.addPass(createFuseElementwise());
+  pipeline.addPass(createNarrowLastLayer());
   pipeline.addPass(mlir::createCSEPass());
   // Last: it turns inputs into destinations, which hides them from fusion.
   pipeline.addPass(createReuseOperands());
