@@ -46,6 +46,15 @@ bool isOneFurther(Value even, Value odd) {
          ArrayRef(from).drop_back() == ArrayRef(to).drop_back();
 }
 
+// An addition takes four cycles where two could begin in each: sums of a row in as many chains wait less.
+constexpr int64_t kChains = 4;
+
+// Whether results may depend on the order of sums.
+bool mayReorder(Operation *op) {
+  auto numerics = op->getParentOfType<ModuleOp>()->getAttrOfType<StringAttr>("girih.numerics");
+  return numerics && numerics.getValue() == "fast";
+}
+
 // The buffer that a view is of.
 Value bufferOf(Value view) {
   while (auto op = view.getDefiningOp<ViewLikeOpInterface>())
@@ -75,6 +84,7 @@ private:
   Value loadWithin(memref::LoadOp load, IRMapping &values);
   void scalarBody();
   void innerLoop();
+  SmallVector<Value> sumInChains(Value end, SmallVector<Value> sums);
   void findStill();
   SmallVector<Value> chunk(Value position, Value mask, ValueRange sums);
   SmallVector<Value> results(Value position, Value mask, ValueRange sums);
@@ -509,6 +519,26 @@ void GenericLowering::findStill() {
   }
 }
 
+// Sums of the elements before `end` in chains that do not wait for each other.
+SmallVector<Value> GenericLowering::sumInChains(Value end, SmallVector<Value> sums) {
+  SmallVector<Value> chains;
+  for (int64_t chain = 0; chain < kChains; ++chain)
+    llvm::append_range(chains, sums);
+  auto ofChain = [&](ValueRange all, int64_t chain) { return all.slice(chain * sums.size(), sums.size()); };
+  chains = k.loop(k.index(0), end, kChains * kLanes, chains, [&](Value position, ValueRange carried) {
+    SmallVector<Value> next;
+    for (int64_t chain = 0; chain < kChains; ++chain)
+      llvm::append_range(next, chunk(k.add(position, chain * kLanes), Value(), ofChain(carried, chain)));
+    return next;
+  });
+  for (auto [number, sum] : llvm::enumerate(sums)) {
+    sum = chains[number];
+    for (int64_t chain = 1; chain < kChains; ++chain)
+      sum = cloneAs(combinerOf(int64_t(number)), {sum, ofChain(chains, chain)[number]}, kLanes)->getResult(0);
+  }
+  return sums;
+}
+
 void GenericLowering::innerLoop() {
   findStill();
   if (partner) {
@@ -522,8 +552,14 @@ void GenericLowering::innerLoop() {
   Value extent = extents.back();
   Value whole = k.mul(k.div(extent, kLanes), kLanes);
   Value left = tail = k.sub(extent, whole);
-  if (getConstantIntValue(whole) != 0)
-    sums = k.loop(k.index(0), whole, kLanes, sums,
+  Value begin = k.index(0);
+  if (sumsInside && mayReorder(op)) {
+    begin = k.mul(k.div(extent, kChains * kLanes), kChains * kLanes);
+    if (getConstantIntValue(begin) != 0)
+      sums = sumInChains(begin, sums);
+  }
+  if (getConstantIntValue(k.sub(whole, begin)) != 0)
+    sums = k.loop(begin, whole, kLanes, sums,
                   [&](Value position, ValueRange carried) { return chunk(position, Value(), carried); });
   // An empty tail changes nothing: its mask is empty, so no test is needed where the extent is dynamic.
   if (getConstantIntValue(left) != 0)

@@ -19,7 +19,8 @@ def LowerElementwise : CpuKernelPass<"girih-cpu-lower-elementwise"> {
   let description = [{
     Every linalg operation and `memref.copy` becomes a loop nest whose innermost loop, over the last iteration dimension,
     takes 16 lanes at a time, the rest of an extent masked. Operands that do not move with the inner loop are broadcast,
-    those of every second element (interleaved pairs) are two loads and a shuffle, those that jump otherwise are gathered. A sum over the innermost dimension uses one vector accumulator: lane l takes the
+    those of every second element (interleaved pairs) are two loads and a shuffle, those that jump otherwise are gathered.
+    A sum over the innermost dimension uses one vector accumulator, in numerics `fast` four by turns: lane l takes the
     elements l, l+16, ... in order, and one fixed tree adds the lanes, so no tile and no ISA changes a bit. Reductions
     over outer dimensions run in order through the output. A reduction whose body is no single combiner becomes a
     scalar loop nest.

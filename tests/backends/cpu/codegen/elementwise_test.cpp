@@ -3,6 +3,7 @@
 // scalar bodies; one and two threads; every ISA the same bits.
 #include "tests/backends/cpu/codegen/step_harness.h"
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -15,9 +16,10 @@ namespace {
 constexpr int64_t kInputBytes = 65536, kOutputAt = 65536;
 
 // `body` sees %x: the whole input as memref<16384xf32>, %c0, %t (the step's tokens) and %outAt.
-std::string moduleOf(const std::string &body) {
+std::string moduleOf(const std::string &body, const std::string &numerics = "exact") {
   return R"(
-module attributes {girih.arena_bytes = 131072 : i64, girih.scratch_bytes = 4096 : i64} {
+module attributes {girih.numerics = ")" + numerics +
+         R"(", girih.arena_bytes = 131072 : i64, girih.scratch_bytes = 4096 : i64} {
   memref.global "private" constant @table : memref<3x4xi64> = dense<[[1,2,3,4],[5,6,7,8],[9,10,11,12]]>
   func.func @girih_step_t8(%args: !llvm.ptr, %thread: index, %threads: index) attributes {girih.entry} {
     %c0 = arith.constant 0 : index
@@ -31,10 +33,11 @@ module attributes {girih.arena_bytes = 131072 : i64, girih.scratch_bytes = 4096 
 std::string oneUnit(const std::string &body) { return "scf.forall (%unit) in (1) {\n" + body + "}\n"; }
 
 // Runs `body` on random input; all ISAs and thread counts must agree. Returns the first `count` outputs.
-std::vector<float> run(const std::string &body, int64_t numTokens, int64_t count, std::vector<float> *input = nullptr) {
+std::vector<float> run(const std::string &body, int64_t numTokens, int64_t count, std::vector<float> *input = nullptr,
+                       const std::string &numerics = "exact") {
   std::vector<float> first;
   for (const std::string &isa : runnableIsas()) {
-    auto step = Step::compile(moduleOf(body), isa);
+    auto step = Step::compile(moduleOf(body, numerics), isa);
     if (!step.isOk()) {
       ADD_FAILURE() << step.status().message();
       return std::vector<float>(count);
@@ -60,23 +63,38 @@ std::vector<float> run(const std::string &body, int64_t numTokens, int64_t count
 }
 
 // The order that the pass states: lane l takes l, l+16, ...; then lanes l and l+8, l+4, l+2, l+1.
-float lanesSum(const std::function<float(int64_t)> &at, int64_t count) {
-  float lanes[16] = {};
-  for (int64_t i = 0; i < count; ++i)
-    lanes[i % 16] += at(i);
+float sumOfLanes(std::array<float, 16> lanes) {
   for (int half = 8; half >= 1; half /= 2)
     for (int lane = 0; lane < half; ++lane)
       lanes[lane] += lanes[lane + half];
   return lanes[0];
 }
 
-class ExtentTest : public testing::TestWithParam<int64_t> {};
+float lanesSum(const std::function<float(int64_t)> &at, int64_t count) {
+  std::array<float, 16> lanes = {};
+  for (int64_t i = 0; i < count; ++i)
+    lanes[i % 16] += at(i);
+  return sumOfLanes(lanes);
+}
 
-TEST_P(ExtentTest, NormalisesRows) {
-  int64_t n = GetParam(), rows = 5;
+// In `fast`: four such vectors take 16 elements by turns, while there are 64; then they are added, the first takes the rest.
+float chainsSum(const std::function<float(int64_t)> &at, int64_t count) {
+  std::array<float, 16> chains[4] = {};
+  int64_t whole = count / 64 * 64;
+  for (int64_t i = 0; i < whole; ++i)
+    chains[i / 16 % 4][i % 16] += at(i);
+  for (int lane = 0; lane < 16; ++lane)
+    for (int chain = 1; chain < 4; ++chain)
+      chains[0][lane] += chains[chain][lane];
+  for (int64_t i = whole; i < count; ++i)
+    chains[0][i % 16] += at(i);
+  return sumOfLanes(chains[0]);
+}
+
+// Rows of `n` over the root of the sum of their squares.
+std::string normaliseRows(int64_t n) {
   std::string d = std::to_string(n);
-  std::vector<float> x;
-  std::vector<float> y = run(R"(
+  return R"(
     %x = girih.buffer_at "arena"[%c0] rows %t : memref<?x)" + d + R"(xf32>
     %y = girih.buffer_at "arena"[%outAt] rows %t : memref<?x)" + d + R"(xf32>
     scf.forall (%i) in (%t) {
@@ -107,12 +125,27 @@ TEST_P(ExtentTest, NormalisesRows) {
         linalg.yield %r : f32
       }
     }
-)", rows, rows * n, &x);
-  for (int64_t i = 0; i < rows; ++i) {
-    float sum = lanesSum([&](int64_t j) { return x[i * n + j] * x[i * n + j]; }, n);
-    float factor = 1.0f / std::sqrt(sum + 1.0e-5f);
-    for (int64_t j = 0; j < n; ++j)
-      ASSERT_EQ(y[i * n + j], x[i * n + j] * factor) << "row " << i << " column " << j;
+)";
+}
+
+struct Normalising {
+  const char *numerics;
+  float (*sum)(const std::function<float(int64_t)> &at, int64_t count);
+};
+
+class ExtentTest : public testing::TestWithParam<int64_t> {};
+
+TEST_P(ExtentTest, NormalisesRows) {
+  int64_t n = GetParam(), rows = 5;
+  for (auto [numerics, sumOf] : {Normalising{"exact", lanesSum}, Normalising{"invariant", lanesSum}, Normalising{"fast", chainsSum}}) {
+    std::vector<float> x;
+    std::vector<float> y = run(normaliseRows(n), rows, rows * n, &x, numerics);
+    for (int64_t i = 0; i < rows; ++i) {
+      float sum = sumOf([&](int64_t j) { return x[i * n + j] * x[i * n + j]; }, n);
+      float factor = 1.0f / std::sqrt(sum + 1.0e-5f);
+      for (int64_t j = 0; j < n; ++j)
+        ASSERT_EQ(y[i * n + j], x[i * n + j] * factor) << numerics << ": row " << i << " column " << j;
+    }
   }
 }
 
