@@ -34,6 +34,10 @@ namespace {
 // Used where select_strategy has not spoken: right for any extent, best for none.
 constexpr TileShape kDefaultShape = {1, 2, 128};
 
+// Of a prompt that fills a step the logits of few tokens are wanted: so few rows meet codes as they are stored, since
+// rounding the weights would cost more than multiplying them.
+constexpr int64_t kFewLogits = 4;
+
 bool hasUnitInnerStride(Value memref) {
   SmallVector<int64_t> strides;
   int64_t offset = 0;
@@ -62,6 +66,24 @@ bool takesBytes(QMatmulOp op) { return isQuantized(op) && op.getStrategy() == St
 
 // Whether the rows of x stay in a frame from one call of a dispatch to the next.
 bool keepsRows(QMatmulOp op) { return takesCodes(op) || takesBytes(op); }
+
+// The memref that a view, or a view of a view, is of.
+Value rootOf(Value memref) {
+  while (auto view = memref.getDefiningOp<ViewLikeOpInterface>())
+    memref = view.getViewSource();
+  return memref;
+}
+
+// The shape that takes the codes where few rows of `shape`, in whose frame it has to fit, may be wanted.
+std::optional<TileShape> shapeOfFewRows(QMatmulOp op, const PackedLayout &layout, const TileShape &shape) {
+  auto buffer = rootOf(op.getInit()).getDefiningOp<BufferAtOp>();
+  if (!isForTiles(op) || takesCodes(op) || layout.hasFloatCodes() || !buffer || buffer.getSpace() != "logits")
+    return std::nullopt;
+  TileShape few{kFewLogits, shape.panels, shape.depth};
+  int64_t depth = cast<PackedType>(op.getW().getType()).getDepth();
+  bool fits = CodeMatrixGenerator::frameBytes(layout, few, depth) <= matrixFrameBytes(shape);
+  return fits ? std::optional(few) : std::nullopt;
+}
 
 int64_t lanesOf(QMatmulOp op, const TileShape &shape) {
   if (isForTiles(op) || takesBytes(op))
@@ -142,13 +164,6 @@ Operation *dispatchOf(Operation *op) {
   return dispatch;
 }
 
-// The memref that a view, or a view of a view, is of.
-Value rootOf(Value memref) {
-  while (auto view = memref.getDefiningOp<ViewLikeOpInterface>())
-    memref = view.getViewSource();
-  return memref;
-}
-
 // Whether x is made in the units that read it.
 bool isMadeByUnits(QMatmulOp op) {
   Value root = rootOf(op.getX());
@@ -198,10 +213,14 @@ LogicalResult emitOnTiles(KernelBuilder &k, QMatmulOp op, const PackedLayout &la
   if (takesCodes(op) && layout.hasFloatCodes())
     return op.emitOpError("strategy \"codes\" is for integer codes, those of \"")
            << layout.print() << "\" are floats; \"matrix\" takes them";
+  auto multiplyCodes = [&](const TileShape &of) { CodeMatrixGenerator(k, layout, isa, of).emit(tile, memory); };
+  auto multiply = [&] { MatrixGenerator(k, layout, isa, shape).emit(tile, MatrixGenerator::Place::Far, memory); };
   if (takesCodes(op))
-    CodeMatrixGenerator(k, layout, isa, shape).emit(tile, memory);
+    multiplyCodes(shape);
+  else if (auto few = shapeOfFewRows(op, layout, shape))
+    k.when(k.less(tile.numRows, k.index(few->rows + 1)), [&] { multiplyCodes(*few); }, multiply);
   else
-    MatrixGenerator(k, layout, isa, shape).emit(tile, MatrixGenerator::Place::Far, memory);
+    multiply();
   return success();
 }
 
@@ -263,7 +282,8 @@ LogicalResult emitWithFollowers(KernelBuilder &k, ArrayRef<QMatmulOp> ops, const
   return success();
 }
 
-// Nothing is prepared when a dispatch begins: what a frame holds is of another weight, or another kernel's.
+// Nothing is prepared when a dispatch begins: what a frame holds is of another weight, or another kernel's. Both kinds
+// begin with the address of what they hold something of; of an address of the other kind neither holds anything.
 void resetFrame(QMatmulOp op, int64_t frame) {
   auto reset = takesBytes(op)   ? ByteMatrixGenerator::emitReset
                : takesCodes(op) ? CodeMatrixGenerator::emitReset
@@ -301,7 +321,8 @@ LogicalResult lowerPacked(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, S
   std::string kind;
   llvm::raw_string_ostream(kind) << op.getW().getType() << getElementTypeOrSelf(op.getX().getType())
                                  << op->getDiscardableAttrDictionary() << op.getStrategyAttr() << shape->rows << "x"
-                                 << shape->panels << "x" << shape->depth << "@" << frame;
+                                 << shape->panels << "x" << shape->depth << "@" << frame
+                                 << (shapeOfFewRows(op, *layout, *shape) ? "few" : "");
   if (isForTiles(op) || takesBytes(op))
     resetFrame(op, frame);
   if (isForTiles(op)) {

@@ -157,6 +157,33 @@ TEST(MatrixRows, DoNotDependOnTheirNeighbours) {
   }
 }
 
+// Up to four rows of logits meet the codes as they are stored, as a step of few tokens has it; more the rounded weights.
+TEST(MatrixLogits, FewRowsTakeTheCodes) {
+  if (!canRun())
+    GTEST_SKIP() << "this machine grants no tiles";
+  for (const char *layout : {"p16:s8,f16,none,32", kQ41, "p16:f16,none,none,32"})
+    for (int64_t rows : {1, 3, 4, 5, 33}) {
+      MatmulCase c = {layout, rows, 96, 160, "matrix", 32, 32, 160, 32}, few = {layout, rows, 96, 160, "codes", 4, 32, 160, 32};
+      PackedWeight weight(c.layout, c.columns, c.depth, 7);
+      std::vector<uint16_t> x = randomActivations(c.rows * c.depth);
+      bool takesFew = rows <= 4 && !weight.layout.hasFloatCodes();
+      auto plain = Step::compile(moduleOf(takesFew ? few : c), "amx");
+      ASSERT_TRUE(plain.isOk()) << plain.status().message();
+      std::vector<float> expected = run(**plain, c, weight, x, 1);
+      plain->reset();
+      auto step = Step::compile(replaced(moduleOf(c), {{"\"arena\"[%yAt]", "\"logits\"[%c0]"}}), "amx");
+      ASSERT_TRUE(step.isOk()) << step.status().message();
+      StepData data;
+      data.numTokens = rows;
+      data.weights = weight.bytes;
+      data.arena.assign(bytesOfX(c) + bytesOfY(c) + 4 * (bytesOfScratch(c) + 64), 0xFF);
+      std::memcpy(data.arena.data(), x.data(), x.size() * 2);
+      data.logits.assign(size_t(rows * c.columns), 7.0f);
+      (*step)->run(data, 2);
+      EXPECT_EQ(data.logits, expected) << layout << ", " << rows << " rows";
+    }
+}
+
 // What follows a matmul in its unit is computed some rows at a time, between the products of the next rows: for every
 // count of rows the same as from the matmul alone. 96 k are one pass, 160 three of them, between which the sums of a unit's
 // 1 or 3 pairs of panels wait in the result's memory.

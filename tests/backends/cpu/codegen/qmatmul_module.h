@@ -155,7 +155,7 @@ inline bool takesBf16(const MatmulCase &c) { return takesCodes(c) || std::string
 // of each row for each of them, and such tiles.
 inline int64_t bytesOfScratch(const MatmulCase &c) {
   if (takesCodes(c))
-    return (c.depth + 31) / 32 * c.rowTile * (64 + 8) + 32 * 1024;
+    return ((c.depth + 31) / 32 * c.rowTile * (64 + 8) + 63) / 64 * 64 + 32 * 1024;
   if (takesBytes(c))
     return ((c.depth + 31) / 32 * 2 * (16 + c.rowTile * 8) + 63) / 64 * 64 + 8 * 1024;
   if (!takesBf16(c))
