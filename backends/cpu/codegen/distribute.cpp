@@ -77,6 +77,10 @@ Value queueOf(KernelBuilder &k, scf::ForallOp op, Value thread) {
   return k.at(scratchOf(k, op, thread), op->getAttrOfType<IntegerAttr>("girih.queue").getInt());
 }
 
+// A unit that another thread takes over finds its rows, and what was prepared for it, in the wrong core. So a share's last
+// units, two at most and an eighth of them, are left to the thread that has it.
+constexpr int64_t kMostLeftToOwner = 2, kPartLeftToOwner = 8;
+
 // Each thread takes the units of its own range one by one through a counter in its scratch, and then helps the others
 // through theirs. Which thread computes a unit changes nothing in it. After the meeting nobody counts any more, and
 // each thread sets its counter back.
@@ -86,10 +90,16 @@ void distributeDynamically(KernelBuilder &k, scf::ForallOp op, const UnitSpace &
     Value owner = k.rem(k.add(k.threadIndex(), distance), k.numThreads());
     auto [begin, end] = shareOf(k, units, owner);
     Value queue = queueOf(k, op, owner);
-    auto nextUnit = [&, begin = begin]() -> Value {
-      Value taken = LLVM::AtomicRMWOp::create(k.b, k.loc, LLVM::AtomicBinOp::add, queue, k.integer(i64, 1),
-                                              LLVM::AtomicOrdering::monotonic);
-      return k.add(begin, k.toIndex(taken));
+    Value left = k.minOf(k.div(k.sub(end, begin), kPartLeftToOwner), k.index(kMostLeftToOwner));
+    Value last = k.sub(end, k.select(k.less(k.index(0), distance), left, k.index(0)));
+    auto nextUnit = [&, begin = begin, end = end]() -> Value {
+      auto take = [&]() -> SmallVector<Value> {
+        Value taken = LLVM::AtomicRMWOp::create(k.b, k.loc, LLVM::AtomicBinOp::add, queue, k.integer(i64, 1),
+                                                LLVM::AtomicOrdering::monotonic);
+        return {k.add(begin, k.toIndex(taken))};
+      };
+      Value count = LLVM::LoadOp::create(k.b, k.loc, i64, queue, 8, false, false, false, false, LLVM::AtomicOrdering::monotonic);
+      return k.when(k.less(k.add(begin, k.toIndex(count)), last), ValueRange{end}, take)[0];
     };
     auto loop = scf::WhileOp::create(k.b, k.loc, TypeRange{k.b.getIndexType()}, ValueRange{});
     OpBuilder::InsertionGuard guard(k.b);
