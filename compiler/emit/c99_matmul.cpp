@@ -71,6 +71,8 @@ private:
   }
 
   Expr code(const Window &codes, const Expr &k, const Expr &column) {
+    if (layout.codes == CodeType::BF16)
+      return values.load(codes, add(mul(add(mul(div(k, "2"), number(kColumns)), column), "2"), rem(k, "2")));
     if (layout.hasFloatCodes())
       return values.load(codes, add(mul(k, number(kColumns)), column));
     bool isNibble = layout.codes == CodeType::U4;
@@ -79,8 +81,6 @@ private:
     Expr raw = values.load(codes, byte);
     if (isNibble)
       raw = binary(binary(raw, ">>", mul(div(k, "16"), "4")), "&", "15");
-    else if (layout.codes == CodeType::U8)
-      raw = binary(raw, "&", "255");
     return "((float)" + sub(raw, number(layout.codeOffset)) + ")";
   }
 

@@ -22,7 +22,7 @@ constexpr auto kNone = ScaleType::None;
 constexpr auto kHalf = ScaleType::F16;
 constexpr auto kFloat = ScaleType::F32;  // the product of a super-block's f16 and a group's integer needs 18 bits
 constexpr auto kU4 = CodeType::U4;
-constexpr auto kU8 = CodeType::U8;
+constexpr auto kU7 = CodeType::U7;
 constexpr auto kS8 = CodeType::S8;
 
 // Type numbers and block sizes: ggml.h and ggml-common.h. To add a format: a row here, a split function, an enum value.
@@ -31,23 +31,26 @@ constexpr FormatRow kTable[kNumStorageFormats] = {
     {StorageFormat::F16, "f16", 1, "F16", 1, 2, floats(CodeType::F16), "one f16", nullptr},
     {StorageFormat::BF16, "bf16", 30, "BF16", 1, 2, floats(CodeType::BF16), "one bf16", nullptr},
     {StorageFormat::Q8_0, "q8_0", 8, "", 32, 34, p16(kS8, kHalf, kNone, 32), "f16 d; 32 x s8", splitQ8_0},
-    {StorageFormat::Q4_0, "q4_0", 2, "", 32, 18, p16(kU4, kHalf, kNone, 32, 8), "f16 d; 32 x u4, offset 8", splitQ4_0},
-    {StorageFormat::Q4_1, "q4_1", 3, "", 32, 20, p16(kU4, kHalf, kHalf, 32), "f16 d; f16 m; 32 x u4", splitQ4_1},
+    {StorageFormat::Q4_0, "q4_0", 2, "", 32, 18, p16(kU4, kHalf, kNone, 32, 8), "f16 d; 32 x u4, offset 8",
+     splitQ4_0},
+    {StorageFormat::Q4_1, "q4_1", 3, "", 32, 20, p16(kU4, kHalf, kHalf, 32), "f16 d; f16 m; 32 x u4",
+     splitQ4_1},
     {StorageFormat::Q5_0, "q5_0", 6, "", 32, 22, p16(kS8, kHalf, kNone, 32),
      "f16 d; 32 x fifth bit; 32 x u4, offset 16", splitQ5_0},
-    {StorageFormat::Q5_1, "q5_1", 7, "", 32, 24, p16(kU8, kHalf, kHalf, 32), "f16 d; f16 m; 32 x fifth bit; 32 x u4",
-     splitQ5_1},
-    {StorageFormat::Q2_K, "q2_K", 10, "", 256, 84, p16(kU8, kFloat, kFloat, 16),
+    {StorageFormat::Q5_1, "q5_1", 7, "", 32, 24, p16(kU7, kHalf, kHalf, 32),
+     "f16 d; f16 m; 32 x fifth bit; 32 x u4", splitQ5_1},
+    {StorageFormat::Q2_K, "q2_K", 10, "", 256, 84, p16(kU7, kFloat, kFloat, 16),
      "16 x (u4 scale, u4 min); 256 x u2; f16 d; f16 dmin", splitQ2_K},
     {StorageFormat::Q3_K, "q3_K", 11, "", 256, 110, p16(kS8, kFloat, kNone, 16),
      "256 x third bit; 256 x u2, offset 4; 16 x u6 scale, offset 32; f16 d", splitQ3_K},
     {StorageFormat::Q4_K, "q4_K", 12, "", 256, 144, p16(kU4, kFloat, kFloat, 32),
      "f16 d; f16 dmin; 8 x (u6 scale, u6 min); 256 x u4", splitQ4_K},
-    {StorageFormat::Q5_K, "q5_K", 13, "", 256, 176, p16(kU8, kFloat, kFloat, 32),
+    {StorageFormat::Q5_K, "q5_K", 13, "", 256, 176, p16(kU7, kFloat, kFloat, 32),
      "f16 d; f16 dmin; 8 x (u6 scale, u6 min); 256 x fifth bit; 256 x u4", splitQ5_K},
     {StorageFormat::Q6_K, "q6_K", 14, "", 256, 210, p16(kS8, kFloat, kNone, 16),
      "256 x u4; 256 x top bit pair, offset 32; 16 x s8 scale; f16 d", splitQ6_K},
-    {StorageFormat::IQ4_NL, "iq4_nl", 20, "", 32, 18, p16(kS8, kHalf, kNone, 32), "f16 d; 32 x u4 index", splitIQ4_NL},
+    {StorageFormat::IQ4_NL, "iq4_nl", 20, "", 32, 18, p16(kS8, kHalf, kNone, 32), "f16 d; 32 x u4 index",
+     splitIQ4_NL},
     {StorageFormat::IQ4_XS, "iq4_xs", 23, "", 256, 136, p16(kS8, kFloat, kNone, 32),
      "f16 d; 8 x u6 scale, offset 32; 256 x u4 index", splitIQ4_XS},
     {StorageFormat::MXFP4, "mxfp4", 39, "", 32, 17, p16(kS8, kFloat, kNone, 32), "e8m0 exponent; 32 x e2m1",

@@ -10,11 +10,11 @@
 namespace girih::weights {
 namespace {
 
-constexpr std::array<std::string_view, 6> kCodeNames = {"u4", "u8", "s8", "f16", "bf16x2", "f32"};
+constexpr std::array<std::string_view, 6> kCodeNames = {"u4", "u7", "s8", "f16", "bf16x2", "f32"};
 constexpr std::array<std::string_view, 3> kScaleNames = {"none", "f16", "f32"};
 constexpr std::string_view kGrammar =
     "layouts are `dense:f32` or "
-    "`p16:<u4|u8|s8|f16|bf16x2|f32>,<none|f16|f32>,<none|f16|f32>,<16|32>[,<offset>]`";
+    "`p16:<u4|u7|s8|f16|bf16x2|f32>,<none|f16|f32>,<none|f16|f32>,<16|32>[,<offset>]`";
 
 template <size_t numNames>
 std::optional<int> indexIn(const std::array<std::string_view, numNames> &names, std::string_view name) {
@@ -144,7 +144,7 @@ Expected<int64_t> PackedLayout::tensorBytes(int64_t numColumns, int64_t depth) c
 int64_t PackedLayout::codeOffsetBytes(int64_t column, int64_t k) const {
   switch (codes) {
   case CodeType::U4: return (k % 16 / 4) * 64 + column * 4 + k % 4;
-  case CodeType::U8:
+  case CodeType::U7:
   case CodeType::S8: return (k / 4) * 64 + column * 4 + k % 4;
   case CodeType::BF16:
     return (k / 2) * 64 + column * 4 + k % 2 * 2;

@@ -4,7 +4,8 @@
 // `p16`: a weight [N, K] (row n of the checkpoint = column n here) lies in panels of 16 columns, the last one padded
 // with zeros; a panel is contiguous over K in blocks of 32 consecutive k, K padded with zero weights. One block:
 //   u4          4 lines of 64 B; byte [col*4 + j] of line L: low nibble = k = L*4+j, high nibble = k = 16+L*4+j
-//   u8, s8      8 lines of 64 B; byte [col*4 + j] of line L = k = L*4+j
+//   u7, s8      8 lines of 64 B; byte [col*4 + j] of line L = k = L*4+j; u7 is at most 127: the sum of two products with
+//               signed bytes fits 16 bits
 //   f16 f32     k-major: for each k the 16 columns
 //   bf16x2      16 lines of 64 B; pair [col*2 + j] of line L = k = L*2+j: two k are one f32 without and with a mask, and
 //               the lines are what a matrix unit of bf16 takes
@@ -22,7 +23,7 @@
 
 namespace girih::weights {
 
-enum class CodeType : uint8_t { U4, U8, S8, F16, BF16, F32 };
+enum class CodeType : uint8_t { U4, U7, S8, F16, BF16, F32 };
 enum class ScaleType : uint8_t { None, F16, F32 };
 
 inline constexpr int64_t kPanelColumns = 16;

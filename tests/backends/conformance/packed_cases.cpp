@@ -21,8 +21,9 @@ struct Weight {
 };
 // int8; int4 about a middle; int4 and int8 from a least; groups of half a block; floats. Columns and, of floats, k that fill no
 // panel and no block.
-constexpr Weight kWeights[] = {{"p16:s8,f16,none,32", 48, 64},  {"p16:s8,f16,none,32", 17, 96}, {"p16:u4,f16,none,32,8", 33, 256},
-                               {"p16:u4,f16,f16,32", 31, 64},   {"p16:u8,f16,f16,32", 16, 32},  {"p16:u4,f32,f32,16", 5, 96},
+constexpr Weight kWeights[] = {{"p16:s8,f16,none,32", 48, 64},    {"p16:s8,f16,none,32", 17, 96},
+                               {"p16:u4,f16,none,32,8", 33, 256}, {"p16:u4,f16,f16,32", 31, 64},
+                               {"p16:u7,f16,f16,32", 16, 32},     {"p16:u4,f32,f32,16", 5, 96},
                                {"p16:f16,none,none,32", 19, 57}};
 constexpr int64_t kTokens[] = {1, 3, 17};
 constexpr uint64_t kBytes = 1 << 16;
@@ -48,7 +49,7 @@ std::vector<uint8_t> pack(const PackedLayout &layout, const Weight &weight, bool
       if (layout.codes == CodeType::U4)
         *code = static_cast<uint8_t>(*code | (random() % 16) << layout.codeShift(k % 32));
       else if (!layout.hasFloatCodes())
-        *code = static_cast<uint8_t>(random());
+        *code = static_cast<uint8_t>(random() & (layout.codes == CodeType::U7 ? 127 : 255));
       else
         putScale(code, ScaleType::F16, isWhole ? static_cast<float>(random() % 16) : normal(random));
       if (k % layout.groupSize != 0)

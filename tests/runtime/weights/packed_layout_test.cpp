@@ -17,7 +17,7 @@ using testing::HasSubstr;
 
 TEST(PackedLayout, PrintsWhatItParses) {
   for (std::string_view text :
-       {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u8,f32,f32,16",
+       {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u7,f32,f32,16",
         "p16:bf16x2,none,none,32", "p16:f32,none,none,32", "dense:f32"}) {
     auto layout = PackedLayout::parse(text);
     ASSERT_TRUE(layout.isOk()) << text;

@@ -28,27 +28,9 @@ Value ByteDot::shuffled(Value first, Value second, ArrayRef<int64_t> lanes) {
   return vector::ShuffleOp::create(k.b, k.loc, first, second, lanes);
 }
 
-Value ByteDot::widened(Value words, int64_t odd, bool isSigned) {
-  Type type = words.getType();
-  Value eight = k.integer(type, 8);
-  if (odd)
-    return isSigned ? arith::ShRSIOp::create(k.b, k.loc, words, eight).getResult()
-                    : arith::ShRUIOp::create(k.b, k.loc, words, eight).getResult();
-  if (!isSigned)
-    return arith::AndIOp::create(k.b, k.loc, words, k.integer(type, 0xff));
-  return arith::ShRSIOp::create(k.b, k.loc, arith::ShLIOp::create(k.b, k.loc, words, eight), eight);
-}
-
 // ---- Operands ----
 int64_t ByteDot::excess() const {
-  switch (isa.dots) {
-  case ByteDots::MultiplyAdd:
-    return 0;
-  case ByteDots::Unsigned4:
-    return layout.codes == CodeType::S8 ? 128 : 0;
-  default:
-    return layout.codes == CodeType::U8 ? -128 : 0;
-  }
+  return isa.dots == ByteDots::Unsigned4 && layout.codes == CodeType::S8 ? 128 : 0;
 }
 
 Value ByteDot::codesOf(Value block, Value step) {
@@ -83,11 +65,6 @@ ByteDot::Registers ByteDot::operand(const Lanes &codes) {
   for (Value lanes : codes)
     for (int64_t number = 0; number < numParts(); ++number) {
       Value bits = k.slice(lanes, number * isa.registerLanes, isa.registerLanes);
-      if (isWidened()) {
-        for (int64_t odd : {0, 1})
-          registers.push_back(widened(as(bits, 16, 16), odd, /*isSigned=*/false));
-        continue;
-      }
       Value bytes = as(bits, isa.registerLanes * 4, 8);
       if (isMagnitude()) // of -128 as well: 128
         registers.push_back(call("llvm.abs.v32i8", bytes.getType(), {bytes, k.integer(k.b.getI1Type(), 0)}));
@@ -105,10 +82,7 @@ ByteDot::Registers ByteDot::activations(ArrayRef<Value> pointers) {
   }
   Value word = k.load(k.b.getI32Type(), pointers[0]);
   Value all = vector::BroadcastOp::create(k.b, k.loc, integers(isa.registerLanes, 32), word);
-  if (!isWidened())
-    return {as(all, isa.registerLanes * 4, 8)};
-  Value words = as(all, 16, 16);
-  return {widened(words, 0, /*isSigned=*/true), widened(words, 1, /*isSigned=*/true)};
+  return {as(all, isa.registerLanes * 4, 8)};
 }
 
 // ---- Sums ----
@@ -123,19 +97,14 @@ ByteDot::Registers ByteDot::start(ArrayRef<Value> initial) {
 }
 
 void ByteDot::multiplyAdd(Registers &sums, int64_t number, const Registers &weights, const Registers &activations) {
-  Type type = sums[number].getType();
-  auto add = [&](Value products) { sums[number] = k.add(sums[number], products); };
-  if (isNarrow())
-    return add(call("llvm.x86.avx2.pmadd.ub.sw", type, {weights[number], activations[0]}));
-  if (isMagnitude()) {
-    Value magnitudes = weights[number * 2], codes = weights[number * 2 + 1],
-          ones = k.integer(integers(16, 16), 1);
-    Value signedX = call("llvm.x86.avx2.psign.b", codes.getType(), {activations[0], codes});
-    Value pairs = call("llvm.x86.avx2.pmadd.ub.sw", integers(16, 16), {magnitudes, signedX});
-    return add(call("llvm.x86.avx2.pmadd.wd", type, {pairs, ones}));
-  }
-  for (int64_t odd : {0, 1})
-    add(call("llvm.x86.avx2.pmadd.wd", type, {weights[number * 2 + odd], activations[odd]}));
+  VectorType pairType = integers(16, 16);
+  Value bytes = isMagnitude() ? weights[number * 2] : weights[number], x = activations[0];
+  if (isMagnitude())
+    x = call("llvm.x86.avx2.psign.b", bytes.getType(), {x, weights[number * 2 + 1]});
+  Value products = call("llvm.x86.avx2.pmadd.ub.sw", pairType, {bytes, x});
+  if (!isNarrow())
+    products = call("llvm.x86.avx2.pmadd.wd", sums[number].getType(), {products, k.integer(pairType, 1)});
+  sums[number] = k.add(sums[number], products);
 }
 
 // What sdot does, in four instructions.

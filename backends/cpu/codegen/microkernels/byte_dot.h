@@ -10,10 +10,10 @@ namespace girih::cpu {
 
 // A step is 4 consecutive k. Every sum is the exact integer, so which instructions make it cannot be seen in a result:
 //   vpdpbusd: unsigned weight codes (signed ones plus 128), one instruction a step, i32 lanes;
-//   vpmaddubsw, of u4 codes alone: its i16 sums of 32 k stay below 15 * 127 * 32 / 2 = 30480;
-//   vpmaddubsw, of s8 codes: their magnitudes times x with their signs, pairs at most 2 * 128 * 127 = 32512;
-//   vpmaddwd, of u8 codes, whose even and odd bytes are widened, since vpmaddubsw would saturate;
-//   sdot, smmla: signed weight codes (u8 ones less 128);
+//   vpmaddubsw alone, of u4 codes: its i16 sums of 32 k stay below 15 * 127 * 32 / 2 = 30480;
+//   vpmaddubsw and vpmaddwd, of u7 codes: pairs of products are at most 2 * 127 * 127 = 32258; of s8 codes their magnitudes
+//   times x with their signs, at most 2 * 128 * 127 = 32512;
+//   sdot, smmla: the codes as they are;
 //   smull, addp, sadalp: the same, by i16 sums of two products, at most 2 * 128 * 127 = 32512.
 // By smmla two rows share a sum (`pairsRows`), and two steps are one: 8 k of 2 columns lie in one register.
 class ByteDot {
@@ -59,7 +59,7 @@ private:
     return isa.dots == ByteDots::MultiplyAdd && layout.codes == weights::CodeType::S8;
   }
   bool isWidened() const {
-    return isa.dots == ByteDots::MultiplyAdd && layout.codes == weights::CodeType::U8;
+    return isa.dots == ByteDots::MultiplyAdd && layout.codes == weights::CodeType::U7;
   }
   int64_t numParts() const { return kLanes / isa.registerLanes; }
   mlir::Value codesOf(mlir::Value block, mlir::Value step);
@@ -68,8 +68,6 @@ private:
   mlir::Value as(mlir::Value vector, int64_t count, unsigned bits);
   mlir::Value shuffled(mlir::Value first, mlir::Value second, llvm::ArrayRef<int64_t> lanes);
   mlir::Value pinPart(mlir::Value part) { return k.pin(part, isa.architecture->vectorConstraint); }
-  // Even (0) or odd (1) bytes of each 16-bit lane, widened.
-  mlir::Value widened(mlir::Value words, int64_t odd, bool isSigned);
   void multiplyAdd(Registers &sums, int64_t number, const Registers &weights, const Registers &activations);
   mlir::Value addWidened(mlir::Value sum, mlir::Value weights, mlir::Value activations);
 

@@ -163,9 +163,10 @@ constexpr const char *kQ41 = "p16:u4,f16,f16,32";
 
 INSTANTIATE_TEST_SUITE_P(Layouts, DotTest, testing::ValuesIn([] {
   std::vector<MatmulCase> cases;
-  for (const char *layout : {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f32,f32,32",
-                             "p16:u8,f16,f16,32", "p16:u8,f32,f32,32", "p16:s8,f32,none,16", "p16:u8,f32,f32,16",
-                             "p16:s8,f32,none,32", "p16:u4,f32,none,16,3"}) {
+  for (const char *layout :
+       {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f32,f32,32",
+        "p16:u7,f16,f16,32", "p16:u7,f32,f32,32", "p16:s8,f32,none,16", "p16:u7,f32,f32,16",
+        "p16:s8,f32,none,32", "p16:u4,f32,none,16,3"}) {
     cases.push_back({layout, 3, 64, 96, "direct", 2, 16, 32, 32});
     cases.push_back({layout, 13, 64, 96, "panel", 2, 16, 64, 64});
     cases.push_back(cases.back());
@@ -198,7 +199,7 @@ INSTANTIATE_TEST_SUITE_P(Tiles, DotTest,
 INSTANTIATE_TEST_SUITE_P(Bytes, DotTest, testing::ValuesIn([] {
   std::vector<MatmulCase> cases;
   for (const char *layout : {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f32,f32,32",
-                             "p16:u8,f16,f16,32", "p16:u8,f32,f32,32", "p16:s8,f32,none,32"})
+                             "p16:u7,f16,f16,32", "p16:u7,f32,f32,32", "p16:s8,f32,none,32"})
     for (int64_t rows : {3, 6, 16})
       for (int64_t depth : {96, 608})
         cases.push_back({layout, rows, 64, depth, "bytes", rows == 16 ? 16 : 8, 32, 608, 32});

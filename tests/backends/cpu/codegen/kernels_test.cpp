@@ -66,7 +66,7 @@ module attributes {girih.arena_bytes = 65536 : i64, girih.scratch_bytes = 0 : i6
 
 INSTANTIATE_TEST_SUITE_P(Layouts, GatherTest,
                          testing::Values("p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32",
-                                         "p16:u8,f32,f32,16", "p16:s8,f32,none,16", "p16:f16,none,none,32",
+                                         "p16:u7,f32,f32,16", "p16:s8,f32,none,16", "p16:f16,none,none,32",
                                          "p16:bf16x2,none,none,32", "p16:f32,none,none,32"));
 
 // ---- Spills ----
@@ -227,7 +227,7 @@ TEST(CodeLoopTest, KeepsItsSumsInRegisters) {
 constexpr const char *kQ80 = "p16:s8,f16,none,32";
 constexpr const char *kQ6K = "p16:s8,f32,none,16";
 constexpr const char *kF16 = "p16:f16,none,none,32";
-constexpr const char *kQ51 = "p16:u8,f16,f16,32";
+constexpr const char *kQ51 = "p16:u7,f16,f16,32";
 
 INSTANTIATE_TEST_SUITE_P(
     DotKernels, SpillTest,

@@ -91,8 +91,8 @@ INSTANTIATE_TEST_SUITE_P(Layouts, MatrixTest, testing::ValuesIn([] {
                            std::vector<MatmulCase> cases;
                            for (const char *layout :
                                 {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32",
-                                 "p16:u4,f32,f32,32", "p16:u8,f16,f16,32", "p16:u8,f32,f32,32",
-                                 "p16:s8,f32,none,16", "p16:u8,f32,f32,16", "p16:s8,f32,none,32",
+                                 "p16:u4,f32,f32,32", "p16:u7,f16,f16,32", "p16:u7,f32,f32,32",
+                                 "p16:s8,f32,none,16", "p16:u7,f32,f32,16", "p16:s8,f32,none,32",
                                  "p16:f16,none,none,32", "p16:bf16x2,none,none,32", "p16:f32,none,none,32"})
                              cases.push_back({layout, 5, 64, 96, "matrix", 32, 32, 96, 64});
                            return cases;
@@ -112,9 +112,9 @@ INSTANTIATE_TEST_SUITE_P(CodeLayouts, MatrixTest, testing::ValuesIn([] {
                            std::vector<MatmulCase> cases;
                            for (const char *layout :
                                 {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32",
-                                 "p16:u4,f32,f32,32", "p16:u8,f16,f16,32", "p16:u8,f32,f32,32",
-                                 "p16:s8,f32,none,16", "p16:u8,f32,f32,16", "p16:s8,f32,none,32",
-                                 "p16:u4,f32,none,16,3", "p16:u8,f16,none,32,16"})
+                                 "p16:u4,f32,f32,32", "p16:u7,f16,f16,32", "p16:u7,f32,f32,32",
+                                 "p16:s8,f32,none,16", "p16:u7,f32,f32,16", "p16:s8,f32,none,32",
+                                 "p16:u4,f32,none,16,3", "p16:u7,f16,none,32,16"})
                              for (int64_t depth : {96, 608})
                                cases.push_back({layout, 5, 64, depth, "codes", 16, 32, 608, 32});
                            return cases;

@@ -89,7 +89,7 @@ struct PackedWeight {
     else if (layout.codes == CodeType::U4)
       bytes[code] |= static_cast<uint8_t>((random() & 15) << layout.codeShift(k % 32));
     else
-      bytes[code] = static_cast<uint8_t>(random());
+      bytes[code] = static_cast<uint8_t>(random() & (layout.codes == CodeType::U7 ? 127 : 255));
     if (layout.scales != ScaleType::None)
       fillScale(block + layout.scaleOffsetBytes(n % 16, k % 32), layout.scales, 0.01f * normal(random));
     if (layout.mins != ScaleType::None)
