@@ -11,6 +11,8 @@
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/raw_ostream.h"
 
+#include <dlfcn.h>
+
 namespace girih::compiler {
 namespace {
 
@@ -53,6 +55,15 @@ Expected<CompilingBackend> CompilingBackend::create(const girih_backend &backend
     return unimplemented("backend \"" + name + "\" takes kernels as " + levelNames(backend.levels) +
                          "; this compiler hands over " + levelNames(kLevelsHandedOver));
   return CompilingBackend(&backend);
+}
+
+std::string CompilingBackend::file() const {
+  Dl_info info = {}, ours = {};
+  if (!::dladdr(reinterpret_cast<void *>(backend->compile->compile), &info) || !info.dli_fname)
+    return "";
+  // The program's own name is as it was called, which need not be a path.
+  bool isOurs = ::dladdr(reinterpret_cast<void *>(&collectErrors), &ours) && ours.dli_fbase == info.dli_fbase;
+  return isOurs ? "/proc/self/exe" : info.dli_fname;
 }
 
 Expected<machine::DescriptionAttr> CompilingBackend::describe(mlir::MLIRContext *context,

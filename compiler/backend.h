@@ -41,6 +41,8 @@ public:
   static Expected<CompilingBackend> create(const girih_backend &backend);
 
   std::string name() const { return backend->name; }
+  // The file that its compile function was loaded from; empty where that cannot be told.
+  std::string file() const;
   std::string targetOf(const std::string &variant) const { return variant.empty() ? name() : name() + ":" + variant; }
   // The machine that `target` means, as an attribute. Fails as the backend does, DataLoss (its JSON).
   Expected<machine::DescriptionAttr> describe(mlir::MLIRContext *context, const std::string &target) const;

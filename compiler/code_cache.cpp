@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kMagic = "GIRIHCODE 1\n";
+constexpr std::string_view kMagic = "GIRIHCODE 2\n";
 constexpr size_t kMostFiles = 512;  // some 150 KB each
 
 class Writer {
@@ -108,6 +108,8 @@ std::string serialize(const CompiledStep &step) {
   writer.text(step.format);
   writer.texts(step.entries);
   writer.texts(step.requiredFeatures);
+  writer.text(step.accumulateType);
+  writer.text(step.activationType);
   writer.number(step.arenaBytes);
   writer.number(step.scratchBytesPerThread);
   write(writer, step.work);
@@ -127,6 +129,8 @@ std::optional<CompiledStep> deserialize(std::string_view file) {
   step.format = reader.text();
   step.entries = reader.texts();
   step.requiredFeatures = reader.texts();
+  step.accumulateType = reader.text();
+  step.activationType = reader.text();
   step.arenaBytes = reader.number();
   step.scratchBytesPerThread = reader.number();
   step.work = readCounted(reader);
@@ -135,30 +139,31 @@ std::optional<CompiledStep> deserialize(std::string_view file) {
   return reader.isSound ? std::optional(std::move(step)) : std::nullopt;
 }
 
-std::string ownDigest() {
-  auto binary = MappedFile::open("/proc/self/exe");
+std::string digestOfFile(const std::string &path) {
+  auto binary = MappedFile::open(path);
   return binary.isOk() ? hexDigits(sha256(binary->bytes())) : std::string();
 }
 
 }  // namespace
 
 CodeCache::CodeCache(std::string givenFolder) : folder(std::move(givenFolder)) {
-  if (!folder.empty() && (compilerDigest = ownDigest()).empty())
+  if (!folder.empty() && (compilerDigest = digestOfFile("/proc/self/exe")).empty())
     folder.clear();  // a compiler that cannot tell what it is cannot tell what it made
 }
 
 // By its text: bytecode numbers what it holds in an order that differs from run to run, and has locations in it.
-std::string CodeCache::keyOf(mlir::ModuleOp step, const std::string &target) const {
-  if (folder.empty())
+std::string CodeCache::keyOf(mlir::ModuleOp step, const std::string &target, const std::string &backendFile) const {
+  std::string backendDigest = folder.empty() ? std::string() : digestOfFile(backendFile);
+  if (backendDigest.empty())
     return {};
-  std::string text = compilerDigest + " " LLVM_VERSION_STRING " " + target + "\n";
+  std::string text = compilerDigest + " " + backendDigest + " " LLVM_VERSION_STRING " " + target + "\n";
   llvm::raw_string_ostream stream(text);
   step.print(stream, mlir::OpPrintingFlags().printGenericOpForm());
   return digestOf(text);
 }
 
 std::optional<CompiledStep> CodeCache::find(const std::string &key) const {
-  if (folder.empty())
+  if (folder.empty() || key.empty())
     return std::nullopt;
   auto file = MappedFile::open(folder + "/" + key);
   if (!file.isOk())
@@ -168,7 +173,7 @@ std::optional<CompiledStep> CodeCache::find(const std::string &key) const {
 
 void CodeCache::keep(const std::string &key, const CompiledStep &step) const {
   std::error_code error;
-  if (folder.empty() || (fs::create_directories(folder, error), error))
+  if (folder.empty() || key.empty() || (fs::create_directories(folder, error), error))
     return;
   // Renamed when whole: who finds it under its name reads all of it.
   int handle = -1;

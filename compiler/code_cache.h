@@ -17,8 +17,9 @@ public:
   // An empty `folder` keeps nothing.
   explicit CodeCache(std::string folder);
 
-  // Of the step, the target's name, and this compiler itself. Empty when nothing is kept.
-  std::string keyOf(mlir::ModuleOp step, const std::string &target) const;
+  // Of the step, the target's name, this compiler itself, and the file that the backend's code is in: a vendor's library
+  // is built anew beside the same compiler. What that calls in turn is not known. Empty when nothing is kept.
+  std::string keyOf(mlir::ModuleOp step, const std::string &target, const std::string &backendFile) const;
   std::optional<CompiledStep> find(const std::string &key) const;
   void keep(const std::string &key, const CompiledStep &step) const;
 

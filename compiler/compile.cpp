@@ -247,7 +247,7 @@ private:
     CodeCache cache(options.codeCacheFolder);
     std::vector<std::future<Status>> running;  // ends before what it refers to
     for (CompiledTarget &target : compiled) {
-      std::string key = cache.keyOf(*target.module, target.target);
+      std::string key = cache.keyOf(*target.module, target.target, target.backend.file());
       if (auto kept = cache.find(key)) {
         target.step = std::move(*kept);
         step("taking the code for " + target.isa + " from the cache", 0.3);

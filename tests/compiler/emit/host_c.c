@@ -111,8 +111,14 @@ static girih_code support_all(const char *target, const girih_op *ops, uint64_t 
 
 /* ---- running ---- */
 
+struct range {
+  uint8_t *begin, *end;
+};
+
 struct loaded {
   void *library;
+  struct range *bindings;  /* host_units.h */
+  int *moved_beyond;
   uint64_t num_entries;
   girih_step_fn entries[MOST_ENTRIES];
 };
@@ -137,6 +143,8 @@ static girih_code load_c(girih_device *device, const girih_image *image, girih_e
     free(made);
     return fail(message, GIRIH_DATA_LOSS, "this is no shared object with all of the entries");
   }
+  made->bindings = dlsym(made->library, "host_bindings");
+  made->moved_beyond = dlsym(made->library, "host_moved_beyond");
   *executable = (girih_executable *)made;
   return GIRIH_OK;
 }
@@ -173,8 +181,12 @@ static girih_code submit_c(girih_device *device, const girih_submission *submiss
   pthread_t threads[HOST_THREADS];
   pthread_barrier_t team;
   int index;
-  for (index = 0; index < GIRIH_STEP_NUM_BINDINGS; ++index)
+  for (index = 0; index < GIRIH_STEP_NUM_BINDINGS; ++index) {
     bindings[index] = submission->bindings[index].buffer ? resolve(&submission->bindings[index], message) : 0;
+    loaded->bindings[index].begin = bindings[index];
+    loaded->bindings[index].end = bindings[index] ? bindings[index] + submission->bindings[index].size_bytes : 0;
+  }
+  *loaded->moved_beyond = 0;
   args.weights = bindings[GIRIH_STEP_BINDING_WEIGHTS];
   args.kv_pool = bindings[GIRIH_STEP_BINDING_KV_POOL];
   args.arena = bindings[GIRIH_STEP_BINDING_ARENA];
@@ -191,6 +203,8 @@ static girih_code submit_c(girih_device *device, const girih_submission *submiss
   for (index = 0; index < HOST_THREADS; ++index)
     pthread_join(threads[index], 0);
   pthread_barrier_destroy(&team);
+  if (*loaded->moved_beyond)
+    return fail(message, GIRIH_OUT_OF_RANGE, "the DMA unit was asked for bytes beyond a binding");
   *ticket = ++device->num_submissions;
   return GIRIH_OK;
 }

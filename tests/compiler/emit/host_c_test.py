@@ -44,6 +44,19 @@ def build(machine, compiler, folder):
     return library
 
 
+def keeps_code_of_its_build(library, checkpoint, folder):
+    """Whether a program's code is taken from the cache while the backend's library is the same, and not after."""
+    def is_kept():
+        done = subprocess.run([girih_cli.BUILD / "bin/girih-compile", checkpoint, "-o", folder / "kept.girih", "--backend", library,
+                               "--numerics", "exact", "--no-golden", f"--code-cache={folder}/code"], check=True,
+                              stderr=subprocess.PIPE, text=True)
+        return "from the cache" in done.stderr
+
+    seen = [is_kept(), is_kept()]
+    library.write_bytes(library.read_bytes() + b"\0")  # what a loader does not look at
+    return seen + [is_kept()] == [False, True, False]
+
+
 def main(arguments):
     compiler, names = arguments[0], arguments[1:]
     report = girih_cli.Reporter()
@@ -53,6 +66,8 @@ def main(arguments):
             tiny.write_checkpoint(name, folder / name)
         for machine in (FAR, NEAR):
             library = build(machine, compiler, folder)
+            report(f"{machine['name']}: code is kept for one build of the library",
+                   keeps_code_of_its_build(library, folder / (names or ONE_EACH)[0] / "hf", folder))
             for level in ("execution", "ops", "fused"):
                 suite = subprocess.run([girih_cli.BUILD / "bin/girih-conformance", "--backend", library, "--only", level, "--compiler",
                                         girih_cli.BUILD / "bin/girih-compile-graph", "--limit", "120"], capture_output=True, text=True)
