@@ -50,20 +50,10 @@ bool suitsMatrixUnit(const Facts &facts) {
   return facts.numerics == "fast" && unit && facts.maxTokens >= unit.getTile().getRows();
 }
 
-// Codes of a byte, of a weight that one tile of rows meets: a unit of bytes multiplies them as they are stored. Those of
-// half a byte become bf16 by one lookup, as soon as bytes, and x then need not be quantised.
-bool suitsUnitOfBytes(Type weight, const Facts &facts) {
-  girih::machine::UnitAttr unit = facts.machine.matrixUnitFor("i8");
-  if (!unit || facts.maxTokens > unit.getTile().getRows() || !hasIntegerCodes(weight))
-    return false;
-  auto layout = girih::weights::PackedLayout::parse(std::string_view(cast<PackedType>(weight).getLayout()));
-  return layout->codes != girih::weights::CodeType::U4 && layout->codeOffset == 0 && layout->numGroups() == 1;
-}
-
 Arithmetic choose(QMatmulOp op, const Facts &facts) {
   bool mayRound = facts.numerics == "invariant" || facts.numerics == "fast";
   Type weight = op.getW().getType();
-  if (suitsMatrixUnit(facts) && isa<PackedType>(weight) && !suitsUnitOfBytes(weight, facts))
+  if (suitsMatrixUnit(facts) && isa<PackedType>(weight))
     return Arithmetic::BF16;
   if (mayRound && hasIntegerCodes(weight) && facts.machine.unitFor("i8"))
     return Arithmetic::I8;

@@ -144,6 +144,7 @@ private:
   void openDisk(const EngineOptions &options);
   void takeFromDisk();
   void forgetTaken();
+  void endForget(const ForgetOrder &order);
   void accrueRetained(Clock::time_point now);
   Status checkRequest(const Request &request) const;
   Status checkRoom(const Request &request) const;
@@ -363,10 +364,19 @@ void StepEngine::forgetTaken() {
       disk->forget(std::move(order));
       continue;
     }
-    scheduler.forget(order.keys);
-    order.done();
+    endForget(order);
   }
   takenForgets.clear();
+}
+
+// Whoever is told may ask at once what is left.
+void StepEngine::endForget(const ForgetOrder &order) {
+  scheduler.forget(order.keys);
+  {
+    std::lock_guard lock(mutex);
+    showCounts();
+  }
+  order.done();
 }
 
 // What lay in the pool for each client; often enough for a meter, seldom enough to cost nothing.
@@ -465,10 +475,8 @@ void StepEngine::takeFromDisk() {
   for (const LowerTierResults::Loaded &loaded : results.loaded)
     numTokensLoaded += loaded.numGood * GIRIH_KV_BLOCK_TOKENS;
   scheduler.finish(results);
-  for (const ForgetOrder &order : results.forgotten) {
-    scheduler.forget(order.keys);
-    order.done();
-  }
+  for (const ForgetOrder &order : results.forgotten)
+    endForget(order);
 }
 
 void StepEngine::endOverdue() {

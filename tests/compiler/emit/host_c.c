@@ -117,7 +117,7 @@ struct range {
 
 struct loaded {
   void *library;
-  struct range *bindings;  /* host_units.h */
+  struct range *bindings; /* host_units.h */
   int *moved_beyond;
   uint64_t num_entries;
   girih_step_fn entries[MOST_ENTRIES];
@@ -184,7 +184,8 @@ static girih_code submit_c(girih_device *device, const girih_submission *submiss
   for (index = 0; index < GIRIH_STEP_NUM_BINDINGS; ++index) {
     bindings[index] = submission->bindings[index].buffer ? resolve(&submission->bindings[index], message) : 0;
     loaded->bindings[index].begin = bindings[index];
-    loaded->bindings[index].end = bindings[index] ? bindings[index] + submission->bindings[index].size_bytes : 0;
+    loaded->bindings[index].end =
+        bindings[index] ? bindings[index] + submission->bindings[index].size_bytes : 0;
   }
   *loaded->moved_beyond = 0;
   args.weights = bindings[GIRIH_STEP_BINDING_WEIGHTS];

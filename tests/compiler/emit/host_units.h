@@ -15,8 +15,8 @@ int host_moved_beyond;
 static inline int host_reaches(girih_address begin, int64_t rows, int64_t row_bytes, int64_t stride_bytes) {
   girih_address end = begin + (rows - 1) * stride_bytes + row_bytes;
   for (int index = 0; index < GIRIH_STEP_NUM_BINDINGS; ++index)
-    if (host_bindings[index].begin && begin >= host_bindings[index].begin && begin <= host_bindings[index].end &&
-        end > host_bindings[index].end) {
+    if (host_bindings[index].begin && begin >= host_bindings[index].begin &&
+        begin <= host_bindings[index].end && end > host_bindings[index].end) {
       host_moved_beyond = 1;
       return 0;
     }
