@@ -23,7 +23,7 @@ struct Found {
   bool isOnHost;
 };
 
-// Appends the devices of `backend`; else says why there is none.
+// Appends the devices of `backend`; returns why the first that is none of them is not.
 std::string collect(const Tables &tables, const girih_backend &backend, const std::string &isa, std::vector<Found> &found) {
   std::string reason;
   for (uint64_t index = 0; index < kMostDevices; ++index) {
@@ -31,12 +31,10 @@ std::string collect(const Tables &tables, const girih_backend &backend, const st
     if (!facts.isOk())
       return index == 0 ? std::string(facts.status().message()) : reason;
     auto variant = selectVariant(tables, backend.name, facts->features, isa);
-    if (variant.isOk()) {
+    if (variant.isOk())
       found.push_back({{&backend, index}, facts->isOnHostProcessors});
-      reason.clear();
-    } else if (found.empty()) {
+    else if (reason.empty())
       reason = variant.status().message();
-    }
   }
   return reason;
 }

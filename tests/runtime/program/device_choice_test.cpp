@@ -84,6 +84,10 @@ TEST(ChooseDevices, SaysWhatIsNotHere) {
   EXPECT_THAT(choice->absent, ElementsAre("no loader is installed"));
   // A backend without code in the file is not even asked.
   EXPECT_THAT(chooseDevices(tablesFor({"host"}), {missing(), host()}, "")->absent, ElementsAre());
+  // Whatever was found before.
+  Tables demanding = tablesFor({"host", "cards"});
+  demanding.executables[1].requiredFeatures = {"teleportation"};
+  EXPECT_THAT(chooseDevices(demanding, {host(), cards()}, "")->absent, ElementsAre(HasSubstr("missing teleportation")));
 }
 
 TEST(ChooseDevices, ExplainsWhyThereIsNone) {
