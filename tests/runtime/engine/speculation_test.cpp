@@ -2,17 +2,15 @@
 // Speculation: what is guessed and when, and that no guess changes a token.
 #include "runtime/engine/speculation.h"
 
-#include "tests/runtime/program/toy_program.h"
+#include "tests/runtime/engine/engine_rig.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <latch>
 #include <random>
 
 namespace girih::engine {
 namespace {
 
-using girih::testing::openToyProgram;
 using girih::testing::toyGreedy;
 using girih::testing::ToyOptions;
 using ::testing::ElementsAre;
@@ -28,8 +26,10 @@ TEST(NgramIndex, SaysWhatFollowedTheLastRunBefore) {
   NgramIndex index;
   EXPECT_THAT(proposed(index, {1, 2, 3}, 4), IsEmpty());
   EXPECT_THAT(proposed(index, {1, 2, 3, 7, 8, 9, 1, 2, 3}, 4), ElementsAre(7, 8, 9, 1));
-  EXPECT_THAT(proposed(index, {1, 2, 3, 7, 8, 9, 1, 2, 3, 5, 1, 2, 3}, 2), ElementsAre(5, 1)) << "the later one";
-  EXPECT_THAT(proposed(index, {1, 2, 3, 7, 8, 9, 1, 2, 3, 5, 1, 2, 3, 5}, 9), ElementsAre(1, 2, 3, 5)) << "up to its end";
+  EXPECT_THAT(proposed(index, {1, 2, 3, 7, 8, 9, 1, 2, 3, 5, 1, 2, 3}, 2), ElementsAre(5, 1))
+      << "the later one";
+  EXPECT_THAT(proposed(index, {1, 2, 3, 7, 8, 9, 1, 2, 3, 5, 1, 2, 3, 5}, 9), ElementsAre(1, 2, 3, 5))
+      << "up to its end";
   EXPECT_THAT(proposed(index, {1, 2, 3, 7, 8, 9, 1, 2, 3, 5, 1, 2, 3, 5, 4}, 9), IsEmpty());
 }
 
@@ -107,15 +107,12 @@ ToyOptions smallVocabulary() {
   return toy;
 }
 
-std::unique_ptr<Engine> makeEngine(const ToyOptions &toy, uint32_t maxDraft, uint64_t kvBytes = 0) {
-  EngineOptions options;
-  options.numThreads = 2;
+std::unique_ptr<Engine> makeGuessing(const ToyOptions &toy, uint32_t maxDraft, uint64_t kvBytes = 0) {
+  EngineOptions options = withThreads(2);
   options.maxDraft = maxDraft;
   options.draftsEagerly = true;
   options.kvBytes = kvBytes;
-  auto engine = Engine::create(openToyProgram(toy), options);
-  GIRIH_CHECK(engine.isOk());
-  return std::move(engine).value();
+  return makeEngine(toy, options);
 }
 
 Request request(uint32_t number, uint32_t maxTokens) {
@@ -127,11 +124,12 @@ Request request(uint32_t number, uint32_t maxTokens) {
 }
 
 TEST(Speculation, GreedyTokensAreTheModelsOwn) {
-  auto engine = makeEngine(smallVocabulary(), 7);
+  auto engine = makeGuessing(smallVocabulary(), 7);
   for (uint32_t number = 0; number < 20; ++number) {
     auto completion = generate(*engine, request(number, 100 + number));
     ASSERT_TRUE(completion.isOk()) << completion.status().message();
-    EXPECT_EQ(completion->tokens, toyGreedy(request(number, 0).promptTokens, 100 + number, smallVocabulary())) << number;
+    EXPECT_EQ(completion->tokens, toyGreedy(request(number, 0).promptTokens, 100 + number, smallVocabulary()))
+        << number;
     EXPECT_EQ(completion->reason, FinishReason::Length);
   }
   EngineStats stats = engine->stats();
@@ -144,7 +142,7 @@ TEST(Speculation, GreedyTokensAreTheModelsOwn) {
 
 // Everything by which a token is chosen, with guesses and without.
 TEST(Speculation, SampledTokensAreThoseWithoutIt) {
-  auto plain = makeEngine(smallVocabulary(), 0), guessing = makeEngine(smallVocabulary(), 15);
+  auto plain = makeGuessing(smallVocabulary(), 0), guessing = makeGuessing(smallVocabulary(), 15);
   for (uint32_t number = 0; number < 40; ++number) {
     Request wanted = request(number, 90);
     wanted.sampling.temperature = 0.3f + 0.1f * static_cast<float>(number % 10);
@@ -171,7 +169,7 @@ TEST(Speculation, SampledTokensAreThoseWithoutIt) {
 }
 
 TEST(Speculation, LogitsComeOnceForEachToken) {
-  auto plain = makeEngine(smallVocabulary(), 0), guessing = makeEngine(smallVocabulary(), 15);
+  auto plain = makeGuessing(smallVocabulary(), 0), guessing = makeGuessing(smallVocabulary(), 15);
   Request wanted = request(7, 60);
   wanted.wantLogits = true;
   auto expected = generate(*plain, wanted), got = generate(*guessing, wanted);
@@ -179,29 +177,20 @@ TEST(Speculation, LogitsComeOnceForEachToken) {
   EXPECT_EQ(got->logits, expected->logits);
 }
 
-class Collector final : public Listener {
-public:
-  void onTokens(RequestId, std::span<const TokenResult> results) override {
-    for (const TokenResult &result : results)
-      tokens.push_back(result.token);
-  }
-  void onFinish(RequestId, FinishReason, const Usage &, const Status &) override { end.count_down(); }
-  std::vector<int32_t> tokens;
-  std::latch end{1};
-};
-
 // A pool so small that sequences give their blocks back, and rows so few that guesses seldom fit.
 TEST(Speculation, ManyTogetherInADryPoolAreEachAsAlone) {
   for (uint64_t numBlocks : {16, 40}) {
-    auto engine = makeEngine(smallVocabulary(), 15, numBlocks * 64);
-    std::vector<std::shared_ptr<Collector>> collectors;
+    auto engine = makeGuessing(smallVocabulary(), 15, numBlocks * 64);
+    std::vector<std::shared_ptr<Recorder>> recorders;
     for (uint32_t number = 0; number < 8; ++number) {
-      collectors.push_back(std::make_shared<Collector>());
-      ASSERT_TRUE(engine->submit(request(number, 80), collectors.back()).isOk());
+      recorders.push_back(std::make_shared<Recorder>());
+      ASSERT_TRUE(engine->submit(request(number, 80), recorders.back()).isOk());
     }
     for (uint32_t number = 0; number < 8; ++number) {
-      collectors[number]->end.wait();
-      EXPECT_EQ(collectors[number]->tokens, toyGreedy(request(number, 0).promptTokens, 80, smallVocabulary())) << number;
+      recorders[number]->wait();
+      EXPECT_EQ(recorders[number]->received,
+                toyGreedy(request(number, 0).promptTokens, 80, smallVocabulary()))
+          << number;
     }
     EXPECT_GT(engine->stats().numDrafts, 0u);
     EXPECT_EQ(engine->stats().numKvBlocksUsed, 0u);
