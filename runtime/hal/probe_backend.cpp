@@ -2,6 +2,7 @@
 // The child tells through a pipe which call comes next; the parent turns what became of it into a sentence.
 #include "runtime/hal/probe_backend.h"
 
+#include "runtime/base/whole_io.h"
 #include "runtime/hal/backend_library.h"
 #include "runtime/hal/call.h"
 #include "runtime/hal/device.h"
@@ -23,12 +24,7 @@ constexpr char kStage = 's', kFailure = 'f', kDone = 'd'; // a record: one of th
 void send(int pipe, char kind, const std::string &text) {
   std::string record = kind + text;
   record += '\0';
-  for (size_t sent = 0; sent < record.size();) {
-    ssize_t count = ::write(pipe, record.data() + sent, record.size() - sent);
-    if (count < 0 && errno != EINTR)
-      return;
-    sent += count > 0 ? static_cast<size_t>(count) : 0;
-  }
+  (void)writeWhole(pipe, record); // whoever reads it knows an end without a record
 }
 
 // Writes, reads back and compares a few bytes.

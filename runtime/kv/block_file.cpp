@@ -3,6 +3,7 @@
 #include "runtime/kv/block_file.h"
 
 #include "runtime/base/crc32c.h"
+#include "runtime/base/whole_io.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -54,30 +55,6 @@ public:
   bool isOpen() const { return number >= 0; }
   const int number;
 };
-
-bool readAll(int file, std::span<uint8_t> bytes) {
-  while (!bytes.empty()) {
-    ssize_t count = ::read(file, bytes.data(), bytes.size());
-    if (count < 0 && errno == EINTR)
-      continue;
-    if (count <= 0)
-      return false;
-    bytes = bytes.subspan(static_cast<size_t>(count));
-  }
-  return true;
-}
-
-bool writeAll(int file, std::span<const uint8_t> bytes) {
-  while (!bytes.empty()) {
-    ssize_t count = ::write(file, bytes.data(), bytes.size());
-    if (count < 0 && errno == EINTR)
-      continue;
-    if (count <= 0)
-      return false;
-    bytes = bytes.subspan(static_cast<size_t>(count));
-  }
-  return true;
-}
 
 bool readKey(std::string_view digits, ContentKey &key) {
   auto valueOf = [](char digit) {
@@ -144,8 +121,8 @@ bool writeBlockFile(const std::string &path, const BlockFileName &name, std::spa
   }
   header.headerCrc32c = checksumOf(header);
   Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-  return file.isOpen() && writeAll(file.number, bytesOf(header, sizeof header)) &&
-         writeAll(file.number, block);
+  return file.isOpen() && writeWhole(file.number, bytesOf(header, sizeof header)) &&
+         writeWhole(file.number, block);
 }
 
 BlockRead readBlockFile(const std::string &path, const BlockFileName &name, std::span<uint8_t> block,
@@ -154,11 +131,11 @@ BlockRead readBlockFile(const std::string &path, const BlockFileName &name, std:
   if (!file.isOpen())
     return errno == ENOENT ? BlockRead::Absent : BlockRead::Damaged;
   Header header;
-  bool isSound = readAll(file.number, {reinterpret_cast<uint8_t *>(&header), sizeof header}) &&
+  bool isSound = readWhole(file.number, {reinterpret_cast<uint8_t *>(&header), sizeof header}) &&
                  std::memcmp(header.magic, kMagic, sizeof kMagic) == 0 &&
                  header.headerCrc32c == checksumOf(header) &&
                  std::memcmp(header.key, name.key.data(), name.key.size()) == 0 &&
-                 header.blockBytes == block.size() && readAll(file.number, block);
+                 header.blockBytes == block.size() && readWhole(file.number, block);
   if (isSound && cipher) {
     CipherMark mark;
     std::copy(std::begin(header.nonce), std::end(header.nonce), mark.nonce.begin());

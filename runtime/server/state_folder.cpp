@@ -2,6 +2,8 @@
 // StateFolder: a lock, a secret, and files that are replaced whole.
 #include "runtime/server/state_folder.h"
 
+#include "runtime/base/whole_io.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
@@ -27,18 +29,6 @@ Status makeFolder(const std::string &path) {
   if (error)
     return unavailable("cannot make the folder " + path + ": " + error.message());
   return ::chmod(path.c_str(), 0700) == 0 ? Status() : fault("protect", path, errno);
-}
-
-bool writeWhole(int file, std::string_view bytes) {
-  while (!bytes.empty()) {
-    ssize_t count = ::write(file, bytes.data(), bytes.size());
-    if (count < 0 && errno == EINTR)
-      continue;
-    if (count <= 0)
-      return false;
-    bytes.remove_prefix(static_cast<size_t>(count));
-  }
-  return true;
 }
 
 } // namespace
@@ -98,14 +88,8 @@ Expected<std::string> readFile(const std::string &path, size_t maxBytes) {
     status = resourceExhausted(path + " has " + std::to_string(numBytes) + " bytes; at most " +
                                std::to_string(maxBytes) + " are read");
   std::string bytes(status.isOk() ? numBytes : 0, '\0');
-  for (size_t numRead = 0; status.isOk() && numRead < bytes.size();) {
-    ssize_t count = ::read(file, bytes.data() + numRead, bytes.size() - numRead);
-    if (count == 0)
-      status = unavailable(path + " became shorter while it was read");
-    if (count < 0 && errno != EINTR)
-      status = fault("read", path, errno);
-    numRead += static_cast<size_t>(std::max<ssize_t>(count, 0));
-  }
+  if (status.isOk() && !readWhole(file, {reinterpret_cast<uint8_t *>(bytes.data()), bytes.size()}))
+    status = errno == 0 ? unavailable(path + " became shorter while it was read") : fault("read", path, errno);
   ::close(file);
   if (!status.isOk())
     return status;

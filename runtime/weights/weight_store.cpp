@@ -3,6 +3,7 @@
 #include "runtime/weights/weight_store.h"
 
 #include "runtime/base/json_reader.h"
+#include "runtime/base/whole_io.h"
 #include "runtime/weights/checkpoint_file.h"
 #include "runtime/weights/gguf.h"
 #include "runtime/weights/quantize_blocks.h"
@@ -59,12 +60,7 @@ std::string shardSuffix(int64_t number, int64_t numShards) {
 // A file in memory: like any file's, its pages may be given back and are there again when they are read.
 Expected<MappedFile> mappedCopy(std::span<const uint8_t> bytes) {
   int file = ::memfd_create("girih-weight", MFD_CLOEXEC);
-  bool isWritten = file >= 0;
-  while (isWritten && !bytes.empty()) {
-    ssize_t numBytes = ::write(file, bytes.data(), bytes.size());
-    isWritten = numBytes > 0;
-    bytes = bytes.subspan(isWritten ? static_cast<size_t>(numBytes) : 0);
-  }
+  bool isWritten = file >= 0 && writeWhole(file, bytes);
   auto mapped = isWritten ? MappedFile::open("/proc/self/fd/" + std::to_string(file))
                           : Expected<MappedFile>(resourceExhausted("no memory for a weight that is put together"));
   if (file >= 0)
