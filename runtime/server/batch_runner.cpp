@@ -11,7 +11,7 @@
 
 #include <algorithm>
 #include <array>
-#include <ctime>
+#include <chrono>
 
 namespace girih::server {
 namespace {
@@ -34,7 +34,11 @@ constexpr std::array<StateName, 8> kStates = {{{BatchState::Validating, "validat
                                                {BatchState::Cancelling, "cancelling", "cancelling_at"},
                                                {BatchState::Cancelled, "cancelled", "cancelled_at"}}};
 
-int64_t secondsNow() { return static_cast<int64_t>(::time(nullptr)); }
+int64_t microsecondsNow() {
+  auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::microseconds>(now).count();
+}
+int64_t secondsNow() { return microsecondsNow() / 1'000'000; }
 
 void enter(Batch &batch, BatchState state) {
   batch.state = state;
@@ -134,6 +138,8 @@ void BatchRunner::load() {
     batch.errorFileId = fields.text("error_file");
     batch.metadataJson = fields.text("metadata_json");
     batch.expiresAt = fields.number("expires_at");
+    batch.createdMicroseconds = fields.number("created_us");
+    lastCreated = std::max(lastCreated, batch.createdMicroseconds);
     batch.counts = {static_cast<uint64_t>(fields.number("total")),
                     static_cast<uint64_t>(fields.number("completed")),
                     static_cast<uint64_t>(fields.number("failed"))};
@@ -168,7 +174,8 @@ template <typename Change> Status BatchRunner::change(const std::string &id, boo
   writer.beginObject().member("owner", batch.owner).member("endpoint", batch.endpoint);
   writer.member("input_file_id", batch.inputFileId).member("output_file", batch.outputFileId);
   writer.member("error_file", batch.errorFileId).member("metadata_json", batch.metadataJson);
-  writer.member("expires_at", batch.expiresAt).member("state", nameOf(batch.state));
+  writer.member("expires_at", batch.expiresAt).member("created_us", batch.createdMicroseconds);
+  writer.member("state", nameOf(batch.state));
   writer.member("total", batch.counts.total).member("completed", batch.counts.completed);
   writer.member("failed", batch.counts.failed).key("faults").beginArray();
   for (const BatchFault &fault : batch.faults) {
@@ -199,6 +206,10 @@ Expected<Batch> BatchRunner::create(Batch batch) {
   batch.id = makeId("batch_");
   enter(batch, BatchState::Validating);
   batch.expiresAt = batch.since[BatchState::Validating] + kWindowSeconds;
+  {
+    std::lock_guard lock(mutex);
+    batch.createdMicroseconds = lastCreated = std::max(microsecondsNow(), lastCreated + 1);
+  }
   std::string id = batch.id;
   Status status = change(id, /*isSaved=*/true, [&](Batch &place) { place = batch; });
   if (!status.isOk()) {
@@ -221,9 +232,9 @@ std::vector<Batch> BatchRunner::list(std::string_view owner) const {
   for (const auto &[id, batch] : batches)
     if (batch.owner == owner)
       owned.push_back(batch);
-  auto created = [](const Batch &batch) { return batch.since.at(BatchState::Validating); };
-  std::stable_sort(owned.begin(), owned.end(),
-                   [&](const Batch &a, const Batch &b) { return created(a) > created(b); });
+  std::sort(owned.begin(), owned.end(), [](const Batch &a, const Batch &b) {
+    return a.createdMicroseconds > b.createdMicroseconds;
+  });
   return owned;
 }
 
@@ -246,8 +257,7 @@ void BatchRunner::work() {
     // The oldest first: who waits for a day is served in order.
     const Batch *next = nullptr;
     for (const auto &[id, batch] : batches)
-      if (!batch.hasEnded() &&
-          (!next || batch.since.at(BatchState::Validating) < next->since.at(BatchState::Validating)))
+      if (!batch.hasEnded() && (!next || batch.createdMicroseconds < next->createdMicroseconds))
         next = &batch;
     if (!next) {
       changed.wait(lock);

@@ -27,6 +27,7 @@ struct Batch {
   std::string metadataJson = "{}";
   BatchState state = BatchState::Validating;
   std::map<BatchState, int64_t> since; // Unix seconds; Validating: created
+  int64_t createdMicroseconds = 0; // no two of one server share it: the order in which they were taken
   int64_t expiresAt = 0;
   BatchCounts counts;
   std::vector<BatchFault> faults;
@@ -74,6 +75,7 @@ private:
   mutable std::mutex mutex; // guards all below
   std::condition_variable changed;
   std::map<std::string, Batch, std::less<>> batches;
+  int64_t lastCreated = 0; // microseconds
   bool isStopping = false;
   std::thread thread;
 };

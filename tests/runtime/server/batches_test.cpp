@@ -119,6 +119,23 @@ TEST_F(BatchesTest, AnswersEveryLineInAFile) {
   EXPECT_EQ(at(answer("GET", "/v1/files", "", "one").body, "data.2.filename"), "\"in.jsonl\"");
 }
 
+// Within one second too, and as the next process tells it.
+TEST_F(BatchesTest, AreListedTheNewestFirst) {
+  std::vector<std::string> ids;
+  for (int count = 0; count < 6; ++count)
+    ids.insert(ids.begin(), createBatch(line("a")).substr(std::string("/v1/batches/").size()));
+  auto listed = [&] {
+    std::vector<std::string> found;
+    std::string body = answer("GET", "/v1/batches", "", "one").body;
+    for (size_t index = 0; index < ids.size(); ++index)
+      found.push_back(plain(at(body, "data." + std::to_string(index) + ".id")));
+    return found;
+  };
+  EXPECT_EQ(listed(), ids);
+  restart();
+  EXPECT_EQ(listed(), ids);
+}
+
 TEST_F(BatchesTest, BelongsToOneKey) {
   std::string path = createBatch(line("a"));
   std::string batch = waitFor(path, "completed");
