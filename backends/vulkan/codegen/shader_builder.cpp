@@ -270,7 +270,14 @@ SmallVector<Value> ShaderBuilder::loop(Value begin, Value end, Value step, Value
                                    SmallVector<Value> next = body(position, values);
                                    scf::YieldOp::create(b, loc, next);
                                  });
-  return made.getResults();
+  APInt first, last;
+  if (carried.empty() || (matchPattern(begin, m_ConstantInt(&first)) && matchPattern(end, m_ConstantInt(&last)) && first.slt(last)))
+    return made.getResults();
+  // The conversion to SPIR-V keeps what is carried in a variable that only the loop's body writes: undefined if none runs.
+  Value runs = less(begin, end);
+  return llvm::map_to_vector(llvm::zip(made.getResults(), carried), [&](auto pair) {
+    return select(runs, std::get<0>(pair), std::get<1>(pair));
+  });
 }
 
 void ShaderBuilder::loop(Value begin, Value end, Value step, llvm::function_ref<void(Value)> body) {
