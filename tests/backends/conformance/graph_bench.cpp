@@ -172,7 +172,7 @@ Status GraphBench::resetGuards() {
 girih_submission GraphBench::submission(uint64_t entry, int64_t numTokens) {
   args = tokens;
   args.struct_size = sizeof args;
-  args.num_tokens = numTokens;
+  args.num_tokens = std::max<int64_t>(numTokens, 1);  // every step has one
   args.num_logit_rows = numTokens;
   for (size_t index = 0; index < bindings.size(); ++index)
     views[index] = bindings[index].view();

@@ -147,14 +147,14 @@ Finding resultsMayReplaceOperands(const Subject &subject) {
 }
 
 Finding emptyStepsWriteNothing(const Subject &subject) {
-  BENCH(bench, entryOf("e", {{"a", "weights", "f32", "Tx24"}, {"c", "arena", "f32", "Tx24"}}, "add a a c"), {"e"}, 2);
+  BENCH(bench, entryOf("e", {{"a", "weights", "f32", "Qx24"}, {"c", "arena", "f32", "Qx24"}}, "add a a c"), {"e"}, 2);
   std::vector<float> a = normals(240, 4);
-  for (int64_t numTokens : {0, 1, 10, 0}) {
-    auto count = static_cast<size_t>(24 * numTokens);
-    RESULTS(got, float, bench, 0, bytesOf(a), {}, count, numTokens);
+  for (int64_t numRows : {0, 1, 10, 0}) {
+    auto count = static_cast<size_t>(24 * numRows);
+    RESULTS(got, float, bench, 0, bytesOf(a), {}, count, numRows);
     for (size_t at = 0; at < count; ++at)
       if (got[at] != a[at] + a[at])
-        return fail("element " + std::to_string(at) + " of " + std::to_string(numTokens) + " rows is wrong");
+        return fail("element " + std::to_string(at) + " of " + std::to_string(numRows) + " rows is wrong");
   }
   return pass();
 }
