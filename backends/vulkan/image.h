@@ -36,6 +36,7 @@ inline constexpr uint32_t kTexelWords = 4, kTexelBytes = 4 * kTexelWords;
 enum ImageFlag : uint32_t { kReadsTexels = 1 };
 
 enum class GridOp : uint32_t { Constant, Extent, Add, Multiply, FloorDivide, CeilDivide, Modulo, Minimum };
+inline constexpr uint32_t kMaxGroups = 65535; // of a grid in each direction: what every device takes
 inline constexpr uint32_t kMaxGridDepth = 16; // values on the stack
 
 // Extents of a step, in the order of the step buffer's first words.

@@ -21,6 +21,7 @@ int64_t elementBytes(Type element) {
 }
 
 bool isWord(Type element) { return element.isF32() || element.isInteger(32); }
+bool isPartOfWord(Type element) { return element.isF16() || element.isBF16() || element.isInteger(8); }
 
 // Whether it takes the step's extents to know the value.
 bool asksExtents(Value value) {
@@ -152,7 +153,7 @@ Value KernelValues::computeScalar(Value value) {
                                              : kLongestContext);
   }
   if (auto dim = dyn_cast_or_null<memref::DimOp>(op))
-    return view(dim.getSource()).extents[size_t(*dim.getConstantIndex())];
+    return anyView(dim.getSource()).extents[size_t(*dim.getConstantIndex())];
   auto dispatch = op ? op->getParentOfType<scf::ForallOp>() : scf::ForallOp();
   if (!dispatch && !asksExtents(value) && (!op || !isa<arith::ConstantOp>(op)))
     return pushed(value, false);
@@ -217,12 +218,23 @@ Value KernelValues::evaluate(AffineExpr expr, ValueRange dimensions, ValueRange 
 
 // ---- Views ----
 View KernelValues::view(Value memref) {
+  View made = anyView(memref);
+  if (!isWord(made.element))
+    fail("an operation takes elements of " + Twine(elementBytes(made.element)) + " bytes, not of 4");
+  return made;
+}
+
+View KernelValues::anyView(Value memref) {
   if (auto known = views.find(memref); known != views.end())
     return known->second;
   View made = computeView(memref);
   made.source = made.array ? 0 : sourceOf(made.memory, memref);
-  if (!isWord(made.element))
-    fail("elements of " + Twine(elementBytes(made.element)) + " bytes are not read or written yet");
+  if (!isWord(made.element) && (made.array || !isPartOfWord(made.element))) {
+    std::string name;
+    llvm::raw_string_ostream(name) << made.element;
+    fail("elements of type " + name + " are not read or written yet");
+    made.element = k.b.getI32Type();
+  }
   views[memref] = made;
   return made;
 }
@@ -246,10 +258,10 @@ View KernelValues::computeView(Value memref) {
   if (auto sub = dyn_cast_or_null<memref::SubViewOp>(op))
     return subview(sub);
   if (auto cast = dyn_cast_or_null<memref::CastOp>(op))
-    return withShape(view(cast.getSource()), llvm::cast<MemRefType>(cast.getType()),
-                     view(cast.getSource()).extents);
+    return withShape(anyView(cast.getSource()), llvm::cast<MemRefType>(cast.getType()),
+                     anyView(cast.getSource()).extents);
   if (auto collapse = dyn_cast_or_null<memref::CollapseShapeOp>(op)) {
-    View source = view(collapse.getSrc());
+    View source = anyView(collapse.getSrc());
     SmallVector<Value> extents;
     for (ReassociationIndices group : collapse.getReassociationIndices()) {
       Value extent = k.c(1);
@@ -263,7 +275,7 @@ View KernelValues::computeView(Value memref) {
     SmallVector<Value> extents;
     for (OpFoldResult extent : expand.getMixedOutputShape())
       extents.push_back(scalar(extent));
-    return withShape(view(expand.getSrc()), expand.getResultType(), extents);
+    return withShape(anyView(expand.getSrc()), expand.getResultType(), extents);
   }
   if (auto global = dyn_cast_or_null<memref::GetGlobalOp>(op)) {
     auto symbol = SymbolTable::lookupNearestSymbolFrom<memref::GlobalOp>(global, global.getNameAttr());
@@ -296,7 +308,10 @@ View KernelValues::bufferView(BufferAtOp op) {
   View view = shapeOf(op.getResult(), op.getRows() ? scalar(op.getRows()) : Value());
   StringRef space = op.getSpace();
   auto constant = getConstantIntValue(op.getOffsetBytes());
+  int64_t perWord = isPartOfWord(view.element) ? view.perWord() : 1;
   auto words = [&]() -> Value {
+    if (constant && *constant % kWordBytes != 0)
+      fail("a buffer begins at byte " + Twine(*constant) + ", within a word");
     if (constant)
       return k.c(*constant / kWordBytes);
     return k.div(scalar(op.getOffsetBytes()), kWordBytes);
@@ -316,8 +331,8 @@ View KernelValues::bufferView(BufferAtOp op) {
   } else if (space == "scratch" && constant) {
     view.memory = kSharedMemory;
     view.offset = k.c(scratch.lookup(*constant));
-  } else if (space == "logits") {
-    view.memory = kLogitsBinding;
+  } else if (space == "logits" || space == "kv_pool") {
+    view.memory = space == "logits" ? kLogitsBinding : kKvBinding;
     view.offset = words();
   } else {
     view.memory = kStepBinding;
@@ -328,6 +343,7 @@ View KernelValues::bufferView(BufferAtOp op) {
       fail("a dispatch reads the step's \"" + space + "\"");
     view.offset = k.add(words(), begin);
   }
+  view.offset = k.mul(view.offset, perWord);
   return view;
 }
 
@@ -342,7 +358,7 @@ View KernelValues::withShape(View view, MemRefType type, ArrayRef<Value> extents
 }
 
 View KernelValues::subview(memref::SubViewOp op) {
-  View source = view(op.getSource());
+  View source = anyView(op.getSource());
   Value offset = source.offset;
   int64_t divisor = source.divisor;
   for (auto [at, stride] : llvm::zip(op.getMixedOffsets(), source.strides)) {
@@ -416,8 +432,11 @@ void KernelValues::noteWrites(Operation *dispatch) {
       llvm::append_range(targets, structured.getDpsInits());
     for (Value target : targets)
       if (isa<MemRefType>(target.getType()))
-        for (Operation *leaf : leavesOf(target))
+        for (Operation *leaf : leavesOf(target)) {
+          auto buffer = dyn_cast<BufferAtOp>(leaf);
+          writesCache |= buffer && buffer.getSpace() == "kv_pool";
           written.insert(leaf);
+        }
   });
 }
 

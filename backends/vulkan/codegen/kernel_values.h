@@ -10,16 +10,17 @@
 
 namespace girih::vulkan {
 
-// Elements of a buffer, 32 bits each. Strides are static, as the step's form promises; only the outermost extent is not.
+// Elements of a buffer. Strides are static, as the step's form promises; only the outermost extent is not.
 struct View {
   uint32_t memory = 0;    // a binding, or shared memory
   uint32_t source = 0;    // where its elements are loaded from: the same, or its texels
   mlir::Value array = {}; // instead: an array that the shader carries along
-  mlir::Value offset;     // of element (0, ..., 0), in words
+  mlir::Value offset;     // of element (0, ..., 0), in elements
   int64_t divisor = 1;    // of the offset, as far as that is known
   llvm::SmallVector<int64_t> strides;
   llvm::SmallVector<mlir::Value> extents;
-  mlir::Type element;
+  mlir::Type element; // f32 or i32, of which each is a word; f16, bf16 or i8, of which a word has 2 or 4
+  int64_t perWord() const { return 32 / int64_t(element.getIntOrFloatBitWidth()); }
 };
 
 struct PackedWeight {
@@ -70,7 +71,8 @@ public:
   // An index, integer or float of the dispatch or of the host function.
   mlir::Value scalar(mlir::Value value);
   mlir::Value scalar(mlir::OpFoldResult value);
-  View view(mlir::Value memref);
+  View view(mlir::Value memref);  // of words
+  View anyView(mlir::Value memref); // of narrower elements too
   PackedWeight packed(mlir::Value weight);
   Cache cache(mlir::Value kv);
   void set(mlir::Value value, mlir::Value shaderValue) { scalars[value] = shaderValue; }

@@ -44,7 +44,7 @@ public:
   }
   void store(Value block, Value element, Value value) {
     if (isHalf)
-      k.storeHalf(kKvBinding, k.add(block, k.div(element, 2)), k.rem(element, 2), value);
+      k.storePart(kKvBinding, k.add(block, k.div(element, 2)), k.rem(element, 2), 2, k.asHalves(value));
     else
       k.store(kKvBinding, k.add(block, element), k.asWord(value));
   }
@@ -126,7 +126,7 @@ private:
 
   Value scoreOf(const View &q, ValueRange row, Value table, Value head, Value position) {
     Value block = reader.block(k.step(k.add(table, k.div(position, kBlockTokens))));
-    Value start = wordOf(k, q, SmallVector<Value>{row[0], row[1], k.c(0)}),
+    Value start = placeOf(k, q, SmallVector<Value>{row[0], row[1], k.c(0)}),
           within = k.rem(position, kBlockTokens);
     auto dot = k.loop(k.c(0), k.c(cache.type.getKeyDim()), k.c(1), ValueRange(k.f(0)),
                       [&](Value element, ValueRange sum) {

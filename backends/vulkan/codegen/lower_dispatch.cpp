@@ -86,11 +86,13 @@ public:
     if (dispatch.getRank() > 3)
       return unimplemented("a dispatch of " + std::to_string(dispatch.getRank()) +
                            " dimensions; workgroups have 3");
-    for (auto [axis, index] : llvm::enumerate(dispatch.getInductionVars()))
-      values.set(index, k.add(values.scalar(dispatch.getMixedLowerBound()[axis]),
-                              k.mul(k.group(unsigned(axis)), values.scalar(dispatch.getMixedStep()[axis]))));
-    for (Operation &op : dispatch.getBody()->without_terminator())
-      lower(&op);
+    if (auto count = unitsBeyondGroups(dispatch))
+      k.loop(k.group(0), k.c(*count), k.c(kMaxGroups), [&](Value number) {
+        lowerUnit({number});
+        k.barrier(); // the next unit takes the same shared memory
+      });
+    else
+      lowerUnit({k.group(0), k.group(1), k.group(2)});
     if (!values.error.empty())
       return unimplemented(values.error);
     Kernel kernel;
@@ -112,11 +114,20 @@ public:
   }
 
 private:
+  // The body, for the unit whose number along each axis is given.
+  void lowerUnit(ArrayRef<Value> numbers) {
+    for (auto [axis, index] : llvm::enumerate(dispatch.getInductionVars()))
+      values.set(index, k.add(values.scalar(dispatch.getMixedLowerBound()[axis]),
+                              k.mul(numbers[axis], values.scalar(dispatch.getMixedStep()[axis]))));
+    for (Operation &op : dispatch.getBody()->without_terminator())
+      lower(&op);
+  }
+
   void order(Operation *op) {
     SmallVector<uint32_t> reads, writes;
     auto memoryOf = [&](Value operand, SmallVectorImpl<uint32_t> &into) {
       if (isa<MemRefType>(operand.getType()))
-        into.push_back(values.view(operand).memory);
+        into.push_back(values.anyView(operand).memory);
     };
     if (auto append = dyn_cast<KvAppendOp>(op)) {
       memoryOf(append.getKey(), reads);
@@ -171,28 +182,62 @@ private:
 
 } // namespace
 
+std::optional<int64_t> unitsBeyondGroups(scf::ForallOp dispatch) {
+  if (dispatch.getRank() != 1)
+    return std::nullopt;
+  auto begin = getConstantIntValue(dispatch.getMixedLowerBound()[0]), end = getConstantIntValue(dispatch.getMixedUpperBound()[0]),
+       step = getConstantIntValue(dispatch.getMixedStep()[0]);
+  if (!begin || !end || !step || *end <= *begin)
+    return std::nullopt;
+  int64_t count = llvm::divideCeil(*end - *begin, *step);
+  return count > int64_t(kMaxGroups) ? std::optional(count) : std::nullopt;
+}
+
 Expected<Kernel> lowerDispatch(scf::ForallOp dispatch, const EntryFacts &entry) {
   return DispatchLowering(dispatch, entry).run();
 }
 
 // ---- Elements of views ----
-Value wordOf(ShaderBuilder &k, const View &view, ValueRange position) {
-  Value word = view.offset;
+Value placeOf(ShaderBuilder &k, const View &view, ValueRange position) {
+  Value element = view.offset;
   for (auto [index, stride] : llvm::zip(position, view.strides))
-    word = k.add(word, k.mul(index, stride));
-  return word;
+    element = k.add(element, k.mul(index, stride));
+  return element;
+}
+
+Value loadBits(ShaderBuilder &k, const View &view, ValueRange position) {
+  Value element = placeOf(k, view, position);
+  int64_t count = view.perWord();
+  return count == 1 ? k.load(view.source, element) : k.loadPart(view.source, k.div(element, count), k.rem(element, count), count);
+}
+
+void storeBits(ShaderBuilder &k, const View &view, ValueRange position, Value bits) {
+  Value element = placeOf(k, view, position);
+  int64_t count = view.perWord();
+  if (count == 1)
+    return k.store(view.memory, element, bits);
+  k.storePart(view.memory, k.div(element, count), k.rem(element, count), count, bits);
 }
 
 Value loadElement(ShaderBuilder &k, const View &view, ValueRange position) {
-  Value word = wordOf(k, view, position);
   if (view.array)
-    return k.loadConstant(view.array, word);
-  Value loaded = k.load(view.source, word);
-  return view.element.isF32() ? k.asFloat(loaded) : loaded;
+    return k.loadConstant(view.array, placeOf(k, view, position));
+  Value bits = loadBits(k, view, position);
+  if (view.element.isF32())
+    return k.asFloat(bits);
+  if (view.element.isF16())
+    return k.halfOf(bits, k.c(0));
+  if (view.element.isBF16())
+    return k.asFloat(k.shiftLeft(bits, 16));
+  return view.element.isInteger(8) ? k.ofByte(bits) : bits;
 }
 
 void storeElement(ShaderBuilder &k, const View &view, ValueRange position, Value value) {
-  k.store(view.memory, wordOf(k, view, position), view.element.isF32() ? k.asWord(value) : value);
+  Value bits = view.element.isF16()    ? k.asHalves(value)
+               : view.element.isBF16() ? k.shiftRight(k.asWord(value), 16)
+               : view.element.isF32()  ? k.asWord(value)
+                                       : value;
+  storeBits(k, view, position, bits);
 }
 
 SmallVector<Value> positionOf(ShaderBuilder &k, Value index, ValueRange extents) {

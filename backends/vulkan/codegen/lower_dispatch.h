@@ -21,6 +21,10 @@ struct Kernel {
 // Fails: Unimplemented, naming the operation.
 Expected<Kernel> lowerDispatch(mlir::scf::ForallOp dispatch, const EntryFacts &entry);
 
+// How many units a dispatch has, where they are known to be more than a grid may have workgroups: these then take units by
+// turns. Null: no more than that, or not known.
+std::optional<int64_t> unitsBeyondGroups(mlir::scf::ForallOp dispatch);
+
 // ---- What a unit does, one operation each; operands are resolved before any loop is opened. ----
 void lowerGeneric(ShaderBuilder &k, KernelValues &values, mlir::linalg::GenericOp op);
 void lowerCopy(ShaderBuilder &k, KernelValues &values, mlir::Value from, mlir::Value to);
@@ -35,7 +39,12 @@ void lowerJoinParts(ShaderBuilder &k, KernelValues &values, dialect::JoinPartsOp
                     const StepLayout &layout);
 
 // ---- Elements of views ----
-mlir::Value wordOf(ShaderBuilder &k, const View &view, mlir::ValueRange position);
+// The number of an element in its memory: of words, of one word.
+mlir::Value placeOf(ShaderBuilder &k, const View &view, mlir::ValueRange position);
+// The element's bits, in the low bits of an i32; those above are stored nowhere.
+mlir::Value loadBits(ShaderBuilder &k, const View &view, mlir::ValueRange position);
+void storeBits(ShaderBuilder &k, const View &view, mlir::ValueRange position, mlir::Value bits);
+// Floats as f32, integers as i32. A float that is stored must be one that its type has: see ShaderBuilder::rounded.
 mlir::Value loadElement(ShaderBuilder &k, const View &view, mlir::ValueRange position);
 void storeElement(ShaderBuilder &k, const View &view, mlir::ValueRange position, mlir::Value value);
 // Number `index` of the positions within `extents`, the last running fastest.

@@ -17,9 +17,8 @@ namespace {
 // sine is only good to 2^-11, and only between -pi and pi.
 Value sine(ShaderBuilder &k, Value x, int64_t quarter) {
   Value turns = math::RoundEvenOp::create(k.b, k.loc, k.mulf(x, k.f(0.63661977236758134)));
-  Value r = k.fma(turns, k.f(-1.5703125), x);
-  r = k.fma(turns, k.f(-4.837512969970703125e-4), r);
-  r = k.fma(turns, k.f(-7.54978995489188216e-8), r);
+  Value r = k.lessMultiple(k.lessMultiple(x, turns, 1.5703125), turns, 4.837512969970703125e-4);
+  r = k.lessMultiple(r, turns, 7.54978995489188216e-8);
   Value whole = arith::FPToSIOp::create(k.b, k.loc, k.b.getI32Type(), turns);
   Value quadrant = k.add(whole, quarter), r2 = k.mulf(r, r);
   Value s = k.fma(r2, k.f(-1.9515295891e-4), k.f(8.3321608736e-3));
@@ -41,7 +40,7 @@ public:
   void run() {
     for (OpOperand &operand : op->getOpOperands())
       if (isa<MemRefType>(operand.get().getType()))
-        views[&operand] = values.view(operand.get());
+        views[&operand] = values.anyView(operand.get());
       else
         values.scalar(operand.get());
     // Captured values too, while the builder stands outside of all loops.
@@ -124,16 +123,35 @@ private:
     SmallVector<Value> operands = llvm::map_to_vector(inner.getOperands(), [&](Value v) { return inside(v, map); });
     if (isa<arith::IndexCastOp, arith::IndexCastUIOp>(inner))
       return operands[0];
+    if (Value narrow = evaluateNarrow(inner, operands))
+      return narrow;
     if (isa<math::SinOp>(inner))
       return sine(k, operands[0], 0);
     if (isa<math::CosOp>(inner))
       return sine(k, operands[0], 1);
     Type type = inner.getResult(0).getType().isIndex() ? Type(k.b.getI32Type()) : inner.getResult(0).getType();
-    if (inner.getNumRegions() != 0 || !(type.isF32() || type.isInteger(32) || type.isInteger(1)))
+    if (isa<math::ExpOp>(inner) && inner.getResult(0).getType().isF32())
+      return k.exp(operands[0]);
+    auto isHeldSo = [](Type type) { return type.isF32() || type.isInteger(32) || type.isInteger(1) || type.isIndex(); };
+    if (inner.getNumRegions() != 0 || !isHeldSo(type) || !llvm::all_of(inner.getOperandTypes(), isHeldSo))
       values.fail("an elementwise operation has " + Twine(inner.getName().getStringRef()) + " of a type that has no shader yet");
     OperationState state(k.loc, inner.getName(), operands, {type}, inner.getAttrs());
     return k.b.create(state)->getResult(0);
   }
+
+  // Narrow values are held as f32 and i32: so widening is nothing, and what makes one must round or wrap. Null: not such.
+  Value evaluateNarrow(Operation &inner, ValueRange operands) {
+    Type type = inner.getResult(0).getType();
+    if (isa<arith::ExtFOp, arith::ExtSIOp>(inner) && (type.isF32() || type.isInteger(32)) && !isOfBits(inner))
+      return operands[0];
+    if (isa<arith::TruncFOp>(inner) && (type.isF16() || type.isBF16()))
+      return k.rounded(operands[0], type);
+    if (!type.isInteger(8) || !isa<arith::AddIOp, arith::SubIOp, arith::MulIOp>(inner))
+      return Value();
+    OperationState state(k.loc, inner.getName(), operands, {k.b.getI32Type()});
+    return k.ofByte(k.b.create(state)->getResult(0));
+  }
+  static bool isOfBits(Operation &inner) { return inner.getOperand(0).getType().isInteger(1); }
 
   Value constant(arith::ConstantOp op) {
     if (auto integer = dyn_cast<IntegerAttr>(op.getValue()); integer && op.getType().isIndex())
@@ -210,10 +228,12 @@ private:
 void lowerGeneric(ShaderBuilder &k, KernelValues &values, linalg::GenericOp op) { GenericLowering(k, values, op).run(); }
 
 void lowerCopy(ShaderBuilder &k, KernelValues &values, Value from, Value to) {
-  View source = values.view(from), target = values.view(to);
+  View source = values.anyView(from), target = values.anyView(to);
   k.forEach(product(k, source.extents), [&](Value index) {
     SmallVector<Value> position = positionOf(k, index, source.extents);
-    storeElement(k, target, position, loadElement(k, source, position));
+    if (source.array)
+      return storeElement(k, target, position, loadElement(k, source, position));
+    storeBits(k, target, position, loadBits(k, source, position));
   });
 }
 

@@ -216,6 +216,8 @@ private:
       for (AffineExpr expr : ends)
         counts[axis].push_back((expr - *begin).ceilDiv(*step));
     }
+    if (unitsBeyondGroups(dispatch))
+      counts[0] = {getAffineConstantExpr(kMaxGroups, context)};
     for (size_t index = 0; index < entry.grids.size(); ++index)
       if (entry.grids[index] == counts)
         return uint32_t(index);

@@ -12,7 +12,7 @@ namespace girih::vulkan {
 namespace {
 
 constexpr StringLiteral kSharedName = "shared";
-constexpr int64_t kHalfBits = 16;
+constexpr int64_t kHalfBits = 16, kWordBits = 32;
 
 spirv::PointerType bufferType(MLIRContext *context) {
   auto words = spirv::RuntimeArrayType::get(IntegerType::get(context, 32), 4);
@@ -93,6 +93,7 @@ Value ShaderBuilder::rem(Value x, Value y) { return b.createOrFold<arith::RemUIO
 Value ShaderBuilder::min(Value x, Value y) { return b.createOrFold<arith::MinSIOp>(loc, x, y); }
 Value ShaderBuilder::max(Value x, Value y) { return b.createOrFold<arith::MaxSIOp>(loc, x, y); }
 Value ShaderBuilder::shiftRight(Value x, Value bits) { return b.createOrFold<arith::ShRUIOp>(loc, x, bits); }
+Value ShaderBuilder::shiftLeft(Value x, Value bits) { return b.createOrFold<arith::ShLIOp>(loc, x, bits); }
 Value ShaderBuilder::bitAnd(Value x, int64_t mask) { return b.createOrFold<arith::AndIOp>(loc, x, c(mask)); }
 Value ShaderBuilder::less(Value x, Value y) {
   return b.createOrFold<arith::CmpIOp>(loc, arith::CmpIPredicate::slt, x, y);
@@ -110,7 +111,33 @@ Value ShaderBuilder::mulf(Value x, Value y) { return arith::MulFOp::create(b, lo
 Value ShaderBuilder::divf(Value x, Value y) { return arith::DivFOp::create(b, loc, x, y); }
 Value ShaderBuilder::maxf(Value x, Value y) { return spirv::GLFMaxOp::create(b, loc, x, y); }
 Value ShaderBuilder::fma(Value x, Value y, Value z) { return math::FmaOp::create(b, loc, x, y, z); }
-Value ShaderBuilder::exp(Value x) { return math::ExpOp::create(b, loc, x); }
+Value ShaderBuilder::lessMultiple(Value x, Value n, double constant) {
+  auto asWritten = [&](Operation *op) {
+    op->setAttr("no_contraction", b.getUnitAttr());
+    return op->getResult(0);
+  };
+  Value product = asWritten(spirv::FMulOp::create(b, loc, n, f(-constant)));
+  return asWritten(spirv::FAddOp::create(b, loc, x, product));
+}
+
+// 2^n * exp(r) where x = n ln 2 + r, r in two parts; exp(r) as Cephes has it. Within 2 units of the last place, where a
+// driver's own may be off by 3 + 2 |x| of them. 2^n in two factors: results may be denormal, or infinite.
+Value ShaderBuilder::exp(Value x) {
+  constexpr double kLeast = -120, kMost = 100; // beyond, the result is 0 or infinite
+  constexpr double kTerms[] = {1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1};
+  auto i32 = b.getI32Type();
+  Value clamped = spirv::GLFMinOp::create(b, loc, maxf(x, f(kLeast)), f(kMost));
+  Value turns = math::RoundEvenOp::create(b, loc, mulf(clamped, f(1.44269504088896341)));
+  Value r = lessMultiple(lessMultiple(clamped, turns, 0.693145751953125), turns, 1.428606820309417232e-6);
+  Value sum = f(1.9875691500e-4);
+  for (double term : kTerms)
+    sum = fma(sum, r, f(term));
+  sum = addf(fma(sum, mulf(r, r), r), f(1));
+  Value n = arith::FPToSIOp::create(b, loc, i32, turns), half = arith::ShRSIOp::create(b, loc, n, c(1));
+  auto powerOf2 = [&](Value exponent) { return asFloat(shiftLeft(add(exponent, c(127)), 23)); };
+  Value result = mulf(mulf(sum, powerOf2(half)), powerOf2(sub(n, half)));
+  return select(arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, x, x), result, x);
+}
 Value ShaderBuilder::toFloat(Value integer) {
   return arith::SIToFPOp::create(b, loc, b.getF32Type(), integer);
 }
@@ -127,6 +154,20 @@ Value ShaderBuilder::asHalves(Value low) {
   Value pair =
       spirv::CompositeConstructOp::create(b, loc, VectorType::get(2, b.getF32Type()), ValueRange{low, f(0)});
   return spirv::GLPackHalf2x16Op::create(b, loc, b.getI32Type(), pair);
+}
+
+Value ShaderBuilder::rounded(Value x, Type type) {
+  if (type.isF16())
+    return halfOf(asHalves(x), c(0));
+  // To the nearest, of two equally near ones to the even; what is no number stays none.
+  Value bits = asWord(x), isOdd = bitAnd(shiftRight(bits, kHalfBits), 1);
+  Value nearest = bitAnd(add(bits, add(isOdd, c(0x7fff))), -0x10000);
+  Value isNumber = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, x, x);
+  return asFloat(select(isNumber, nearest, c(0x7fc00000)));
+}
+
+Value ShaderBuilder::ofByte(Value word) {
+  return b.createOrFold<arith::ShRSIOp>(loc, shiftLeft(word, kWordBits - 8), c(kWordBits - 8));
 }
 
 // ---- The workgroup ----
@@ -219,12 +260,17 @@ void ShaderBuilder::store(uint32_t memory, Value word, Value value) {
   spirv::StoreOp::create(b, loc, pointerTo(memory, word), value);
 }
 
-void ShaderBuilder::storeHalf(uint32_t memory, Value word, Value which, Value value) {
-  Value shift = mul(which, kHalfBits), pointer = pointerTo(memory, word);
-  Value kept = arith::ShLIOp::create(b, loc, c(0xffff), sub(c(kHalfBits), shift));
-  Value set = arith::ShLIOp::create(b, loc, bitAnd(asHalves(value), 0xffff), shift);
+Value ShaderBuilder::loadPart(uint32_t memory, Value word, Value part, int64_t count) {
+  return shiftRight(load(memory, word), mul(part, kWordBits / count));
+}
+
+void ShaderBuilder::storePart(uint32_t memory, Value word, Value part, int64_t count, Value bits) {
+  int64_t width = kWordBits / count, mask = (int64_t(1) << width) - 1;
+  Value shift = mul(part, width), pointer = pointerTo(memory, word);
+  Value others = b.createOrFold<arith::XOrIOp>(loc, shiftLeft(c(mask), shift), c(-1));
+  Value set = shiftLeft(bitAnd(bits, mask), shift);
   spirv::AtomicAndOp::create(b, loc, b.getI32Type(), pointer, spirv::Scope::Device,
-                             spirv::MemorySemantics::None, kept);
+                             spirv::MemorySemantics::None, others);
   spirv::AtomicOrOp::create(b, loc, b.getI32Type(), pointer, spirv::Scope::Device,
                             spirv::MemorySemantics::None, set);
 }

@@ -46,6 +46,8 @@ public:
   mlir::Value max(mlir::Value x, mlir::Value y);
   mlir::Value shiftRight(mlir::Value x, mlir::Value bits);
   mlir::Value shiftRight(mlir::Value x, int64_t bits) { return bits == 0 ? x : shiftRight(x, c(bits)); }
+  mlir::Value shiftLeft(mlir::Value x, mlir::Value bits);
+  mlir::Value shiftLeft(mlir::Value x, int64_t bits) { return shiftLeft(x, c(bits)); }
   mlir::Value bitAnd(mlir::Value x, int64_t mask);
   mlir::Value less(mlir::Value x, mlir::Value y); // signed
   mlir::Value isEqual(mlir::Value x, mlir::Value y);
@@ -58,11 +60,16 @@ public:
   mlir::Value maxf(mlir::Value x, mlir::Value y);
   mlir::Value fma(mlir::Value x, mlir::Value y, mlir::Value z);
   mlir::Value exp(mlir::Value x);
+  // x - n * constant, f32, rounded as written: drivers may otherwise add up the constants of several such steps, which
+  // are taken apart so that each product is exact.
+  mlir::Value lessMultiple(mlir::Value x, mlir::Value n, double constant);
   mlir::Value toFloat(mlir::Value integer);                // i32 -> f32, its value
   mlir::Value asFloat(mlir::Value word);                   // i32 -> f32, its bits
   mlir::Value asWord(mlir::Value value);                   // f32 -> i32, its bits
   mlir::Value halfOf(mlir::Value word, mlir::Value which); // f16 number 0 or 1 of a word, as f32
   mlir::Value asHalves(mlir::Value low); // f32 -> word with its f16 in the low half, 0 in the high one
+  mlir::Value rounded(mlir::Value x, mlir::Type type); // f32 -> the nearest value of f16 or bf16, as f32
+  mlir::Value ofByte(mlir::Value word);                // i32 -> the i8 in its low bits, as i32
 
   // ---- The workgroup ----
   mlir::Value invocation() { return lane; }
@@ -80,8 +87,10 @@ public:
   std::array<mlir::Value, kTexelWords> loadTexel(uint32_t memory, mlir::Value texel);
   static bool areTexels(uint32_t memory) { return memory >= kTexelBinding && memory < kSharedMemory; }
   void store(uint32_t memory, mlir::Value word, mlir::Value value);
-  // Replaces the f16 in the half `which` (0 or 1) of a word that other invocations may be changing the other half of.
-  void storeHalf(uint32_t memory, mlir::Value word, mlir::Value which, mlir::Value value);
+  // Part number `part` of a word that has `count` of them, 2 or 4: its bits, with others' or zeros above them; and the
+  // same, replaced by the low bits of an i32 while other invocations may be changing the word's other parts.
+  mlir::Value loadPart(uint32_t memory, mlir::Value word, mlir::Value part, int64_t count);
+  void storePart(uint32_t memory, mlir::Value word, mlir::Value part, int64_t count, mlir::Value bits);
   mlir::Value step(int64_t word) { return load(kStepBinding, c(word)); }
   mlir::Value step(mlir::Value word) { return load(stepSource, word); }
   uint32_t stepSource = kStepBinding; // or its texels

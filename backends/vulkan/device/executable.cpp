@@ -12,7 +12,6 @@ namespace {
 
 constexpr uint32_t kMaxSets =
     64; // windows of weights beyond what one texel buffer reaches, and what goes with them
-constexpr uint64_t kMaxGroups = 65535; // in each direction: what every device takes
 
 VkDescriptorType typeOf(uint32_t binding, bool readsTexels) {
   if (binding >= kTexelBinding)
