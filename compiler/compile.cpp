@@ -72,7 +72,8 @@ private:
 struct CompiledTarget {
   CompilingBackend backend;
   std::string target;  // backend:variant
-  std::string isa;     // the variant
+  std::string isa;     // the variant; a backend may have none
+  const std::string &name() const { return isa.empty() ? target : isa; }
   OwningOpRef<ModuleOp> module;  // scheduled step
   CompiledStep step;
 };
@@ -242,7 +243,7 @@ private:
   Status emit() {
     std::string names;
     for (const CompiledTarget &target : compiled)
-      names += (names.empty() ? "" : ", ") + target.isa;
+      names += (names.empty() ? "" : ", ") + target.name();
     step("generating code for " + names, 0.2);
     CodeCache cache(options.codeCacheFolder);
     std::vector<std::future<Status>> running;  // ends before what it refers to
@@ -250,7 +251,7 @@ private:
       std::string key = cache.keyOf(*target.module, target.target, target.backend.file());
       if (auto kept = cache.find(key)) {
         target.step = std::move(*kept);
-        step("taking the code for " + target.isa + " from the cache", 0.3);
+        step("taking the code for " + target.name() + " from the cache", 0.3);
         continue;
       }
       running.push_back(std::async(std::launch::async, [&, key]() -> Status {

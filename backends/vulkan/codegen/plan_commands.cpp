@@ -245,6 +245,8 @@ private:
       auto at = number(offset);
       if (!at)
         return unimplemented("a weight's offset is not known when the model is compiled");
+      if (facts.traits.readsTexels && *at % kTexelBytes != 0)
+        return internalError("a weight lies at byte " + std::to_string(*at) + ", which is no texel's beginning");
       planned.weights.push_back({uint64_t(*at), uint64_t(numBytes)});
     }
     for (const KernelInputs::Word &word : inputs.words) {

@@ -116,20 +116,20 @@ DeviceProperties Driver::propertiesOf(VkPhysicalDevice device) const {
   const VkPhysicalDeviceLimits &limits = all.properties.limits;
   properties.name = all.properties.deviceName;
   properties.type = all.properties.deviceType;
+  auto addFeature = [&](const std::string &name) { properties.features += (properties.features.empty() ? "" : ",") + name; };
   if (properties.type == VK_PHYSICAL_DEVICE_TYPE_CPU)
-    properties.features = "software";
+    addFeature("software");
   bool broadcasts = (subgroups.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
                     (subgroups.supportedOperations & VK_SUBGROUP_FEATURE_BALLOT_BIT);
   if (broadcasts)
-    properties.features +=
-        (properties.features.empty() ? "subgroup_" : ",subgroup_") + std::to_string(subgroups.subgroupSize);
+    addFeature("subgroup_" + std::to_string(subgroups.subgroupSize));
   properties.maxBufferBytes =
       std::min<uint64_t>(limits.maxStorageBufferRange, allocation.maxMemoryAllocationSize);
   properties.maxTexelBytes = std::min<uint64_t>(uint64_t{limits.maxTexelBufferElements} * kTexelBytes,
                                                 allocation.maxMemoryAllocationSize);
   // Then every binding's texels reach as far as it does.
-  if (properties.maxTexelBytes >= properties.maxBufferBytes && !properties.features.empty())
-    properties.features += ",texels";
+  if (properties.maxTexelBytes >= properties.maxBufferBytes)
+    addFeature("texels");
   properties.offsetAlignment =
       std::max<uint64_t>({64, limits.minStorageBufferOffsetAlignment, limits.minTexelBufferOffsetAlignment});
   VkPhysicalDeviceMemoryProperties memory;

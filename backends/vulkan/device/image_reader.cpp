@@ -130,9 +130,9 @@ Expected<ImageDispatch> readDispatch(Reader &reader, const Image &image, const I
     WeightRange range;
     GIRIH_ASSIGN(range.offsetBytes, reader.doubleWord());
     GIRIH_ASSIGN(range.numBytes, reader.doubleWord());
-    if (range.offsetBytes % 4 != 0)
+    if (uint32_t grain = image.readsTexels ? kTexelBytes : 4; range.offsetBytes % grain != 0)
       return dataLoss("the image reads a weight at byte " + std::to_string(range.offsetBytes) +
-                      ", no multiple of 4");
+                      ", no multiple of " + std::to_string(grain));
     dispatch.weights.push_back(range);
   }
   GIRIH_ASSIGN(dispatch.pushWords, reader.words("push constants", kMaxPushWords - kMaxWeights));

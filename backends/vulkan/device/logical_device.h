@@ -12,7 +12,7 @@ namespace girih::vulkan {
 struct DeviceBuffer {
   VkBuffer buffer = VK_NULL_HANDLE;
   uint64_t sizeBytes = 0;       // as asked for
-  uint64_t boundBytes = 0;      // of the VkBuffer: never 0, a multiple of 4
+  uint64_t boundBytes = 0;      // of the VkBuffer: never 0, a multiple of kTexelBytes
   uint8_t *mapped = nullptr;    // null: the host cannot see it
   struct MemoryPiece *piece = nullptr;
   uint64_t offsetBytes = 0, reservedBytes = 0;  // in the piece

@@ -15,7 +15,7 @@ using testing::HasSubstr;
 
 // What a sound image is made of, so that a test can change one thing.
 struct Parts {
-  uint32_t version = kImageVersion, numPushWords = 1, dispatchKernel = 0, spirvMagic = 0x07230203, weightOffset = 64;
+  uint32_t version = kImageVersion, numPushWords = 1, dispatchKernel = 0, spirvMagic = 0x07230203, weightOffset = 64, flags = 0;
   std::vector<std::pair<GridOp, int32_t>> grid = {
       {GridOp::Extent, 0}, {GridOp::Constant, 16}, {GridOp::CeilDivide, 0}};
 
@@ -30,7 +30,7 @@ struct Parts {
       made.insert(made.end(), value, value + 4);
     };
     made.assign(kImageMagic, kImageMagic + 8);
-    for (uint32_t value : {version, 1u, 1u, 0u, 4096u, 0u})
+    for (uint32_t value : {version, 1u, 1u, flags, 4096u, 0u})
       word(value);
     text("kern");
     for (uint32_t value : {64u, 0u, numPushWords, 5u, spirvMagic, 0u, 0u, 0u, 0u})
@@ -89,6 +89,8 @@ TEST(VulkanImage, SaysWhatIsWrong) {
   EXPECT_THAT(errorOf({.dispatchKernel = 1}), HasSubstr("names kernel 1"));
   EXPECT_THAT(errorOf({.spirvMagic = 1}), HasSubstr("is no shader"));
   EXPECT_THAT(errorOf({.weightOffset = 66}), HasSubstr("no multiple of 4"));
+  EXPECT_EQ(errorOf({.weightOffset = 72}), "");
+  EXPECT_THAT(errorOf({.weightOffset = 72, .flags = kReadsTexels}), HasSubstr("no multiple of 16"));
   EXPECT_THAT(errorOf({.grid = {}}), HasSubstr("empty grid"));
   EXPECT_THAT(errorOf({.grid = {{GridOp::Add, 0}}}), HasSubstr("number of operands"));
   EXPECT_THAT(errorOf({.grid = {{GridOp::Extent, 0}, {GridOp::Extent, 1}, {GridOp::FloorDivide, 0}}}), HasSubstr("divides"));
