@@ -159,7 +159,8 @@ def Distribute : CpuKernelPass<"girih-cpu-distribute"> {
     A top-level `scf.forall` becomes a loop over this thread's share of the linearised units ("block": one range a
     thread; "cyclic": every num_threads-th unit), followed by the team's barrier; "dynamic" takes
     units of the own range one by one through a counter at byte `girih.queue` of the scratch, then of the other threads'
-    ranges, so that nobody waits for a slow one; "every" runs all units on each thread,
+    ranges, so that nobody waits for a slow one, but for a range's last two (of 16 or more): whoever takes one over finds
+    its rows in another core; "every" runs all units on each thread,
     into memory of its own, and needs no barrier. A nested one becomes plain loops.
 
     Example:
