@@ -167,7 +167,7 @@ private:
     GIRIH_ASSIGN(auto backend, CompilingBackend::create(*target.backend));
     GIRIH_ASSIGN(PassJudge judge, PassJudge::create(*model.module, reference::weightsOf(*store)));
     PassManager machineFree(&context), forMachine(&context);
-    buildMachineFreeLadder(machineFree, {.kvElement = kvType, .maxTokens = rowCounts()});
+    buildMachineFreeLadder(machineFree, {.kvElement = kvType, .maxTokens = rowCounts(), .givesHidden = options.givesHidden});
     GIRIH_TRY(judge.run(machineFree));
     GIRIH_ASSIGN(auto machine, machineFor(backend, backend.targetOf(target.variant)));
     judge.module()->setAttr("girih.machine", machine);
@@ -185,7 +185,7 @@ private:
     step("raising the graph", 0.05);
     DiagnosticLog log(&context);
     PassManager pipeline(&context);
-    LadderOptions ladder{.kvElement = kvType, .maxTokens = rowCounts()};
+    LadderOptions ladder{.kvElement = kvType, .maxTokens = rowCounts(), .givesHidden = options.givesHidden};
     (*model.module)->setAttr("girih.numerics", StringAttr::get(&context, options.numerics));
     buildMachineFreeLadder(pipeline, ladder);
     addDumps(pipeline, "");
@@ -351,6 +351,7 @@ private:
     m.maxLogitRows = uint32_t(options.maxTokensPerStep);
     m.kvBlockBytes = uint64_t(integer(module, "girih.kv_block_bytes"));
     m.recompute = module->hasAttr("girih.recompute");
+    m.hiddenSize = uint32_t(integer(module, "girih.hidden_size"));
     for (const weights::StoredTensor &tensor : store->tensors())
       m.numParameters += uint64_t(tensor.numElements);
   }
@@ -386,7 +387,8 @@ private:
       bool isInvariant = hasOneArithmetic(*isa.module);
       ModuleOp(*isa.module).walk([&](func::FuncOp function) {
         if (auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens"))
-          executable.entries.push_back({function.getName().str(), uint32_t(maxTokens.getInt()), isInvariant});
+          (function->hasAttr("girih.gives") ? executable.hiddenEntries : executable.entries)
+              .push_back({function.getName().str(), uint32_t(maxTokens.getInt()), isInvariant});
       });
       tables.executables.push_back(std::move(executable));
     }

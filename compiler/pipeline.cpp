@@ -15,6 +15,7 @@ void girih::compiler::buildMachineFreeLadder(mlir::OpPassManager &pipeline, cons
   SpecializeOptions specialize;
   specialize.kvElement = options.kvElement;
   specialize.maxTokens = options.maxTokens;
+  specialize.givesHidden = options.givesHidden;
   buildSpecializePipeline(pipeline, specialize);
   // Fusing asks no machine, so that all executables of a file read the same packed weights.
   buildFusePipeline(pipeline);

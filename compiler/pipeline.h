@@ -13,6 +13,7 @@ namespace girih::compiler {
 struct LadderOptions {
   std::string kvElement = "f16";                        // "f32" or "f16": how the cache stores K and V
   std::vector<int64_t> maxTokens = {1, 8, 512};         // one step function for each: rows it is made for at most
+  bool givesHidden = false;                             // and one that gives hidden states in place of logits
 };
 
 // From the imported graph to step functions: what holds for every machine.

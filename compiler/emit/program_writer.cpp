@@ -260,12 +260,14 @@ flatbuffers::Offset<fb::Executable> TableBuilder::executable(const program::Exec
                                                              const fb::Section &image) {
   auto backend = text(from.backend), isa = text(from.isa), format = text(from.format);
   auto features = builder.CreateVectorOfStrings(from.requiredFeatures);
-  auto entries = vectorOf<fb::Entry>(from.entries, [&](const program::Entry &entry) {
+  auto entryOf = [&](const program::Entry &entry) {
     return fb::CreateEntry(builder, text(entry.symbol), entry.maxTokens, entry.isInvariant);
-  });
+  };
+  auto entries = vectorOf<fb::Entry>(from.entries, entryOf);
+  auto hiddenEntries = vectorOf<fb::Entry>(from.hiddenEntries, entryOf);
   auto layouts = builder.CreateVector(from.layoutIds);
   return fb::CreateExecutable(builder, backend, isa, features, format, &image, entries, from.arenaBytes,
-                              from.scratchBytesPerThread, layouts, from.preference);
+                              from.scratchBytesPerThread, layouts, from.preference, hiddenEntries);
 }
 
 flatbuffers::Offset<fb::Tensor> TableBuilder::tensor(const program::Tensor &from) {
@@ -281,7 +283,7 @@ flatbuffers::Offset<fb::Model> TableBuilder::model(const program::Model &from) {
   auto numerics = text(from.numerics), kvType = text(from.kvType);
   return fb::CreateModel(builder, name, architecture, numerics, kvType, from.vocabSize, from.numLayers,
                          from.maxPositions, from.maxTokensPerStep, from.maxLogitRows, from.kvBlockBytes,
-                         from.recompute, from.numParameters);
+                         from.recompute, from.numParameters, from.hiddenSize);
 }
 
 flatbuffers::Offset<fb::Golden> TableBuilder::golden(const program::Golden &from) {

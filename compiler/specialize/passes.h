@@ -18,6 +18,7 @@ namespace girih::compiler {
 struct SpecializeOptions {
   std::string kvElement = "f16";                // how the cache stores K and V: f16 or f32
   std::vector<int64_t> maxTokens = {1, 8, 512}; // a step function for each
+  bool givesHidden = false;                     // and one that gives hidden states
 };
 
 // Makes the raised graph of one sequence the step functions.

@@ -154,4 +154,41 @@ def SplitPhases : Pass<"girih-split-phases", "::mlir::ModuleOp"> {
                             "most tokens of each step function, ascending (default: 1,8,512)">];
 }
 
+def GiveHiddenStates : Pass<"girih-give-hidden-states", "::mlir::ModuleOp"> {
+  let summary = "adds a step function that gives the hidden states of the wanted rows in place of their logits";
+  let description = [{
+    Before: step functions whose logits are a projection by a stored weight, in the step or in the head that it calls,
+    perhaps scaled or capped behind it. After: of the step function for the most tokens there is a copy `@hidden_t<N>`,
+    with the attribute `girih.gives = "hidden"`, that returns what this projection reads: the activations behind the last
+    norm. `girih.hidden_size` of the module is how many there are in a row. Nothing is added where something else gives
+    the logits, or where a step has no cache.
+
+    Example:
+    ```mlir
+    func.func @step_t8(%tokens: tensor<?xi32>, %positions: tensor<?xi32>, %rows: tensor<?xi32>, %x: tensor<?x8xf32>,
+                       %w: tensor<32x8xf32, #girih.storage<"q8_0">>) -> tensor<?x32xf32> attributes {girih.max_tokens = 8 : i64} {
+      %y = call @head_t8(%x, %w) : (tensor<?x8xf32>, tensor<32x8xf32, #girih.storage<"q8_0">>) -> tensor<?x32xf32>
+      return %y : tensor<?x32xf32>
+    }
+    func.func private @head_t8(%x: tensor<?x8xf32>, %w: tensor<32x8xf32, #girih.storage<"q8_0">>) -> tensor<?x32xf32> {
+      %c0 = arith.constant 0 : index
+      %t = tensor.dim %x, %c0 : tensor<?x8xf32>
+      %empty = tensor.empty(%t) : tensor<?x8xf32>
+      %normed = linalg.exp ins(%x : tensor<?x8xf32>) outs(%empty : tensor<?x8xf32>) -> tensor<?x8xf32>
+      %init = tensor.empty(%t) : tensor<?x32xf32>
+      %y = girih.qmatmul ins(%normed, %w : tensor<?x8xf32>, tensor<32x8xf32, #girih.storage<"q8_0">>)
+          outs(%init : tensor<?x32xf32>) -> tensor<?x32xf32>
+      return %y : tensor<?x32xf32>
+    }
+    // CHECK: func.func private @head_t8_hidden({{.*}}) -> tensor<?x8xf32>
+    // CHECK: %[[NORMED:.*]] = linalg.exp
+    // CHECK-NOT: girih.qmatmul
+    // CHECK: return %[[NORMED]]
+    // CHECK: func.func @hidden_t8({{.*}}) -> tensor<?x8xf32> attributes {girih.gives = "hidden", girih.max_tokens = 8 : i64}
+    // CHECK: call @head_t8_hidden(
+    ```
+  }];
+  let dependentDialects = ["::girih::dialect::GirihDialect"];
+}
+
 #endif

@@ -23,10 +23,13 @@ void buildSpecializePipeline(mlir::OpPassManager &pipeline, const SpecializeOpti
   pipeline.addPass(createAssignFormats());
   pipeline.addPass(mlir::createCanonicalizerPass());
   pipeline.addPass(mlir::createCSEPass());
-  // Last: everything before is the same for all numbers of tokens.
+  // Everything before is the same for all numbers of tokens.
   SplitPhasesOptions phases;
   phases.maxTokens.assign(options.maxTokens.begin(), options.maxTokens.end());
   pipeline.addPass(createSplitPhases(phases));
+  // Last: of one number of tokens alone.
+  if (options.givesHidden)
+    pipeline.addPass(createGiveHiddenStates());
 }
 
 namespace {
@@ -35,6 +38,8 @@ namespace {
 struct TextOptions : mlir::PassPipelineOptions<TextOptions> {
   Option<std::string> kvElement{*this, "kv-element", llvm::cl::desc("element type of the cache: f16 or f32"),
                                 llvm::cl::init(SpecializeOptions().kvElement)};
+  Option<bool> givesHidden{*this, "hidden", llvm::cl::desc("also a step function that gives hidden states"),
+                           llvm::cl::init(false)};
   ListOption<int64_t> maxTokens{*this, "max-tokens", llvm::cl::desc("most tokens of each step function")};
 };
 
@@ -47,6 +52,7 @@ void registerSpecializeStage() {
       [](mlir::OpPassManager &pipeline, const TextOptions &text) {
         SpecializeOptions options;
         options.kvElement = text.kvElement;
+        options.givesHidden = text.givesHidden;
         if (!text.maxTokens.empty())
           options.maxTokens.assign(text.maxTokens.begin(), text.maxTokens.end());
         buildSpecializePipeline(pipeline, options);

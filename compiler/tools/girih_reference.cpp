@@ -87,7 +87,7 @@ Expected<mlir::func::FuncOp> entryOf(mlir::ModuleOp module, int64_t numTokens) {
     return limit ? limit.getInt() : 0;
   };
   for (auto function : module.getOps<mlir::func::FuncOp>())
-    if (limitOf(function) >= numTokens && (!best || limitOf(function) < limitOf(best)))
+    if (!function->hasAttr("girih.gives") && limitOf(function) >= numTokens && (!best || limitOf(function) < limitOf(best)))
       best = function;
   if (!best)
     return girih::notFound("the graph has neither @main nor a step function for " +

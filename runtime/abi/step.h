@@ -34,7 +34,7 @@ typedef struct girih_step_args {
   const int32_t *block_tables;    /* [R, block_table_stride] block ids, in order of position */
   int64_t block_table_stride;
   const int32_t *logit_rows;      /* [Q] indices in [0, T), ascending */
-  float *logits;                  /* [Q rounded up, V] f32, row-major */
+  float *logits;                  /* [Q rounded up, V] f32, row-major; of an entry for hidden states [Q rounded up, E] */
   const uint8_t *weights;         /* the program's weight section, 64-byte aligned */
   uint8_t *kv_pool;               /* num_blocks * kv_block_bytes, 64-byte aligned, zeroed when created */
   uint8_t *arena;                 /* arena_bytes + num_threads * scratch_bytes_per_thread, 64-byte aligned */

@@ -32,6 +32,7 @@ Status checkModel(const Model &model) {
       {"the most positions of a sequence", model.maxPositions, 1, kMaxPositions},
       {"the most tokens of a step", model.maxTokensPerStep, 1, kMaxTokensPerStep},
       {"the most logit rows of a step", model.maxLogitRows, 1, model.maxTokensPerStep},
+      {"the size of a hidden state", model.hiddenSize, 0, model.recompute ? 0 : kMaxIds},
       {"the size of a KV block", model.kvBlockBytes, model.recompute ? 0u : 1u, kMaxWorkBytes},
   };
   for (const Range &range : ranges)
@@ -65,20 +66,32 @@ Status checkLayouts(const Executable &executable, const std::vector<Tensor> &ten
   return {};
 }
 
-Status checkExecutable(const Executable &executable, const Tables &tables) {
-  if (executable.entries.empty())
-    return dataLoss("there is no entry; compile the file again");
+// A step of any size that the program promises must find one that holds it.
+Status checkEntries(const std::vector<Entry> &entries, const Model &model) {
   uint32_t mostTokens = 0;
-  for (const Entry &entry : executable.entries) {
+  for (const Entry &entry : entries) {
     if (entry.symbol.empty() || entry.maxTokens == 0)
       return dataLoss("entry \"" + entry.symbol + "\" holds " + std::to_string(entry.maxTokens) +
                       " tokens; an entry has a name and holds at least 1; compile the file again");
     mostTokens = std::max(mostTokens, entry.maxTokens);
   }
-  if (mostTokens < tables.model.maxTokensPerStep)
+  if (mostTokens < model.maxTokensPerStep)
     return dataLoss("the largest entry holds " + std::to_string(mostTokens) +
-                    " tokens, the program promises " + std::to_string(tables.model.maxTokensPerStep) +
+                    " tokens, the program promises " + std::to_string(model.maxTokensPerStep) +
                     "; compile the file again");
+  return {};
+}
+
+Status checkExecutable(const Executable &executable, const Tables &tables) {
+  if (executable.entries.empty())
+    return dataLoss("there is no entry; compile the file again");
+  GIRIH_TRY(checkEntries(executable.entries, tables.model));
+  if (executable.hiddenEntries.empty() != (tables.model.hiddenSize == 0))
+    return dataLoss(std::to_string(executable.hiddenEntries.size()) + " entries give hidden states of " +
+                    std::to_string(tables.model.hiddenSize) +
+                    " numbers; a program has both or neither; compile the file again");
+  if (!executable.hiddenEntries.empty())
+    GIRIH_TRY(checkEntries(executable.hiddenEntries, tables.model).withContext("hidden states"));
   if (executable.arenaBytes > kMaxWorkBytes)
     return outside("the arena size", executable.arenaBytes, 0, kMaxWorkBytes);
   if (executable.scratchBytesPerThread > kMaxWorkBytes)

@@ -38,6 +38,14 @@ private:
       std::memcpy(result.data(), vector->Data(), result.size() * sizeof(T));
     return result;
   }
+  std::vector<Entry> entries(const flatbuffers::Vector<flatbuffers::Offset<fb::Entry>> *vector) {
+    std::vector<Entry> result;
+    for (uint32_t index = 0, end = count(vector); index < end; ++index) {
+      const fb::Entry &entry = *vector->Get(index);
+      result.push_back({text(entry.symbol()), entry.max_tokens(), entry.invariant()});
+    }
+    return result;
+  }
   // How many elements to decode: none once the budget is spent. 64 bytes stand for the struct of each.
   template <typename V> uint32_t count(const V *vector) {
     return vector && take(uint64_t{vector->size()} * 64) ? vector->size() : 0;
@@ -86,10 +94,8 @@ Status Decoder::decodeExecutables(const fb::Program &root) {
     to.format = text(from.format());
     for (uint32_t i = 0, n = count(from.required_features()); i < n; ++i)
       to.requiredFeatures.push_back(text(from.required_features()->Get(i)));
-    for (uint32_t i = 0, n = count(from.entries()); i < n; ++i) {
-      const fb::Entry &entry = *from.entries()->Get(i);
-      to.entries.push_back({text(entry.symbol()), entry.max_tokens(), entry.invariant()});
-    }
+    to.entries = entries(from.entries());
+    to.hiddenEntries = entries(from.hidden_entries());
     to.arenaBytes = from.arena_bytes();
     to.scratchBytesPerThread = from.scratch_bytes_per_thread();
     to.layoutIds = numbers(from.layout_ids());
@@ -154,6 +160,7 @@ void Decoder::decodeModel(const fb::Model &from) {
   to.kvBlockBytes = from.kv_block_bytes();
   to.recompute = from.recompute();
   to.numParameters = from.num_parameters();
+  to.hiddenSize = from.hidden_size();
 }
 
 void Decoder::decodeGoldens(const fb::Program &root) {

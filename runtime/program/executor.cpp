@@ -33,7 +33,8 @@ StepBatch::StepBatch(uint32_t maxTokens, uint32_t maxSequences, uint32_t maxLogi
   clear();
 }
 
-void StepBatch::clear() {
+void StepBatch::clear(RowKind newKind) {
+  rowKind = newKind;
   for (std::vector<int32_t> *array :
        {&tokens, &positions, &tokenSequences, &kvSlots, &contextLengths, &blockTables, &logitRows})
     array->clear();
@@ -111,8 +112,9 @@ Expected<std::unique_ptr<Executor>> Executor::createOn(const DeviceName &name, s
   GIRIH_ASSIGN(executor->device, hal::Device::open(backend, name.index, options.device));
 
   std::vector<std::string> symbols;
-  for (const Entry &entry : executor->variant->entries)
-    symbols.push_back(entry.symbol);
+  for (const std::vector<Entry> *entries : {&executor->variant->entries, &executor->variant->hiddenEntries})
+    for (const Entry &entry : *entries)
+      symbols.push_back(entry.symbol);
   auto code =
       hal::Executable::load(executor->device, executor->variant->format, executor->variant->image, symbols);
   if (!code.isOk())
@@ -137,22 +139,22 @@ Expected<std::unique_ptr<Executor>> Executor::createOn(const DeviceName &name, s
       executor->arena,
       hal::Buffer::allocate(executor->device, executor->variant->arenaBytes +
                                                   numThreads * executor->variant->scratchBytesPerThread));
-  GIRIH_ASSIGN(executor->logitRows,
-               hal::Buffer::allocate(executor->device, rows * model.vocabSize * sizeof(float)));
+  uint64_t numRowElements = rows * std::max(model.vocabSize, model.hiddenSize);
+  GIRIH_ASSIGN(executor->logitRows, hal::Buffer::allocate(executor->device, numRowElements * sizeof(float)));
   executor->logitBytes = static_cast<float *>(executor->logitRows.mapped());
   if (!executor->logitBytes) {
-    executor->readBack.resize(rows * model.vocabSize);
+    executor->readBack.resize(numRowElements);
     executor->logitBytes = executor->readBack.data();
   }
   executor->source = std::move(program);
   return executor;
 }
 
-uint64_t Executor::entryFor(uint32_t numTokens) const {
+uint64_t Executor::smallestEntry(const std::vector<Entry> &entries, uint32_t numTokens) {
   uint64_t best = 0;
   uint32_t bestTokens = 0;
-  for (uint64_t index = 0; index < variant->entries.size(); ++index) {
-    uint32_t maxTokens = variant->entries[index].maxTokens;
+  for (uint64_t index = 0; index < entries.size(); ++index) {
+    uint32_t maxTokens = entries[index].maxTokens;
     if (maxTokens >= numTokens && (bestTokens == 0 || maxTokens < bestTokens)) {
       best = index;
       bestTokens = maxTokens;
@@ -170,6 +172,8 @@ Status Executor::checkBatch(const StepBatch &batch) const {
                          std::to_string(batch.numLogitRows()) + " logit rows is beyond the program's " +
                          std::to_string(model.maxTokensPerStep) + " tokens and " +
                          std::to_string(model.maxLogitRows) + " rows; please report this");
+  if (batch.kind() == RowKind::Hidden && variant->hiddenEntries.empty())
+    return internalError("a step asks for hidden states, which the program does not give; please report this");
   bool isSound = true;
   for (int32_t token : batch.tokens)
     isSound &= token >= 0 && static_cast<uint32_t>(token) < model.vocabSize;
@@ -217,8 +221,12 @@ Status Executor::run(const StepBatch &batch, StepTimes *times) {
   bindings[GIRIH_STEP_BINDING_KV_POOL] = kvPool.view();
   bindings[GIRIH_STEP_BINDING_ARENA] = arena.view();
   bindings[GIRIH_STEP_BINDING_LOGITS] = logitRows.view();
-  girih_submission submission = {sizeof submission, nullptr,  entryFor(batch.numTokens()), &args,
-                                 sizeof args,       bindings, GIRIH_STEP_NUM_BINDINGS,     nullptr};
+  bool isHidden = batch.kind() == RowKind::Hidden;
+  // Entries are numbered as they were loaded.
+  uint64_t entry = isHidden ? variant->entries.size() + smallestEntry(variant->hiddenEntries, batch.numTokens())
+                            : smallestEntry(variant->entries, batch.numTokens());
+  girih_submission submission = {sizeof submission, nullptr,  entry, &args,
+                                 sizeof args,       bindings, GIRIH_STEP_NUM_BINDINGS, nullptr};
   girih_step_times meetings = {sizeof meetings, nullptr, 0, 0};
   if (times) {
     meetings.nanoseconds = times->endNanoseconds.data();
@@ -229,7 +237,8 @@ Status Executor::run(const StepBatch &batch, StepTimes *times) {
   if (times)
     times->numDispatches = meetings.num_meetings;
   if (!readBack.empty()) {
-    uint64_t numBytes = uint64_t{batch.numLogitRows()} * vocabSize * sizeof(float);
+    uint64_t rowSize = isHidden ? source->model().hiddenSize : vocabSize;
+    uint64_t numBytes = batch.numLogitRows() * rowSize * sizeof(float);
     return logitRows.read(0, {reinterpret_cast<uint8_t *>(readBack.data()), numBytes});
   }
   return {};

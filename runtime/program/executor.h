@@ -15,12 +15,15 @@
 
 namespace girih::program {
 
+// What a step computes for the rows that are wanted of it.
+enum class RowKind { Logits, Hidden };
+
 // The rows of one step, gathered sequence by sequence. Allocates in the constructor only.
 class StepBatch {
 public:
   StepBatch(uint32_t maxTokens, uint32_t maxSequences, uint32_t maxLogitRows, uint32_t maxBlocksPerSequence);
 
-  void clear();
+  void clear(RowKind newKind = RowKind::Logits);
   // Adds consecutive tokens of one sequence, the first at `firstPosition`; `blocks` hold its positions from 0
   // up to the last of these (empty in a program without a cache). Logits are wanted for the last
   // `numLogitRows` of them. Requires: room for all.
@@ -30,6 +33,7 @@ public:
   void addSequence(std::span<const int32_t> newTokens, uint32_t firstPosition,
                    std::span<const int32_t> blocks, uint32_t firstRow, uint32_t numLogitRows);
 
+  RowKind kind() const { return rowKind; }
   uint32_t numTokens() const { return static_cast<uint32_t>(tokens.size()); }
   uint32_t numSequences() const { return static_cast<uint32_t>(contextLengths.size()); }
   uint32_t numLogitRows() const { return static_cast<uint32_t>(logitRows.size()); }
@@ -40,6 +44,7 @@ public:
 private:
   friend class Executor;
   uint32_t maxTokens, maxSequences, maxLogitRows, tableStride;
+  RowKind rowKind = RowKind::Logits;
   std::vector<int32_t> tokens, positions, tokenSequences, kvSlots; // [T]
   std::vector<int32_t> sequenceStarts;                             // [R + 1]
   std::vector<int32_t> contextLengths;                             // [R]
@@ -77,7 +82,9 @@ public:
   // Writes the pool's zeros. Until then its pages may all be one page of the system's, which costs nothing to read.
   Status fillKvPool();
   // The entry that run would call for so many tokens.
-  const Entry &entryOf(uint32_t numTokens) const { return variant->entries[entryFor(numTokens)]; }
+  const Entry &entryOf(uint32_t numTokens) const {
+    return variant->entries[smallestEntry(variant->entries, numTokens)];
+  }
   // [V] of the row that was wanted as number `rowIndex` in the last run; the caller may change it until the
   // next.
   std::span<float> logits(uint32_t rowIndex) {
@@ -86,6 +93,12 @@ public:
   // Rows [firstRow, firstRow + numRows) at once.
   std::span<const float> logits(uint32_t firstRow, uint32_t numRows) const {
     return {logitBytes + uint64_t{firstRow} * vocabSize, uint64_t{numRows} * vocabSize};
+  }
+
+  // The same after a step of hidden rows: [numRows, hiddenSize].
+  std::span<const float> hidden(uint32_t firstRow, uint32_t numRows) const {
+    uint64_t hiddenSize = source->model().hiddenSize;
+    return {logitBytes + firstRow * hiddenSize, numRows * hiddenSize};
   }
 
   const Program &program() const { return *source; }
@@ -105,7 +118,7 @@ private:
   static Expected<std::unique_ptr<Executor>> createOn(const DeviceName &device, std::shared_ptr<const Program> program,
                                                       const ExecutorOptions &options);
   Status checkBatch(const StepBatch &batch) const;
-  uint64_t entryFor(uint32_t numTokens) const;
+  static uint64_t smallestEntry(const std::vector<Entry> &entries, uint32_t numTokens);
 
   std::shared_ptr<const Program> source;
   const Executable *variant = nullptr;

@@ -25,6 +25,7 @@ struct Executable {
   std::string format;                        // of the image, as the device calls it
   std::span<const uint8_t> image; // reader: bytes of the mapped file; writer: borrowed until finish()
   std::vector<Entry> entries;
+  std::vector<Entry> hiddenEntries; // give rows of hidden states in place of logits
   uint64_t arenaBytes = 0;
   uint64_t scratchBytesPerThread = 0;
   std::vector<uint64_t> layoutIds; // of every layout that the tensors use, dense ones included
@@ -85,6 +86,7 @@ struct Model {
   uint64_t kvBlockBytes = 0; // all layers of 16 positions; 0 when recompute
   bool recompute = false;    // no KV cache: each step holds one whole sequence from position 0
   uint64_t numParameters = 0;
+  uint32_t hiddenSize = 0; // of the rows that hidden entries give; 0: there are none
 };
 
 // One dispatch of the step as the tiler saw it; shown by `girih inspect`.

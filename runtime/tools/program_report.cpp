@@ -93,6 +93,9 @@ void addVariants(std::ostream &out, const program::Tables &tables) {
     for (const program::Entry &entry : executable.entries)
       out << "             " << entry.symbol << ": up to " << entry.maxTokens << " tokens, "
           << (entry.isInvariant ? "invariant" : "not invariant: results may differ with the rest of the step by rounding") << '\n';
+    for (const program::Entry &entry : executable.hiddenEntries)
+      out << "             " << entry.symbol << ": up to " << entry.maxTokens << " tokens, hidden states of " << tables.model.hiddenSize
+          << " numbers for embeddings\n";
   }
 }
 
@@ -151,6 +154,7 @@ void writeModel(JsonWriter &writer, const program::Model &model) {
   writer.member("parameters", model.numParameters).member("layers", model.numLayers).member("vocab_size", model.vocabSize);
   writer.member("numerics", model.numerics).member("kv_type", model.kvType).member("kv_block_bytes", model.kvBlockBytes);
   writer.member("max_positions", model.maxPositions).member("max_tokens_per_step", model.maxTokensPerStep);
+  writer.member("hidden_size", model.hiddenSize);
   writer.member("max_logit_rows", model.maxLogitRows).member("recompute", model.recompute).endObject();
 }
 

@@ -42,6 +42,34 @@ TEST(Executor, RunsSequencesSideBySide) {
   EXPECT_THAT(executor->logits(0), ElementsAreArray(toyLogits(second)));
 }
 
+TEST(Executor, GivesHiddenStatesWhereAStepAsksForThem) {
+  girih::testing::ToyOptions toy;
+  toy.givesHidden = true;
+  toy.vocabSize = 20; // rows of hidden states are longer than rows of logits
+  auto executor = makeExecutor(4, toy);
+  StepBatch batch(32, 8, 16, 2);
+  std::vector<int32_t> tokens = {1, 2, 3}, blocks = {3};
+  batch.clear(RowKind::Hidden);
+  batch.addSequence(std::span<const int32_t>(tokens).first(2), 0, blocks, 2);
+  ASSERT_TRUE(executor->run(batch).isOk());
+  EXPECT_THAT(executor->hidden(0, 1), ElementsAreArray(girih::testing::toyHidden({1}, toy)));
+  EXPECT_THAT(executor->hidden(1, 1), ElementsAreArray(girih::testing::toyHidden({1, 2}, toy)));
+  // The cache is one for both kinds of steps.
+  batch.clear();
+  batch.addSequence(std::span<const int32_t>(tokens).subspan(2), 2, blocks, 1);
+  ASSERT_TRUE(executor->run(batch).isOk());
+  EXPECT_THAT(executor->logits(0), ElementsAreArray(toyLogits(tokens, toy)));
+}
+
+TEST(Executor, RefusesHiddenStatesThatAProgramDoesNotGive) {
+  auto executor = makeExecutor();
+  StepBatch batch(32, 8, 16, 2);
+  std::vector<int32_t> tokens = {1}, blocks = {0};
+  batch.clear(RowKind::Hidden);
+  batch.addSequence(tokens, 0, blocks, 1);
+  EXPECT_EQ(executor->run(batch).code(), StatusCode::Internal);
+}
+
 TEST(Executor, RefusesBatchesBeyondTheProgram) {
   auto executor = makeExecutor();
   std::vector<int32_t> blocks = {0}, foreignBlocks = {4}, tokens = {1}, foreignToken = {97}, negative = {-1};

@@ -219,6 +219,25 @@ TEST(ProgramRules, EveryNumberOfTheModelHasARange) {
   EXPECT_EQ(codeAfterWriting([](Tables &t) { t.executables[0].entries.clear(); }), StatusCode::DataLoss);
   EXPECT_EQ(codeAfterWriting([](Tables &t) { t.executables[0].entries[0].maxTokens = 5; }),
             StatusCode::DataLoss);
+  // Hidden states: a size and entries for it, or neither.
+  EXPECT_EQ(codeAfterWriting([](Tables &t) { t.model.hiddenSize = 24; }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterWriting([](Tables &t) { t.executables[0].hiddenEntries = t.executables[0].entries; }),
+            StatusCode::DataLoss);
+  auto giveHidden = [](Tables &t) {
+    t.model.hiddenSize = 24;
+    t.executables[0].hiddenEntries = t.executables[0].entries;
+  };
+  EXPECT_EQ(codeAfterWriting(giveHidden), StatusCode::Ok);
+  EXPECT_EQ(codeAfterWriting([&](Tables &t) {
+              giveHidden(t);
+              t.executables[0].hiddenEntries[0].maxTokens = 5;
+            }),
+            StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterWriting([&](Tables &t) {
+              giveHidden(t);
+              t.model.hiddenSize = ~0u;
+            }),
+            StatusCode::DataLoss);
   EXPECT_EQ(codeAfterWriting([](Tables &t) { t.executables[0].arenaBytes = ~uint64_t{0}; }),
             StatusCode::DataLoss);
 }

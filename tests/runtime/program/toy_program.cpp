@@ -65,6 +65,10 @@ program::Tables toyTables(const ToyOptions &options, const std::vector<uint8_t> 
   executable.image = image;
   executable.entries = {{"girih_step_toy", options.maxTokensPerStep, true},
                         {"girih_step_toy_small", 4, true}};
+  if (options.givesHidden) {
+    model.hiddenSize = kToyHiddenSize;
+    executable.hiddenEntries = {{"girih_step_toy_hidden", options.maxTokensPerStep, true}};
+  }
   executable.arenaBytes = 4096;
   executable.scratchBytesPerThread = 64;
   executable.layoutIds = {program::layoutIdOf("dense:f32"), program::layoutIdOf("toy:raw")};
@@ -108,17 +112,34 @@ std::shared_ptr<const program::Program> openToyProgram(const ToyOptions &options
   return std::move(program).value();
 }
 
-std::vector<float> toyLogits(const std::vector<int32_t> &tokens, const ToyOptions &options) {
-  uint32_t hash = options.salt;
+namespace {
+
+uint32_t foldTokens(const std::vector<int32_t> &tokens, uint32_t salt) {
+  uint32_t hash = salt;
   for (size_t position = 0; position < tokens.size(); ++position) {
     uint32_t stored =
         mix(static_cast<uint32_t>(tokens[position]) * 2654435761u + static_cast<uint32_t>(position) + 1u);
     hash = mix(hash * 31u + stored);
   }
+  return hash;
+}
+
+} // namespace
+
+std::vector<float> toyLogits(const std::vector<int32_t> &tokens, const ToyOptions &options) {
+  uint32_t hash = foldTokens(tokens, options.salt);
   std::vector<float> logits(options.vocabSize);
   for (uint32_t id = 0; id < options.vocabSize; ++id)
     logits[id] = static_cast<float>(mix(hash + id) >> 8) * (16.0f / 16777216.0f) - 8.0f;
   return logits;
+}
+
+std::vector<float> toyHidden(const std::vector<int32_t> &tokens, const ToyOptions &options) {
+  uint32_t hash = mix(foldTokens(tokens, options.salt));
+  std::vector<float> hidden(kToyHiddenSize);
+  for (uint32_t index = 0; index < kToyHiddenSize; ++index)
+    hidden[index] = static_cast<float>(mix(hash + index) >> 8) * (2.0f / 16777216.0f) - 1.0f;
+  return hidden;
 }
 
 std::vector<int32_t> toyGreedy(std::vector<int32_t> tokens, uint32_t numTokens, const ToyOptions &options) {

@@ -19,6 +19,7 @@ struct ToyOptions {
   uint32_t maxTokensPerStep = 32;
   uint32_t maxLogitRows = 16;
   bool recompute = false;
+  bool givesHidden = false;
   std::string imagePath = TOY_IMAGE;      // another shared object instead of the toy
   std::vector<std::string> extraFeatures; // required of the second variant, "other"
   bool hasOtherVariant = false;           // of higher preference, answers differently
@@ -43,6 +44,9 @@ void writeToyProgram(const std::string &path, const ToyOptions &options = {});
 std::shared_ptr<const program::Program> openToyProgram(const ToyOptions &options = {});
 // What the toy model answers, by a few lines of plain C++: logits [V] after `tokens`.
 std::vector<float> toyLogits(const std::vector<int32_t> &tokens, const ToyOptions &options = {});
+// And its hidden state [kToyHiddenSize] after them.
+inline constexpr uint32_t kToyHiddenSize = 24;
+std::vector<float> toyHidden(const std::vector<int32_t> &tokens, const ToyOptions &options = {});
 // Its greedy continuation.
 std::vector<int32_t> toyGreedy(std::vector<int32_t> tokens, uint32_t numTokens,
                                const ToyOptions &options = {});

@@ -9,6 +9,8 @@
 #define BLOCK GIRIH_KV_BLOCK_TOKENS
 #define BLOCK_WORDS 16 /* kv_block_bytes / 4 of the toy program */
 
+#define TOY_HIDDEN_SIZE 24 /* hidden_size of the toy program, where it has one */
+
 #ifndef TOY_BIAS
 #define TOY_BIAS 0 /* another "instruction set" answers differently, so that a test sees which one ran */
 #endif
@@ -81,6 +83,22 @@ __attribute__((visibility("default"))) void girih_step_toy(const girih_step_args
     for (uint32_t id = (uint32_t)thread; id < weights->vocab_size; id += (uint32_t)num_threads)
       logits[id] = consistent ? (float)(mix(row_hashes[row] + id) >> 8) * (16.0f / 16777216.0f) - 8.0f
                               : __builtin_nanf("");
+  }
+}
+
+/* Hidden states: as many numbers a row as the program says of itself, by another function of the same past. */
+__attribute__((visibility("default"))) void girih_step_toy_hidden(const girih_step_args *args, int64_t thread,
+                                                                  int64_t num_threads) {
+  const toy_weights *weights = (const toy_weights *)args->weights;
+  store_tokens(args, thread, num_threads);
+  args->barrier(args->team, thread);
+  for (int64_t row = thread; row < args->num_logit_rows; row += num_threads) {
+    uint32_t hash = mix(fold_context(args, args->logit_rows[row], weights->salt));
+    for (int64_t index = 0; index < TOY_HIDDEN_SIZE; ++index)
+      args->logits[row * TOY_HIDDEN_SIZE + index] =
+          is_consistent(args, args->logit_rows[row])
+              ? (float)(mix(hash + (uint32_t)index) >> 8) * (2.0f / 16777216.0f) - 1.0f
+              : __builtin_nanf("");
   }
 }
 
