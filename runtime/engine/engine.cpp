@@ -135,6 +135,7 @@ public:
   const program::Executable &executable() const override { return *variant; }
   int32_t numThreads() const override { return teamSize; }
   uint32_t contextTokens() const override { return bounds.contextTokens; }
+  uint32_t hiddenSize() const override { return source->model().hiddenSize; }
 
 private:
   kv::CacheFacts cacheFacts() const {
@@ -252,6 +253,10 @@ Status StepEngine::checkRequest(const Request &request) const {
     return invalidArgument(std::to_string(request.numSharedTokens) +
                            " tokens are to be shared of a prompt of " +
                            std::to_string(request.promptTokens.size()));
+  if (request.wantHidden && model.hiddenSize == 0)
+    return unimplemented("this program gives no hidden states; compile it again, without --no-embeddings");
+  if (request.wantHidden && (request.maxTokens > 0 || request.wantLogits || request.wantPromptLogprobs))
+    return invalidArgument("hidden states are asked for together with tokens or logits; ask for each by a request of its own");
   if (request.keepSeconds > kMaxKeepSeconds)
     return invalidArgument("its KV is to be kept for " + std::to_string(request.keepSeconds) +
                            " seconds; at most " + std::to_string(kMaxKeepSeconds) + " are granted");
@@ -511,7 +516,7 @@ void StepEngine::step() {
   Clock::time_point begin = Clock::now();
   uint32_t numGenerating = 0; // their guesses, too
   for (Sequence *sequence : planned) {
-    numGenerating += sequence->numPlanned == 1 ? 1 + sequence->numDrafted : 0;
+    numGenerating += sequence->numPlanned == 1 && !sequence->request.wantHidden ? 1 + sequence->numDrafted : 0;
     if (!sequence->hasStarted)
       start(*sequence, begin);
   }
@@ -627,6 +632,8 @@ void StepEngine::reportRows(Sequence &sequence, uint32_t firstRow) {
   }
   if (numRows == 0)
     return;
+  if (sequence.request.wantHidden)
+    sequence.listener->onHidden(sequence.id, first, numRows, executor->hidden(firstRow, numRows));
   if (sequence.request.wantLogits)
     sequence.listener->onLogits(sequence.id, first, numRows, executor->logits(firstRow, numRows));
   if (sequence.request.wantPromptLogprobs && first + 1 < sequence.numPrompt)

@@ -85,6 +85,8 @@ struct Request {
   std::vector<int32_t> stopTokens; // generation ends with one of these, which is not handed out
   bool ignoreStop = false;         // generates maxTokens whatever comes (benchmarks)
   bool wantLogits = false;         // onLogits for every evaluated position of prompt and output
+  // onHidden for every position of the prompt, and nothing else: maxTokens is 0. What is computed for it stays in no cache.
+  bool wantHidden = false;
   bool wantPromptLogprobs = false; // onPromptLogprobs for every prompt token but the first
   bool wantLogprobs = false;       // fills TokenResult::logprob
   uint32_t numTopLogprobs =
@@ -141,6 +143,9 @@ public:
   virtual void onTokens(RequestId id, std::span<const TokenResult> tokens) = 0;
   // `rows` [numRows, vocabSize] f32: the logits at positions firstPosition, firstPosition + 1, ...
   virtual void onLogits(RequestId id, uint32_t firstPosition, uint32_t numRows, std::span<const float> rows) {
+  }
+  // `rows` [numRows, hiddenSize] f32: the activations behind the model's last norm, each position once, in order.
+  virtual void onHidden(RequestId id, uint32_t firstPosition, uint32_t numRows, std::span<const float> rows) {
   }
   // Prompt tokens firstPosition, firstPosition + 1, ... with their log-probabilities given all before.
   virtual void onPromptLogprobs(RequestId id, uint32_t firstPosition, std::span<const TokenResult> tokens) {}
@@ -223,6 +228,8 @@ public:
   virtual int32_t numThreads() const = 0;
   // Most tokens of one sequence, prompt and output together.
   virtual uint32_t contextTokens() const = 0;
+  // Numbers in a row of hidden states; 0: the program gives none.
+  virtual uint32_t hiddenSize() const = 0;
 };
 
 // Blocking use, for the command line and tests.

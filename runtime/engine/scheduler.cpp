@@ -63,8 +63,8 @@ void Scheduler::collectOverdue(Clock::time_point now, std::vector<RequestId> &ov
 }
 
 uint32_t Scheduler::numGenerating() const {
-  return static_cast<uint32_t>(std::count_if(
-      running.begin(), running.end(), [](const auto &sequence) { return sequence->numPending() == 1; }));
+  return static_cast<uint32_t>(std::count_if(running.begin(), running.end(),
+                                             [](const auto &sequence) { return sequence->isGenerating(); }));
 }
 
 std::span<Sequence *const> Scheduler::onlyGenerating() {
@@ -96,7 +96,7 @@ void Scheduler::orderRunning() {
   for (const std::unique_ptr<Sequence> &sequence : running)
     order.push_back(sequence.get());
   std::sort(order.begin(), order.end(), [this](const Sequence *a, const Sequence *b) {
-    bool aGenerates = a->numPending() == 1, bGenerates = b->numPending() == 1;
+    bool aGenerates = a->isGenerating(), bGenerates = b->isGenerating();
     if (aGenerates != bGenerates)
       return aGenerates;
     if (aGenerates)
@@ -123,6 +123,29 @@ std::span<Sequence *const> Scheduler::plan(program::StepBatch &batch, const Step
       planWhole(**next, batch);
     return planned;
   }
+  program::RowKind kind = nextKind();
+  planRows(batch, kind);
+  // All of that kind may wait for the tier below.
+  if (planned.empty())
+    planRows(batch, kind == program::RowKind::Hidden ? program::RowKind::Logits : program::RowKind::Hidden);
+  return planned;
+}
+
+// In turn where there are both.
+program::RowKind Scheduler::nextKind() const {
+  bool hasLogits = false, hasHidden = false;
+  auto look = [&](const std::unique_ptr<Sequence> &sequence) {
+    (sequence->request.wantHidden ? hasHidden : hasLogits) = true;
+  };
+  std::for_each(running.begin(), running.end(), look);
+  std::for_each(waiting.begin(), waiting.end(), look);
+  bool isTurnOfHidden = !hasLogits || lastKind == program::RowKind::Logits;
+  return hasHidden && isTurnOfHidden ? program::RowKind::Hidden : program::RowKind::Logits;
+}
+
+void Scheduler::planRows(program::StepBatch &batch, program::RowKind kind) {
+  batch.clear(kind);
+  lastKind = kind;
   promptTokensLeft = numGenerating() > 0 ? terms.maxPromptTokens : ~uint32_t{0};
   orderRunning();
   for (Sequence *sequence : order) {
@@ -132,7 +155,6 @@ std::span<Sequence *const> Scheduler::plan(program::StepBatch &batch, const Step
   }
   requeuePreempted();
   admit(batch);
-  return planned;
 }
 
 // The most tokens of the chunk whose wanted rows fit.
@@ -146,8 +168,10 @@ uint32_t Scheduler::chunkWithinRows(const Sequence &sequence, uint32_t numTokens
   return numTokens;
 }
 
-// Whether its prompt is cut so that streams do not pause.
+// Whether its prompt is cut so that streams do not pause. Steps of hidden states come beside those of the streams, as often.
 bool Scheduler::isPaced(const Sequence &sequence) const {
+  if (sequence.request.wantHidden)
+    return true;
   return sequence.numPending() > 1 &&
          sequence.tokens.size() - sequence.usage.numCachedTokens > terms.shortPromptTokens;
 }
@@ -182,7 +206,7 @@ void chooseRows(Sequence &sequence, uint32_t firstPosition, uint32_t numTokens) 
 } // namespace
 
 void Scheduler::planSequence(Sequence &sequence, program::StepBatch &batch) {
-  if (sequence.isPreempted || !adoptBlocks(sequence))
+  if (sequence.isPreempted || sequence.rowKind() != batch.kind() || !adoptBlocks(sequence))
     return;
   uint32_t numTokens = chunkOf(sequence, batch);
   if (numTokens == 0 || !reserveBlocks(sequence, sequence.numCached + numTokens))
@@ -340,6 +364,8 @@ void Scheduler::storeBlocks(Sequence &sequence) {
 // Tells the cache which blocks this step fills. Where an equal one is there already (or comes from a sequence
 // before this one), ours is swapped for it afterwards.
 void Scheduler::announceBlocks(Sequence &sequence) {
+  if (sequence.request.wantHidden)
+    return;
   uint32_t first = sequence.numCached / GIRIH_KV_BLOCK_TOKENS;
   uint32_t end = (sequence.numCached + sequence.numPlanned) / GIRIH_KV_BLOCK_TOKENS;
   for (uint32_t index = first; index < end; ++index) {
@@ -356,7 +382,7 @@ void Scheduler::advance(Sequence &sequence) {
   uint32_t first = sequence.numCached / GIRIH_KV_BLOCK_TOKENS;
   // Without a cache "cached" means: everything asked of these tokens was answered.
   sequence.numCached = limits.recompute ? sequence.numPlanned : sequence.numCached + sequence.numPlanned;
-  if (limits.recompute)
+  if (limits.recompute || sequence.request.wantHidden)
     return;
   uint32_t end = sequence.numCached / GIRIH_KV_BLOCK_TOKENS;
   for (uint32_t index = first; index < end; ++index) {

@@ -40,6 +40,8 @@ struct StepTerms {
 // moves.
 // A prompt goes on from where the cache ends. What another sequence computes in this very step is waited for
 // and not computed twice: a burst of equal prompts costs one of them.
+// The rows of a step are logits or hidden states: where sequences of both kinds are there, steps take turns, and those of
+// hidden states stay short beside sequences that generate.
 // Guesses (Sequence::draft) follow the token that a sequence generates, where there is room beside everybody's tokens.
 // Below the pool there may be another tier: what it has of a prompt is fetched while others compute, and what a long
 // prompt leaves goes there.
@@ -95,6 +97,8 @@ private:
   bool goesFirst(const Sequence &a, const Sequence &b) const;
   Client &clientOf(const Sequence &sequence) { return clients[sequence.request.client]; }
   void orderRunning();
+  program::RowKind nextKind() const;
+  void planRows(program::StepBatch &batch, program::RowKind kind);
   void planSequence(Sequence &sequence, program::StepBatch &batch);
   void addToBatch(Sequence &sequence, uint32_t numTokens, program::StepBatch &batch);
   uint32_t numDraftsThatFit(const Sequence &sequence, const program::StepBatch &batch) const;
@@ -129,6 +133,7 @@ private:
   uint32_t numLoading = 0; // chains
   uint32_t numStoring = 0; // blocks
   StepTerms terms;
+  program::RowKind lastKind = program::RowKind::Hidden;
   uint32_t promptTokensLeft = 0; // of the plan in the making
   uint64_t numServices = 0;      // of sequences in steps; orders them by when they were served last
   uint64_t preemptions = 0;

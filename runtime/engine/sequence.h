@@ -6,6 +6,7 @@
 #include "runtime/engine/drafter.h"
 #include "runtime/engine/engine.h"
 #include "runtime/kv/content_key.h"
+#include "runtime/program/executor.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -94,6 +95,12 @@ struct Sequence {
   bool hasStarted = false;
 
   uint32_t numPending() const { return static_cast<uint32_t>(tokens.size()) - numCached; }
+  // One token is left to be fed, and another one follows from it.
+  bool isGenerating() const { return numPending() == 1 && !request.wantHidden; }
+  // A step's rows are of one kind, so it takes sequences of one kind.
+  program::RowKind rowKind() const {
+    return request.wantHidden ? program::RowKind::Hidden : program::RowKind::Logits;
+  }
   // A token is to be sampled once everything so far is evaluated.
   bool wantsToken() const { return tokens.size() < maxTokens; }
   // Whether the listener or the sampler needs the logits at a position of `tokens`.
@@ -102,7 +109,7 @@ struct Sequence {
       return true;
     if (position < numRowsDelivered)
       return false;
-    return request.wantLogits || (request.wantPromptLogprobs && position + 1 < numPrompt);
+    return request.wantLogits || request.wantHidden || (request.wantPromptLogprobs && position + 1 < numPrompt);
   }
   // The key of the block of that number. Requires: all its tokens are known.
   const kv::ContentKey &keyOf(uint32_t blockIndex) { return keys.at(blockIndex, tokens); }

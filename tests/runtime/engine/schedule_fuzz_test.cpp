@@ -106,6 +106,7 @@ public:
   uint64_t numEvictions() const { return scheduler.cache().numEvictions(); }
   uint64_t numShared = 0; // tokens that came from the cache
   uint64_t numGuessed = 0, numAccepted = 0;
+  uint64_t numHiddenRows = 0;
 
 private:
   // A slot remembers the whole past of its token, as K and V of all layers but the first do.
@@ -127,6 +128,11 @@ private:
     request.priority = random() % 8 == 0 ? 1 : 0;
     request.keepSeconds = random() % 5 == 0 ? 10 : 0;
     request.wantPromptLogprobs = random() % 10 == 0;
+    if (random() % 6 == 0) {
+      request.wantHidden = true;
+      request.wantPromptLogprobs = false;
+      request.maxTokens = 0;
+    }
     request.cacheSalt = random() % 2 ? "one" : "other";
     if (random() % 4 == 0) {
       request.sharedSalt = "all";
@@ -149,8 +155,11 @@ private:
     std::span<Sequence *const> planned = scheduler.plan(batch, terms);
     ASSERT_TRUE(wasIdle || scheduler.isMoving() || !planned.empty()) << "something always moves";
     // All writes of a step come before its reads.
-    for (Sequence *sequence : planned)
+    for (Sequence *sequence : planned) {
+      ASSERT_EQ(sequence->rowKind(), batch.kind());
+      numHiddenRows += sequence->request.wantHidden ? sequence->numRows : 0;
       write(*sequence);
+    }
     for (Sequence *sequence : planned)
       read(*sequence);
     std::vector<Sequence *> ended;
@@ -194,11 +203,13 @@ private:
   void write(Sequence &sequence) {
     for (uint32_t index = 0; index < sequence.numPlanned; ++index)
       slot(sequence, sequence.numCached + index) = pastOf(sequence, sequence.numCached + index + 1);
-    uint64_t past = pastOf(sequence, sequence.numCached + sequence.numPlanned);
+    // Guesses stand behind the tokens as the step sees them, and what is shared may end right there.
+    auto numTokens = static_cast<uint32_t>(sequence.tokens.size());
     for (uint32_t index = 0; index < sequence.numDrafted; ++index) {
-      past = extend(past, sequence.draft[index]);
-      slot(sequence, static_cast<uint32_t>(sequence.tokens.size()) + index) = past;
+      sequence.tokens.push_back(sequence.draft[index]);
+      slot(sequence, numTokens + index) = pastOf(sequence, numTokens + index + 1);
     }
+    sequence.tokens.resize(numTokens);
     numGuessed += sequence.numDrafted;
   }
   void read(Sequence &sequence) {
@@ -240,7 +251,7 @@ private:
 
 TEST(ScheduleFuzz, EveryStepReadsItsOwnTokens) {
   uint64_t numPreemptions = 0, numEvictions = 0, numShared = 0, numLoads = 0;
-  uint64_t numGuessed = 0, numAccepted = 0;
+  uint64_t numGuessed = 0, numAccepted = 0, numHiddenRows = 0;
   constexpr Shape kShapes[] = {
       {6, 9, 4, 4, 80}, {10, 32, 8, 16, 120}, {40, 64, 8, 64, 200}, {7, 16, 3, 2, 112}};
   for (unsigned seed = 0; seed < 4000; ++seed) {
@@ -253,6 +264,7 @@ TEST(ScheduleFuzz, EveryStepReadsItsOwnTokens) {
     numLoads += simulation.numLoads();
     numGuessed += simulation.numGuessed;
     numAccepted += simulation.numAccepted;
+    numHiddenRows += simulation.numHiddenRows;
   }
   // The schedules must be such that it could have gone wrong.
   EXPECT_GT(numPreemptions, 4000u);
@@ -261,6 +273,7 @@ TEST(ScheduleFuzz, EveryStepReadsItsOwnTokens) {
   EXPECT_GT(numLoads, 1000u);
   EXPECT_GT(numAccepted, 10000u);
   EXPECT_GT(numGuessed, numAccepted + 1000);
+  EXPECT_GT(numHiddenRows, 40000u);
 }
 
 } // namespace

@@ -72,6 +72,41 @@ TEST_F(SchedulerTest, MixesDecodeRowsAndPromptChunks) {
   EXPECT_THAT(step(), ElementsAre(Served{1, 1}, Served{3, 1}, Served{2, 1}));
 }
 
+TEST_F(SchedulerTest, HiddenStatesTakeTurnsWithTokens) {
+  begin({.logitRows = 32});
+  auto addHidden = [&](RequestId id, size_t promptLength) {
+    Request request;
+    request.promptTokens.assign(promptLength, 7);
+    request.maxTokens = 0;
+    request.wantHidden = true;
+    add(id, std::move(request));
+  };
+  auto served = [&](uint32_t maxPromptTokens) {
+    std::vector<Served> result;
+    StepTerms terms;
+    terms.maxPromptTokens = maxPromptTokens;
+    terms.shortPromptTokens = 32;
+    for (Sequence *sequence : scheduler->plan(*batch, terms)) {
+      EXPECT_EQ(sequence->rowKind(), batch->kind());
+      result.emplace_back(sequence->id, sequence->numPlanned);
+      scheduler->advance(*sequence);
+      if (sequence->wantsToken())
+        sequence->tokens.push_back(2);
+    }
+    return result;
+  };
+  add(1, 5);
+  EXPECT_THAT(served(16), ElementsAre(Served{1, 5}));
+  addHidden(2, 60);
+  // Beside a stream the steps in between are short.
+  EXPECT_THAT(served(16), ElementsAre(Served{2, 16}));
+  EXPECT_THAT(served(16), ElementsAre(Served{1, 1}));
+  EXPECT_THAT(served(16), ElementsAre(Served{2, 16}));
+  scheduler->remove(1);
+  EXPECT_THAT(served(16), ElementsAre(Served{2, 28})) << "alone it takes what is left";
+  EXPECT_EQ(scheduler->cache().numIdle(), 0u) << "and leaves nothing in the cache";
+}
+
 TEST_F(SchedulerTest, NobodyOvertakesInTheQueue) {
   begin({.maxSequences = 2});
   for (RequestId id : {1, 2, 3, 4})

@@ -107,6 +107,19 @@ std::optional<engine::FinishReason> FakeEngine::step(engine::RequestId id, Seque
       results.push_back({request.promptTokens[index], -1.5f, best});
     sequence.listener->onPromptLogprobs(id, 1, results);
   }
+  if (request.wantHidden) {
+    // In two pieces, as a long one comes.
+    size_t numFirst = request.promptTokens.size() / 2, numRows = request.promptTokens.size();
+    std::vector<float> rows(numRows * options.hiddenSize);
+    for (size_t row = 0; row < numRows; ++row) {
+      rows[row * options.hiddenSize] = kHiddenScale * static_cast<float>(request.promptTokens[row]);
+      rows[row * options.hiddenSize + 1] = kHiddenScale;
+    }
+    auto first = std::span(rows).first(numFirst * options.hiddenSize), rest = std::span(rows).subspan(first.size());
+    if (numFirst > 0)
+      sequence.listener->onHidden(id, 0, static_cast<uint32_t>(numFirst), first);
+    sequence.listener->onHidden(id, static_cast<uint32_t>(numFirst), static_cast<uint32_t>(numRows - numFirst), rest);
+  }
   if (request.maxTokens == 0)
     return end(engine::FinishReason::Length, {});
   if (request.deadline && engine::Clock::now() >= *request.deadline)

@@ -19,6 +19,7 @@ struct FakeEngineOptions {
   std::chrono::microseconds stepTime{200};
   uint32_t contextTokens = 512;
   uint32_t maxRunning = 8;  // more wait
+  uint32_t hiddenSize = 3;
   bool fails = false;       // every generation fails after its third token
   // Of "role: content" lines.
   std::string chatTemplate = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
@@ -46,6 +47,9 @@ public:
   const program::Executable &executable() const override { return executableFacts; }
   int32_t numThreads() const override { return 1; }
   uint32_t contextTokens() const override { return options.contextTokens; }
+  uint32_t hiddenSize() const override { return options.hiddenSize; }
+  // Its hidden state at a position: as far as this from 0, in the direction of (token, 1, 0, ...).
+  static constexpr float kHiddenScale = 0.25f;
 
 private:
   struct Sequence {
