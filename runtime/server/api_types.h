@@ -25,6 +25,7 @@ inline constexpr size_t kMaxStopStrings = 16;
 inline constexpr size_t kMaxStopBytes = 1024;
 inline constexpr size_t kMaxMessages = 16384;
 inline constexpr size_t kMaxChoices = 128;  // answers to one request: its prompts times its `n`
+inline constexpr size_t kMaxEmbeddingInputs = 2048;  // OpenAI's
 inline constexpr uint32_t kDefaultCompletionTokens = 16;  // OpenAI's default of /v1/completions
 
 // What goes into an OpenAI error body; all four keys are always written, `param` and `code` as null when empty.
@@ -123,14 +124,16 @@ struct ChatCompletionRequest {
   ToolUse toolUse;
 };
 
+// A text that goes through no template, or its tokens.
+struct RawPrompt {
+  std::string text;
+  std::vector<int32_t> tokens;  // used when `hasTokens`
+  bool hasTokens = false;
+};
+
 struct CompletionRequest {
   GenerationParameters generation;
-  struct Prompt {
-    std::string text;
-    std::vector<int32_t> tokens;  // used when `hasTokens`
-    bool hasTokens = false;
-  };
-  std::vector<Prompt> prompts;  // at least one
+  std::vector<RawPrompt> prompts;  // at least one
 };
 
 // `defaults`: the model's own sampling, used for what the request leaves out. Every failure names its field.
@@ -151,6 +154,15 @@ struct ResponsesRequest {
   std::string toolsJson = "[]", toolChoiceJson = "\"auto\"", textJson = R"({"format":{"type":"text"}})", metadataJson = "{}";  // as they came
 };
 ApiResult<ResponsesRequest> parseResponses(std::string_view body, const program::GenerationDefaults &defaults);
+
+struct EmbeddingRequest {
+  std::string model;
+  std::vector<RawPrompt> inputs;  // at least one
+  std::optional<uint32_t> dimensions;
+  bool wantsBase64 = false;
+  std::vector<std::string> ignoredNames;
+};
+ApiResult<EmbeddingRequest> parseEmbedding(std::string_view body);
 
 // /tokenize and /apply-template: a text, or messages.
 struct TokenizeRequest {

@@ -59,4 +59,24 @@ ApiResult<ChatTokens> encodeChat(const Service &service, ChatCompletionRequest &
   return answer;
 }
 
+ApiResult<std::vector<std::vector<int32_t>>> encodePrompts(const Service &service, std::vector<RawPrompt> prompts,
+                                                           std::string_view field) {
+  std::vector<std::vector<int32_t>> all;
+  for (RawPrompt &prompt : prompts) {
+    if (prompt.hasTokens) {
+      all.push_back(std::move(prompt.tokens));
+      continue;
+    }
+    std::string name(field);
+    if (!service.model().tokenizer)
+      return invalidField(name, "this model's file has no tokenizer; send `" + name + "` as an array of token ids",
+                          "unsupported");
+    auto tokens = service.model().tokenizer->encode(prompt.text);
+    if (!tokens.isOk())
+      return apiErrorOf(tokens.status());
+    all.push_back(std::move(tokens).value());
+  }
+  return all;
+}
+
 } // namespace girih::server

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ChatPrompt: a conversation through the model's template into token ids; what all chat endpoints begin with.
+// ChatPrompt: a conversation through the model's template into token ids; what all chat endpoints begin with. And texts
+// that go through no template.
 #pragma once
 
 #include "runtime/server/service.h"
@@ -17,5 +18,9 @@ struct ChatTokens {
 // stay text. Failures of the template name `field`.
 ApiResult<ChatTokens> encodeChat(const Service &service, ChatCompletionRequest &conversation,
                                  const std::string &field, const ChatTokens *known = nullptr);
+
+// The tokens of each, in order; those that came as tokens stay as they are.
+ApiResult<std::vector<std::vector<int32_t>>> encodePrompts(const Service &service, std::vector<RawPrompt> prompts,
+                                                           std::string_view field);
 
 } // namespace girih::server

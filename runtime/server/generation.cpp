@@ -57,16 +57,7 @@ public:
   void onFinish(engine::RequestId, engine::FinishReason reason, const engine::Usage &usage,
                 const Status &status) override {
     std::lock_guard lock(generation->mutex);
-    choice.engineEnding = EngineEnding{reason, usage, std::nullopt};
-    if (reason == engine::FinishReason::Failed)
-      choice.engineEnding->error = apiErrorOf(status);
-    else if (reason == engine::FinishReason::Cancelled)
-      choice.engineEnding->error =
-          ApiError{503, "unavailable_error", "cancelled", "the server is shutting down", ""};
-    else if (reason == engine::FinishReason::Expired)
-      choice.engineEnding->error =
-          ApiError{408, "timeout", "request_timeout",
-                   "the time that this request may take is over; ask for fewer tokens, or retry later", ""};
+    choice.engineEnding = EngineEnding{reason, usage, errorOf(reason, status)};
     generation->scheduleSpeaking();
   }
 
@@ -144,7 +135,7 @@ void Generation::start(Service &service, std::shared_ptr<Exchange> exchange, Gen
 }
 
 Expected<engine::Request> Generation::makeRequest(const std::vector<int32_t> &prompt, uint32_t choice) const {
-  engine::Request request;
+  engine::Request request = service.requestOf(exchange->request(), received);
   request.promptTokens = prompt;
   request.maxTokens = parameters.maxTokens.value_or(engine::kUntilContextEnds);
   request.sampling = parameters.sampling;
@@ -161,17 +152,12 @@ Expected<engine::Request> Generation::makeRequest(const std::vector<int32_t> &pr
   request.wantLogprobs = parameters.wantLogprobs;
   request.wantPromptLogprobs = parameters.echo && parameters.wantLogprobs;
   request.numTopLogprobs = parameters.numTopLogprobs;
-  request.client = client.number;
-  request.clientWeight = client.weight;
-  request.priority = isBatch() ? kBackgroundPriority : client.priority - (parameters.isPatient ? 1 : 0);
-  request.isBackground = isBatch();
-  request.cacheSalt = client.salt + parameters.cacheSalt;
+  request.priority -= parameters.isPatient && !isBatch() ? 1 : 0;
+  request.cacheSalt += parameters.cacheSalt;
   request.numSharedTokens = parameters.numSharedTokens;
   request.sharedSalt = parameters.sharedSalt;
   request.keepOnDisk = parameters.keepOnDisk;
   request.keepSeconds = std::min(parameters.keepSeconds, service.options().maxKeepSeconds);
-  if (std::chrono::milliseconds time = service.timeFor(exchange->request()); time.count() > 0)
-    request.deadline = received + time;
   return request;
 }
 

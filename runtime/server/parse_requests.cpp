@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bodies of /v1/chat/completions, /v1/completions, /tokenize and /detokenize: what is accepted, within which bounds, and what is refused.
+// Bodies of /v1/chat/completions, /v1/completions, /v1/embeddings, /tokenize and /detokenize: what is accepted, within which bounds, and what is refused.
 #include "runtime/server/chat_fields.h"
 #include "runtime/server/generation_fields.h"
 #include "runtime/server/tool_fields.h"
@@ -47,8 +47,8 @@ void takeShared(RequestFields &fields, const program::GenerationDefaults &defaul
 }
 
 // False when the value is neither a text nor token ids.
-bool readPrompt(JsonValue value, CompletionRequest &request) {
-  CompletionRequest::Prompt prompt;
+bool readPrompt(JsonValue value, std::vector<RawPrompt> &prompts) {
+  RawPrompt prompt;
   if (auto text = value.asString(); text.isOk()) {
     prompt.text = *text;
   } else {
@@ -56,26 +56,26 @@ bool readPrompt(JsonValue value, CompletionRequest &request) {
     if (!value.isArray() || !readTokens(value, prompt.tokens))
       return false;
   }
-  request.prompts.push_back(std::move(prompt));
+  prompts.push_back(std::move(prompt));
   return true;
 }
 
 // A text, token ids, or an array of either.
-void takePrompts(RequestFields &fields, CompletionRequest &request) {
-  auto prompt = fields.take("prompt");
+void takePrompts(RequestFields &fields, std::string_view name, size_t most, std::vector<RawPrompt> &prompts) {
+  auto prompt = fields.take(name);
   if (!prompt)
-    return fields.fail("prompt", "is missing; it must be a string or an array of token ids", "missing_required_parameter");
+    return fields.fail(name, "is missing; it must be a string or an array of token ids", "missing_required_parameter");
   std::vector<JsonValue> entries{*prompt};
   if (prompt->isArray()) {
     std::vector<JsonValue> elements = prompt->elements();
     if (!elements.empty() && (elements.front().isString() || elements.front().isArray()))
       entries = std::move(elements);
   }
-  if (entries.size() > kMaxChoices)
-    return fields.fail("prompt", "has " + std::to_string(entries.size()) + " prompts; at most " + std::to_string(kMaxChoices) + " are accepted");
+  if (entries.size() > most)
+    return fields.fail(name, "has " + std::to_string(entries.size()) + " entries; at most " + std::to_string(most) + " are accepted");
   for (JsonValue entry : entries)
-    if (!readPrompt(entry, request))
-      return fields.fail("prompt", "must be a string, an array of token ids, or an array of these", "invalid_type");
+    if (!readPrompt(entry, prompts))
+      return fields.fail(name, "must be a string, an array of token ids, or an array of these", "invalid_type");
 }
 
 void takeCompletionExtras(RequestFields &fields, GenerationParameters &parameters) {
@@ -129,7 +129,7 @@ ApiResult<CompletionRequest> parseCompletion(std::string_view body, const progra
     return *error;
   RequestFields fields(std::get<JsonDocument>(document).root());
   CompletionRequest request;
-  takePrompts(fields, request);
+  takePrompts(fields, "prompt", kMaxChoices, request.prompts);
   takeShared(fields, defaults, request.generation, /*leastMaxTokens=*/0);
   takeCompletionExtras(fields, request.generation);
   if (request.prompts.size() * request.generation.numChoices > kMaxChoices)
@@ -139,6 +139,30 @@ ApiResult<CompletionRequest> parseCompletion(std::string_view body, const progra
   if (fields.hasFailed())
     return fields.error();
   request.generation.ignoredNames = fields.unknownNames();
+  return request;
+}
+
+ApiResult<EmbeddingRequest> parseEmbedding(std::string_view body) {
+  auto document = parseObject(body);
+  if (auto *error = std::get_if<ApiError>(&document))
+    return *error;
+  RequestFields fields(std::get<JsonDocument>(document).root());
+  EmbeddingRequest request;
+  fields.takeText("model", request.model);
+  takePrompts(fields, "input", kMaxEmbeddingInputs, request.inputs);
+  std::string encoding = "float";
+  fields.takeText("encoding_format", encoding);
+  request.wantsBase64 = encoding == "base64";
+  if (!request.wantsBase64 && encoding != "float")
+    fields.fail("encoding_format", "must be \"float\" or \"base64\"");
+  int64_t dimensions = 0;
+  fields.takeInteger("dimensions", 1, std::numeric_limits<int32_t>::max(), dimensions);
+  if (dimensions > 0)
+    request.dimensions = static_cast<uint32_t>(dimensions);
+  (void)fields.take("user");
+  if (fields.hasFailed())
+    return fields.error();
+  request.ignoredNames = fields.unknownNames();
   return request;
 }
 

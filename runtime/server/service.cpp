@@ -150,6 +150,31 @@ std::chrono::milliseconds Service::timeFor(const HttpRequest &request) const {
   return time;
 }
 
+engine::Request Service::requestOf(const HttpRequest &httpRequest, engine::Clock::time_point received) const {
+  const Client &client = clientOf(httpRequest);
+  engine::Request request;
+  request.client = client.number;
+  request.clientWeight = client.weight;
+  request.isBackground = httpRequest.batchClient.has_value();
+  request.priority = request.isBackground ? kBackgroundPriority : client.priority;
+  request.cacheSalt = client.salt;
+  if (std::chrono::milliseconds time = timeFor(httpRequest); time.count() > 0)
+    request.deadline = received + time;
+  return request;
+}
+
+std::optional<ApiError> errorOf(engine::FinishReason reason, const Status &status) {
+  switch (reason) {
+  case engine::FinishReason::Failed: return apiErrorOf(status);
+  case engine::FinishReason::Cancelled:
+    return ApiError{503, "unavailable_error", "cancelled", "the server is shutting down", ""};
+  case engine::FinishReason::Expired:
+    return ApiError{408, "timeout", "request_timeout",
+                    "the time that this request may take is over; ask for fewer tokens, or retry later", ""};
+  default: return std::nullopt;
+  }
+}
+
 std::optional<ApiError> Service::findOverload(size_t bodyBytes) {
   if (numActive >= serviceOptions.maxActiveRequests)
     return overloaded(std::to_string(serviceOptions.maxActiveRequests) + " requests are waiting or running, as many as this server takes");

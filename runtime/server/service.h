@@ -61,6 +61,9 @@ struct ServiceOptions {
   size_t largeBodyBytes = 32 * 1024;  // larger bodies are parsed and tokenized off the sockets' thread
 };
 
+// What a client is told of an end that is no answer; nothing: it is one.
+std::optional<ApiError> errorOf(engine::FinishReason reason, const Status &status);
+
 // Thread-safe. Must be shut down before the HttpServer whose exchanges it answers is destroyed.
 class Service {
 public:
@@ -99,6 +102,8 @@ public:
   const Client &clientOf(const HttpRequest &request) const;
   // How long the request may take; 0: as long as it likes.
   std::chrono::milliseconds timeFor(const HttpRequest &request) const;
+  // An engine's request without its prompt: for whom, how urgent, in which part of the cache, and until when.
+  engine::Request requestOf(const HttpRequest &request, engine::Clock::time_point received) const;
   // Room for a generation whose body has so many bytes, before any of them is looked at: null, or the 429.
   std::optional<ApiError> findOverload(size_t bodyBytes);
   // A 429 that says when the queue will have moved.

@@ -74,7 +74,7 @@ void declare(CommandLine &line, ServeFlags &flags) {
   line.examples("Examples:\n"
                 "  girih serve smollm2\n"
                 "  girih serve model.girih --host 0.0.0.0 --port 9000 --api-key \"$KEY\"\n\n"
-                "Routes: /v1/chat/completions, /v1/completions, /v1/responses, /v1/files, /v1/batches, /v1/models; /v1/messages[/count_tokens] as Anthropic's clients\n"
+                "Routes: /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings, /v1/files, /v1/batches, /v1/models; /v1/messages[/count_tokens] as Anthropic's clients\n"
                 "ask; /tokenize, /detokenize, /apply-template, /tokenizer_info; /health, /live, /ready, /metrics, /openapi.json, /docs.\n"
                 "SIGTERM or Ctrl-C takes no more requests and ends when those in hand are answered; a second one ends at once.");
 }

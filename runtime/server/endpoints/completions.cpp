@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // POST /v1/completions: a raw prompt (text or token ids), answers as text_completion objects.
 #include "runtime/base/json.h"
+#include "runtime/server/chat_prompt.h"
 #include "runtime/server/endpoints.h"
 #include "runtime/server/generation.h"
 
@@ -122,17 +123,10 @@ void startCompletion(Service &service, const std::shared_ptr<Exchange> &exchange
   if (auto error = service.checkModelName(request.generation.model))
     return service.answerError(*exchange, *error);
   GenerationRequest generation;
-  for (CompletionRequest::Prompt &prompt : request.prompts) {
-    if (!prompt.hasTokens) {
-      if (!service.model().tokenizer)
-        return service.answerError(*exchange, invalidField("prompt", "this model's file has no tokenizer; send `prompt` as an array of token ids", "unsupported"));
-      auto tokens = service.model().tokenizer->encode(prompt.text);
-      if (!tokens.isOk())
-        return service.answerError(*exchange, apiErrorOf(tokens.status()));
-      prompt.tokens = std::move(tokens).value();
-    }
-    generation.prompts.push_back(std::move(prompt.tokens));
-  }
+  auto encoded = encodePrompts(service, std::move(request.prompts), "prompt");
+  if (auto *error = std::get_if<ApiError>(&encoded))
+    return service.answerError(*exchange, *error);
+  generation.prompts = std::get<std::vector<std::vector<int32_t>>>(std::move(encoded));
   size_t numChoices = generation.prompts.size() * request.generation.numChoices;
   generation.format = std::make_unique<CompletionFormat>(service, exchange->request(), request.generation, numChoices);
   generation.parameters = std::move(request.generation);

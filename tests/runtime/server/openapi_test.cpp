@@ -30,7 +30,7 @@ TEST_F(OpenApiTest, ListsEveryRouteWithFieldsThatAreKnown) {
     auto path = document->root().find("paths")->find(route.path);
     ASSERT_TRUE(path.has_value()) << route.path;
     // Files and batches need a folder, and are asked in their own test.
-    if (route.method != "POST" || route.fields.empty() || route.path == "/v1/embeddings" ||
+    if (route.method != "POST" || route.fields.empty() ||
         route.path == "/v1/files" || route.path == "/v1/batches")
       continue;
     std::string body = "{" + leastBody(route.path);
@@ -103,12 +103,6 @@ TEST_F(OpenApiTest, TakesNamesWithSlashes) {
   for (std::string path : {"org", "org%2", "org%2Gsmall", "%"})
     EXPECT_EQ(answer("GET", "/v1/models/" + path).status, 404) << path;
   EXPECT_EQ(at(answer("GET", "/v1/models").body, "data.1.id"), "\"alias\"");
-}
-
-TEST_F(OpenApiTest, SaysWhatEmbeddingsLack) {
-  HttpResponse response = answer("POST", "/v1/embeddings", R"({"input":"x"})");
-  EXPECT_EQ(response.status, 501);
-  EXPECT_THAT(at(response.body, "error.message"), HasSubstr("pooled hidden states"));
 }
 
 } // namespace

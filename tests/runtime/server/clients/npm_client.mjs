@@ -122,6 +122,19 @@ const tests = {
     await refused(404, 'model_not_found', () => create({ model: 'gpt-9' }));
     await refused(400, 'context_length_exceeded', () => create({ messages: [{ role: 'user', content: 'word '.repeat(40_000) }] }));
   },
+  async embeddings() {
+    const input = ['A cat sat on the mat.', 'def add(a, b): return a + b'];
+    // The client asks for base64 by itself, and decodes it.
+    const decoded = await client.embeddings.create({ model: plain.model, input });
+    const floats = await client.embeddings.create({ model: plain.model, input, encoding_format: 'float' });
+    decoded.data.forEach(({ embedding, index }, row) => {
+      assert.equal(index, row);
+      assert(Math.abs(embedding.reduce((sum, x) => sum + x * x, 0) - 1) < 1e-5);
+      assert(embedding.every((x, at) => Math.abs(x - floats.data[row].embedding[at]) < 1e-2));
+    });
+    assert(decoded.usage.prompt_tokens > 4);
+    await refused(400, 'unsupported_parameter', () => client.embeddings.create({ model: plain.model, input, dimensions: 1 }));
+  },
   async concurrentRequestsShareSteps() {
     const before = await metric('girih_shared_steps_total');
     const answers = await Promise.all(Array.from({ length: 32 }, () => create()));

@@ -192,9 +192,21 @@ def test_responses():
     refused(openai.NotFoundError, "not_found", lambda: client.responses.retrieve(unstored.id))
 
 
-def test_embeddings_say_what_is_missing():
-    error = refused(openai.InternalServerError, "unsupported", lambda: client.embeddings.create(model=MODEL, input="x"))
-    assert error.status_code == 501 and "hidden states" in error.message
+def test_embeddings():
+    texts = ["A cat sat on the mat.", "A dog sat on the rug.", "def add(a, b): return a + b"]
+    # The client asks for base64 by itself, and decodes it.
+    answer = client.embeddings.create(model=MODEL, input=texts)
+    vectors = [row.embedding for row in answer.data]
+    assert [row.index for row in answer.data] == [0, 1, 2] and answer.usage.prompt_tokens > 10
+    assert all(abs(sum(x * x for x in vector) - 1) < 1e-5 for vector in vectors)
+    as_floats = client.embeddings.create(model=MODEL, input=texts[0], encoding_format="float").data[0].embedding
+    assert max(abs(a - b) for a, b in zip(as_floats, vectors[0])) < 1e-2, "company changes rounding at most"
+    similarity = [sum(a * b for a, b in zip(vectors[0], other)) for other in vectors]
+    if len(as_floats) > 3:  # a model's, not the fake server's
+        assert similarity[1] > similarity[2], similarity
+    refused(openai.BadRequestError, "unsupported_parameter",
+            lambda: client.embeddings.create(model=MODEL, input="x", dimensions=len(as_floats) // 2))
+    refused(openai.BadRequestError, "invalid_value", lambda: client.embeddings.create(model=MODEL, input=["x", ""]))
 
 
 def test_completions():
