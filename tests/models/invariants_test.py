@@ -21,8 +21,8 @@ def same_bits(a, b):
     return a.shape == b.shape and np.array_equal(a.view(np.uint32), b.view(np.uint32))
 
 
-def check_program(name, program, prompt, folder, report):
-    """`prompt` must be long enough to be cut in three."""
+def check_cuts(name, program, prompt, folder, report):
+    """`prompt` must be long enough to be cut in three. Returns the logits of it and of what follows."""
     output, logits = girih_cli.run_tokens(program, prompt, DECODED, folder)
     for cut in (1, 2, len(prompt) // 3, len(prompt) - 1):
         # No row may depend on what follows it.
@@ -37,6 +37,11 @@ def check_program(name, program, prompt, folder, report):
     _, at_once = girih_cli.run_tokens(program, list(prompt[:1]) + decoded[:-1], 1, folder)
     count = len(decoded)
     report(f"{name}: {count} single decodes = one prefill", same_bits(at_once[:count], one_by_one[:count]))
+    return logits
+
+
+def check_program(name, program, prompt, folder, report):
+    logits = check_cuts(name, program, prompt, folder, report)
     isas = girih_cli.granted_isas(program)
     wanted = ["avx2", "avx512"] if "avx512vnni" in pathlib.Path("/proc/cpuinfo").read_text().replace("_", "") else ["avx2"]
     report(f"{name}: variants that run here: {isas}", isas == wanted)

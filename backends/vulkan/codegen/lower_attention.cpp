@@ -12,6 +12,7 @@ namespace girih::vulkan {
 namespace {
 
 constexpr int64_t kBlockTokens = 16;
+constexpr int64_t kDefaultChunk = 128; // of positions that are weighed against one maximum
 constexpr double kNothing = -1e30; // below every score, and finite: the difference of two is a number
 // A part of a chunk: its largest score, the sum of its weights, then the weighted values (girih.attention_parts).
 constexpr int64_t kPartLargest = 0, kPartSum = 16, kPartValues = 32;
@@ -58,7 +59,24 @@ private:
 struct RowState {
   Value largest, sum;
   SmallVector<Value> values; // weighted, of the elements that this invocation has
+
+  static RowState of(ValueRange all) { return {all[0], all[1], SmallVector<Value>(all.begin() + 2, all.end())}; }
+  SmallVector<Value> all() const {
+    SmallVector<Value> every{largest, sum};
+    every.append(values);
+    return every;
+  }
 };
+
+// Of a row's keys so far and the chunk that follows them.
+RowState joined(ShaderBuilder &k, const RowState &before, const RowState &next) {
+  Value largest = k.maxf(before.largest, next.largest);
+  Value old = k.exp(k.subf(before.largest, largest)), now = k.exp(k.subf(next.largest, largest));
+  RowState both{largest, k.fma(before.sum, old, k.mulf(next.sum, now)), {}};
+  for (auto [sum, added] : llvm::zip(before.values, next.values))
+    both.values.push_back(k.fma(sum, old, k.mulf(added, now)));
+  return both;
+}
 
 struct Scores {
   double scale;
@@ -72,22 +90,23 @@ public:
       : k(k), cache(cache), reader(k, cache), layout(layout), scores(scores),
         weights(k.share(k.invocations)) {}
 
+  RowState nothing() const {
+    return {k.f(kNothing), k.f(0), SmallVector<Value>(size_t(elementsEach()), k.f(0))};
+  }
   int64_t elementsEach() const { return int64_t(llvm::divideCeil(cache.type.getValueDim(), k.invocations)); }
 
   // `query` gives element d of the row.
   RowState run(const View &q, ValueRange row, Value sequence, Value head, Value begin, Value end) {
     Value table = k.add(k.mul(sequence, k.step(kTableStride)), layout.blockTables());
-    SmallVector<Value> carried{k.f(kNothing), k.f(0)};
-    carried.append(size_t(elementsEach()), k.f(0));
     Value start = k.mul(k.div(begin, k.invocations), k.invocations);
-    auto states = k.loop(start, end, k.c(k.invocations), carried, [&](Value first, ValueRange state) {
-      return chunk(q, row, table, head, begin, end, first, state);
-    });
-    return {states[0], states[1], SmallVector<Value>(states.begin() + 2, states.end())};
+    return RowState::of(k.loop(start, end, k.c(k.invocations), nothing().all(), [&](Value first, ValueRange state) {
+      return stretch(q, row, table, head, begin, end, first, state);
+    }));
   }
 
 private:
-  SmallVector<Value> chunk(const View &q, ValueRange row, Value table, Value head, Value begin, Value end,
+  // As many positions as there are invocations.
+  SmallVector<Value> stretch(const View &q, ValueRange row, Value table, Value head, Value begin, Value end,
                            Value first, ValueRange state) {
     Value position = k.add(first, k.invocation());
     Value isSeen = k.both(k.less(position, end), k.less(k.sub(begin, k.c(1)), position));
@@ -114,7 +133,7 @@ private:
       return added;
     });
     next.append(values.begin(), values.end());
-    k.barrier(); // before the next chunk's weights
+    k.barrier(); // before the next stretch's weights
     return next;
   }
 
@@ -163,6 +182,8 @@ Seen seenBy(ShaderBuilder &k, const StepLayout &layout, Value token, std::option
   return {k.step(k.add(token, layout.tokenSequences())), begin, k.add(position, 1)};
 }
 
+Value chunksEnd(ShaderBuilder &k, const Seen &seen, int64_t chunk) { return k.add(k.div(k.sub(seen.end, k.c(1)), chunk), 1); }
+
 bool checkCache(KernelValues &values, const Cache &cache) {
   if (!CacheReader::canRead(cache))
     values.fail("a cache of 8-bit codes has no shader yet");
@@ -204,11 +225,18 @@ void lowerAttention(ShaderBuilder &k, KernelValues &values, AttentionOp op, cons
   int64_t heads = cast<ShapedType>(op.getQ().getType()).getDimSize(1);
   int64_t headsPerGroup = offsets.empty() ? heads / cache.type.getHeads() : heads;
   RowWalk walk(k, cache, layout, scoresOf(op.getScaleAttr(), op.getSoftCapAttr()));
+  int64_t chunk = int64_t(op.getChunk().value_or(kDefaultChunk));
   k.loop(k.c(0), k.mul(q.extents[0], heads), k.c(1), [&](Value number) {
     SmallVector<Value> row{k.div(number, heads), k.rem(number, heads)};
     Seen seen = seenBy(k, layout, k.add(firstToken, row[0]), op.getWindow());
-    RowState state = walk.run(q, row, seen.sequence, k.add(firstGroup, k.div(row[1], headsPerGroup)),
-                              seen.begin, seen.end);
+    Value group = k.add(firstGroup, k.div(row[1], headsPerGroup));
+    // Chunk by chunk, joined as parts are: so a token has the same bits in steps that are cut into parts.
+    auto states = k.loop(k.div(seen.begin, chunk), chunksEnd(k, seen, chunk), k.c(1), walk.nothing().all(), [&](Value of, ValueRange carried) {
+      RowState part = walk.run(q, row, seen.sequence, group, k.max(seen.begin, k.mul(of, chunk)),
+                               k.min(seen.end, k.mul(k.add(of, 1), chunk)));
+      return joined(k, RowState::of(carried), part).all();
+    });
+    RowState state = RowState::of(states);
     for (auto [part, sum] : llvm::enumerate(state.values)) {
       Value element = k.add(k.invocation(), int64_t(part) * k.invocations);
       k.when(k.less(element, k.c(cache.type.getValueDim())), [&, sum = sum] {
@@ -264,14 +292,9 @@ void lowerJoinParts(ShaderBuilder &k, KernelValues &values, JoinPartsOp op, cons
       return loadElement(k, parts, SmallVector<Value>{at[0], at[1], of, element});
     };
     SmallVector<Value> nothing{k.f(kNothing), k.f(0), k.f(0)};
-    Value end = k.add(k.div(k.sub(seen.end, k.c(1)), chunk), 1);
-    auto state = k.loop(k.div(seen.begin, chunk), end, k.c(1), nothing, [&](Value of, ValueRange state) {
-      Value largest = k.maxf(state[0], part(of, k.c(kPartLargest)));
-      Value before = k.exp(k.subf(state[0], largest)),
-            now = k.exp(k.subf(part(of, k.c(kPartLargest)), largest));
-      Value sum = k.fma(state[1], before, k.mulf(part(of, k.c(kPartSum)), now));
-      Value value = k.fma(state[2], before, k.mulf(part(of, k.add(at[2], kPartValues)), now));
-      return SmallVector<Value>{largest, sum, value};
+    auto state = k.loop(k.div(seen.begin, chunk), chunksEnd(k, seen, chunk), k.c(1), nothing, [&](Value of, ValueRange state) {
+      RowState next{part(of, k.c(kPartLargest)), part(of, k.c(kPartSum)), {part(of, k.add(at[2], kPartValues))}};
+      return joined(k, RowState::of(state), next).all();
     });
     storeElement(k, out, at, k.divf(state[2], state[1]));
   });

@@ -119,6 +119,11 @@ DeviceProperties Driver::propertiesOf(VkPhysicalDevice device) const {
   auto addFeature = [&](const std::string &name) { properties.features += (properties.features.empty() ? "" : ",") + name; };
   if (properties.type == VK_PHYSICAL_DEVICE_TYPE_CPU)
     addFeature("software");
+  else
+    addFeature(properties.type == VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU ? "discrete" : "integrated");
+  for (uint32_t kibibytes : {32u, 48u})
+    if (limits.maxComputeSharedMemorySize >= kibibytes << 10)
+      addFeature("shared_" + std::to_string(kibibytes) + "k");
   bool broadcasts = (subgroups.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
                     (subgroups.supportedOperations & VK_SUBGROUP_FEATURE_BALLOT_BIT);
   if (broadcasts)
