@@ -34,7 +34,7 @@ struct CompileOptions {
   bool hasGolden = true;          // asks the f64 reference for an answer that `girih verify` compares with
   bool judgesPasses = false;      // evaluates the graph after every pass, and fails at the first that changes the answer
   int64_t maxTokensPerStep = 512;
-  bool givesHidden = true;  // a program that gives embeddings, too
+  bool givesHidden = false;  // a program that gives embeddings, too
   int32_t numThreads = 0;  // 0: all that this process may use
   // `stage` is what is being done; `share` of it in [0, 1].
   std::function<void(std::string_view stage, double share)> progress;

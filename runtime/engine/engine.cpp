@@ -254,7 +254,7 @@ Status StepEngine::checkRequest(const Request &request) const {
                            " tokens are to be shared of a prompt of " +
                            std::to_string(request.promptTokens.size()));
   if (request.wantHidden && model.hiddenSize == 0)
-    return unimplemented("this program gives no hidden states; compile it again, without --no-embeddings");
+    return unimplemented("this program gives no hidden states; compile it again, with --embeddings");
   if (request.wantHidden && (request.maxTokens > 0 || request.wantLogits || request.wantPromptLogprobs))
     return invalidArgument("hidden states are asked for together with tokens or logits; ask for each by a request of its own");
   if (request.keepSeconds > kMaxKeepSeconds)

@@ -84,7 +84,7 @@ def solved_hidden(name, logits):
 
 def check_tiny(name, folder, report):
     tiny.write_checkpoint(name, folder / name)
-    program = girih_cli.compile_model(folder / name / "hf", folder / "model.girih", no_golden=True, quiet=True)
+    program = girih_cli.compile_model(folder / name / "hf", folder / "model.girih", no_golden=True, embeddings=True, quiet=True)
     expected = []
     for prompt in PROMPTS:
         _, logits = girih_cli.run_tokens(program, prompt, 1, folder)
@@ -101,10 +101,10 @@ def check_tiny(name, folder, report):
 
 def check_left_out(folder, report):
     tiny.write_checkpoint("llama_1", folder / "without")
-    program = girih_cli.compile_model(folder / "without" / "hf", folder / "without.girih", no_golden=True, no_embeddings=True, quiet=True)
+    program = girih_cli.compile_model(folder / "without" / "hf", folder / "without.girih", no_golden=True, quiet=True)
     with served(program) as ask:
         message = ask({"input": [[1]]}).get("error", {}).get("message", "")
-    report("a program without them says so", "gives no hidden states" in message)
+    report("a program without them says so", "with --embeddings" in message)
 
 
 def judge(path, report):
@@ -117,8 +117,8 @@ def judge(path, report):
     model = default_model_judge.load_model(path)
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        exact = girih_cli.compile_model(path, folder / "exact.girih", no_golden=True, quiet=True)
-        fast = girih_cli.compile_model(path, folder / "fast.girih", numerics="fast", no_golden=True, quiet=True)
+        exact = girih_cli.compile_model(path, folder / "exact.girih", no_golden=True, embeddings=True, quiet=True)
+        fast = girih_cli.compile_model(path, folder / "fast.girih", numerics="fast", no_golden=True, embeddings=True, quiet=True)
         inputs = [json.loads(girih_cli.girih("run", exact, "--prompt", text, "--no-template", "--max-tokens", 1, "--format",
                                              "json"))["prompt_tokens"] for text in TEXTS]
         with torch.no_grad():

@@ -65,8 +65,8 @@ std::optional<ApiError> findFault(Service &service, const EmbeddingRequest &requ
     return ApiError{501,
                     "invalid_request_error",
                     "unsupported",
-                    "this program gives no hidden states to make embeddings of; compile it again, without "
-                    "--no-embeddings",
+                    "this program gives no hidden states to make embeddings of; compile it again, with "
+                    "--embeddings",
                     "model",
                     1};
   if (request.dimensions && *request.dimensions != hiddenSize)

@@ -111,7 +111,7 @@ def main():
         return
     with tempfile.TemporaryDirectory() as folder:
         program = pathlib.Path(folder) / "smollm2.girih"
-        subprocess.run([girih, "compile", checkpoint, "-o", program], check=True)
+        subprocess.run([girih, "compile", checkpoint, "--embeddings", "-o", program], check=True)
         run(commands, environment, [str(girih), "serve", str(program), "--port", "0", "--api-key", KEY], "smollm2")
 
 
