@@ -767,6 +767,12 @@ void StepEngine::countStep(size_t numSequences, double seconds) {
 
 } // namespace
 
+Expected<EngineNeeds> needsOf(const program::Program &program, const EngineOptions &options) {
+  GIRIH_ASSIGN(Bounds bounds, resolveOptions(program.model(), options));
+  return EngineNeeds{bounds.contextTokens,
+                     program.weights().size() + bounds.numKvBlocks * program.model().kvBlockBytes};
+}
+
 Expected<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const program::Program> program,
                                                  const EngineOptions &options) {
   GIRIH_ASSIGN(Bounds bounds, resolveOptions(program->model(), options));

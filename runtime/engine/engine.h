@@ -232,6 +232,14 @@ public:
   virtual uint32_t hiddenSize() const = 0;
 };
 
+// What an engine over this program would take, asked of nothing but its tables.
+struct EngineNeeds {
+  uint32_t contextTokens = 0;
+  uint64_t numBytes = 0; // weights and KV pool
+};
+// Fails: as Engine::create does for the options.
+Expected<EngineNeeds> needsOf(const program::Program &program, const EngineOptions &options);
+
 // Blocking use, for the command line and tests.
 
 struct Completion {

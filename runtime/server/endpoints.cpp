@@ -186,6 +186,18 @@ std::string_view routeName(std::string_view path) {
 
 namespace {
 
+void answerAt(std::span<const Route> routes, Service &service, std::shared_ptr<Exchange> exchange) {
+  const HttpRequest &request = exchange->request();
+  const Route *route = findRoute(routes, request.path, request.method);  // screen() let it pass
+  // The body has been read, so that the client sees the answer; it has not been looked at.
+  if (route->generates && !request.batchClient)
+    if (auto overload = service.findOverload(request.body.size())) {
+      ++service.numRejected;
+      return service.answerError(*exchange, *overload);
+    }
+  route->answer(service, std::move(exchange));
+}
+
 HttpHandlers handlersOf(Service &service, std::span<const Route> routes) {
   HttpHandlers handlers;
   handlers.screen = [&service, routes](const HttpRequest &request) -> std::optional<HttpResponse> {
@@ -197,16 +209,7 @@ HttpHandlers handlersOf(Service &service, std::span<const Route> routes) {
     service.countAnswer(request, refusal->status);
     return errorResponse(*refusal, request);
   };
-  handlers.handle = [&service, routes](std::shared_ptr<Exchange> exchange) {
-    const Route *route = findRoute(routes, exchange->request().path, exchange->request().method);  // screen() let it pass
-    // The body has been read, so that the client sees the answer; it has not been looked at.
-    if (route->generates)
-      if (auto overload = service.findOverload(exchange->request().body.size())) {
-        ++service.numRejected;
-        return service.answerError(*exchange, *overload);
-      }
-    route->answer(service, std::move(exchange));
-  };
+  handlers.handle = [&service, routes](std::shared_ptr<Exchange> exchange) { answerAt(routes, service, std::move(exchange)); };
   handlers.refuse = refusalOf;
   handlers.headersFor = [&service](const HttpRequest &request) -> HttpHeaders {
     if (!isAllowedOrigin(service.options(), request))
@@ -233,8 +236,18 @@ bool isBatchEndpoint(std::string_view path) {
 }
 
 void answerInternally(Service &service, std::shared_ptr<Exchange> exchange) {
-  const Route *route = findRoute(kRoutes, exchange->request().path, "POST");
-  route->answer(service, std::move(exchange));
+  if (service.options().dispatch)
+    return service.options().dispatch(std::move(exchange));
+  answerRequest(service, std::move(exchange));
+}
+
+void answerRequest(Service &service, std::shared_ptr<Exchange> exchange) { answerAt(kRoutes, service, std::move(exchange)); }
+
+// Bodies of these routes name one; what was stored is forgotten where it was computed.
+bool isOfOneModel(const HttpRequest &request) {
+  const Route *route = findRoute(kRoutes, request.path, request.method);
+  return route && (route->fields.starts_with("model ") || route->answer == answerTokenizerInfo ||
+                   (route->answer == answerStoredResponse && request.method == "DELETE"));
 }
 
 void prepare(Service &service, const std::shared_ptr<Exchange> &exchange, std::function<void()> task) {

@@ -34,6 +34,30 @@ void answerModels(Service &service, std::shared_ptr<Exchange> exchange);
 void answerHealth(Service &service, std::shared_ptr<Exchange> exchange);
 void answerMetrics(Service &service, std::shared_ptr<Exchange> exchange);
 
+// What /v1/models says of one.
+struct ModelFacts {
+  std::string name;
+  int64_t createdSeconds = 0; // Unix time
+  uint32_t contextTokens = 0;
+};
+struct UnknownName {
+  std::string name;
+};
+// The list, or the one that the path names.
+std::variant<std::string, UnknownName> describeModels(std::span<const ModelFacts> models, std::string_view path);
+
+// What /metrics says of several models.
+struct ModelLoad {
+  std::string name;
+  size_t numWaiting = 0;                    // requests, until it is loaded
+  std::optional<engine::EngineStats> stats; // where it is
+  uint64_t numActive = 0;
+};
+struct FleetCounters {
+  uint64_t numLoads = 0, numUnloads = 0, numFailedLoads = 0, numBytes = 0;
+};
+std::string fleetMetrics(Service &front, const FleetCounters &counters, std::span<const ModelLoad> models);
+
 struct Route {
   std::string_view method;
   std::string_view path;     // a name in braces stands for a part of any text
@@ -61,6 +85,11 @@ inline constexpr size_t kMaxUploadBytes = kMaxFileBytes + 64 * 1024;
 bool isBatchEndpoint(std::string_view path);
 // A line of a batch: routed, but neither screened nor counted against the queue. Requires: isBatchEndpoint().
 void answerInternally(Service &service, std::shared_ptr<Exchange> exchange);
+
+// True for what only a model can answer.
+bool isOfOneModel(const HttpRequest &request);
+// What HttpHandlers::handle does with a screened request, and with a line of a batch. Requires: routed.
+void answerRequest(Service &service, std::shared_ptr<Exchange> exchange);
 
 // Runs `task` at once for small bodies, else on the preparer's thread: a long prompt must not hold up other streams.
 void prepare(Service &service, const std::shared_ptr<Exchange> &exchange, std::function<void()> task);

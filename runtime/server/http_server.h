@@ -58,8 +58,13 @@ public:
   virtual void endEvents() = 0;
   // True once the client closed its connection, or reads too slowly for the bounded buffer of its stream.
   virtual bool isClientGone() const = 0;
+  // Something that must live as long as this does. Called before it is handed to who answers.
+  void keep(std::shared_ptr<const void> thing) { kept = std::move(thing); }
   // Calls `callback` once when the client goes before the answer ended; at once when it has gone already.
   virtual void onClientGone(std::function<void()> callback) = 0;
+
+private:
+  std::shared_ptr<const void> kept;
 };
 
 struct HttpLimits {

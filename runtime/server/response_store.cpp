@@ -28,9 +28,9 @@ size_t sizeOf(const StoredResponse &response) {
 
 } // namespace
 
-std::string printStored(const StoredResponse &response, std::string_view owner, std::string_view program) {
+std::string printStored(const StoredResponse &response, std::string_view owner) {
   JsonWriter writer;
-  writer.beginObject().member("id", response.id).member("owner", owner).member("program", program);
+  writer.beginObject().member("id", response.id).member("owner", owner).member("program", response.program);
   writer.member("created", response.createdSeconds).member("body", response.body);
   writer.key("conversation").beginArray();
   for (const auto &item : response.conversation)
@@ -46,13 +46,13 @@ std::string printStored(const StoredResponse &response, std::string_view owner, 
   return writer.endObject().take();
 }
 
-Expected<StoredResponse> readStored(std::string_view json, std::string_view program, std::string &owner) {
+Expected<StoredResponse> readStored(std::string_view json, std::string &owner) {
   GIRIH_ASSIGN(JsonDocument document, JsonDocument::parse(json));
   StoredFields fields(document.root());
   StoredResponse response;
   response.id = fields.text("id");
   owner = fields.text("owner");
-  bool isSameProgram = fields.text("program") == program;
+  response.program = fields.text("program");
   response.createdSeconds = fields.number("created");
   response.body = fields.text("body");
   for (JsonValue item : fields.elements("conversation")) {
@@ -64,15 +64,13 @@ Expected<StoredResponse> readStored(std::string_view json, std::string_view prog
   }
   response.firstInput = static_cast<size_t>(fields.number("first_input"));
   response.numInput = static_cast<size_t>(fields.number("num_input"));
-  std::string text = fields.text("text");
-  for (JsonValue element : isSameProgram ? fields.elements("tokens") : std::vector<JsonValue>()) {
+  response.text = fields.text("text");
+  for (JsonValue element : fields.elements("tokens")) {
     auto token = element.asInteger();
     if (!token.isOk() || *token < 0 || *token > std::numeric_limits<int32_t>::max())
       return dataLoss("a token of a stored response is no id");
     response.tokens.push_back(static_cast<int32_t>(*token));
   }
-  if (isSameProgram)
-    response.text = std::move(text);
   response.cacheSalt = fields.bytes("cache_salt");
   response.sharedSalt = fields.bytes("shared_salt");
   response.numSharedTokens = static_cast<uint32_t>(
@@ -83,8 +81,8 @@ Expected<StoredResponse> readStored(std::string_view json, std::string_view prog
   return response;
 }
 
-ResponseStore::ResponseStore(std::shared_ptr<StateFolder> newState, Owners newOwners, std::string newProgram)
-    : state(std::move(newState)), owners(std::move(newOwners)), program(std::move(newProgram)) {
+ResponseStore::ResponseStore(std::shared_ptr<StateFolder> newState, Owners newOwners)
+    : state(std::move(newState)), owners(std::move(newOwners)) {
   for (const std::string &name : state ? filesIn(state->part(kFolder), kSuffix) : std::vector<std::string>())
     load(name);
   // The longest unused were loaded in no order; how old they are is the best guess.
@@ -101,7 +99,7 @@ void ResponseStore::load(const std::string &name) {
     return;
   auto json = state->sealer().openText(name, *sealed);
   auto stored =
-      json.isOk() ? readStored(*json, program, owner) : Expected<StoredResponse>(std::move(json).status());
+      json.isOk() ? readStored(*json, owner) : Expected<StoredResponse>(std::move(json).status());
   bool isOurs = stored.isOk() && stored->id + std::string(kSuffix) == name;
   if (!isOurs || stored->createdSeconds + kLifetimeSeconds < ::time(nullptr)) {
     ::unlink(path.c_str());
@@ -131,7 +129,7 @@ void ResponseStore::put(StoredResponse response) {
     return;
   if (state) {
     // What cannot be written is kept in memory all the same.
-    std::string json = printStored(*stored, identityOf(stored->client), program);
+    std::string json = printStored(*stored, identityOf(stored->client));
     (void)replaceFile(pathOf(stored->id), state->sealer().sealText(stored->id + std::string(kSuffix), json),
                       /*isSynced=*/false);
   }
@@ -194,7 +192,7 @@ std::shared_ptr<const StoredResponse> ResponseStore::remove(std::string_view id,
   numShared = 0;
   for (const Entry &other : entries) {
     const StoredResponse &stays = *other.response;
-    if (stays.client != client || stays.cacheSalt != removed->cacheSalt)
+    if (stays.client != client || stays.program != removed->program || stays.cacheSalt != removed->cacheSalt)
       continue;
     auto end = std::mismatch(removed->tokens.begin(), removed->tokens.end(), stays.tokens.begin(),
                              stays.tokens.end());

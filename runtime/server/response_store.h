@@ -33,15 +33,15 @@ struct StoredResponse {
   // What was evaluated: the prompt with its answer. Empty where an answer was cut within a token's text.
   std::string text;
   std::vector<int32_t> tokens;
+  std::string program; // whose tokens they are: ServedModel::programId
   // By which the cache finds these tokens; see engine::Request.
   std::string cacheSalt, sharedSalt;
   uint32_t numSharedTokens = 0;
 };
 
-// One as text, for a file, and back. Tokens are those of one program: elsewhere they and their text are left out.
-// Fails: DataLoss when it is none of ours. `client` is left to the caller.
-std::string printStored(const StoredResponse &response, std::string_view owner, std::string_view program);
-Expected<StoredResponse> readStored(std::string_view json, std::string_view program, std::string &owner);
+// One as text, for a file, and back. Fails: DataLoss when it is none of ours. `client` is left to the caller.
+std::string printStored(const StoredResponse &response, std::string_view owner);
+Expected<StoredResponse> readStored(std::string_view json, std::string &owner);
 
 // In memory, at most kMaxBytes: the longest unused go first. Where there is a folder, also there, a sealed file each,
 // written before put() returns: the end of the process, however it comes, ends nothing. (It is not synced: the end of
@@ -55,7 +55,7 @@ public:
 
   ResponseStore() = default;
   // Learns what earlier runs left. Of owners that are not among these, files stay until they are too old.
-  ResponseStore(std::shared_ptr<StateFolder> state, Owners owners, std::string program);
+  ResponseStore(std::shared_ptr<StateFolder> state, Owners owners);
 
   void put(StoredResponse response);
   // Null: there is none, or it is another client's; nobody can tell which.
@@ -79,7 +79,6 @@ private:
 
   const std::shared_ptr<StateFolder> state; // null: memory only
   const Owners owners;
-  const std::string program;
 
   std::mutex mutex;
   Entries entries;

@@ -43,16 +43,16 @@ class NobodyListens final : public engine::Listener {
 }  // namespace
 
 Service::Service(ServedModel model, ServiceOptions options) : served(std::move(model)), serviceOptions(std::move(options)), requestLog(serviceOptions.logFile), grammarStore(served.tokenizer, served.stopTokens),
-      responseStore(serviceOptions.state, ownersOf(serviceOptions.keys), served.programId),
+      responseStore(ownState(), ownersOf(serviceOptions.keys)),
       namedPrompts(serviceOptions.state ? serviceOptions.state->part(kPromptFolder) : "", [this](const NamedPrompt &prompt) { return warmPrompt(prompt); }),
-      fileStore(serviceOptions.state ? serviceOptions.state->part("files") : ""), usedLedger(openLedger(serviceOptions.state)) {
-  GIRIH_CHECK(!served.names.empty() && served.engine);
+      fileStore(ownState() ? ownState()->part("files") : ""), usedLedger(openLedger(ownState())) {
+  GIRIH_CHECK(serviceOptions.dispatch || (!served.names.empty() && served.engine));
   if (served.tokenizer && served.chatTemplate)
     served.toolFormat = findToolFormat(*served.chatTemplate, served.tokenizer->specialTexts());
   for (const std::string &name : namedPrompts.names())
     (void)namedPrompts.find(name);
   retainedThread = std::thread([this] { watchRetained(); });
-  batchRunner = std::make_unique<BatchRunner>(*this, fileStore, serviceOptions.state ? serviceOptions.state->part("batches") : "");
+  batchRunner = std::make_unique<BatchRunner>(*this, fileStore, ownState() ? ownState()->part("batches") : "");
 }
 
 void Service::watchRetained() {
@@ -87,7 +87,7 @@ void Service::meterRetained() {
 
 std::vector<std::pair<std::string, UsedInAll>> Service::usedByClient() const {
   std::vector<std::pair<std::string, UsedInAll>> named;
-  for (const auto &[owner, used] : usedLedger->sums()) {
+  for (const auto &[owner, used] : ledger().sums()) {
     std::string name = "key-" + hexDigits(owner).substr(0, 12);
     for (const Client &client : serviceOptions.keys.all())
       if (Ledger::digestOf(client.identity) == owner)
@@ -198,7 +198,7 @@ ApiError Service::overloaded(std::string message) const {
   return error;
 }
 
-bool Service::isStuck() const { return served.engine->stats().stillSeconds > kStuckSeconds; }
+bool Service::isStuck() const { return served.engine && served.engine->stats().stillSeconds > kStuckSeconds; }
 
 void Service::answer(Exchange &exchange, HttpResponse response) {
   countAnswer(exchange.request(), response.status);
@@ -208,8 +208,9 @@ void Service::answer(Exchange &exchange, HttpResponse response) {
 void Service::countAnswer(const HttpRequest &request, int status) {
   // Paths that nobody serves share one row: a scanner must not grow the table.
   std::string path(routeName(request.path));
-  std::lock_guard lock(countMutex);
-  ++counts[{path, status}];
+  Service &counting = keeper();
+  std::lock_guard lock(counting.countMutex);
+  ++counting.counts[{path, status}];
 }
 
 std::map<std::pair<std::string, int>, uint64_t> Service::answerCounts() const {

@@ -46,6 +46,8 @@ struct ServedModel {
   std::unique_ptr<engine::Engine> engine;
 };
 
+class Service;
+
 struct ServiceOptions {
   ApiKeys keys;  // none: nobody is asked for one
   size_t maxActiveRequests = 1024;  // waiting and running; more are answered with 429
@@ -58,6 +60,10 @@ struct ServiceOptions {
   std::shared_ptr<StateFolder> state;  // null: what is stored ends with the process
   std::FILE *logFile = nullptr;  // a line for each generation; null: none
   bool vllmMetricNames = false;  // /metrics says the main figures under vLLM's names too
+  // Where there are several models (ModelFleet): of a model's service the one that keeps what is no model's. Outlives it.
+  Service *front = nullptr;
+  // And of that one, which has no model itself, who answers the lines of batches.
+  std::function<void(std::shared_ptr<Exchange>)> dispatch;
   size_t largeBodyBytes = 32 * 1024;  // larger bodies are parsed and tokenized off the sockets' thread
 };
 
@@ -81,13 +87,13 @@ public:
   // Parses and tokenizes large requests.
   SerialWorker &preparer() { return preparingWorker; }
   GrammarStore &grammars() { return grammarStore; }
-  ResponseStore &responses() { return responseStore; }
+  ResponseStore &responses() { return keeper().responseStore; }
   NamedPrompts &prompts() { return namedPrompts; }
-  FileStore &files() { return fileStore; }
-  BatchRunner &batches() { return *batchRunner; }
-  const Ledger &ledger() const { return *usedLedger; }
+  FileStore &files() { return keeper().fileStore; }
+  BatchRunner &batches() { return *keeper().batchRunner; }
+  const Ledger &ledger() const { return *keeper().usedLedger; }
   // Into the ledger, before the answer is given.
-  void meter(const Client &client, UsedBy by, const Used &used) { usedLedger->add(client.identity, by, used); }
+  void meter(const Client &client, UsedBy by, const Used &used) { keeper().usedLedger->add(client.identity, by, used); }
   // What the cache kept for each client since the last time. Does nothing once the engine is gone.
   void meterRetained();
   // By name; of keys that are no longer served by a part of their digest.
@@ -108,7 +114,7 @@ public:
   std::optional<ApiError> findOverload(size_t bodyBytes);
   // A 429 that says when the queue will have moved.
   ApiError overloaded(std::string message) const;
-  void log(const HttpRequest &request, const GenerationRecord &record) { requestLog.write(request, record); }
+  void log(const HttpRequest &request, const GenerationRecord &record) { keeper().requestLog.write(request, record); }
 
   // True when there is something to do and no step has ended for a long time.
   bool isStuck() const;
@@ -129,6 +135,10 @@ public:
   void shutDown();
 
 private:
+  Service &keeper() { return serviceOptions.front ? *serviceOptions.front : *this; }
+  const Service &keeper() const { return serviceOptions.front ? *serviceOptions.front : *this; }
+  // Null for a service that keeps nothing of its own.
+  std::shared_ptr<StateFolder> ownState() const { return serviceOptions.front ? nullptr : serviceOptions.state; }
   std::vector<int32_t> warmPrompt(const NamedPrompt &prompt);
   void watchRetained();
 

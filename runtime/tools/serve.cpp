@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// girih serve: one model behind an OpenAI-compatible HTTP endpoint.
+// girih serve: one model, or those of a folder, behind an OpenAI-compatible HTTP endpoint.
 #include "runtime/base/sha256.h"
 #include "runtime/server/endpoints.h"
 #include "runtime/server/http_server.h"
 #include "runtime/tools/commands.h"
 #include "runtime/tools/loaded_model.h"
 #include "runtime/tools/model_cache.h"
+#include "runtime/tools/served_folder.h"
 #include "runtime/tools/served_model.h"
 
 #include <ctime>
 #include <filesystem>
+#include <functional>
 #include <iostream>
+#include <map>
 #include <optional>
 #include <sstream>
 #include <thread>
@@ -22,6 +25,8 @@ namespace {
 
 struct ServeFlags {
   std::string file;
+  std::string modelsFolder;
+  int64_t modelMegabytes = 0;
   std::string host = "127.0.0.1";
   int64_t port = 8080;
   std::string apiKey;
@@ -47,7 +52,10 @@ struct ServeFlags {
 };
 
 void declare(CommandLine &line, ServeFlags &flags) {
-  line.positional("FILE", flags.file, "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2");
+  line.positional("FILE", flags.file, "A .girih file, a checkpoint (.gguf file or Hugging Face folder), or smollm2",
+                  /*isRequired=*/false);
+  line.text("--models", "FOLDER", flags.modelsFolder, "Instead of FILE: every .girih file of this folder, by its name, loaded when it is asked for and unloaded by least recent use");
+  line.integer("--models-mib", flags.modelMegabytes, 0, int64_t{1} << 30, "Memory that the loaded models of --models may take, with their KV caches; 0: four fifths of this machine's");
   line.text("--host", "ADDRESS", flags.host, "Address to listen on; 0.0.0.0: every interface");
   line.integer("--port", flags.port, 0, 65535, "Port to listen on; 0: any free one");
   line.integer("--admin-port", flags.adminPort, -1, 65535, "Port of this machine alone for /ledger, /cache/clear and /metrics, without a key; 0: any free one; -1: none");
@@ -73,6 +81,7 @@ void declare(CommandLine &line, ServeFlags &flags) {
   flags.execution.declareDrafts(line, engine::kMaxDraft);
   line.examples("Examples:\n"
                 "  girih serve smollm2\n"
+                "  girih serve --models ~/models --models-mib 16384\n"
                 "  girih serve model.girih --host 0.0.0.0 --port 9000 --api-key \"$KEY\"\n\n"
                 "Routes: /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings, /v1/files, /v1/batches, /v1/models; /v1/messages[/count_tokens] as Anthropic's clients\n"
                 "ask; /tokenize, /detokenize, /apply-template, /tokenizer_info; /health, /live, /ready, /metrics, /openapi.json, /docs.\n"
@@ -119,7 +128,7 @@ Status sealCache(engine::EngineOptions &options, const ServeFlags &flags) {
   return {};
 }
 
-Expected<server::ServedModel> prepareModel(LoadedModel &model, const ServeFlags &flags) {
+Expected<engine::EngineOptions> engineOptionsOf(const ServeFlags &flags) {
   GIRIH_ASSIGN(auto options, flags.execution.engineOptions());
   options.maxSequences = static_cast<uint32_t>(flags.maxSequences);
   options.maxQueued = static_cast<uint32_t>(flags.maxQueued);
@@ -137,10 +146,7 @@ Expected<server::ServedModel> prepareModel(LoadedModel &model, const ServeFlags 
     std::cerr << "warning: prompts are not kept on disk: " << status.message() << '\n';
     options.cacheFolder.clear();
   }
-  GIRIH_ASSIGN(auto served, serveModel(model, servedNames(model, flags), options));
-  if (Status status = served.engine->diskStatus(); !status.isOk())
-    std::cerr << "warning: prompts are not kept on disk: " << status.message() << '\n';
-  return served;
+  return options;
 }
 
 std::vector<std::string> splitAtCommas(const std::string &text) {
@@ -186,15 +192,23 @@ Expected<server::ServiceOptions> prepareService(const ServeFlags &flags) {
   return options;
 }
 
-// One screen: what runs, and three lines that can be pasted.
-void greet(const LoadedModel &model, server::Service &service, const ServeFlags &flags, uint16_t port) {
-  const engine::Engine &engine = service.engine();
-  const program::Model &facts = model.program->model();
+std::string linesToPaste(const ServeFlags &flags, uint16_t port, const std::string &name) {
   std::string host = flags.host == "0.0.0.0" ? "127.0.0.1" : flags.host;
   if (host.find(':') != std::string::npos)
     host = "[" + host + "]";
   std::string url = "http://" + host + ":" + std::to_string(port);
-  std::string key = flags.apiKey.empty() && flags.apiKeyFile.empty() ? "" : " -H \"Authorization: Bearer $KEY\"";
+  bool hasKey = !flags.apiKey.empty() || !flags.apiKeyFile.empty();
+  std::string key = hasKey ? " -H \"Authorization: Bearer $KEY\"" : "", model = "{\"model\":\"" + name + "\",";
+  return "listening on " + url + (hasKey ? ", with a key" : "") + "\n\n" +
+         "  curl " + url + "/v1/models" + key + "\n" +
+         "  curl " + url + "/v1/chat/completions" + key + " --json '" + model + "\"messages\":[{\"role\":\"user\",\"content\":\"Hello!\"}]}'\n" +
+         "  curl " + url + "/v1/completions" + key + " --json '" + model + "\"prompt\":\"Once upon a time\",\"max_tokens\":32,\"stream\":true}'\n";
+}
+
+// One screen: what runs, and three lines that can be pasted.
+void greet(const LoadedModel &model, server::Service &service, const ServeFlags &flags, uint16_t port) {
+  const engine::Engine &engine = service.engine();
+  const program::Model &facts = model.program->model();
   std::string name = service.model().names.front();
   engine::EngineStats stats = engine.stats();
   std::cout << name << " (" << facts.architecture << ", " << facts.numerics << ") on " << engine.executable().isa << ", "
@@ -202,40 +216,35 @@ void greet(const LoadedModel &model, server::Service &service, const ServeFlags 
             << "context " << engine.contextTokens() << " tokens, " << flags.maxSequences << " sequences a step, KV cache "
             << (stats.numKvBlocks * facts.kvBlockBytes >> 20) << " MiB (" << facts.kvType << ", " << stats.numKvBlocks << " blocks)\n"
             << (stats.disk.numFiles > 0 ? "found " + std::to_string(stats.disk.numBytes >> 20) + " MiB of KV on disk\n" : "")
-            << "listening on " << url << (flags.apiKey.empty() && flags.apiKeyFile.empty() ? "" : ", with a key") << "\n\n"
-            << "  curl " << url << "/v1/models" << key << "\n"
-            << "  curl " << url << "/v1/chat/completions" << key << " --json '{\"model\":\"" << name << "\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello!\"}]}'\n"
-            << "  curl " << url << "/v1/completions" << key << " --json '{\"prompt\":\"Once upon a time\",\"max_tokens\":32,\"stream\":true}'\n"
-            << std::endl;
+            << linesToPaste(flags, port, name) << std::endl;
 }
 
-}  // namespace
+// The same of a folder: what there is, and how much of it at a time.
+void greetWithFolder(const std::vector<FolderProgram> &programs, uint64_t memoryBytes, const ServeFlags &flags, uint16_t port) {
+  std::cout << programs.size() << " models of " << flags.modelsFolder << ", loaded when they are asked for, at most " << (memoryBytes >> 20)
+            << " MiB at a time\n";
+  for (const FolderProgram &program : programs)
+    std::cout << "  " << program.model.name << ": context " << program.model.contextTokens << " tokens, " << (program.model.numBytes >> 20)
+              << " MiB with its KV cache" << (program.model.numBytes > memoryBytes ? ", which is more than that: it is loaded alone" : "") << "\n";
+  std::cout << linesToPaste(flags, port, programs.front().model.name) << std::endl;
+}
 
-Expected<int> serveCommand(const Arguments &arguments) {
-  ServeFlags flags;
-  CommandLine line("serve", "Answers OpenAI and Anthropic clients over HTTP; concurrent requests share the model's steps.");
-  declare(line, flags);
-  if (auto exitStatus = line.parse(arguments))
-    return *exitStatus;
-  raiseDescriptorLimit();
-  GIRIH_ASSIGN(LoadedModel model, loadModel(flags.file, /*needsText=*/true));
-  GIRIH_ASSIGN(auto served, prepareModel(model, flags));
-  GIRIH_ASSIGN(server::ServiceOptions serviceOptions, prepareService(flags));
-  server::Service service(std::move(served), serviceOptions);
-
+// Until it is drained. `greet` is told the port.
+Status runServers(const ServeFlags &flags, server::HttpHandlers handlers, server::HttpHandlers adminHandlers,
+                  const std::function<void(uint16_t port)> &greet, const std::function<void()> &shutDown) {
   server::HttpServerOptions httpOptions;
   httpOptions.host = flags.host;
   httpOptions.port = static_cast<uint16_t>(flags.port);
   httpOptions.drainOnSignals = true;
   httpOptions.limits.maxUploadBytes = server::kMaxUploadBytes;
-  GIRIH_ASSIGN(auto httpServer, server::HttpServer::create(httpOptions, server::makeHandlers(service)));
+  GIRIH_ASSIGN(auto httpServer, server::HttpServer::create(httpOptions, std::move(handlers)));
   std::unique_ptr<server::HttpServer> adminServer;
   if (flags.adminPort >= 0) {
     server::HttpServerOptions adminOptions;
     adminOptions.port = static_cast<uint16_t>(flags.adminPort);
-    GIRIH_ASSIGN(adminServer, server::HttpServer::create(adminOptions, server::makeAdminHandlers(service)));
+    GIRIH_ASSIGN(adminServer, server::HttpServer::create(adminOptions, std::move(adminHandlers)));
   }
-  greet(model, service, flags, httpServer->port());
+  greet(httpServer->port());
   if (adminServer)
     std::cout << "for this machine alone: http://127.0.0.1:" << adminServer->port() << "/ledger\n" << std::endl;
   std::thread adminThread([&] {
@@ -247,8 +256,58 @@ Expected<int> serveCommand(const Arguments &arguments) {
     adminServer->stop();
   adminThread.join();
   // Before the server goes: the service's threads may still be answering.
-  service.shutDown();
+  shutDown();
   std::cerr << "girih serve: ended\n";
+  return {};
+}
+
+Status serveFile(const ServeFlags &flags) {
+  GIRIH_ASSIGN(LoadedModel model, loadModel(flags.file, /*needsText=*/true));
+  GIRIH_ASSIGN(auto options, engineOptionsOf(flags));
+  GIRIH_ASSIGN(auto served, serveModel(model, servedNames(model, flags), options));
+  GIRIH_ASSIGN(server::ServiceOptions serviceOptions, prepareService(flags));
+  server::Service service(std::move(served), serviceOptions);
+  return runServers(
+      flags, server::makeHandlers(service), server::makeAdminHandlers(service),
+      [&](uint16_t port) { greet(model, service, flags, port); }, [&] { service.shutDown(); });
+}
+
+Status serveFolder(const ServeFlags &flags) {
+  if (!flags.modelName.empty())
+    return invalidArgument("--model-name names one model, --models has several: rename the files");
+  GIRIH_ASSIGN(auto engineOptions, engineOptionsOf(flags));
+  GIRIH_ASSIGN(auto programs, programsOf(flags.modelsFolder, engineOptions));
+  server::FleetOptions options;
+  GIRIH_ASSIGN(options.service, prepareService(flags));
+  options.memoryBytes = flags.modelMegabytes > 0 ? static_cast<uint64_t>(flags.modelMegabytes) << 20 : usualModelBytes();
+  std::vector<server::FleetModel> models;
+  std::map<std::string, std::string> paths;
+  for (const FolderProgram &program : programs) {
+    models.push_back(program.model);
+    paths[program.model.name] = program.path;
+  }
+  auto load = [&](const server::FleetModel &wanted) -> Expected<server::ServedModel> {
+    GIRIH_ASSIGN(LoadedModel model, loadModel(paths.at(wanted.name), /*needsText=*/true));
+    return serveModel(model, {wanted.name}, engineOptions);
+  };
+  server::ModelFleet fleet(std::move(models), load, options);
+  return runServers(
+      flags, fleet.handlers(), fleet.adminHandlers(),
+      [&](uint16_t port) { greetWithFolder(programs, options.memoryBytes, flags, port); }, [&] { fleet.shutDown(); });
+}
+
+}  // namespace
+
+Expected<int> serveCommand(const Arguments &arguments) {
+  ServeFlags flags;
+  CommandLine line("serve", "Answers OpenAI and Anthropic clients over HTTP; concurrent requests share the model's steps.");
+  declare(line, flags);
+  if (auto exitStatus = line.parse(arguments))
+    return *exitStatus;
+  if (flags.file.empty() == flags.modelsFolder.empty())
+    return invalidArgument("give one FILE to serve, or a folder of them with --models");
+  raiseDescriptorLimit();
+  GIRIH_TRY(flags.file.empty() ? serveFolder(flags) : serveFile(flags));
   return 0;
 }
 

@@ -145,6 +145,13 @@ void writeUsed(MetricsText &metrics, const std::vector<std::pair<std::string, Us
                 kinds[0].retainedByteSeconds);
 }
 
+void writeAnswers(MetricsText &metrics, const Service &service) {
+  metrics.family("girih_http_requests_total", "counter", "Answers, by route and status.");
+  for (const auto &[route, count] : service.answerCounts())
+    metrics.row("girih_http_requests_total",
+                "{path=\"" + route.first + "\",status=\"" + std::to_string(route.second) + "\"}", count);
+}
+
 // What dashboards for vLLM look for: the same figures under its names.
 void writeVllmNames(MetricsText &metrics, const std::string &model, const engine::EngineStats &stats) {
   std::string labels = "{model_name=\"" + escaped(model) + "\"}";
@@ -172,12 +179,42 @@ void writeVllmNames(MetricsText &metrics, const std::string &model, const engine
 
 } // namespace
 
+std::string fleetMetrics(Service &front, const FleetCounters &counters, std::span<const ModelLoad> models) {
+  MetricsText metrics;
+  writeAnswers(metrics, front);
+  metrics.single("girih_model_loads_total", "counter", "Models loaded.", counters.numLoads);
+  metrics.single("girih_model_unloads_total", "counter", "Models unloaded for others.", counters.numUnloads);
+  metrics.single("girih_model_load_failures_total", "counter", "Models that could not be loaded.",
+                 counters.numFailedLoads);
+  metrics.single("girih_models_bytes", "gauge", "Memory that the loaded models are taken to need.", counters.numBytes);
+  // Counters of a model begin anew when it is loaded again, as those of a process do.
+  auto family = [&](std::string_view name, std::string_view type, std::string_view help, auto figure) {
+    metrics.family(name, type, help);
+    for (const ModelLoad &model : models)
+      metrics.row(name, "{model=\"" + escaped(model.name) + "\"}", figure(model));
+  };
+  using Stats = engine::EngineStats;
+  auto ofEngine = [](auto member) {
+    return [member](const ModelLoad &model) { return model.stats ? (*model.stats).*member : std::decay_t<decltype(Stats().*member)>(); };
+  };
+  family("girih_model_loaded", "gauge", "1: it is in memory.", [](const ModelLoad &model) { return int(model.stats.has_value()); });
+  family("girih_model_requests_waiting", "gauge", "Requests that wait until it is loaded.", [](const ModelLoad &model) { return model.numWaiting; });
+  family("girih_requests_active", "gauge", "Generations that wait or run.", [](const ModelLoad &model) { return model.numActive; });
+  family("girih_steps_total", "counter", "Steps of the program.", ofEngine(&Stats::numSteps));
+  family("girih_prompt_tokens_total", "counter", "Prompt tokens of accepted requests.", ofEngine(&Stats::numPromptTokens));
+  family("girih_cached_prompt_tokens_total", "counter", "Prompt tokens whose KV came from a cache.", ofEngine(&Stats::numCachedTokens));
+  family("girih_output_tokens_total", "counter", "Tokens generated.", ofEngine(&Stats::numOutputTokens));
+  family("girih_sequences_running", "gauge", "Sequences that take part in steps.", ofEngine(&Stats::numRunning));
+  family("girih_sequences_waiting", "gauge", "Requests that wait for a place.", ofEngine(&Stats::numWaiting));
+  family("girih_kv_blocks", "gauge", "Blocks of the KV pool.", ofEngine(&Stats::numKvBlocks));
+  family("girih_kv_blocks_used", "gauge", "Blocks that sequences hold.", ofEngine(&Stats::numKvBlocksUsed));
+  writeUsed(metrics, front.usedByClient());
+  return metrics.take();
+}
+
 void answerMetrics(Service &service, std::shared_ptr<Exchange> exchange) {
   MetricsText metrics;
-  metrics.family("girih_http_requests_total", "counter", "Answers, by route and status.");
-  for (const auto &[route, count] : service.answerCounts())
-    metrics.row("girih_http_requests_total",
-                "{path=\"" + route.first + "\",status=\"" + std::to_string(route.second) + "\"}", count);
+  writeAnswers(metrics, service);
   metrics.single("girih_requests_active", "gauge", "Generations that wait or run.", service.numActive.load());
   metrics.single("girih_clients_gone_total", "counter", "Generations that their client left.",
                  service.numClientsGone.load());

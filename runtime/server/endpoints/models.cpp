@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// GET /v1/models and /v1/models/{model}: the one model that this server has, with its real context.
+// GET /v1/models and /v1/models/{model}: what this server has, with its real context.
 #include "runtime/base/json.h"
 #include "runtime/server/endpoints.h"
 
@@ -8,10 +8,10 @@
 namespace girih::server {
 namespace {
 
-void writeModel(JsonWriter &writer, Service &service, const std::string &name) {
-  writer.beginObject().member("id", name).member("object", "model").member("created", service.model().createdSeconds);
+void writeModel(JsonWriter &writer, const ModelFacts &model) {
+  writer.beginObject().member("id", model.name).member("object", "model").member("created", model.createdSeconds);
   // Not OpenAI's, but what clients of local servers look for.
-  writer.member("owned_by", "girih").member("max_model_len", service.engine().contextTokens()).endObject();
+  writer.member("owned_by", "girih").member("max_model_len", model.contextTokens).endObject();
 }
 
 // Clients write the '/' of a name as %2F; names may also be sent as they are.
@@ -29,24 +29,35 @@ std::string withoutPercents(std::string_view text) {
 
 }  // namespace
 
-void answerModels(Service &service, std::shared_ptr<Exchange> exchange) {
+std::variant<std::string, UnknownName> describeModels(std::span<const ModelFacts> models, std::string_view path) {
   constexpr std::string_view kOneModel = "/v1/models/";
-  const std::string &path = exchange->request().path;
   JsonWriter writer;
   if (path.starts_with(kOneModel)) {
-    std::string name = withoutPercents(std::string_view(path).substr(kOneModel.size()));
-    if (auto error = service.checkModelName(name))
-      return service.answerError(*exchange, *error);
-    writeModel(writer, service, name);
-  } else {
-    // Its other names too: clients look for the one that they were told.
-    writer.beginObject().member("object", "list").key("data").beginArray();
-    for (const std::string &name : service.model().names)
-      writeModel(writer, service, name);
-    writer.endArray().endObject();
+    std::string name = withoutPercents(path.substr(kOneModel.size()));
+    for (const ModelFacts &model : models)
+      if (model.name == name) {
+        writeModel(writer, model);
+        return writer.take();
+      }
+    return UnknownName{std::move(name)};
   }
+  writer.beginObject().member("object", "list").key("data").beginArray();
+  for (const ModelFacts &model : models)
+    writeModel(writer, model);
+  writer.endArray().endObject();
+  return writer.take();
+}
+
+void answerModels(Service &service, std::shared_ptr<Exchange> exchange) {
+  // Its other names too: clients look for the one that they were told.
+  std::vector<ModelFacts> names;
+  for (const std::string &name : service.model().names)
+    names.push_back({name, service.model().createdSeconds, service.engine().contextTokens()});
+  auto described = describeModels(names, exchange->request().path);
+  if (auto *unknown = std::get_if<UnknownName>(&described))
+    return service.answerError(*exchange, *service.checkModelName(unknown->name));
   HttpResponse response;
-  response.body = writer.take();
+  response.body = std::get<std::string>(std::move(described));
   service.answer(*exchange, std::move(response));
 }
 

@@ -174,7 +174,8 @@ void startResponse(Service &service, const std::shared_ptr<Exchange> &exchange) 
   chat.chat.hasToolTurns = conversation.turns.haveTools();
   chat.chat.messagesJson = conversation.turns.print();
   ChatTokens known;
-  if (conversation.previous)
+  // Another program cuts the same text otherwise.
+  if (conversation.previous && conversation.previous->program == service.model().programId)
     known = {conversation.previous->tokens, conversation.previous->text};
   auto prompt = encodeChat(service, chat, "input", known.text.empty() ? nullptr : &known);
   if (auto *error = std::get_if<ApiError>(&prompt))
@@ -201,6 +202,7 @@ void startResponse(Service &service, const std::shared_ptr<Exchange> &exchange) 
   draft.stored.firstInput = conversation.firstInput;
   draft.stored.numInput = conversation.items.size() - conversation.firstInput;
   draft.stored.conversation = std::move(conversation.items);
+  draft.stored.program = service.model().programId;
   draft.stored.text = std::move(tokens.text);
   draft.stored.tokens = std::move(tokens.tokens);
   // Thousands of answers that their file has would drive out what conversations go on from.
@@ -231,13 +233,17 @@ void deleteResponse(Service &service, const std::shared_ptr<Exchange> &exchange,
   evaluated.cacheSalt = client.salt + removed->cacheSalt;
   evaluated.sharedSalt = removed->sharedSalt;
   evaluated.numSharedTokens = removed->numSharedTokens;
-  service.engine().forget(evaluated, static_cast<uint32_t>(numShared), [&service, exchange, id] {
+  auto say = [&service, exchange, id] {
     HttpResponse response;
     JsonWriter writer;
     writer.beginObject().member("id", id).member("object", "response").member("deleted", true);
     response.body = writer.endObject().take();
     service.answer(*exchange, std::move(response));
-  });
+  };
+  // Nothing here has the KV of a program that is gone.
+  if (removed->program != service.model().programId)
+    return say();
+  service.engine().forget(evaluated, static_cast<uint32_t>(numShared), say);
 }
 
 } // namespace
