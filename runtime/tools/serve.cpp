@@ -304,8 +304,10 @@ Expected<int> serveCommand(const Arguments &arguments) {
   declare(line, flags);
   if (auto exitStatus = line.parse(arguments))
     return *exitStatus;
-  if (flags.file.empty() == flags.modelsFolder.empty())
-    return invalidArgument("give one FILE to serve, or a folder of them with --models");
+  if (flags.file.empty() == flags.modelsFolder.empty()) {
+    std::cerr << "girih serve: give one FILE to serve, or a folder of them with --models\n";
+    return kExitUsage;
+  }
   raiseDescriptorLimit();
   GIRIH_TRY(flags.file.empty() ? serveFolder(flags) : serveFile(flags));
   return 0;

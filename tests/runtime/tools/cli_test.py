@@ -32,7 +32,8 @@ class ExitStatuses(unittest.TestCase):
 
     def test_wrong_usage_is_2_on_stderr(self):
         for arguments in [[], ["fly"], ["run"], ["run", "x"], ["run", "x", "--prompt", "a", "--tokens", "1"], ["score", "x"],
-                          ["bench", "x", "--sequences", "0"], ["serve", "x", "--port", "70000"], ["machine", "extra"]]:
+                          ["bench", "x", "--sequences", "0"], ["serve", "x", "--port", "70000"],
+                          ["serve"], ["serve", "x", "--models", "y"], ["machine", "extra"]]:
             done = girih(*arguments)
             self.assertEqual((done.returncode, done.stdout), (2, ""), arguments)
             self.assertTrue(done.stderr, arguments)

@@ -217,7 +217,9 @@ class Serve(Toy):
     def start(self, *arguments):
         if "--cache-dir" not in arguments:
             arguments += ("--cache-dir", "none")
-        process = subprocess.Popen([str(BIN / "girih"), "serve", str(self.toy), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if "--models" not in arguments:
+            arguments = (str(self.toy), *arguments)
+        process = subprocess.Popen([str(BIN / "girih"), "serve", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(lambda: (process.kill(), process.communicate()))
         greeting = ""
         for line in process.stdout:
@@ -252,6 +254,42 @@ class Serve(Toy):
         self.assertEqual([line["output_tokens"] for line in lines], [4, 4])
         self.assertNotIn("secret", json.dumps(lines))
         self.assertNotIn("sesame", json.dumps(lines))
+
+    def test_the_models_of_a_folder(self):
+        folder = self.folder / "models"
+        folder.mkdir()
+        for name in ("first", "second"):
+            shutil.copy(self.toy, folder / f"{name}.girih")
+        (folder / "broken.girih").write_bytes(b"no program")
+        process, greeting = self.start("--models", str(folder), "--models-mib", "1", "--port", "0", "--state-dir", str(self.folder / "fleet"))
+        self.assertIn("2 models of", greeting)
+        url = greeting.split("listening on ")[1].split()[0]
+        listed = json.load(urllib.request.urlopen(url + "/v1/models", timeout=60))
+        self.assertEqual([model["id"] for model in listed["data"]], ["first", "second"])
+        answers = []
+        for model in ("first", "second", "first"):
+            with self.post(url + "/v1/completions", json.dumps({"model": model, "prompt": "abc", "max_tokens": 5}).encode()) as response:
+                answers.append(json.load(response))
+        self.assertEqual([answer["model"] for answer in answers], ["first", "second", "first"])
+        self.assertEqual(len({answer["choices"][0]["text"] for answer in answers}), 1)  # one toy under two names
+        for body, code in (({"prompt": "abc"}, 400), ({"model": "third", "prompt": "abc"}, 404)):
+            with self.assertRaises(urllib.error.HTTPError) as refused:
+                self.post(url + "/v1/completions", json.dumps(body).encode())
+            self.assertEqual(refused.exception.code, code)
+            self.assertIn("`first`, `second`", refused.exception.read().decode())
+        metrics = urllib.request.urlopen(url + "/metrics", timeout=60).read().decode()
+        self.assertIn("girih_model_load_failures_total 0", metrics)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+        self.assertIn("broken.girih is left out", errors)
+        self.assertEqual(process.returncode, 0)
+
+    def test_a_folder_without_a_program_is_refused(self):
+        (self.folder / "empty").mkdir()
+        for folder, seen in (("empty", "there is no program in"), ("absent", "cannot read the folder")):
+            done = girih("serve", "--models", self.folder / folder)
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertIn(seen, done.stderr)
 
     def test_bench_serve_measures_what_clients_see(self):
         process, greeting = self.start("--port", "0")
