@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention over the paged cache: for each query row the workgroup walks its keys, one an invocation, then the values'
-// elements, one an invocation; the softmax is online, in f32.
+// Attention over the paged cache: for each query row the workgroup walks its keys, one an invocation or a texel of
+// neighbours, then the values' elements likewise; the softmax is online, in f32.
 #include "backends/vulkan/codegen/lower_dispatch.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -42,6 +42,24 @@ public:
     if (!isHalf)
       return k.asFloat(k.load(cache.source, k.add(block, element)));
     return k.halfOf(k.load(cache.source, k.add(block, k.div(element, 2))), k.rem(element, 2));
+  }
+  // Elements of a texel, which is loaded at once: keys of as many neighbouring positions, or a value's elements.
+  int64_t texelElements() const { return isHalf ? 2 * kTexelWords : kTexelWords; }
+  // Whether texels are what this shader loads, and all of them lie whole within a position or an element.
+  bool readsTexels() const {
+    return ShaderBuilder::areTexels(cache.source) && cache.blockWords % kTexelWords == 0 &&
+           cache.type.getValueDim() % texelElements() == 0;
+  }
+  // The texel from `element` on, a multiple of texelElements().
+  SmallVector<Value> loadTexel(Value block, Value element) {
+    Value word = k.add(block, isHalf ? k.div(element, 2) : element);
+    SmallVector<Value> elements;
+    for (Value one : k.loadTexel(cache.source, k.div(word, kTexelWords))) {
+      elements.push_back(isHalf ? k.halfOf(one, k.c(0)) : k.asFloat(one));
+      if (isHalf)
+        elements.push_back(k.halfOf(one, k.c(1)));
+    }
+    return elements;
   }
   void store(Value block, Value element, Value value) {
     if (isHalf)
@@ -88,7 +106,13 @@ class RowWalk {
 public:
   RowWalk(ShaderBuilder &k, const Cache &cache, const StepLayout &layout, Scores scores)
       : k(k), cache(cache), reader(k, cache), layout(layout), scores(scores),
-        weights(k.share(k.invocations)) {}
+        isWide(reader.readsTexels() && cache.type.getValueDim() % k.invocations == 0 &&
+               reader.texelElements() % (cache.type.getValueDim() / k.invocations) == 0),
+        weights(k.share(k.invocations * positionsEach())) {}
+
+  // Neighbouring positions whose scores one invocation computes, and neighbouring elements (or, of single ones, those
+  // apart by the number of invocations) whose sums it has.
+  int64_t positionsEach() const { return isWide ? reader.texelElements() : 1; }
 
   RowState nothing() const {
     return {k.f(kNothing), k.f(0), SmallVector<Value>(size_t(elementsEach()), k.f(0))};
@@ -98,27 +122,44 @@ public:
   // `query` gives element d of the row.
   RowState run(const View &q, ValueRange row, Value sequence, Value head, Value begin, Value end) {
     Value table = k.add(k.mul(sequence, k.step(kTableStride)), layout.blockTables());
-    Value start = k.mul(k.div(begin, k.invocations), k.invocations);
-    return RowState::of(k.loop(start, end, k.c(k.invocations), nothing().all(), [&](Value first, ValueRange state) {
+    int64_t positions = k.invocations * positionsEach();
+    Value start = k.mul(k.div(begin, positions), positions);
+    return RowState::of(k.loop(start, end, k.c(positions), nothing().all(), [&](Value first, ValueRange state) {
       return stretch(q, row, table, head, begin, end, first, state);
     }));
   }
 
+  // What an invocation has of sums of values.
+  Value elementOf(size_t part) {
+    int64_t each = elementsEach();
+    return isWide ? k.add(k.mul(k.invocation(), each), int64_t(part)) : k.add(k.invocation(), int64_t(part) * k.invocations);
+  }
+
 private:
-  // As many positions as there are invocations.
+  // The positions that all invocations take at a time, from `first` on.
   SmallVector<Value> stretch(const View &q, ValueRange row, Value table, Value head, Value begin, Value end,
-                           Value first, ValueRange state) {
-    Value position = k.add(first, k.invocation());
-    Value isSeen = k.both(k.less(position, end), k.less(k.sub(begin, k.c(1)), position));
-    Value score =
-        k.select(isSeen, scoreOf(q, row, table, head, k.min(position, k.sub(end, k.c(1)))), k.f(kNothing));
-    Value largest = k.maxf(state[0], k.reduce(score, [&](Value x, Value y) { return k.maxf(x, y); }));
-    Value weight = k.select(isSeen, k.exp(k.subf(score, largest)), k.f(0));
-    k.store(kSharedMemory, k.add(k.invocation(), weights), k.asWord(weight));
-    Value sum = k.reduce(weight, [&](Value x, Value y) { return k.addf(x, y); });
+                             Value first, ValueRange state) {
+    auto addf = [&](Value x, Value y) { return k.addf(x, y); };
+    auto maxf = [&](Value x, Value y) { return k.maxf(x, y); };
+    Value mine = k.mul(k.invocation(), positionsEach());
+    SmallVector<Value> isSeen, scored = scoresFrom(q, row, table, head, k.add(first, mine), end);
+    Value largestOfMine, sumOfMine;
+    for (auto [number, score] : llvm::enumerate(scored)) {
+      Value position = k.add(k.add(first, mine), int64_t(number));
+      isSeen.push_back(k.both(k.less(position, end), k.less(k.sub(begin, k.c(1)), position)));
+      score = k.select(isSeen.back(), score, k.f(kNothing));
+      largestOfMine = number == 0 ? score : k.maxf(largestOfMine, score);
+    }
+    Value largest = k.maxf(state[0], k.reduce(largestOfMine, maxf));
+    for (auto [number, score] : llvm::enumerate(scored)) {
+      Value weight = k.select(isSeen[number], k.exp(k.subf(score, largest)), k.f(0));
+      k.store(kSharedMemory, k.add(k.add(mine, int64_t(number)), weights), k.asWord(weight));
+      sumOfMine = number == 0 ? weight : k.addf(sumOfMine, weight);
+    }
+    Value sum = k.reduce(sumOfMine, addf);
     Value shrink = k.exp(k.subf(state[0], largest));
     SmallVector<Value> next{largest, k.fma(state[1], shrink, sum)};
-    Value count = k.min(k.c(k.invocations), k.sub(end, first));
+    Value count = k.min(k.c(k.invocations * positionsEach()), k.sub(end, first));
     SmallVector<Value> shrunk;
     for (Value value : state.drop_front(2))
       shrunk.push_back(k.mulf(value, shrink));
@@ -126,10 +167,9 @@ private:
       Value at = k.add(first, number);
       Value block = reader.block(k.step(k.add(table, k.div(at, kBlockTokens))));
       Value share = k.asFloat(k.load(kSharedMemory, k.add(number, weights)));
-      SmallVector<Value> added;
-      for (auto [part, sum] : llvm::enumerate(sums))
-        added.push_back(k.fma(
-            share, reader.load(block, reader.value(head, k.rem(at, kBlockTokens), elementOf(part))), sum));
+      SmallVector<Value> added, values = valuesOf(block, head, k.rem(at, kBlockTokens));
+      for (auto [value, sum] : llvm::zip(values, sums))
+        added.push_back(k.fma(share, value, sum));
       return added;
     });
     next.append(values.begin(), values.end());
@@ -137,23 +177,63 @@ private:
     return next;
   }
 
-  // An element that is not there reads the last one; it is never stored.
-  Value elementOf(size_t part) {
-    Value element = k.add(k.invocation(), int64_t(part) * k.invocations);
-    return k.min(element, k.c(cache.type.getValueDim() - 1));
+  // This invocation's elements of the value at a position. One that is not there reads the last one; it is never stored.
+  SmallVector<Value> valuesOf(Value block, Value head, Value within) {
+    int64_t each = elementsEach();
+    SmallVector<Value> values;
+    if (!isWide) {
+      for (int64_t part = 0; part < each; ++part) {
+        Value element = k.min(elementOf(size_t(part)), k.c(cache.type.getValueDim() - 1));
+        values.push_back(reader.load(block, reader.value(head, within, element)));
+      }
+      return values;
+    }
+    // A texel has the elements of one invocation or of a few neighbours.
+    int64_t sharers = reader.texelElements() / each;
+    Value first = k.mul(k.div(k.invocation(), sharers), reader.texelElements());
+    SmallVector<Value> texel = reader.loadTexel(block, reader.value(head, within, first));
+    for (int64_t part = 0; part < each; ++part) {
+      Value value = texel[size_t(part)];
+      for (int64_t sharer = 1; sharer < sharers; ++sharer)
+        value = k.select(k.isEqual(k.rem(k.invocation(), sharers), k.c(sharer)), texel[size_t(sharer * each + part)], value);
+      values.push_back(value);
+    }
+    return values;
   }
 
-  Value scoreOf(const View &q, ValueRange row, Value table, Value head, Value position) {
-    Value block = reader.block(k.step(k.add(table, k.div(position, kBlockTokens))));
-    Value start = placeOf(k, q, SmallVector<Value>{row[0], row[1], k.c(0)}),
-          within = k.rem(position, kBlockTokens);
-    auto dot = k.loop(k.c(0), k.c(cache.type.getKeyDim()), k.c(1), ValueRange(k.f(0)),
-                      [&](Value element, ValueRange sum) {
-                        Value query = k.asFloat(k.load(q.source, k.add(start, element)));
-                        return SmallVector<Value>{
-                            k.fma(query, reader.load(block, reader.key(head, element, within)), sum[0])};
-                      });
-    Value score = k.mulf(dot[0], k.f(scores.scale));
+  // Of the positions from `position` on that are this invocation's; what lies beyond `end` is not asked for.
+  SmallVector<Value> scoresFrom(const View &q, ValueRange row, Value table, Value head, Value position, Value end) {
+    int64_t count = positionsEach(), step = isWide && readsQueryTexels(q) ? kTexelWords : 1;
+    Value last = k.mul(k.div(k.sub(end, k.c(1)), count), count), clamped = k.min(position, last);
+    Value block = reader.block(k.step(k.add(table, k.div(clamped, kBlockTokens))));
+    Value start = placeOf(k, q, SmallVector<Value>{row[0], row[1], k.c(0)}), within = k.rem(clamped, kBlockTokens);
+    auto dots = k.loop(k.c(0), k.c(cache.type.getKeyDim()), k.c(step), SmallVector<Value>(size_t(count), k.f(0)),
+                       [&](Value element, ValueRange carried) {
+                         SmallVector<Value> sums(carried), queries = queriesFrom(q, k.add(start, element), step);
+                         for (auto [number, query] : llvm::enumerate(queries)) {
+                           Value key = reader.key(head, k.add(element, int64_t(number)), within);
+                           SmallVector<Value> keys = isWide ? reader.loadTexel(block, key) : SmallVector<Value>{reader.load(block, key)};
+                           for (auto [key, sum] : llvm::zip(keys, sums))
+                             sum = k.fma(query, key, sum);
+                         }
+                         return sums;
+                       });
+    return llvm::map_to_vector(dots, [&](Value dot) { return scoreOf(dot); });
+  }
+
+  bool readsQueryTexels(const View &q) const {
+    return ShaderBuilder::areTexels(q.source) && q.divisor % kTexelWords == 0 && q.strides[0] % kTexelWords == 0 &&
+           q.strides[1] % kTexelWords == 0 && q.strides[2] == 1 && cache.type.getKeyDim() % kTexelWords == 0;
+  }
+
+  SmallVector<Value> queriesFrom(const View &q, Value word, int64_t count) {
+    if (count == 1)
+      return {k.asFloat(k.load(q.source, word))};
+    return llvm::map_to_vector(k.loadTexel(q.source, k.div(word, kTexelWords)), [&](Value one) { return k.asFloat(one); });
+  }
+
+  Value scoreOf(Value dot) {
+    Value score = k.mulf(dot, k.f(scores.scale));
     if (!scores.cap)
       return score;
     return k.mulf(math::TanhOp::create(k.b, k.loc, k.mulf(score, k.f(1 / *scores.cap))), k.f(*scores.cap));
@@ -164,6 +244,7 @@ private:
   CacheReader reader;
   const StepLayout &layout;
   Scores scores;
+  bool isWide;     // keys and values come by texels
   int64_t weights; // words of shared memory
 };
 
@@ -238,7 +319,7 @@ void lowerAttention(ShaderBuilder &k, KernelValues &values, AttentionOp op, cons
     });
     RowState state = RowState::of(states);
     for (auto [part, sum] : llvm::enumerate(state.values)) {
-      Value element = k.add(k.invocation(), int64_t(part) * k.invocations);
+      Value element = walk.elementOf(part);
       k.when(k.less(element, k.c(cache.type.getValueDim())), [&, sum = sum] {
         storeElement(k, out, SmallVector<Value>{row[0], row[1], element}, k.divf(sum, state.sum));
       });
@@ -274,7 +355,7 @@ void lowerAttentionParts(ShaderBuilder &k, KernelValues &values, AttentionPartsO
       store(k.c(kPartSum), state.sum);
     });
     for (auto [part, sum] : llvm::enumerate(state.values)) {
-      Value element = k.add(k.invocation(), int64_t(part) * k.invocations);
+      Value element = walk.elementOf(part);
       k.when(k.both(isSeen, k.less(element, k.c(cache.type.getValueDim()))),
              [&, sum = sum] { store(k.add(element, kPartValues), sum); });
     }

@@ -15,6 +15,7 @@ namespace girih::vulkan {
 namespace {
 
 constexpr int64_t kMostInvocations = 128; // what every device has
+constexpr int64_t kAttentionInvocations = 64;
 
 int64_t boundOf(ShapedType type, int64_t maxTokens) {
   int64_t elements = 1;
@@ -30,8 +31,8 @@ int64_t parallelWork(Operation *op, const EntryFacts &entry) {
     InvocationTile tile = invocationTile(matmul, entry);
     return boundOf(type, entry.layout.maxTokens) / (tile.rows * tile.columns);
   }
-  if (isa<AttentionOp, AttentionPartsOp>(op))
-    return 64; // keys side by side, then values
+  if (isa<AttentionOp, AttentionPartsOp>(op)) // keys side by side, then values; a texel has some of an invocation's
+    return entry.traits.readsTexels ? kAttentionInvocations / kTexelWords : kAttentionInvocations;
   int64_t most = 1;
   for (Value operand : op->getOperands())
     if (auto type = dyn_cast<ShapedType>(operand.getType()))
