@@ -48,6 +48,8 @@ public:
     int32_t token;
     uint32_t count;
   };
+  // So many different ones are added without an allocation.
+  void reserve(uint32_t numTokens) { counted.reserve(numTokens); }
   void add(int32_t token);
   std::span<const Entry> entries() const { return counted; }
 

@@ -33,6 +33,8 @@ struct TopToken {
 class SeenTokens {
 public:
   explicit SeenTokens(uint32_t vocabSize) : bits((vocabSize + 63) / 64) {}
+  // So many different ones are added without an allocation.
+  void reserve(uint32_t numTokens) { seen.reserve(numTokens); }
   void add(int32_t token);
   std::span<const int32_t> ids() const { return seen; }
 

@@ -57,6 +57,10 @@ struct Sequence {
     maxTokens = static_cast<uint32_t>(std::min<uint64_t>(most, std::max(contextTokens, numPrompt)));
     tokens.reserve(maxTokens);
     keys.reserve(maxTokens / GIRIH_KV_BLOCK_TOKENS);
+    // Steps allocate nothing.
+    seen.reserve(std::min(vocabSize, maxTokens));
+    if (request.rules.countsOutput())
+      outputCounts.reserve(std::min(vocabSize, maxTokens - numPrompt));
     for (int32_t token : tokens)
       seen.add(token);
     if (numPrompt >= GIRIH_KV_BLOCK_TOKENS)
