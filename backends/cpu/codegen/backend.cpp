@@ -2,6 +2,7 @@
 // The CPU backend's compile half: target rows, and the way from a scheduled step to an image.
 #include "backends/cpu/codegen/backend.h"
 
+#include "backends/cpu/codegen/cache_fetch.h"
 #include "backends/cpu/codegen/emit_object.h"
 #include "backends/cpu/codegen/lower_attention.h"
 #include "backends/cpu/codegen/lower_qmatmul.h"
@@ -58,7 +59,8 @@ int64_t kernelScratchBytes(Operation *module) {
   for (auto [op, frame] : tileFramesOf(module))
     bytes = std::max(bytes, frame);
   module->walk([&](dialect::AttentionOp op) { bytes = std::max(bytes, attentionScratch(op)); });
-  return bytes;
+  // Before all others, which take theirs from the end.
+  return llvm::alignTo(bytes, 64) + CacheFetch::scratchBytes(cast<ModuleOp>(module));
 }
 
 static std::vector<std::string> entriesOf(ModuleOp module) {

@@ -2,6 +2,8 @@
 // girih-cpu-lower-qmatmul: matmuls with stored weights, and lookups of their rows, become microkernels.
 #include "backends/cpu/codegen/lower_qmatmul.h"
 
+#include "backends/cpu/codegen/backend.h"
+#include "backends/cpu/codegen/cache_fetch.h"
 #include "backends/cpu/codegen/microkernels/byte_matrix_generator.h"
 #include "backends/cpu/codegen/microkernels/dot_generator.h"
 #include "backends/cpu/codegen/microkernels/code_matrix_generator.h"
@@ -66,6 +68,9 @@ bool takesBytes(QMatmulOp op) { return isQuantized(op) && op.getStrategy() == St
 
 // Whether the rows of x stay in a frame from one call of a dispatch to the next.
 bool keepsRows(QMatmulOp op) { return takesCodes(op) || takesBytes(op); }
+
+// Whether the kernel fetches something else meanwhile.
+bool fetchesBeside(QMatmulOp op) { return takesCodes(op) || (isQuantized(op) && op.getStrategy() == StringRef("direct")); }
 
 // The memref that a view, or a view of a view, is of.
 Value rootOf(Value memref) {
@@ -299,7 +304,8 @@ void resetFrame(QMatmulOp op, int64_t frame) {
 }
 
 // `first` is null, or the matmul that `op` stands beside.
-LogicalResult lowerPacked(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, SharedKernels &kernels, int64_t frame) {
+LogicalResult lowerPacked(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, SharedKernels &kernels, CacheFetch &cacheFetch,
+                          int64_t frame) {
   OpBuilder b(op);
   KernelBuilder outer(b, op.getLoc());
   FailureOr<PackedLayout> layout = layoutOf(op, cast<PackedType>(op.getW().getType()));
@@ -337,8 +343,16 @@ LogicalResult lowerPacked(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, S
     }
   }
   TileOperands tile = operandsOf(outer, op, layout->panelBytes(depth));
-  Value *operands[] = {&tile.x,         &tile.weights, &tile.out,        &tile.xStride,
-                       &tile.outStride, &tile.numRows, &tile.numColumns, &tile.panelsLeft};
+  SmallVector<Value *> operands{&tile.x,         &tile.weights, &tile.out,        &tile.xStride,
+                                &tile.outStride, &tile.numRows, &tile.numColumns, &tile.panelsLeft};
+  if (auto columns = getConstantIntValue(tile.numColumns); columns && fetchesBeside(op)) {
+    int64_t panels = llvm::divideCeil(*columns, kPanelColumns), together = takesCodes(op) ? 1 : shape->panels;
+    cacheFetch.emitNext(outer, op, llvm::divideCeil(panels, together) * llvm::divideCeil(depth, kBlockDepth), tile);
+  }
+  if (tile.fetchedLines > 0) {
+    operands.append({&tile.fetched, &tile.lastFetched});
+    kind += "+" + std::to_string(tile.fetchedLines);
+  }
   return kernels.call(outer, "matmul", kind, operands, [&](KernelBuilder &k) { return emit(k, tile); });
 }
 
@@ -361,7 +375,8 @@ void lowerPlain(QMatmulOp op) {
   });
 }
 
-LogicalResult lowerMatmul(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, SharedKernels &kernels, int64_t frame) {
+LogicalResult lowerMatmul(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, SharedKernels &kernels, CacheFetch &cacheFetch,
+                          int64_t frame) {
   if (!isa_and_nonnull<MemRefType>(op.getInit().getType()))
     return op.emitOpError("is still on tensors; bufferize first");
   if (!hasUnitInnerStride(op.getX()) || !hasUnitInnerStride(op.getInit()))
@@ -369,7 +384,7 @@ LogicalResult lowerMatmul(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, S
            << op.getX().getType() << " and " << op.getInit().getType();
   if (isa_and_nonnull<MemRefType>(op.getW().getType()))
     lowerPlain(op);
-  else if (failed(lowerPacked(op, first, isa, kernels, frame)))
+  else if (failed(lowerPacked(op, first, isa, kernels, cacheFetch, frame)))
     return failure();
   op.erase();
   if (first)
@@ -449,6 +464,9 @@ struct LowerQMatmul : impl::LowerQMatmulBase<LowerQMatmul> {
     });
     SharedKernels kernels;
     TileFrames frames = tileFramesOf(getOperation());
+    CacheFetch cacheFetch(getOperation());
+    auto scratch = getOperation()->getAttrOfType<IntegerAttr>("girih.scratch_bytes");
+    cacheFetch.emitStarts((scratch ? scratch.getInt() : 0) - kernelScratchBytes(getOperation()));
     DenseMap<Operation *, QMatmulOp> firsts; // of two beside each other, lowered with the second
     for (Operation *op : ops) {
       auto matmul = dyn_cast<QMatmulOp>(op);
@@ -457,7 +475,7 @@ struct LowerQMatmul : impl::LowerQMatmulBase<LowerQMatmul> {
         firsts[beside] = matmul;
         continue;
       }
-      if (failed(matmul ? lowerMatmul(matmul, firsts.lookup(op), *traits, kernels, frames.lookup(op)) : lowerGather(cast<GatherRowsOp>(op))))
+      if (failed(matmul ? lowerMatmul(matmul, firsts.lookup(op), *traits, kernels, cacheFetch, frames.lookup(op)) : lowerGather(cast<GatherRowsOp>(op))))
         return signalPassFailure();
     }
   }

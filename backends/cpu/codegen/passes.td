@@ -85,6 +85,7 @@ def LowerQMatmul : CpuIsaPass<"girih-cpu-lower-qmatmul"> {
     thread's scratch (many rows). Each element stays one chain of fused multiply-adds over ascending k. Quantised activations (x of i8)
     multiply with the codes themselves, in exact integer sums; "panel" then takes the codes apart into scratch, and
     "bytes" has tiles make the sums of few rows. With bf16 "matrix" rounds weights to bf16, "codes" multiplies few rows with the codes and scales the sums of a group.
+    In a step of several sequences the calls of few rows also fetch what the next attention reads of the KV cache.
     `girih.gather_rows` dequantises one column of a panel per row. Fails when a tile needs more registers than the ISA
     has, or more scratch than the module's `girih.scratch_bytes`.
 

@@ -72,9 +72,21 @@ void AttentionGenerator::stageValues(Value source, Value target) {
   });
 }
 
-Value AttentionGenerator::valuesOf(const Rows &rows, Value block, Value group) {
+Value AttentionGenerator::keysOf(const Rows &rows, Value block) {
+  return k.at(blockAddress(rows, block), k.mul(rows.cacheGroup, shape.keyBytes()));
+}
+
+Value AttentionGenerator::valuesOf(const Rows &rows, Value block) {
   return k.at(k.at(blockAddress(rows, block), shape.kv.getHeads() * shape.keyBytes()),
-              k.mul(group, shape.valueDim() * elementBytes * kPositions));
+              k.mul(rows.cacheGroup, shape.valueDim() * elementBytes * kPositions));
+}
+
+void AttentionGenerator::fetch(const Rows &rows, Value block) {
+  Value keys = keysOf(rows, block), values = valuesOf(rows, block);
+  for (int64_t line = 0; line < shape.keyBytes(); line += kLineBytes)
+    k.prefetch(k.at(keys, line), 2);
+  for (int64_t line = 0; line < shape.valueDim() * elementBytes * kPositions; line += kLineBytes)
+    k.prefetch(k.at(values, line), 2);
 }
 
 Value AttentionGenerator::stagedValues(Value block, const Blocks &blocks) {
@@ -84,19 +96,17 @@ Value AttentionGenerator::stagedValues(Value block, const Blocks &blocks) {
 // scores[row][u] = sum over ascending d of q[row, d] * K[d][u]. A few blocks at a time: one row alone is a single chain
 // of dependent multiply-adds for each block, and would wait for each of them.
 void AttentionGenerator::scores(const Rows &rows, const Blocks &blocks) {
-  int64_t keyBytes = shape.keyDim() * kPositions * elementBytes;
   k.loop(blocks.first, blocks.end, blockTile, [&](Value first) {
     SmallVector<Value> keys, ahead;
     for (int64_t block = 0; block < blockTile; ++block) {
-      keys.push_back(k.at(blockAddress(rows, k.add(first, block)), k.mul(rows.cacheGroup, keyBytes)));
+      keys.push_back(keysOf(rows, k.add(first, block)));
       if (isStaged) {
         Value target = k.at(frame, stagedAt + block * shape.keyDim() * kVectorBytes);
         stageKeys(keys.back(), target);
         keys.back() = target;
       }
-      if (blocks.nextGroup && isOneTile(rows, rowTile))
-        ahead.push_back(k.at(blockAddress(rows, k.add(k.add(first, block), blocks.toNext)),
-                             k.mul(blocks.nextGroup, keyBytes)));
+      if (blocks.toNext && isOneTile(rows, rowTile))
+        ahead.push_back(keysOf(blocks.next, k.add(k.add(first, block), blocks.toNext)));
     }
     forRowTiles(rows, rowTile, [&](Value firstRow, int64_t numRows) {
       scoreTile(blocks, first, keys, ahead, firstRow, numRows);
@@ -150,7 +160,7 @@ void AttentionGenerator::scoreTile(const Blocks &blocks, Value firstBlock, Array
 void AttentionGenerator::accumulate(const Rows &rows, const Blocks &blocks, const PartTarget &target) {
   if (isStaged)
     k.loop(blocks.first, blocks.end, 1, [&](Value block) {
-      stageValues(valuesOf(rows, block, rows.cacheGroup), stagedValues(block, blocks));
+      stageValues(valuesOf(rows, block), stagedValues(block, blocks));
     });
   int64_t columns = std::min<int64_t>(numVectors, blockTile);
   for (int64_t first = 0; first < numVectors; first += columns) {
@@ -163,16 +173,16 @@ void AttentionGenerator::accumulate(const Rows &rows, const Blocks &blocks, cons
 
 void AttentionGenerator::accumulateTile(const Rows &rows, const Blocks &blocks, const PartTarget &target, Value firstRow,
                                         int64_t numRows, int64_t firstVector, int64_t count) {
-  bool readsAhead = blocks.nextGroup && isOneTile(rows, rowTile) && firstVector == 0;
+  bool readsAhead = blocks.toNext && isOneTile(rows, rowTile) && firstVector == 0;
   SmallVector<Value> masks, sums(numRows * count, k.lanesOf(0));
   for (int64_t vector = 0; vector < count; ++vector) {
     int64_t left = shape.valueDim() - (firstVector + vector) * kLanes;
     masks.push_back(left >= kLanes ? Value() : k.maskOf(k.index(left)));
   }
   sums = k.loop(blocks.first, blocks.end, 1, sums, [&](Value block, ValueRange outer) {
-    Value values = isStaged ? stagedValues(block, blocks) : valuesOf(rows, block, rows.cacheGroup);
+    Value values = isStaged ? stagedValues(block, blocks) : valuesOf(rows, block);
     Value weights = k.at(scoreSlot(firstRow), k.mul(k.sub(block, blocks.firstOfChunk), kVectorBytes));
-    Value ahead = readsAhead ? valuesOf(rows, k.add(block, blocks.toNext), blocks.nextGroup) : Value();
+    Value ahead = readsAhead ? valuesOf(blocks.next, k.add(block, blocks.toNext)) : Value();
     // Slots after the last position may hold anything, even NaN: they are not read.
     Value numPositions = k.minOf(k.sub(rows.endPosition, k.mul(block, kPositions)), k.index(kPositions));
     return k.loop(k.index(0), numPositions, 1, outer, [&](Value position, ValueRange carried) {

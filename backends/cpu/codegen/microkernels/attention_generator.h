@@ -13,6 +13,7 @@ public:
                      const AttentionOperands &operands, int64_t maxTokens);
 
 private:
+  void fetch(const Rows &rows, mlir::Value block) override;
   void scores(const Rows &rows, const Blocks &blocks) override;
   void accumulate(const Rows &rows, const Blocks &blocks, const PartTarget &target) override;
   void scoreTile(const Blocks &blocks, mlir::Value firstBlock, llvm::ArrayRef<mlir::Value> keys,
@@ -24,7 +25,8 @@ private:
   void stageKeys(mlir::Value source, mlir::Value target);
   void stageValues(mlir::Value source, mlir::Value target);
   mlir::Value loadStaged(mlir::Value address, mlir::Value mask = {});  // 16 elements, from there or from the cache
-  mlir::Value valuesOf(const Rows &rows, mlir::Value block, mlir::Value group);
+  mlir::Value keysOf(const Rows &rows, mlir::Value block);
+  mlir::Value valuesOf(const Rows &rows, mlir::Value block);
   mlir::Value stagedValues(mlir::Value block, const Blocks &blocks);
 
   int64_t elementBytes;

@@ -114,12 +114,9 @@ void AttentionWalk::emitPart(Value token, Value group, Value cacheGroup, Value c
                              bool readsAhead) {
   Rows rows = rowsOf(k.index(1), token, group, cacheGroup);
   Blocks seen = blocksOf(rows, chunk);
-  if (readsAhead) {
-    Value next = k.add(cacheGroup, 1), isLeft = k.less(next, k.index(shape.kv.getHeads()));
-    seen.nextGroup = k.select(isLeft, next, k.index(0));
-    seen.toNext = k.select(isLeft, k.index(0), k.index(shape.chunk / kPositions));
-  }
   k.when(k.less(seen.first, seen.end), [&] {
+    if (readsAhead)
+      lookAhead(rows, chunk, seen);
     prepareQueries(rows);
     scores(rows, seen);
     softmax(rows, seen);
@@ -130,6 +127,26 @@ void AttentionWalk::emitPart(Value token, Value group, Value cacheGroup, Value c
     }
     accumulate(rows, seen, {part, partStride});
   });
+}
+
+// What is fetched keeps step with what is read; where more blocks follow than are left here, the rest goes at once.
+void AttentionWalk::lookAhead(const Rows &rows, Value chunk, Blocks &blocks) {
+  int64_t chunkBlocks = shape.chunk / kPositions;
+  Value nextHead = k.add(rows.cacheGroup, 1), hasHead = k.less(nextHead, k.index(shape.kv.getHeads()));
+  Value hasChunk = k.less(k.add(blocks.firstOfChunk, chunkBlocks), rows.endBlock);
+  Value numTokens = k.stepInteger(offsetof(girih_step_args, num_tokens));
+  Value lastToken = k.sub(k.sub(numTokens, operands.firstToken), k.index(1));
+  Rows other = rowsOf(k.index(1), k.minOf(k.add(rows.token, 1), lastToken), rows.group, k.index(0));
+  Value isSame = arith::OrIOp::create(k.b, k.loc, hasHead, hasChunk);
+  Value first = k.select(hasHead, blocks.first, k.select(hasChunk, k.add(blocks.firstOfChunk, chunkBlocks), other.firstBlock));
+  blocks.next = rows;
+  blocks.next.table = k.select(isSame, rows.table, other.table);
+  blocks.next.endBlock = k.select(isSame, rows.endBlock, other.endBlock);
+  blocks.next.cacheGroup = k.select(hasHead, nextHead, k.index(0));
+  blocks.toNext = k.sub(first, blocks.first);
+  Value endOfChunk = k.mul(k.add(k.div(first, chunkBlocks), 1), chunkBlocks);
+  Value end = k.minOf(endOfChunk, blocks.next.endBlock);
+  k.loop(k.add(blocks.end, blocks.toNext), end, 1, [&](Value block) { fetch(blocks.next, block); });
 }
 
 // Queries lie one behind the other, so that a tile of rows needs one base address.

@@ -22,8 +22,8 @@ public:
   void emit(mlir::Value numTokens, mlir::Value token, mlir::Value group, mlir::Value cacheGroup) override;
 
   // One token's parts of one chunk, at `part` and `partStride` bytes apart for each head; nothing where the token does
-  // not see the chunk. Where `readsAhead`, this thread wants the next head of the chunk
-  // next, after the last head the next chunk.
+  // not see the chunk. Where `readsAhead`, this thread wants the next head of the chunk next, after the last head the
+  // next chunk, and after the last chunk the next token.
   void emitPart(mlir::Value token, mlir::Value group, mlir::Value cacheGroup, mlir::Value chunk, mlir::Value part,
                 mlir::Value partStride, bool readsAhead);
 
@@ -32,14 +32,17 @@ protected:
   struct Blocks {
     mlir::Value chunkStart;       // position
     mlir::Value firstOfChunk, first, end;
-    // What the thread reads next, to be fetched meanwhile: this many blocks on, of that head; null: not known.
-    mlir::Value toNext, nextGroup;
+    // What the thread reads next, to be fetched meanwhile: this many blocks on, by that table; null: not known.
+    mlir::Value toNext;
+    Rows next;
   };
   // Where a chunk's weighted sums go: joined with the running sums, or stored as parts.
   struct PartTarget {
     mlir::Value part, stride;     // null: joined
   };
 
+  // Fetches a block of `rows` into the second level.
+  virtual void fetch(const Rows &rows, mlir::Value block) = 0;
   // The scores of a chunk's blocks, all rows: q * k without scale.
   virtual void scores(const Rows &rows, const Blocks &blocks) = 0;
   // The weighted sums of a chunk's values, handed to `target`; weights are where the scores were.
@@ -62,6 +65,7 @@ protected:
 private:
   void clearState(const Rows &rows);
   Blocks blocksOf(const Rows &rows, mlir::Value chunk);
+  void lookAhead(const Rows &rows, mlir::Value chunk, Blocks &blocks);
   void prepareQueries(const Rows &rows);
   void softmax(const Rows &rows, const Blocks &blocks);
   // Turns the scores of a token's heads into weights relative to the chunk's maximum, and keeps it and their sums.

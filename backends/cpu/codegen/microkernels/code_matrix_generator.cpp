@@ -89,7 +89,7 @@ void CodeMatrixGenerator::emit(const TileOperands &tile, Value memory) {
   Stream stream{tile.weights, k.sub(k.mul(numPanels, numBlocks(tile)), k.index(1))};
   k.loop(k.index(0), tile.numRows, shape.rows, [&](Value firstRow) {
     keepRows(tile, firstRow);
-    emitByTurns({takeApart(stream, {k.index(0), k.index(0), kTogether, k.index(0)})});
+    emitByTurns({takeApart(tile, stream, {k.index(0), k.index(0), kTogether, k.index(0)})});
     k.loop(k.index(0), numPanels, 1, [&](Value panel) { emitPanel(tile, stream, panel, firstRow); });
   });
   callTile(k, "tilerelease", {});
@@ -217,13 +217,17 @@ void CodeMatrixGenerator::takeLineApart(Value source, Value target, int64_t line
 }
 
 // Always all of a stage: behind a panel's last block lies the next panel, behind the stream its last block stands in.
-CodeMatrixGenerator::Pieces CodeMatrixGenerator::takeApart(const Stream &stream, const Blocks &blocks) {
+CodeMatrixGenerator::Pieces CodeMatrixGenerator::takeApart(const TileOperands &tile, const Stream &stream, const Blocks &blocks) {
   Pieces pieces;
   for (int64_t block = 0; block < kTogether; ++block) {
     Value number = k.minOf(k.add(blocks.first, block), stream.lastBlock);
     Value source = k.at(stream.weights, k.mul(number, layout.blockBytes())), target = pairsAt(blocks, block);
-    for (int64_t line = 0; line < layout.codeBytes() / kLineBytes; ++line)
-      pieces.push_back([=, this] { takeLineApart(source, target, line); });
+    int64_t numLines = layout.codeBytes() / kLineBytes;
+    for (int64_t line = 0; line < numLines; ++line)
+      pieces.push_back([=, this, &tile] {
+        takeLineApart(source, target, line);
+        fetchBeside(tile, number, line, numLines);
+      });
     pieces.push_back([=, this] {
       for (int64_t line = 0; line < layout.blockBytes(); line += kLineBytes)
         k.prefetch(k.at(source, line + kFetchedAhead), kFetchedInto);
@@ -322,7 +326,7 @@ void CodeMatrixGenerator::emitPanel(const TileOperands &tile, const Stream &stre
   auto takeNext = [&](Value number) {
     Blocks next = stage(k.add(number, 1), kTogether);
     next.first = k.minOf(next.first, k.add(first, depth));
-    return takeApart(stream, next);
+    return takeApart(tile, stream, next);
   };
   Accumulators sums(shape.rows, k.lanesOf(0));
   emitByTurns({takeNext(k.index(0)), multiply(stage(k.index(0), countOf(0)))});

@@ -56,7 +56,7 @@ private:
   void sumRows(const TileOperands &tile);
   // What a stage does, some instructions a piece.
   using Pieces = std::vector<std::function<void()>>;
-  Pieces takeApart(const Stream &stream, const Blocks &blocks);
+  Pieces takeApart(const TileOperands &tile, const Stream &stream, const Blocks &blocks);
   void takeLineApart(mlir::Value source, mlir::Value target, int64_t line);
   Pieces multiply(const Blocks &blocks);
   Pieces addScaled(const Stream &stream, const Blocks &blocks, Accumulators &sums);

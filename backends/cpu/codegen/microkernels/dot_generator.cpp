@@ -188,6 +188,7 @@ void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, 
   sums = k.loop(k.index(0), k.index(numBlocks), 1, sums, [&](Value block, ValueRange carried) {
     Accumulators inner(carried);
     prefetchAhead(weights, block, columns, tile.depth);
+    fetchBeside(tile, k.add(k.mul(k.div(columns.first, columns.panels * kPanelColumns), numBlocks), block), 0, 1);
     Value packed = k.at(weights, k.mul(block, layout.blockBytes()));
     auto codes = [&](int64_t panel, Value step) { return dot.codes(k.at(packed, panel * panelBytes), step); };
     auto scale = [&](int64_t panel, int64_t group) {

@@ -104,4 +104,13 @@ void TileSpace::prefetchAhead(Value weights, Value block, const Columns &columns
       k.prefetch(k.at(target, panel * panelBytes + line), kPrefetchLevel);
 }
 
+void TileSpace::fetchBeside(const TileOperands &tile, Value block, int64_t part, int64_t numParts) {
+  int64_t line = part * tile.fetchedLines / numParts, end = (part + 1) * tile.fetchedLines / numParts;
+  if (line == end)
+    return;
+  Value first = k.at(tile.fetched, k.minOf(k.mul(block, tile.fetchedLines * kLineBytes), tile.lastFetched));
+  for (; line < end; ++line)
+    k.prefetch(k.at(first, line * kLineBytes), kPrefetchLevel);
+}
+
 }  // namespace girih::cpu

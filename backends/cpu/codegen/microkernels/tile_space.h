@@ -19,6 +19,10 @@ struct TileOperands {
   // A weight of the same kind that the same x is multiplied by, and its result; null where there is none.
   mlir::Value weightsBeside, outBeside;
   int64_t depth;
+  // What else is fetched meanwhile: so many lines for each block of k, from `fetched` on, the last of them at
+  // `lastFetched` bytes; 0: nothing.
+  mlir::Value fetched, lastFetched;
+  int64_t fetchedLines = 0;
 };
 
 struct TileShape {
@@ -55,6 +59,9 @@ protected:
   // Fetches every line of the block that each stream reaches a little later. Past its panel's end a stream goes on in
   // the same panel of the next groups, which this thread reads next.
   void prefetchAhead(mlir::Value weights, mlir::Value block, const Columns &columns, int64_t depth);
+
+  // What else is fetched (TileOperands::fetched) with part number `part` of block number `block` of the call.
+  void fetchBeside(const TileOperands &tile, mlir::Value block, int64_t part, int64_t numParts);
 
   KernelBuilder &k;
   const weights::PackedLayout &layout;
