@@ -179,38 +179,65 @@ void MatrixGenerator::emitPass(const TileOperands &tile, const Group &group, Val
 // ---- Rows ----
 void MatrixGenerator::emitRows(const TileOperands &tile, const Pass &pass) {
   int64_t most = 2 * kTileRows;
-  bool isDelayed = followsBetweenProducts(tile, pass);
-  k.loop(k.index(0), tile.numRows, most, [&](Value first) {
+  bool isFollowed = followsBetweenProducts(tile, pass), isDelayed = storesBetweenProducts(tile, pass);
+  Value none = k.index(0), last = k.mul(k.div(k.sub(tile.numRows, k.index(1)), most), most);
+  k.loop(none, tile.numRows, most, [&](Value first) {
     Value count = k.minOf(k.sub(tile.numRows, first), k.index(most));
     // Loading a configuration clears the tiles, so it happens between sums: at the start, and where rows run out.
-    Value isWhole = arith::AndIOp::create(k.b, k.loc, k.less(k.index(0), first), k.less(k.index(31), count));
-    k.when(isWhole, [] {}, [&] { configure(count); });
+    Value isAfter = k.less(none, first);
+    Value isWhole = arith::AndIOp::create(k.b, k.loc, isAfter, k.less(k.index(31), count));
     k.when(
-        k.less(k.index(kTileRows), count), [&] { emitPanels(tile, pass, {first, count, 2}); },
+        isWhole, [] {},
         [&] {
-          emitPanels(tile, pass, {first, count, 1});
           if (isDelayed)
+            k.when(isAfter, [&] { storeSums(tile, pass, rowsBefore(first)); });
+          configure(count);
+        });
+    k.when(
+        k.less(k.index(kTileRows), count), [&] { emitPanels(tile, pass, {first, count, 2}, isWhole); },
+        [&] {
+          emitPanels(tile, pass, {first, count, 1}, isWhole);
+          if (isFollowed)
             follow(pass, k.sub(first, k.index(most)), k.minOf(first, k.index(most)));
         });
-    if (rowsDone && !isDelayed && (isOneGroup(tile) || place == Place::Parts))
+    if (rowsDone && !isFollowed && (isOneGroup(tile) || place == Place::Parts))
       follow(pass, first, count);
   });
-  if (isDelayed) {
-    Value last = k.mul(k.div(k.sub(tile.numRows, k.index(1)), most), most);
-    follow(pass, last, k.sub(tile.numRows, last));
-  }
+  Value rest = k.sub(tile.numRows, last);
+  if (isDelayed)
+    k.when(k.less(k.index(kTileRows), rest), [&] { storeSums(tile, pass, {last, rest, 2}); });
+  if (isFollowed)
+    follow(pass, last, rest);
+}
+
+MatrixGenerator::Rows MatrixGenerator::rowsBefore(Value first) {
+  int64_t most = 2 * kTileRows;
+  return {k.sub(first, k.index(most)), k.index(most), 2};
 }
 
 void MatrixGenerator::follow(const Pass &pass, Value first, Value count) {
   k.when(pass.isLast, [&] { rowsDone(first, count, k.mul(pass.group.first, kPanelColumns)); });
 }
 
-// What follows 32 rows goes between the products of the next 32, some rows a step: in whole pairs of panels, of which
-// every row group has one then.
-bool MatrixGenerator::followsBetweenProducts(const TileOperands &tile, const Pass &pass) {
+// Whether each group is a pair of panels, and a pass a step of two blocks or more.
+bool MatrixGenerator::hasPairs(const TileOperands &tile, const Pass &pass) {
   auto columns = getConstantIntValue(tile.numColumns);
-  bool isPair = place == Place::Parts || (columns && *columns * numWeights(tile) == 2 * kPanelColumns);
-  return rowsDone && isPair && shape.panels >= 2 && pass.depth >= 2 * kBlockDepth;
+  int64_t inAll = columns ? *columns * numWeights(tile) : 0, pair = 2 * kPanelColumns;
+  return pass.depth >= 2 * kBlockDepth &&
+         (inAll == pair || (inAll > 0 && inAll % pair == 0 && shape.panels == 2));
+}
+
+// What follows 32 rows goes between the products of the next 32, some rows a step.
+bool MatrixGenerator::followsBetweenProducts(const TileOperands &tile, const Pass &pass) {
+  return rowsDone && hasPairs(tile, pass) && (isOneGroup(tile) || place == Place::Parts);
+}
+
+// Sums of 32 rows are stored when the next 32 need their registers: stored at once they are waited for, and nothing is
+// multiplied meanwhile. Unless what follows needs them at once.
+bool MatrixGenerator::storesBetweenProducts(const TileOperands &tile, const Pass &pass) {
+  bool isFollowedAtOnce =
+      rowsDone && (isOneGroup(tile) || place == Place::Parts) && !followsBetweenProducts(tile, pass);
+  return hasPairs(tile, pass) && !isFollowedAtOnce;
 }
 
 // Tile registers of `numRows` (1 to 32) rows in two; a register of no rows would be no valid one.
@@ -237,81 +264,116 @@ void MatrixGenerator::configure(Value numRows) {
   callTile("ldtilecfg", {}, configuration);
 }
 
-void MatrixGenerator::emitPanels(const TileOperands &tile, const Pass &pass, const Rows &rows) {
+void MatrixGenerator::emitPanels(const TileOperands &tile, const Pass &pass, const Rows &rows,
+                                 Value isAfter) {
   // The k that fill no tile: zero-padded copies of the activations, since what follows a row is another row.
   if (pass.depth % kBlockDepth != 0)
     copyLastK(tile, rows, pass, spare);
+  if (hasPairs(tile, pass))
+    return emitSums(tile, pass, rows, k.index(0), 2, isAfter);
   Value count = pass.group.count, paired = k.mul(k.div(count, 2), 2);
-  k.loop(k.index(0), paired, 2, [&](Value panel) { emitSums(tile, pass, rows, panel, 2); });
-  k.loop(paired, count, 1, [&](Value panel) { emitSums(tile, pass, rows, panel, 1); });
+  k.loop(k.index(0), paired, 2, [&](Value panel) { emitSums(tile, pass, rows, panel, 2, isAfter); });
+  k.loop(paired, count, 1, [&](Value panel) { emitSums(tile, pass, rows, panel, 1, isAfter); });
 }
 
-void MatrixGenerator::emitSums(const TileOperands &tile, const Pass &pass, const Rows &rows, Value panel,
-                               int64_t panels) {
-  int64_t numBlocks = llvm::divideCeil(pass.depth, kBlockDepth);
+// In the order of their products.
+SmallVector<MatrixGenerator::Sum> MatrixGenerator::sumsOf(const TileOperands &tile, const Pass &pass,
+                                                          const Rows &rows, Value panel, int64_t panels) {
   bool isPair = numWeights(tile) == 2;
   Value column = k.mul(isPair ? pass.group.first : k.add(pass.group.first, panel), kPanelColumns);
-  auto forSums = [&](llvm::function_ref<void(const Sum &)> body) {
+  SmallVector<Sum> sums;
+  for (int64_t i = 0; i < panels; ++i)
     for (int64_t row = 0; row < rows.tiles; ++row)
-      for (int64_t i = 0; i < panels; ++i) {
-        Value first = isPair ? column : k.add(column, i * kPanelColumns);
-        body({sumOf(row, i), k.add(rows.first, row * kTileRows), rowsOfTile(rows, row), first,
-              isPair && i == 1});
-      }
-  };
-  forSums([&](const Sum &sum) {
-    if (!pass.isFirst)
-      return callTile("tilezero", {sum.number});
-    k.when(
-        pass.isFirst, [&] { callTile("tilezero", {sum.number}); },
-        [&] { loadSum(tile, sum, place == Place::Parts ? partOf(tile, sum) : resultOf(tile, sum)); });
-  });
-  Value x = k.at(tile.x, k.add(k.mul(rows.first, tile.xStride), k.mul(pass.firstK, 2)));
-  Value weights = k.at(pass.weights, k.mul(panel, pass.panelBytes));
-  int64_t full = pass.depth / kBlockDepth;
-  bool feeds = rows.tiles == 2 && panels == 2;
-  Value row = k.div(rows.first, 2 * kTileRows), pairs = k.div(pass.group.count, 2);
-  Value firstStep = k.mul(k.add(k.mul(row, pairs), k.div(panel, 2)), full / 2);
-  Value firstSlice = k.minOf(k.mul(firstStep, pass.slicesPerStep), pass.numSlices);
-  auto product = [&](Value block, llvm::function_ref<void()> between) {
-    multiply(k.at(x, k.mul(block, kBlockDepth * 2)), tile.xStride, k.at(weights, k.mul(block, kTileBytes)),
-             pass.panelBytes, rows.tiles, panels, between);
-  };
-  int64_t steps = full / 2;
-  if (steps > 0)
-    k.loop(k.index(0), k.index(steps), 1, firstSlice, [&](Value step, ValueRange slices) {
-      Value nextSlice = slices[0], block = k.mul(step, 2);
-      product(block, [&] {
-        if (feeds)
-          nextSlice = emitSlices(pass, slices[0]);
-      });
-      product(k.add(block, 1), [&] {
-        if (feeds)
-          fetchRows(tile, pass, rows.first, column, step, steps);
-        if (feeds && followsBetweenProducts(tile, pass))
-          followBehind(pass, rows.first, step, steps);
-      });
-      return SmallVector<Value>{nextSlice};
-    });
-  if (full % 2 != 0)
-    product(k.index(full - 1), [] {});
-  if (full != numBlocks)
-    multiply(spare, k.index(kRegisterBytes), k.at(weights, full * kTileBytes), pass.panelBytes, rows.tiles,
-             panels, [] {});
-  forSums([&](const Sum &sum) {
-    if (place != Place::Parts)
-      return storeSum(tile, sum, resultOf(tile, sum));
-    k.when(
-        pass.isLast, [&] { storeSum(tile, sum, pieceOf(sum)); },
-        [&] { storeSum(tile, sum, partOf(tile, sum)); });
-  });
+      sums.push_back({sumOf(row, i), k.add(rows.first, row * kTileRows), rowsOfTile(rows, row),
+                      isPair ? column : k.add(column, i * kPanelColumns), isPair && i == 1});
+  return sums;
 }
 
-Value MatrixGenerator::emitSlices(const Pass &pass, Value first) {
-  PanelFeed feed(k, layout, isa);
-  Value end = k.minOf(k.add(first, pass.slicesPerStep), pass.numSlices);
-  k.loop(first, end, 1, [&](Value slice) { feed.emitSlice(pass.next, slice, pass.nextWeights); });
-  return end;
+void MatrixGenerator::storeSums(const TileOperands &tile, const Pass &pass, const Rows &rows) {
+  for (const Sum &sum : sumsOf(tile, pass, rows, k.index(0), 2))
+    storeSum(tile, pass, sum);
+}
+
+// `isAfter`: the rows before these are 32 whose sums may still be in their registers.
+void MatrixGenerator::emitSums(const TileOperands &tile, const Pass &pass, const Rows &rows, Value panel,
+                               int64_t panels, Value isAfter) {
+  int64_t numBlocks = llvm::divideCeil(pass.depth, kBlockDepth), full = pass.depth / kBlockDepth;
+  bool isDelayed = rows.tiles == 2 && storesBetweenProducts(tile, pass);
+  SmallVector<Sum> sums = sumsOf(tile, pass, rows, panel, panels), before;
+  if (isDelayed)
+    before = sumsOf(tile, pass, rowsBefore(rows.first), panel, panels);
+  auto begin = [&](int64_t number) {
+    if (isDelayed)
+      k.when(isAfter, [&] { storeSum(tile, pass, before[size_t(number)]); });
+    beginSum(tile, pass, sums[size_t(number)]);
+  };
+  auto nothing = [](int64_t) {};
+  Value x = k.at(tile.x, k.add(k.mul(rows.first, tile.xStride), k.mul(pass.firstK, 2)));
+  Value weights = k.at(pass.weights, k.mul(panel, pass.panelBytes));
+  auto product = [&](Value block, ForProduct before, ForProduct behind) {
+    multiply(k.at(x, k.mul(block, kBlockDepth * 2)), tile.xStride, k.at(weights, k.mul(block, kTileBytes)),
+             pass.panelBytes, rows.tiles, panels, before, behind);
+  };
+  int64_t steps = full / 2;
+  if (steps > 0) {
+    Value row = k.div(rows.first, 2 * kTileRows), pairs = k.div(pass.group.count, 2);
+    Value firstStep = k.mul(k.add(k.mul(row, pairs), k.div(panel, 2)), steps);
+    Value slice = k.minOf(k.mul(firstStep, pass.slicesPerStep), pass.numSlices);
+    Step step{k.index(0), steps, rows.first, sums.front().firstColumn, slice};
+    auto emit = [&](ForProduct before) {
+      auto both = [&](ForProduct behind) {
+        Value block = k.mul(step.number, 2);
+        product(block, before, behind);
+        product(k.add(block, 1), nothing, [&](int64_t number) { behind(kProducts + number); });
+      };
+      rows.tiles == 2 && panels == 2 ? emitStep(tile, pass, step, both) : both(nothing);
+    };
+    emit(begin);
+    Value second = k.minOf(k.add(slice, pass.slicesPerStep), pass.numSlices);
+    k.loop(k.index(1), k.index(steps), 1, second, [&](Value number, ValueRange slices) {
+      step.number = number;
+      step.slice = slices[0];
+      emit(nothing);
+      return SmallVector<Value>{k.minOf(k.add(slices[0], pass.slicesPerStep), pass.numSlices)};
+    });
+  }
+  if (full == 0)
+    for (size_t number = 0; number < sums.size(); ++number)
+      begin(int64_t(number));
+  if (full % 2 != 0)
+    product(k.index(full - 1), full == 1 ? ForProduct(begin) : ForProduct(nothing), nothing);
+  if (full != numBlocks)
+    multiply(spare, k.index(kRegisterBytes), k.at(weights, full * kTileBytes), pass.panelBytes, rows.tiles,
+             panels, nothing, nothing);
+  if (!isDelayed)
+    for (const Sum &sum : sums)
+      storeSum(tile, pass, sum);
+}
+
+// What else there is to do is mixed with a step's products: the tile unit and the vectors only work at the same time where
+// their instructions lie within a core's window.
+void MatrixGenerator::emitStep(const TileOperands &tile, const Pass &pass, const Step &step,
+                               llvm::function_ref<void(ForProduct)> products) {
+  auto follow = [&](int64_t number) {
+    if (number == kProducts)
+      fetchRows(tile, pass, step);
+    if (number == kProducts + 1 && followsBetweenProducts(tile, pass))
+      followBehind(pass, step);
+  };
+  k.when(
+      k.less(step.slice, pass.numSlices),
+      [&] {
+        PanelSlice slice(k, layout, isa, pass.next, step.slice, pass.nextWeights);
+        slice.fetch();
+        products([&](int64_t number) {
+          slice.emitPair(number);
+          follow(number);
+        });
+        Value end = k.minOf(k.add(step.slice, pass.slicesPerStep), pass.numSlices);
+        k.loop(k.add(step.slice, 1), end, 1,
+               [&](Value more) { PanelFeed(k, layout, isa).emitSlice(pass.next, more, pass.nextWeights); });
+      },
+      [&] { products(follow); });
 }
 
 // Rows of 32 that a step takes care of.
@@ -322,27 +384,28 @@ static int64_t shareOf(int64_t numSteps) {
 
 // A step's share of the places of these rows' sums, in the pass that writes them first. Lines that come from beyond the
 // second level when they are stored would hold up the tile loads behind the stores.
-void MatrixGenerator::fetchRows(const TileOperands &tile, const Pass &pass, Value rowsFirst, Value column,
-                                Value step, int64_t numSteps) {
+void MatrixGenerator::fetchRows(const TileOperands &tile, const Pass &pass, const Step &step) {
   if (place != Place::Far)
     return;
   auto fetch = [&] {
-    Value first = k.add(rowsFirst, k.mul(step, shareOf(numSteps)));
-    for (int64_t row = 0; row < shareOf(numSteps); ++row)
-      k.fetchLines(k.at(tile.out, k.add(k.mul(k.add(first, row), tile.outStride), k.mul(column, 4))),
-                   2 * kRegisterBytes);
+    Value first = k.add(step.firstRow, k.mul(step.number, shareOf(step.ofAll)));
+    for (int64_t row = 0; row < shareOf(step.ofAll); ++row)
+      k.fetchLines(
+          k.at(tile.out, k.add(k.mul(k.add(first, row), tile.outStride), k.mul(step.firstColumn, 4))),
+          2 * kRegisterBytes);
   };
   pass.isFirst ? k.when(pass.isFirst, fetch) : fetch();
 }
 
-// A step's share of the 32 rows before `rowsFirst`, if there are any.
-void MatrixGenerator::followBehind(const Pass &pass, Value rowsFirst, Value step, int64_t numSteps) {
-  int64_t most = 2 * kTileRows, share = shareOf(numSteps);
-  Value done = k.mul(step, share);
+// A step's share of the 32 rows before these, if there are any. In the second block: in the first one of the first step
+// their sums are stored.
+void MatrixGenerator::followBehind(const Pass &pass, const Step &step) {
+  int64_t most = 2 * kTileRows, share = shareOf(step.ofAll);
+  Value done = k.mul(step.number, share);
   auto both = [&](Value x, Value y) -> Value { return arith::AndIOp::create(k.b, k.loc, x, y); };
-  Value isDue = both(both(pass.isLast, k.less(k.index(0), rowsFirst)), k.less(done, k.index(most)));
+  Value isDue = both(both(pass.isLast, k.less(k.index(0), step.firstRow)), k.less(done, k.index(most)));
   k.when(isDue, [&] {
-    rowsDone(k.add(k.sub(rowsFirst, k.index(most)), done), k.index(share),
+    rowsDone(k.add(rowsBefore(step.firstRow).first, done), k.index(share),
              k.mul(pass.group.first, kPanelColumns));
   });
 }
@@ -351,23 +414,19 @@ void MatrixGenerator::followBehind(const Pass &pass, Value rowsFirst, Value step
 // by once for each pair of panels: loaded as a stream they do not drive the weights out of the first level, a third
 // of the speed.
 void MatrixGenerator::multiply(Value x, Value xStride, Value weights, Value panelBytes, int64_t rowTiles,
-                               int64_t panels, llvm::function_ref<void()> between) {
+                               int64_t panels, ForProduct before, ForProduct behind) {
   Type word = k.b.getI64Type();
   Value stride = k.toInteger(xStride, word), pairs = k.integer(word, kPairRow);
-  auto product = [&](int64_t row, int64_t panel) {
-    callTile("tdpbf16ps", {sumOf(row, panel), kActivations + row, kWeights + panel});
-  };
-  for (int64_t panel = 0; panel < panels; ++panel) {
+  for (int64_t panel = 0; panel < panels; ++panel)
     for (int64_t row = 0; row < rowTiles; ++row) {
       if (panel == 0)
         callTile("tileloaddt164", {kActivations + row}, {k.at(x, k.mul(xStride, row * kTileRows)), stride});
       if (row == 0)
         callTile("tileloadd64", {kWeights + panel}, {k.at(weights, k.mul(panelBytes, panel)), pairs});
-      product(row, panel);
+      before(panel * rowTiles + row);
+      callTile("tdpbf16ps", {sumOf(row, panel), kActivations + row, kWeights + panel});
+      behind(panel * rowTiles + row);
     }
-    if (panel == 0)
-      between();
-  }
 }
 
 // ---- Partial tiles ----
@@ -431,6 +490,22 @@ MatrixGenerator::SumPlace MatrixGenerator::pieceOf(const Sum &sum) {
   Value panel = k.rem(k.div(sum.firstColumn, kPanelColumns), k.index(2));
   Value offset = k.add(k.mul(nearRow(k, sum.firstRow), kPieceRowBytes), k.mul(panel, kRegisterBytes));
   return {k.at(frame, k.add(k.index(matrixPieceOffset(shape)), offset)), k.index(kPieceRowBytes)};
+}
+
+void MatrixGenerator::beginSum(const TileOperands &tile, const Pass &pass, const Sum &sum) {
+  if (!pass.isFirst)
+    return callTile("tilezero", {sum.number});
+  k.when(
+      pass.isFirst, [&] { callTile("tilezero", {sum.number}); },
+      [&] { loadSum(tile, sum, place == Place::Parts ? partOf(tile, sum) : resultOf(tile, sum)); });
+}
+
+void MatrixGenerator::storeSum(const TileOperands &tile, const Pass &pass, const Sum &sum) {
+  if (place != Place::Parts)
+    return storeSum(tile, sum, resultOf(tile, sum));
+  k.when(
+      pass.isLast, [&] { storeSum(tile, sum, pieceOf(sum)); },
+      [&] { storeSum(tile, sum, partOf(tile, sum)); });
 }
 
 void MatrixGenerator::loadSum(const TileOperands &tile, const Sum &sum, const SumPlace &from) {

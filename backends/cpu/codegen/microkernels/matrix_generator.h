@@ -74,6 +74,9 @@ private:
     mlir::Value nextWeights;
     mlir::Value numSlices, slicesPerStep;
   };
+  // What is emitted before or behind a block's product `number`, of kProducts where two tiles of rows meet two panels.
+  using ForProduct = llvm::function_ref<void(int64_t number)>;
+  static constexpr int64_t kProducts = 4;
   struct Rows {
     mlir::Value first, count; // count <= 32
     int64_t tiles;            // 1 or 2
@@ -84,6 +87,12 @@ private:
     int64_t number;
     mlir::Value firstRow, numRows, firstColumn;
     bool isBeside;
+  };
+  // Two blocks of k: number `number` of `ofAll`, of 32 rows and a pair of panels.
+  struct Step {
+    mlir::Value number;
+    int64_t ofAll;
+    mlir::Value firstRow, firstColumn, slice;
   };
   struct SumPlace {
     mlir::Value address, stride;
@@ -105,20 +114,28 @@ private:
   void emitRows(const TileOperands &tile, const Pass &pass);
   void follow(const Pass &pass, mlir::Value first, mlir::Value count);
   void configure(mlir::Value numRows);
-  void emitPanels(const TileOperands &tile, const Pass &pass, const Rows &rows);
+  Rows rowsBefore(mlir::Value first);
+  void emitPanels(const TileOperands &tile, const Pass &pass, const Rows &rows, mlir::Value isAfter);
+  llvm::SmallVector<Sum> sumsOf(const TileOperands &tile, const Pass &pass, const Rows &rows,
+                                mlir::Value panel, int64_t panels);
   void emitSums(const TileOperands &tile, const Pass &pass, const Rows &rows, mlir::Value panel,
-                int64_t panels);
-  mlir::Value emitSlices(const Pass &pass, mlir::Value first);
+                int64_t panels, mlir::Value isAfter);
+  void emitStep(const TileOperands &tile, const Pass &pass, const Step &step,
+                llvm::function_ref<void(ForProduct behind)> products);
+  bool hasPairs(const TileOperands &tile, const Pass &pass);
   bool followsBetweenProducts(const TileOperands &tile, const Pass &pass);
-  void fetchRows(const TileOperands &tile, const Pass &pass, mlir::Value rowsFirst, mlir::Value column,
-                 mlir::Value step, int64_t numSteps);
-  void followBehind(const Pass &pass, mlir::Value rowsFirst, mlir::Value step, int64_t numSteps);
+  bool storesBetweenProducts(const TileOperands &tile, const Pass &pass);
+  void fetchRows(const TileOperands &tile, const Pass &pass, const Step &step);
+  void followBehind(const Pass &pass, const Step &step);
   void multiply(mlir::Value x, mlir::Value xStride, mlir::Value weights, mlir::Value panelBytes,
-                int64_t rowTiles, int64_t panels, llvm::function_ref<void()> between);
+                int64_t rowTiles, int64_t panels, ForProduct before, ForProduct behind);
   void copyLastK(const TileOperands &tile, const Rows &rows, const Pass &pass, mlir::Value target);
   SumPlace resultOf(const TileOperands &tile, const Sum &sum);
   SumPlace partOf(const TileOperands &tile, const Sum &sum);
   SumPlace pieceOf(const Sum &sum);
+  void beginSum(const TileOperands &tile, const Pass &pass, const Sum &sum);
+  void storeSum(const TileOperands &tile, const Pass &pass, const Sum &sum);
+  void storeSums(const TileOperands &tile, const Pass &pass, const Rows &rows);
   void loadSum(const TileOperands &tile, const Sum &sum, const SumPlace &from);
   void storeSum(const TileOperands &tile, const Sum &sum, const SumPlace &to);
   void copyColumns(mlir::Value from, mlir::Value fromStride, mlir::Value to, mlir::Value toStride,
@@ -139,17 +156,10 @@ private:
   mlir::Value spare;         // 3 KiB of the stack: two partial tiles of activations, one of sums
 };
 
-// What is prepared, a line; then the weights of two passes: `depth` k of `panels` panels, two bytes each; then a piece of
-// the result. A load waits for
-// a store before it that has the same place in its page. So panels begin at the same place of pages, the passes at
-// opposite ones: what is stored of one lies half a page from what is loaded of the other meanwhile.
-inline constexpr int64_t kPageBytes = 4096;
-inline int64_t matrixPanelBytes(const TileShape &shape) {
-  return int64_t(llvm::alignTo(shape.depth * kLanes * 2, kPageBytes));
-}
-inline int64_t matrixPassBytes(const TileShape &shape) {
-  return shape.panels * matrixPanelBytes(shape) + kPageBytes / 2;
-}
+// What is prepared, a line; then the weights of two passes: `depth` k of `panels` panels, two bytes each, without gaps,
+// so that they take as many lines of every set of the first level; then a piece of the result.
+inline int64_t matrixPanelBytes(const TileShape &shape) { return shape.depth * kLanes * 2; }
+inline int64_t matrixPassBytes(const TileShape &shape) { return shape.panels * matrixPanelBytes(shape); }
 inline int64_t matrixPieceOffset(const TileShape &shape) { return 64 + 2 * matrixPassBytes(shape); }
 inline int64_t matrixFrameBytes(const TileShape &shape) {
   return matrixPieceOffset(shape) + MatrixGenerator::kPieceRows * MatrixGenerator::kPieceRowBytes;

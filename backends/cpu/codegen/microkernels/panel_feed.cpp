@@ -17,7 +17,7 @@ constexpr int64_t kLineBytes = 64;
 
 // Where slice 0 of a block lies, and how far the others are from it. A line of nibbles holds 4 k of each half.
 struct SliceShape {
-  SmallVector<int64_t> depths;          // the even k
+  SmallVector<int64_t> depths;          // the even k, a pair each
   int64_t depth;                        // k of the block from one slice's first to the next one's
   int64_t codeBytes;                    // likewise
   int64_t slicesPerGroup;               // slices in a row that share scales
@@ -63,9 +63,20 @@ Value PanelFeed::numSlices(const PanelJob &job) {
   return k.mul(k.mul(k.maxOf(job.panels, k.index(0)), job.blocks), kSlicesPerBlock);
 }
 
-void PanelFeed::emitSlice(const PanelJob &job, Value number, Value target) {
+PanelSlice::PanelSlice(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa,
+                       const PanelJob &job, Value number, Value target)
+    : PanelSlice(k, layout, isa, job, placesOf(k, layout, job, number, target)) {}
+
+PanelSlice::PanelSlice(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa,
+                       const PanelJob &job, const Places &places)
+    : k(k), layout(layout), isa(isa), bytesToNext(job.bytesToNext), places(places),
+      reader(k, layout, isa, places.codes, places.scales, places.mins) {}
+
+PanelSlice::Places PanelSlice::placesOf(KernelBuilder &k, const PackedLayout &layout, const PanelJob &job,
+                                        Value number, Value target) {
   SliceShape shape = shapeOf(layout);
-  Value block = k.div(number, kSlicesPerBlock), slice = k.rem(number, k.index(kSlicesPerBlock));
+  Value block = k.div(number, PanelFeed::kSlicesPerBlock);
+  Value slice = k.rem(number, k.index(PanelFeed::kSlicesPerBlock));
   Value offset = k.mul(block, layout.blockBytes()), targetOffset = k.mul(block, kTargetBlockBytes);
   // From the last block that is wanted of a panel to the next panel's first one.
   Value toNext = k.sub(job.panelBytes, k.mul(job.blocks, layout.blockBytes()));
@@ -75,30 +86,36 @@ void PanelFeed::emitSlice(const PanelJob &job, Value number, Value target) {
     offset = k.add(offset, k.select(isBefore, k.index(0), toNext));
     targetOffset = k.add(targetOffset, k.select(isBefore, k.index(0), toNextTarget));
   }
-  Value group = k.div(slice, shape.slicesPerGroup);
-  Value source = k.at(job.source, offset), codes = k.at(source, k.mul(slice, shape.codeBytes));
-  Value scales = k.at(source, k.mul(group, shape.scaleBytes)),
-        mins = k.at(source, k.mul(group, shape.minBytes));
-  auto fetchAhead = [&](Value place, int64_t bytes) {
-    for (int64_t line = 0; line < bytes; line += kLineBytes)
-      LLVM::Prefetch::create(k.b, k.loc, k.at(k.at(place, job.bytesToNext), line), /*rw=*/0u, /*hint=*/2u,
-                             /*cache=*/1u);
-  };
-  if (isInPlace()) {
-    for (int64_t line = 0; line < shape.codeBytes; line += kLineBytes)
-      k.prefetch(k.at(codes, line), /*level=*/2);
-    return;
-  }
-  fetchAhead(codes, shape.codeBytes);
-  if (layout.scales != ScaleType::None)
-    fetchAhead(k.at(scales, layout.scaleOffsetBytes(0, 0)), 1);
+  Value group = k.div(slice, shape.slicesPerGroup), source = k.at(job.source, offset);
+  return {k.at(source, k.mul(slice, shape.codeBytes)), k.at(source, k.mul(group, shape.scaleBytes)),
+          k.at(source, k.mul(group, shape.minBytes)),
+          k.at(target, k.add(targetOffset, k.mul(slice, shape.depth / 2 * kPairRowBytes)))};
+}
 
-  PanelBlock reader(k, layout, isa, codes, scales, mins);
-  Value place = k.at(target, k.add(targetOffset, k.mul(slice, shape.depth / 2 * kPairRowBytes)));
-  for (int64_t depth : shape.depths) {
-    Value even = reader.weights(depth), odd = reader.weights(depth + 1);
-    k.store(pairOf(k, isa, even, odd), k.at(place, depth / 2 * kPairRowBytes), kPairRowBytes);
-  }
+void PanelSlice::fetch() {
+  bool isInPlace = PanelFeed(k, layout, isa).isInPlace();
+  auto fetchLines = [&](Value from, int64_t bytes) {
+    for (int64_t line = 0; line < bytes; line += kLineBytes)
+      k.prefetch(k.at(isInPlace ? from : k.at(from, bytesToNext), line), /*level=*/2);
+  };
+  fetchLines(places.codes, shapeOf(layout).codeBytes);
+  if (layout.scales != ScaleType::None)
+    fetchLines(k.at(places.scales, layout.scaleOffsetBytes(0, 0)), 1);
+}
+
+void PanelSlice::emitPair(int64_t number) {
+  if (PanelFeed(k, layout, isa).isInPlace())
+    return;
+  int64_t depth = shapeOf(layout).depths[size_t(number)];
+  Value even = reader.weights(depth), odd = reader.weights(depth + 1);
+  k.store(pairOf(k, isa, even, odd), k.at(places.target, depth / 2 * kPairRowBytes), kPairRowBytes);
+}
+
+void PanelFeed::emitSlice(const PanelJob &job, Value number, Value target) {
+  PanelSlice slice(k, layout, isa, job, number, target);
+  slice.fetch();
+  for (int64_t pair = 0; pair < PanelSlice::kPairs; ++pair)
+    slice.emitPair(pair);
 }
 
 } // namespace girih::cpu

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "backends/cpu/codegen/kernel_builder.h"
-#include "backends/cpu/codegen/microkernels/isa_table.h"
+#include "backends/cpu/codegen/microkernels/unpack_formats.h"
 #include "runtime/weights/packed_layout.h"
 
 namespace girih::cpu {
@@ -36,6 +36,34 @@ private:
   KernelBuilder &k;
   const weights::PackedLayout &layout;
   const IsaTraits &isa;
+};
+
+// A slice, piece by piece, for who has more to do between them.
+class PanelSlice {
+public:
+  static constexpr int64_t kPairs = 8; // of k: vectors of 16 columns x 2 k
+
+  PanelSlice(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, const PanelJob &job,
+             mlir::Value number, mlir::Value target);
+
+  void fetch();                  // ahead: what the job that follows needs, or what is used in place
+  void emitPair(int64_t number); // in ascending order, each in a block that all before dominate
+
+private:
+  struct Places {
+    mlir::Value codes, scales, mins, target;
+  };
+  PanelSlice(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, const PanelJob &job,
+             const Places &places);
+  static Places placesOf(KernelBuilder &k, const weights::PackedLayout &layout, const PanelJob &job,
+                         mlir::Value number, mlir::Value target);
+
+  KernelBuilder &k;
+  const weights::PackedLayout &layout;
+  const IsaTraits &isa;
+  mlir::Value bytesToNext;
+  Places places;
+  PanelBlock reader;
 };
 
 } // namespace girih::cpu
