@@ -45,9 +45,10 @@ public:
       Window codes = values.fetch(address, codeElement(context, layout.codes), number(numCodes()), numCodes());
       Window scales = factors(address, layout.scales, layout.codeBytes());
       Window mins = factors(address, layout.mins, layout.codeBytes() + layout.scaleBytes());
+      Expr table = tableOfCodes();
       out.loop("0", number(kDepth), "1", [&](const Expr &k) {
         out.loop("0", number(kColumns), "1", [&](const Expr &column) {
-          Expr value = code(codes, k, column), at = add(mul(div(k, number(layout.groupSize)), number(kColumns)), column);
+          Expr value = code(codes, table, k, column), at = add(mul(div(k, number(layout.groupSize)), number(kColumns)), column);
           if (layout.scales != ScaleType::None)
             value = layout.mins == ScaleType::None
                         ? binary(value, "*", values.load(scales, at))
@@ -70,17 +71,39 @@ private:
     return values.fetch(add(address, number(begin)), element, number(count), count);
   }
 
-  Expr code(const Window &codes, const Expr &k, const Expr &column) {
+  // What the 16 nibbles stand for; empty where a code is its own value.
+  Expr tableOfCodes() {
+    if (layout.codeValues().empty())
+      return {};
+    Expr table = out.array("float", int64_t(layout.codeValues().size()));
+    for (auto [code, value] : llvm::enumerate(layout.codeValues()))
+      out.line(element(table, number(int64_t(code))) + " = " + floating(value) + ";");
+    return table;
+  }
+
+  // The bits above a nibble, where they count: those of k = 4 * s + j are in byte j of a column's place.
+  Expr highPart(const Window &codes, const Expr &k, const Expr &column) {
+    Expr bit = mul(div(k, "4"), number(layout.highBits()));
+    Expr line = add(number(4 * kColumns * 4), mul(div(bit, "8"), number(4 * kColumns)));
+    Expr raw = values.load(codes, add(add(line, mul(column, "4")), rem(k, "4")));
+    return mul(binary(binary(raw, ">>", rem(bit, "8")), "&", number((1 << layout.highBits()) - 1)), "16");
+  }
+
+  Expr code(const Window &codes, const Expr &table, const Expr &k, const Expr &column) {
     if (layout.codes == CodeType::BF16)
       return values.load(codes, add(mul(add(mul(div(k, "2"), number(kColumns)), column), "2"), rem(k, "2")));
     if (layout.hasFloatCodes())
       return values.load(codes, add(mul(k, number(kColumns)), column));
-    bool isNibble = layout.codes == CodeType::U4;
+    bool isNibble = layout.hasNibbles();
     Expr within = isNibble ? rem(k, "16") : k;
     Expr byte = add(add(mul(div(within, "4"), number(4 * kColumns)), mul(column, "4")), rem(within, "4"));
     Expr raw = values.load(codes, byte);
     if (isNibble)
       raw = binary(binary(raw, ">>", mul(div(k, "16"), "4")), "&", "15");
+    if (!table.empty())
+      return element(table, raw);
+    if (layout.highBits())
+      raw = add(raw, highPart(codes, k, column));
     return "((float)" + sub(raw, number(layout.codeOffset)) + ")";
   }
 

@@ -193,7 +193,7 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
     auto layout = girih::weights::PackedLayout::parse(std::string_view(weight.getLayout()));
     if (!budget.byteMatrix || maxTokens <= kMostRowsOfVectors || maxTokens > budget.byteMatrix.getRows() || !layout.isOk())
       return false;
-    bool isByte = layout->codes == girih::weights::CodeType::U4 || layout->codeOffset == 0;
+    bool isByte = layout->hasNibbles() || layout->codeOffset == 0;
     return !layout->isDense && !layout->hasFloatCodes() && layout->numGroups() == 1 && isByte;
   }
 

@@ -61,14 +61,30 @@ void storeScale(ScaleType type, uint32_t bits, uint8_t *out) {
     std::memcpy(out, &bits, 2);  // little-endian: the low bytes
 }
 
+// What codes have above their nibbles, by words of the column's 4 bytes of a line.
+void writeHighBits(const PackedLayout &layout, const uint8_t *codes, uint8_t *out, int64_t column) {
+  if (layout.highBits() == 0)
+    return;
+  uint32_t words[2] = {0, 0};
+  int64_t depthOfWord = 32 / layout.highBits();
+  for (int64_t k = 0; k < kBlockDepth; k += 4) {
+    uint32_t quad;
+    std::memcpy(&quad, codes + k, 4);
+    words[k / depthOfWord] |= (quad >> 4 & 0x0F0F0F0F) << layout.highShift(k);
+  }
+  for (int64_t k = 0; k < kBlockDepth; k += depthOfWord)
+    std::memcpy(out + layout.highOffsetBytes(column, k), &words[k / depthOfWord], 4);
+}
+
 // One of the 32-k blocks that a storage block was split into; `first` is its first k within the storage block.
 void writeParts(const PackedLayout &layout, const BlockParts &parts, int64_t first, uint8_t *out, int64_t column) {
   const uint8_t *codes = parts.codes + first;
-  if (layout.codes == CodeType::U4) {
+  if (layout.hasNibbles()) {
     uint8_t pairs[16];
     for (int k = 0; k < 16; ++k)
-      pairs[k] = static_cast<uint8_t>(codes[k] | codes[16 + k] << 4);
+      pairs[k] = static_cast<uint8_t>((codes[k] & 15) | codes[16 + k] << 4);
     scatterWords<4>(pairs, out, column);
+    writeHighBits(layout, codes, out, column);
   } else {
     scatterWords<8>(codes, out, column);
   }
@@ -123,7 +139,7 @@ void packColumnChunk(const PackedLayout &layout, const FormatRow &format, const 
   if (!fields)
     return packSplitBlocks(layout, format, row, numElements, out, column);
   int64_t numBlocks = numElements / kBlockDepth, blockBytes = layout.blockBytes();
-  if (layout.codes != CodeType::U4)
+  if (!layout.hasNibbles())
     copyBlocks<8, false>(*fields, row, format.blockBytes, numBlocks, out, blockBytes, column);
   else if (layout.mins != ScaleType::None)
     copyBlocks<4, true>(*fields, row, format.blockBytes, numBlocks, out, blockBytes, column);
@@ -305,12 +321,14 @@ float unpackValue(const PackedLayout &layout, const uint8_t *packed, int64_t dep
   case CodeType::F32: return std::bit_cast<float>(code);
   case CodeType::F16: return halfToFloat(static_cast<uint16_t>(code));
   case CodeType::BF16: return bfloatToFloat(static_cast<uint16_t>(code));
-  case CodeType::U4: code = (code >> layout.codeShift(k)) & 15; break;
   default: break;
   }
-  int value = layout.codes == CodeType::S8 ? static_cast<int8_t>(code) : static_cast<int>(code);
+  if (layout.hasNibbles())
+    code = code >> layout.codeShift(k) & 15;
+  if (int numBits = layout.highBits())
+    code |= (load(block + layout.highOffsetBytes(column, k), 1) >> layout.highShift(k) & ((1u << numBits) - 1)) << 4;
   float scale = loadScale(layout.scales, block + layout.scaleOffsetBytes(column, k));
-  float result = scale * static_cast<float>(value - layout.codeOffset);
+  float result = scale * static_cast<float>(layout.codeNumber(code));
   if (layout.mins != ScaleType::None)
     result += loadScale(layout.mins, block + layout.minOffsetBytes(column, k));
   return result;

@@ -10,11 +10,18 @@
 namespace girih::weights {
 namespace {
 
-constexpr std::array<std::string_view, 6> kCodeNames = {"u4", "u7", "s8", "f16", "bf16x2", "f32"};
+constexpr std::array<std::string_view, 10> kCodeNames = {"u4", "iq4", "e2m1", "u5",     "u6",
+                                                        "u7", "s8",  "f16",  "bf16x2", "f32"};
 constexpr std::array<std::string_view, 3> kScaleNames = {"none", "f16", "f32"};
 constexpr std::string_view kGrammar =
     "layouts are `dense:f32` or "
-    "`p16:<u4|u7|s8|f16|bf16x2|f32>,<none|f16|f32>,<none|f16|f32>,<16|32>[,<offset>]`";
+    "`p16:<u4|iq4|e2m1|u5|u6|u7|s8|f16|bf16x2|f32>,<none|f16|f32>,<none|f16|f32>,<16|32>[,<offset>]`";
+
+// llama.cpp's kvalues_iq4nl, and e2m1 doubled so that all are integers.
+constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+constexpr int8_t kE2m1Values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+constexpr int64_t kNibbleBytes = kPanelColumns * kBlockDepth / 2;  // of a block
+constexpr int64_t kLineBytes = kPanelColumns * 4;
 
 template <size_t numNames>
 std::optional<int> indexIn(const std::array<std::string_view, numNames> &names, std::string_view name) {
@@ -40,15 +47,23 @@ std::vector<std::string_view> splitAtCommas(std::string_view text) {
   return fields;
 }
 
+int32_t largestOffset(CodeType codes) {
+  switch (codes) {
+  case CodeType::U4: return 15;
+  case CodeType::U5: return 31;
+  case CodeType::U6: return 63;
+  case CodeType::U7: return 255;
+  default: return 0;
+  }
+}
+
 // What the grammar allows but no weight needs, and what a kernel generator should not have to think about.
 bool isConsistent(const PackedLayout &layout) {
   if (layout.groupSize != 16 && layout.groupSize != 32)
     return false;
   if (layout.hasFloatCodes())
     return layout.scales == ScaleType::None && layout.mins == ScaleType::None && layout.codeOffset == 0;
-  bool isUnsigned = layout.codes != CodeType::S8;
-  int32_t largestOffset = layout.codes == CodeType::U4 ? 15 : isUnsigned ? 255 : 0;
-  return layout.scales != ScaleType::None && layout.codeOffset >= 0 && layout.codeOffset <= largestOffset;
+  return layout.scales != ScaleType::None && layout.codeOffset >= 0 && layout.codeOffset <= largestOffset(layout.codes);
 }
 
 int64_t roundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
@@ -56,7 +71,7 @@ int64_t roundUp(int64_t value, int64_t multiple) { return (value + multiple - 1)
 }  // namespace
 
 int64_t codeTypeBytes(CodeType type) {
-  constexpr int64_t kBytes[] = {1, 1, 1, 2, 2, 4};
+  constexpr int64_t kBytes[] = {1, 1, 1, 1, 1, 1, 1, 2, 2, 4};
   return kBytes[static_cast<int>(type)];
 }
 
@@ -107,6 +122,18 @@ std::string PackedLayout::print() const {
   return text;
 }
 
+std::span<const int8_t> PackedLayout::codeValues() const {
+  if (codes == CodeType::Iq4)
+    return kIq4Values;
+  return codes == CodeType::E2m1 ? std::span<const int8_t>(kE2m1Values) : std::span<const int8_t>();
+}
+
+int32_t PackedLayout::codeNumber(uint32_t code) const {
+  if (!codeValues().empty())
+    return codeValues()[code];
+  return (codes == CodeType::S8 ? static_cast<int8_t>(code) : static_cast<int32_t>(code)) - codeOffset;
+}
+
 uint64_t PackedLayout::layoutId() const {
   uint64_t hash = 0xcbf29ce484222325;  // FNV-1a 64: offset basis, then the prime below
   for (unsigned char byte : print())
@@ -116,7 +143,7 @@ uint64_t PackedLayout::layoutId() const {
 
 int64_t PackedLayout::codeBytes() const {
   int64_t numCodes = kPanelColumns * kBlockDepth;
-  return codes == CodeType::U4 ? numCodes / 2 : numCodes * codeTypeBytes(codes);
+  return hasNibbles() ? kNibbleBytes + numCodes / 8 * highBits() : numCodes * codeTypeBytes(codes);
 }
 
 int64_t PackedLayout::scaleBytes() const { return numGroups() * kPanelColumns * scaleTypeBytes(scales); }
@@ -142,14 +169,15 @@ Expected<int64_t> PackedLayout::tensorBytes(int64_t numColumns, int64_t depth) c
 }
 
 int64_t PackedLayout::codeOffsetBytes(int64_t column, int64_t k) const {
-  switch (codes) {
-  case CodeType::U4: return (k % 16 / 4) * 64 + column * 4 + k % 4;
-  case CodeType::U7:
-  case CodeType::S8: return (k / 4) * 64 + column * 4 + k % 4;
-  case CodeType::BF16:
-    return (k / 2) * 64 + column * 4 + k % 2 * 2;
-  default: return (k * kPanelColumns + column) * codeTypeBytes(codes);
-  }
+  if (codes == CodeType::BF16)
+    return k / 2 * kLineBytes + column * 4 + k % 2 * 2;
+  if (hasFloatCodes())
+    return (k * kPanelColumns + column) * codeTypeBytes(codes);
+  return (hasNibbles() ? k % 16 : k) / 4 * kLineBytes + column * 4 + k % 4;
+}
+
+int64_t PackedLayout::highOffsetBytes(int64_t column, int64_t k) const {
+  return kNibbleBytes + k / 4 * highBits() / 8 * kLineBytes + column * 4 + k % 4;
 }
 
 int64_t PackedLayout::scaleOffsetBytes(int64_t column, int64_t k) const {

@@ -4,6 +4,9 @@
 // `p16`: a weight [N, K] (row n of the checkpoint = column n here) lies in panels of 16 columns, the last one padded
 // with zeros; a panel is contiguous over K in blocks of 32 consecutive k, K padded with zero weights. One block:
 //   u4          4 lines of 64 B; byte [col*4 + j] of line L: low nibble = k = L*4+j, high nibble = k = 16+L*4+j
+//   iq4 e2m1    such nibbles, each the number of one of 16 values: those of IQ4_NL, and twice those of e2m1
+//   u5          such nibbles, then a line with the top bits: bit s of byte [col*4 + j] = k = s*4+j
+//   u6          such nibbles, then two lines with the top bit pairs: pair s of byte [col*4 + j] of line H = k = 16*H+s*4+j
 //   u7, s8      8 lines of 64 B; byte [col*4 + j] of line L = k = L*4+j; u7 is at most 127: the sum of two products with
 //               signed bytes fits 16 bits
 //   f16 f32     k-major: for each k the 16 columns
@@ -18,12 +21,13 @@
 #include "runtime/base/expected.h"
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
 namespace girih::weights {
 
-enum class CodeType : uint8_t { U4, U7, S8, F16, BF16, F32 };
+enum class CodeType : uint8_t { U4, Iq4, E2m1, U5, U6, U7, S8, F16, BF16, F32 };
 enum class ScaleType : uint8_t { None, F16, F32 };
 
 inline constexpr int64_t kPanelColumns = 16;
@@ -49,6 +53,13 @@ struct PackedLayout {
   uint64_t layoutId() const;
 
   bool hasFloatCodes() const { return codes == CodeType::F16 || codes == CodeType::BF16 || codes == CodeType::F32; }
+  // Whether the low four bits of codes are nibbles, two of which share a byte, and how many bits lie apart from them.
+  bool hasNibbles() const { return codes <= CodeType::U6; }
+  int highBits() const { return codes == CodeType::U5 ? 1 : codes == CodeType::U6 ? 2 : 0; }
+  // What the 16 nibbles stand for; empty where a code is its own value.
+  std::span<const int8_t> codeValues() const;
+  // The number that scales multiply: what the code stands for, less the offset. Not for float codes.
+  int32_t codeNumber(uint32_t code) const;
 
   // Bytes of one block of one panel (not for dense).
   int64_t codeBytes() const;
@@ -63,14 +74,17 @@ struct PackedLayout {
   // Fails: OutOfRange when a size overflows or is negative.
   Expected<int64_t> tensorBytes(int64_t numColumns, int64_t depth) const;
 
-  // Byte offsets within a block, for column 0..15 and k 0..31. A u4 code is the nibble at `codeShift(k)` bits.
+  // Byte offsets within a block, for column 0..15 and k 0..31. A nibble lies at `codeShift(k)` bits, the `highBits` above
+  // it at `highShift(k)` bits of another byte.
   int64_t codeOffsetBytes(int64_t column, int64_t k) const;
-  int codeShift(int64_t k) const { return codes == CodeType::U4 && k >= 16 ? 4 : 0; }
+  int codeShift(int64_t k) const { return hasNibbles() && k >= 16 ? 4 : 0; }
+  int64_t highOffsetBytes(int64_t column, int64_t k) const;
+  int highShift(int64_t k) const { return static_cast<int>(k / 4) * highBits() % 8; }
   int64_t scaleOffsetBytes(int64_t column, int64_t k) const;
   int64_t minOffsetBytes(int64_t column, int64_t k) const;
 };
 
-// Bytes of one code (U4 counts as 1: two share a byte), of one scale; "u4", "f16", "none".
+// Bytes of one code (a nibble counts as 1: two share a byte), of one scale; "u4", "f16", "none".
 int64_t codeTypeBytes(CodeType type);
 int64_t scaleTypeBytes(ScaleType type);
 std::string_view codeTypeName(CodeType type);

@@ -2,7 +2,7 @@
 // The bit layouts of the block formats: each function takes one block apart into codes, scales and mins.
 //
 // Products such as d * sc are formed here because they are exact in f32 (11 + 8 significant bits at most) and the
-// formats' definition forms them first, too. Signed codes have the format's offset subtracted already.
+// formats' definition forms them first, too. Signed codes (Q3_K's) have the format's offset subtracted already.
 #include "runtime/weights/split_blocks.h"
 
 #include "runtime/base/element_type.h"
@@ -12,10 +12,6 @@
 
 namespace girih::weights {
 namespace {
-
-// Values of a 4-bit code (llama.cpp's kvalues_iq4nl, and e2m1 doubled so that all are integers).
-constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-constexpr int8_t kMxfp4Values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 uint16_t loadU16(const uint8_t *bytes) {
   uint16_t value;
@@ -34,16 +30,9 @@ void splitNibbles(const uint8_t *__restrict bytes, int numBytes, uint8_t *__rest
   }
 }
 
-void mapNibbles(const uint8_t *bytes, const int8_t (&values)[16], uint8_t *codes) {
-  for (int index = 0; index < 16; ++index) {
-    codes[index] = static_cast<uint8_t>(values[bytes[index] & 15]);
-    codes[16 + index] = static_cast<uint8_t>(values[bytes[index] >> 4]);
-  }
-}
-
 // Codes of Q5_0 and Q5_1: 16 bytes of nibbles, bit k of the 4 bytes `highBits` is bit 4 of code k. Eight codes at a
 // time in one word: no loop over bits vectorizes, and pieces of codes stored apart would stall the loads that follow.
-void splitFiveBits(const uint8_t *highBits, const uint8_t *nibbles, uint64_t eightOffsets, uint8_t *codes) {
+void splitFiveBits(const uint8_t *highBits, const uint8_t *nibbles, uint8_t *codes) {
   constexpr uint64_t kEachByte = 0x0101010101010101;
   for (int index = 0; index < 4; ++index) {
     uint64_t pairs;
@@ -51,8 +40,7 @@ void splitFiveBits(const uint8_t *highBits, const uint8_t *nibbles, uint64_t eig
     uint64_t low = pairs >> (index / 2 * 4) & 15 * kEachByte;
     uint64_t spread = highBits[index] * kEachByte & 0x8040201008040201;   // bit i stays in byte i alone
     uint64_t high = (spread + 0x7F * kEachByte) >> 3 & 0x10 * kEachByte;  // nonzero bytes become bit 4
-    // Bytes are subtracted without borrowing from each other: bit 7 is set before and taken back after.
-    uint64_t eightCodes = (((low | high) | 0x80 * kEachByte) - eightOffsets) ^ 0x80 * kEachByte;
+    uint64_t eightCodes = low | high;
     std::memcpy(codes + index * 8, &eightCodes, 8);
   }
 }
@@ -104,17 +92,17 @@ void splitQ4_1(const uint8_t *block, BlockParts &parts) {
   splitNibbles(block + 4, 16, parts.codes);
 }
 
-// f16 d; 32 fifth bits; 16 bytes of nibbles.
+// f16 d; 32 fifth bits; 16 bytes of nibbles. Codes keep their offset of 16: the layout subtracts it.
 void splitQ5_0(const uint8_t *block, BlockParts &parts) {
   parts.scales[0] = loadU16(block);
-  splitFiveBits(block + 2, block + 6, 0x1010101010101010, parts.codes);
+  splitFiveBits(block + 2, block + 6, parts.codes);
 }
 
 // f16 d, f16 m; 32 fifth bits; 16 bytes of nibbles.
 void splitQ5_1(const uint8_t *block, BlockParts &parts) {
   parts.scales[0] = loadU16(block);
   parts.mins[0] = loadU16(block + 2);
-  splitFiveBits(block + 4, block + 8, 0, parts.codes);
+  splitFiveBits(block + 4, block + 8, parts.codes);
 }
 
 // f16 d; 32 signed bytes.
@@ -169,7 +157,7 @@ void splitQ5_K(const uint8_t *block, BlockParts &parts) {
 }
 
 // 128 bytes of low nibbles: byte 64*h + j holds codes 128*h + j and 128*h + 64 + j; 64 bytes of top bit pairs;
-// 16 signed 8-bit scales; f16 d. Codes have offset 32.
+// 16 signed 8-bit scales; f16 d. Codes keep their offset of 32: the layout subtracts it.
 void splitQ6_K(const uint8_t *block, BlockParts &parts) {
   const uint8_t *groupScales = block + 192;
   float d = loadHalf(block + 208);
@@ -180,13 +168,13 @@ void splitQ6_K(const uint8_t *block, BlockParts &parts) {
   uint8_t highPairs[256];
   splitPairs(block + 128, highPairs);
   for (int k = 0; k < 256; ++k)
-    parts.codes[k] = static_cast<uint8_t>((parts.codes[k] | highPairs[k] << 4) - 32);
+    parts.codes[k] = static_cast<uint8_t>(parts.codes[k] | highPairs[k] << 4);
 }
 
 // f16 d; 16 bytes of nibbles, each an index into the table of values.
 void splitIQ4_NL(const uint8_t *block, BlockParts &parts) {
   parts.scales[0] = loadU16(block);
-  mapNibbles(block + 2, kIq4Values, parts.codes);
+  splitNibbles(block + 2, 16, parts.codes);
 }
 
 // f16 d; 16 bits: top bit pairs of eight scales; 4 bytes: their low nibbles; 128 bytes of nibbles, 16 a group.
@@ -197,7 +185,7 @@ void splitIQ4_XS(const uint8_t *block, BlockParts &parts) {
   for (int group = 0; group < 8; ++group) {
     int low = (block[4 + group / 2] >> (group % 2 * 4)) & 15, high = (highPairs >> (group * 2)) & 3;
     parts.scales[group] = bitsOf(d * static_cast<float>((low | high << 4) - 32));
-    mapNibbles(block + 8 + group * 16, kIq4Values, parts.codes + group * 32);
+    splitNibbles(block + 8 + group * 16, 16, parts.codes + group * 32);
   }
 }
 
@@ -205,7 +193,7 @@ void splitIQ4_XS(const uint8_t *block, BlockParts &parts) {
 void splitMXFP4(const uint8_t *block, BlockParts &parts) {
   uint32_t exponent = block[0];
   parts.scales[0] = exponent < 2 ? uint32_t(0x00200000) << exponent : (exponent - 1) << 23;
-  mapNibbles(block + 1, kMxfp4Values, parts.codes);
+  splitNibbles(block + 1, 16, parts.codes);
 }
 
 }  // namespace girih::weights

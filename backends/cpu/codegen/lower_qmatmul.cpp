@@ -400,7 +400,8 @@ void gatherPlain(KernelBuilder &k, GatherRowsOp op, Value row, Value index) {
   });
 }
 
-void gatherPacked(KernelBuilder &k, GatherRowsOp op, const PackedLayout &layout, Value row, Value index) {
+void gatherPacked(KernelBuilder &k, GatherRowsOp op, const PackedLayout &layout, const IsaTraits &isa, Value row,
+                  Value index) {
   int64_t depth = cast<PackedType>(op.getSource().getType()).getDepth();
   Value panel = k.at(pointerOf(k, op.getSource()), k.mul(k.div(index, kPanelColumns), layout.panelBytes(depth)));
   Value column = k.rem(index, k.index(kPanelColumns));
@@ -409,7 +410,7 @@ void gatherPacked(KernelBuilder &k, GatherRowsOp op, const PackedLayout &layout,
     Value source = k.at(panel, k.mul(number, layout.blockBytes()));
     Value target = k.at(out, k.mul(number, kBlockDepth * 4));
     for (int64_t first = 0; first < count; first += kLanes) {
-      Value values = columnWeights(k, layout, source, column, first);
+      Value values = columnWeights(k, layout, isa, source, column, first);
       Value place = k.at(target, first * 4);
       if (count - first >= kLanes)
         k.store(values, place);
@@ -423,7 +424,7 @@ void gatherPacked(KernelBuilder &k, GatherRowsOp op, const PackedLayout &layout,
     block(k.index(full), depth % kBlockDepth);
 }
 
-LogicalResult lowerGather(GatherRowsOp op) {
+LogicalResult lowerGather(GatherRowsOp op, const IsaTraits &traits) {
   if (!isa<MemRefType>(op.getInit().getType()))
     return op.emitOpError("is still on tensors; bufferize first");
   OpBuilder b(op);
@@ -440,7 +441,7 @@ LogicalResult lowerGather(GatherRowsOp op) {
   k.loop(k.index(0), k.extentOf(op.getInit(), 0), 1, [&](Value row) {
     Value index = k.within(k.toIndex(memref::LoadOp::create(b, op.getLoc(), op.getIndices(), ValueRange{row})), numRows);
     if (packed)
-      gatherPacked(k, op, layout, row, index);
+      gatherPacked(k, op, layout, traits, row, index);
     else
       gatherPlain(k, op, row, index);
   });
@@ -475,7 +476,7 @@ struct LowerQMatmul : impl::LowerQMatmulBase<LowerQMatmul> {
         firsts[beside] = matmul;
         continue;
       }
-      if (failed(matmul ? lowerMatmul(matmul, firsts.lookup(op), *traits, kernels, cacheFetch, frames.lookup(op)) : lowerGather(cast<GatherRowsOp>(op))))
+      if (failed(matmul ? lowerMatmul(matmul, firsts.lookup(op), *traits, kernels, cacheFetch, frames.lookup(op)) : lowerGather(cast<GatherRowsOp>(op), *traits)))
         return signalPassFailure();
     }
   }

@@ -22,14 +22,19 @@ constexpr int64_t kNeighbours = 8;               // that read each other's regis
 class BlockReader {
 public:
   BlockReader(ShaderBuilder &k, const PackedLayout &layout, uint32_t memory)
-      : k(k), layout(layout), memory(memory) {}
+      : k(k), layout(layout), memory(memory) {
+    SmallVector<float> numbers(layout.codeValues().begin(), layout.codeValues().end());
+    auto type = RankedTensorType::get(int64_t(numbers.size()), k.b.getF32Type());
+    if (!numbers.empty())
+      table = k.constantArray(DenseElementsAttr::get(type, ArrayRef<float>(numbers)));
+  }
 
-  // The words with the codes of 32 k of one column; none where codes are values themselves.
+  // The words with the codes of 32 k of one column, those with what nibbles lack last; none where codes are values.
   SmallVector<Value> lines(Value block, Value column) {
     SmallVector<Value> words;
     if (layout.hasFloatCodes())
       return words;
-    for (int64_t line = 0; line < (layout.codes == CodeType::U4 ? 4 : 8); ++line)
+    for (int64_t line = 0; line < numLines(); ++line)
       words.push_back(k.load(memory, k.add(block, k.add(column, line * kColumns))));
     return words;
   }
@@ -38,23 +43,25 @@ public:
   Value codeOf(ArrayRef<Value> lines, Value block, Value column, int64_t depth) {
     if (layout.hasFloatCodes())
       return floatCode(block, column, k.c(depth));
-    if (layout.codes != CodeType::U4)
-      return integerCode(byteOf(lines[size_t(depth / 4)], k.c(depth % 4)));
-    Value word = lines[size_t(depth % 16 / 4)];
-    return integerCode(k.bitAnd(k.shiftRight(word, depth % 4 * 8 + depth / 16 * 4), 15));
+    return codeOfLines(lines, depth);
   }
 
   // One of them, wherever it is.
   Value code(Value block, Value column, Value depth) {
     if (layout.hasFloatCodes())
       return floatCode(block, column, depth);
-    bool isNibble = layout.codes == CodeType::U4;
+    bool isNibble = layout.hasNibbles();
     Value within = isNibble ? k.rem(depth, 16) : depth;
     Value word = k.load(memory, k.add(block, k.add(column, k.mul(k.div(within, 4), kColumns))));
     if (!isNibble)
       return integerCode(byteOf(word, k.rem(within, 4)));
-    Value shift = k.add(k.mul(k.rem(within, 4), 8), k.mul(k.div(depth, 16), 4));
-    return integerCode(k.bitAnd(k.shiftRight(word, shift), 15));
+    Value byte = k.mul(k.rem(within, 4), 8), nibble = k.bitAnd(k.shiftRight(word, k.add(byte, k.mul(k.div(depth, 16), 4))), 15);
+    if (int64_t highBits = layout.highBits()) {
+      Value bit = k.mul(k.div(depth, 4), highBits);
+      Value high = k.load(memory, k.add(block, k.add(column, k.mul(k.add(k.div(bit, 8), kNibbleLines), kColumns))));
+      nibble = joined(nibble, k.shiftRight(high, k.add(byte, k.rem(bit, 8))));
+    }
+    return integerCode(nibble);
   }
 
   // ---- By texels: those of a quad of columns, number `quad` of the block's 16 ----
@@ -62,7 +69,7 @@ public:
 
   SmallVector<Quad> quadLines(Value block, Value quad) {
     SmallVector<Quad> words;
-    for (int64_t line = 0; !layout.hasFloatCodes() && line < (layout.codes == CodeType::U4 ? 4 : 8); ++line)
+    for (int64_t line = 0; !layout.hasFloatCodes() && line < numLines(); ++line)
       words.push_back(texel(block, line * kColumns, quad));
     return words;
   }
@@ -77,11 +84,12 @@ public:
     }
     if (layout.hasFloatCodes())
       return quadOfFloats(block, layout.codes, depth * kColumns, quad);
-    for (auto [code, word] :
-         llvm::zip(codes, lines[size_t(layout.codes == CodeType::U4 ? depth % 16 / 4 : depth / 4)]))
-      code = layout.codes == CodeType::U4
-                 ? integerCode(k.bitAnd(k.shiftRight(word, depth % 4 * 8 + depth / 16 * 4), 15))
-                 : integerCode(byteOf(word, k.c(depth % 4)));
+    for (auto [column, code] : llvm::enumerate(codes)) {
+      SmallVector<Value> words;
+      for (const Quad &line : lines)
+        words.push_back(line[column]);
+      code = codeOfLines(words, depth);
+    }
     return codes;
   }
 
@@ -101,6 +109,26 @@ public:
   }
 
 private:
+  static constexpr int64_t kNibbleLines = 4;
+  int64_t numLines() const { return layout.codeBytes() / (4 * kColumns); }
+
+  // The code of k = `depth`, of one column's words of all lines.
+  Value codeOfLines(ArrayRef<Value> lines, int64_t depth) {
+    if (!layout.hasNibbles())
+      return integerCode(byteOf(lines[size_t(depth / 4)], k.c(depth % 4)));
+    int64_t byte = depth % 4 * 8;
+    Value nibble = k.bitAnd(k.shiftRight(lines[size_t(depth % 16 / 4)], byte + layout.codeShift(depth)), 15);
+    if (layout.highBits())
+      nibble = joined(nibble, k.shiftRight(lines[size_t(layout.highOffsetBytes(0, depth) / (4 * kColumns))],
+                                           byte + layout.highShift(depth)));
+    return integerCode(nibble);
+  }
+
+  // A nibble and the lowest bits of `high` above it.
+  Value joined(Value nibble, Value high) {
+    return k.add(nibble, k.mul(k.bitAnd(high, (1 << layout.highBits()) - 1), 16));
+  }
+
   // The texel of the quad among those of 16 columns, a word each, that begin at word `begin` of the block.
   Quad texel(Value block, int64_t begin, Value quad) {
     return k.loadTexel(memory, k.add(k.div(block, kTexelWords), k.add(quad, begin / kTexelWords)));
@@ -174,12 +202,15 @@ private:
   }
 
   Value integerCode(Value code) {
+    if (table)
+      return k.loadConstant(table, code);
     return k.toFloat(layout.codeOffset ? k.sub(code, k.c(layout.codeOffset)) : code);
   }
 
   ShaderBuilder &k;
   const PackedLayout &layout;
   uint32_t memory;
+  Value table; // what codes stand for; null where they are numbers
 };
 
 std::optional<PackedLayout> layoutOf(const PackedWeight &weight) {

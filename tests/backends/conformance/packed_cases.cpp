@@ -19,12 +19,16 @@ struct Weight {
   const char *layout;
   int64_t columns, depth;
 };
-// int8; int4 about a middle; int4 and int8 from a least; groups of half a block; floats. Columns and, of floats, k that fill no
+// int8; int4 about a middle; int4 and int8 from a least; groups of half a block; floats; values by number; codes of 5 and 6
+// bits, of which some lie apart. Columns and, of floats, k that fill no
 // panel and no block.
 constexpr Weight kWeights[] = {{"p16:s8,f16,none,32", 48, 64},    {"p16:s8,f16,none,32", 17, 96},
                                {"p16:u4,f16,none,32,8", 33, 256}, {"p16:u4,f16,f16,32", 31, 64},
                                {"p16:u7,f16,f16,32", 16, 32},     {"p16:u4,f32,f32,16", 5, 96},
-                               {"p16:f16,none,none,32", 19, 57}};
+                               {"p16:f16,none,none,32", 19, 57},
+                               {"p16:iq4,f16,none,32", 18, 64},   {"p16:e2m1,f32,none,32", 33, 32},
+                               {"p16:u5,f16,none,32,16", 20, 96}, {"p16:u5,f16,f16,32", 16, 64},
+                               {"p16:u6,f32,none,16,32", 35, 64}};
 constexpr int64_t kTokens[] = {1, 3, 17};
 constexpr uint64_t kBytes = 1 << 16;
 
@@ -46,8 +50,11 @@ std::vector<uint8_t> pack(const PackedLayout &layout, const Weight &weight, bool
     for (int64_t k = 0; k < weight.depth; ++k) {
       uint8_t *block = &bytes[static_cast<size_t>(n / 16 * layout.panelBytes(weight.depth) + k / 32 * layout.blockBytes())];
       uint8_t *code = block + layout.codeOffsetBytes(n % 16, k % 32);
-      if (layout.codes == CodeType::U4)
+      if (layout.hasNibbles()) {
         *code = static_cast<uint8_t>(*code | (random() % 16) << layout.codeShift(k % 32));
+        if (int highBits = layout.highBits())
+          block[layout.highOffsetBytes(n % 16, k % 32)] |= static_cast<uint8_t>(random() % (1u << highBits) << layout.highShift(k % 32));
+      }
       else if (!layout.hasFloatCodes())
         *code = static_cast<uint8_t>(random() & (layout.codes == CodeType::U7 ? 127 : 255));
       else

@@ -171,6 +171,16 @@ typedef struct packed {
 
 static int factor_bytes(const char *type) { return !strcmp(type, "f16") ? 2 : !strcmp(type, "f32") ? 4 : 0; }
 
+/* Codes of 4 bits; of 5 and 6, whose bits above them lie in lines of their own. */
+static int high_bits(const packed *p) { return !strcmp(p->codes, "u5") ? 1 : !strcmp(p->codes, "u6") ? 2 : 0; }
+
+static int has_nibbles(const packed *p) {
+  return !strcmp(p->codes, "u4") || !strcmp(p->codes, "iq4") || !strcmp(p->codes, "e2m1") || high_bits(p) > 0;
+}
+
+static const signed char k_iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+static const signed char k_e2m1_twice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
 static int is_packed(const value *v) { return !strncmp(v->type, "p16:", 4); }
 
 static girih_code open_packed(const value *v, const girih_submission *submission, packed *made, girih_message *message) {
@@ -180,7 +190,7 @@ static girih_code open_packed(const value *v, const girih_submission *submission
       sscanf(v->extents, "%llux%llu", &columns, &depth) != 2)
     return fail(message, GIRIH_UNIMPLEMENTED, "`%s` of %s is no layout", v->type, v->extents);
   made->depth = depth;
-  made->code_bytes = !strcmp(made->codes, "u4") ? 256 : made->codes[0] == 'f' ? 512 * (uint64_t)factor_bytes(made->codes) : 512;
+  made->code_bytes = has_nibbles(made) ? 256 + 64 * (uint64_t)high_bits(made) : made->codes[0] == 'f' ? 512 * (uint64_t)factor_bytes(made->codes) : 512;
   made->block_bytes = made->code_bytes + (uint64_t)(32 / made->group * 16 * (factor_bytes(made->scales) + factor_bytes(made->mins)));
   if (submission) {
     girih_buffer_view view = submission->bindings[v->binding];
@@ -203,8 +213,8 @@ static double weight_of(const packed *p, uint64_t column, uint64_t at) {
   int n = (int)(column % 16), k = (int)(at % 32), place = k / p->group * 16 + n, code;
   if (p->codes[0] == 'f')
     return factor(block, p->codes, k * 16 + n);
-  code = block[k % (p->codes[1] == '4' ? 16 : 32) / 4 * 64 + n * 4 + k % 4];
-  if (p->codes[1] == '4')
+  code = block[k % (has_nibbles(p) ? 16 : 32) / 4 * 64 + n * 4 + k % 4];
+  if (has_nibbles(p))
 #ifdef MUTANT_SWAPPED_NIBBLES
     code = k < 16 ? code >> 4 : code & 15;
 #else
@@ -212,6 +222,14 @@ static double weight_of(const packed *p, uint64_t column, uint64_t at) {
 #endif
   if (p->codes[0] == 's')
     code = (int8_t)code;
+  if (high_bits(p) == 1)
+    code += 16 * (block[256 + n * 4 + k % 4] >> k / 4 & 1);
+  if (high_bits(p) == 2)
+    code += 16 * (block[256 + k / 16 * 64 + n * 4 + k % 4] >> 2 * (k / 4 % 4) & 3);
+  if (p->codes[0] == 'i')
+    code = k_iq4[code];
+  if (p->codes[0] == 'e')
+    code = k_e2m1_twice[code];
 #ifdef MUTANT_ONE_SCALE_A_BLOCK
   place = n;
 #endif

@@ -18,7 +18,8 @@ using testing::HasSubstr;
 TEST(PackedLayout, PrintsWhatItParses) {
   for (std::string_view text :
        {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u7,f32,f32,16",
-        "p16:bf16x2,none,none,32", "p16:f32,none,none,32", "dense:f32"}) {
+        "p16:bf16x2,none,none,32", "p16:f32,none,none,32", "p16:iq4,f16,none,32", "p16:e2m1,f32,none,32",
+        "p16:u5,f16,none,32,16", "p16:u6,f32,none,16,32", "dense:f32"}) {
     auto layout = PackedLayout::parse(text);
     ASSERT_TRUE(layout.isOk()) << text;
     EXPECT_EQ(layout->print(), text);
@@ -29,7 +30,8 @@ TEST(PackedLayout, RefusesOtherTextsAndSecondSpellings) {
   for (std::string_view text :
        {"", "p16", "p16:", "p16:u4", "p16:u4,f16,none,32,0", "p16:u4,f16,none,32,16", "p16:u4,f16,none,8",
         "p16:u4,none,none,32", "p16:f16,f16,none,32", "p16:s8,f16,none,32,1", "p16:u4,f16,none,+32",
-        "p16:u4,f16,none,32,", "p16:u4,f16,none,32,8,8", " dense:f32", "dense:f16", "p16:u4,f16,none,99999999999"}) {
+        "p16:u4,f16,none,32,", "p16:u4,f16,none,32,8,8", " dense:f32", "dense:f16", "p16:u4,f16,none,99999999999",
+        "p16:iq4,f16,none,32,8", "p16:u5,f16,none,32,32", "p16:u6,f16,none,32,64"}) {
     auto layout = PackedLayout::parse(text);
     ASSERT_EQ(layout.status().code(), StatusCode::InvalidArgument) << text;
     EXPECT_THAT(std::string(layout.status().message()), HasSubstr("dense:f32"));
@@ -51,7 +53,9 @@ TEST(PackedLayout, SizesAreThoseOfTheDescription) {
   EXPECT_EQ(q4_1.panelBytes(576), 18 * 320);
   EXPECT_EQ(q4_1.tensorBytes(17, 576).value(), 2 * 18 * 320);
   PackedLayout q6_K = formatRow(StorageFormat::Q6_K).packed;
-  EXPECT_EQ(q6_K.blockBytes(), 512 + 2 * 64);
+  EXPECT_EQ(q6_K.blockBytes(), 256 + 2 * 64 + 2 * 64);
+  EXPECT_EQ(formatRow(StorageFormat::Q5_0).packed.blockBytes(), 16 * 22) << "as many bytes as the format has";
+  EXPECT_EQ(formatRow(StorageFormat::IQ4_NL).packed.blockBytes(), 16 * 18);
   PackedLayout f16 = formatRow(StorageFormat::F16).packed;
   EXPECT_EQ(f16.blockBytes(), 1024);
   EXPECT_EQ(f16.panelBytes(33), 2048);
@@ -90,8 +94,9 @@ TEST(PackedLayout, FieldsCoverABlockExactlyOnce) {
     int numTwice = 0;
     for (int64_t column = 0; column < kPanelColumns; ++column)
       for (int64_t k = 0; k < kBlockDepth; ++k) {
-        int64_t codeBits = layout.codes == CodeType::U4 ? 4 : codeTypeBytes(layout.codes) * 8;
+        int64_t codeBits = layout.hasNibbles() ? 4 : codeTypeBytes(layout.codes) * 8;
         numTwice += bits.mark(layout.codeOffsetBytes(column, k) * 8 + layout.codeShift(k), codeBits);
+        numTwice += bits.mark(layout.highOffsetBytes(column, k) * 8 + layout.highShift(k), layout.highBits());
         if (k % layout.groupSize != 0)
           continue;
         numTwice += bits.mark(layout.scaleOffsetBytes(column, k) * 8, scaleTypeBytes(layout.scales) * 8);

@@ -2,6 +2,8 @@
 // ByteDot: implementation.
 #include "backends/cpu/codegen/microkernels/byte_dot.h"
 
+#include "backends/cpu/codegen/microkernels/nibble_codes.h"
+
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/bit.h"
 
@@ -11,7 +13,6 @@ using namespace girih::weights;
 namespace girih::cpu {
 
 static constexpr int64_t kLineBytes = 64;   // codes of 4 k for 16 columns
-static constexpr int64_t kSharedLines = 4;  // of a block of u4 codes
 
 // ---- Vectors ----
 Value ByteDot::call(StringRef intrinsic, Type result, ValueRange operands) {
@@ -30,23 +31,21 @@ Value ByteDot::shuffled(Value first, Value second, ArrayRef<int64_t> lanes) {
 
 // ---- Operands ----
 int64_t ByteDot::excess() const {
-  return isa.dots == ByteDots::Unsigned4 && layout.codes == CodeType::S8 ? 128 : 0;
+  bool takesSigned = isMagnitude() || (isa.dots != ByteDots::Unsigned4 && isa.dots != ByteDots::MultiplyAdd);
+  if (takesSigned)
+    return 0;
+  if (layout.codes == CodeType::E2m1)
+    return 16;
+  return layout.codes == CodeType::S8 || layout.codes == CodeType::Iq4 ? 128 : 0;
 }
 
 Value ByteDot::codesOf(Value block, Value step) {
-  // PackedLayout, by arithmetic on a step that need not be known: u4 codes share their lines in two halves of a block.
-  bool isShared = layout.codes == CodeType::U4;
-  Value line = isShared ? k.rem(step, k.index(kSharedLines)) : step;
-  Value word = k.load(k.lanes(k.b.getI32Type()), k.at(block, k.mul(line, kLineBytes)));
-  auto every = [&](int64_t byte) { return k.integer(word.getType(), static_cast<int32_t>(byte * 0x01010101)); };
-  if (isShared) {
-    Value shift = k.mul(k.div(step, kSharedLines), 4);
-    if (getConstantIntValue(shift) != 0)
-      word = arith::ShRUIOp::create(k.b, k.loc, word, k.splat(k.toInteger(shift, k.b.getI32Type())));
-    return arith::AndIOp::create(k.b, k.loc, word, every(0x0f));
-  }
+  if (layout.hasNibbles())
+    return nibbleBytes(k, layout, isa, loadNibbleLines(k, layout, block, step), step, excess());
+  Value word = k.load(k.lanes(k.b.getI32Type()), k.at(block, k.mul(step, kLineBytes)));
   // Plus or minus 128 are the same byte.
-  return excess() ? arith::XOrIOp::create(k.b, k.loc, word, every(0x80)).getResult() : word;
+  return excess() ? arith::XOrIOp::create(k.b, k.loc, word, k.integer(word.getType(), int32_t(0x80808080))).getResult()
+                  : word;
 }
 
 ByteDot::Lanes ByteDot::codes(Value block, Value step) {

@@ -9,10 +9,10 @@
 namespace girih::cpu {
 
 // A step is 4 consecutive k. Every sum is the exact integer, so which instructions make it cannot be seen in a result:
-//   vpdpbusd: unsigned weight codes (signed ones plus 128), one instruction a step, i32 lanes;
+//   vpdpbusd: unsigned weight codes (signed ones plus a power of 2), one instruction a step, i32 lanes;
 //   vpmaddubsw alone, of u4 codes: its i16 sums of 32 k stay below 15 * 127 * 32 / 2 = 30480;
-//   vpmaddubsw and vpmaddwd, of u7 codes: pairs of products are at most 2 * 127 * 127 = 32258; of s8 codes their magnitudes
-//   times x with their signs, at most 2 * 128 * 127 = 32512;
+//   vpmaddubsw and vpmaddwd, of codes up to 127: pairs of products are at most 2 * 127 * 127 = 32258; of s8 codes and values
+//   of iq4 their magnitudes times x with their signs, at most 2 * 128 * 127 = 32512;
 //   sdot, smmla: the codes as they are;
 //   smull, addp, sadalp: the same, by i16 sums of two products, at most 2 * 128 * 127 = 32512.
 // By smmla two rows share a sum (`pairsRows`), and two steps are one: 8 k of 2 columns lie in one register.
@@ -33,7 +33,7 @@ public:
   // vector<16xi32> a step: the codes of steps `step`, ... (an index, 0..7; stepsTogether of them) of a packed block, in
   // the order that `operand` wants them.
   Lanes codes(mlir::Value block, mlir::Value step);
-  // What each of those codes is too large by.
+  // What each of those bytes is too large by.
   int64_t codeOffset() const { return layout.codeOffset + excess(); }
 
   Registers operand(const Lanes &codes);
@@ -56,10 +56,8 @@ private:
   int64_t excess() const;
   bool isNarrow() const { return layout.codes == weights::CodeType::U4; }
   bool isMagnitude() const {
-    return isa.dots == ByteDots::MultiplyAdd && layout.codes == weights::CodeType::S8;
-  }
-  bool isWidened() const {
-    return isa.dots == ByteDots::MultiplyAdd && layout.codes == weights::CodeType::U7;
+    bool fillsByte = layout.codes == weights::CodeType::S8 || layout.codes == weights::CodeType::Iq4;
+    return isa.dots == ByteDots::MultiplyAdd && fillsByte;
   }
   int64_t numParts() const { return kLanes / isa.registerLanes; }
   mlir::Value codesOf(mlir::Value block, mlir::Value step);

@@ -2,6 +2,7 @@
 // ByteMatrixGenerator: implementation.
 #include "backends/cpu/codegen/microkernels/byte_matrix_generator.h"
 
+#include "backends/cpu/codegen/microkernels/nibble_codes.h"
 #include "backends/cpu/codegen/microkernels/tile_instructions.h"
 #include "backends/cpu/codegen/microkernels/unpack_formats.h"
 #include "dialects/girih/activation_block.h"
@@ -18,7 +19,6 @@ namespace {
 
 constexpr int64_t kTotals = 0, kRows = 4, kCodes = 6; // tile registers
 constexpr int64_t kLineBytes = 64;
-constexpr int64_t kLinesOfNibbles = 4; // of a block of u4 codes
 constexpr int64_t kQuads = kBlockDepth / kActivationQuad; // rows of a tile of codes
 constexpr int64_t kCodeBytes = kQuads * kTileRowBytes;
 // Items from being taken apart to being multiplied, and from then to being scaled: a tile is loaded, or its sums are,
@@ -45,7 +45,7 @@ FrameParts partsOf(const PackedLayout &layout, const TileShape &shape, int64_t d
   parts.scales = parts.items + llvm::alignTo((most + 2 * kLag) * kItemBytes, kLineBytes);
   parts.sums = parts.scales + numbers;
   parts.tiles = parts.sums + (layout.mins == ScaleType::None ? 0 : numbers);
-  parts.totals = parts.tiles + (layout.codes == CodeType::U4 ? kBuffers * kCodeBytes : 0);
+  parts.totals = parts.tiles + (layout.hasNibbles() ? kBuffers * kCodeBytes : 0);
   parts.end = parts.totals + kBuffers * shape.rows * kTileRowBytes;
   return parts;
 }
@@ -53,7 +53,7 @@ FrameParts partsOf(const PackedLayout &layout, const TileShape &shape, int64_t d
 } // namespace
 
 bool ByteMatrixGenerator::takes(const PackedLayout &layout) {
-  bool isByte = layout.codes == CodeType::U4 || layout.codeOffset == 0;
+  bool isByte = layout.hasNibbles() || layout.codeOffset == 0;
   return !layout.isDense && !layout.hasFloatCodes() && layout.numGroups() == 1 && isByte;
 }
 
@@ -165,21 +165,16 @@ void ByteMatrixGenerator::keepTiles(const Rows &rows) {
 
 // ---- The three stages ----
 void ByteMatrixGenerator::takeLine(Value source, Value target, int64_t line) {
-  auto bytes = VectorType::get(kLineBytes, k.b.getI8Type());
-  Value pairs = k.load(k.lanes(k.b.getI32Type()), k.at(source, line * kLineBytes));
-  Value shifted = arith::ShRUIOp::create(k.b, k.loc, pairs, k.integer(pairs.getType(), 4));
-  for (auto [half, word] : llvm::enumerate(ValueRange{pairs, shifted})) {
-    Value codes = LLVM::BitcastOp::create(
-        k.b, k.loc, bytes, arith::AndIOp::create(k.b, k.loc, word, k.integer(word.getType(), 0x0f0f0f0f)));
-    if (layout.codeOffset != 0)
-      codes = k.sub(codes, k.integer(bytes, layout.codeOffset));
-    k.store(codes, k.at(target, (int64_t(half) * kLinesOfNibbles + line) * kTileRowBytes), kLineBytes);
+  for (int64_t step : {line, kNibbleLines + line}) {
+    NibbleLines lines = loadNibbleLines(k, layout, source, k.index(step));
+    Value codes = nibbleBytes(k, layout, isa, lines, k.index(step), -layout.codeOffset);
+    k.store(codes, k.at(target, step * kTileRowBytes), kLineBytes);
   }
 }
 
 void ByteMatrixGenerator::takeApart(const TileOperands &tile, const Panel &panel, Value item) {
   Value source = weightsAt(tile, panel, item), target = codesAt(panel, item);
-  for (int64_t line = 0; isApart() && line < kLinesOfNibbles; ++line)
+  for (int64_t line = 0; isApart() && line < kNibbleLines; ++line)
     takeLine(source, target, line);
 }
 
@@ -195,7 +190,7 @@ void ByteMatrixGenerator::multiply(const TileOperands &tile, const Rows &rows, c
   between();
   callTile(k, "tileloadd64", {kCodes}, {codes, stride});
   between();
-  bool isSigned = layout.codes == CodeType::S8 || layout.codeOffset != 0;
+  bool isSigned = layout.codes == CodeType::S8 || layout.codeOffset != 0 || !layout.codeValues().empty();
   callTile(k, isSigned ? "tdpbssd" : "tdpbsud", {kTotals, kRows, kCodes});
   between();
   callTile(k, "tilestored64", {kTotals}, {productsAt(panel, item), stride});

@@ -48,7 +48,7 @@ private:
   };
 
   bool hasMins() const { return layout.mins != weights::ScaleType::None; }
-  bool isApart() const { return layout.codes == weights::CodeType::U4; } // a byte holds two codes
+  bool isApart() const { return layout.hasNibbles(); } // a byte holds two codes
   int64_t numBlocks(const TileOperands &tile) const;
   mlir::Value itemAt(mlir::Value item);
   mlir::Value codesAt(const Panel &panel, mlir::Value item);

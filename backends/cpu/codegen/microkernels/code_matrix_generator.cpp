@@ -2,6 +2,7 @@
 // CodeMatrixGenerator: implementation. Tile registers 0-3 hold sums of the groups of two blocks, 4-5 rows, 6-7 codes.
 #include "backends/cpu/codegen/microkernels/code_matrix_generator.h"
 
+#include "backends/cpu/codegen/microkernels/nibble_codes.h"
 #include "backends/cpu/codegen/microkernels/tile_instructions.h"
 #include "backends/cpu/codegen/microkernels/unpack_formats.h"
 
@@ -40,7 +41,7 @@ struct FrameParts {
 };
 
 FrameParts partsOf(const PackedLayout &layout, const TileShape &shape, int64_t depth) {
-  int64_t blocks = llvm::divideCeil(depth, kBlockDepth), numParts = layout.codes == CodeType::U4 ? 1 : 2;
+  int64_t blocks = llvm::divideCeil(depth, kBlockDepth), numParts = layout.hasNibbles() ? 1 : 2;
   FrameParts parts{};
   parts.rows = kFrameHead;
   parts.rowSums = parts.rows + blocks * shape.rows * kTileRowBytes;
@@ -187,17 +188,45 @@ void CodeMatrixGenerator::sumRows(const TileOperands &tile) {
 }
 
 // ---- Blocks of weights ----
-// A lookup takes the low 5 bits of a word: those of a nibble and one more, whatever it is.
-Value CodeMatrixGenerator::tableOf(int64_t part) {
+// bf16 of the values of the 32 codes from `first` on.
+Value CodeMatrixGenerator::tableOf(int64_t first, llvm::function_ref<int64_t(int64_t)> valueOf) {
   SmallVector<int16_t> entries;
-  for (int64_t index = 0; index < kWordsOfLine; ++index) {
-    int64_t nibble = index % 16, offset = part + 1 == numParts() ? layout.codeOffset : 0;
-    bool isSigned = part == 1 && layout.codes == CodeType::S8 && nibble >= 8;
-    int64_t value = (nibble - (isSigned ? 16 : 0)) << 4 * part;
-    entries.push_back(static_cast<int16_t>(bfloatOf(value - offset)));
-  }
+  for (int64_t index = first; index < first + kWordsOfLine; ++index)
+    entries.push_back(static_cast<int16_t>(bfloatOf(valueOf(index))));
   auto type = VectorType::get(kWordsOfLine, k.b.getI16Type());
   return arith::ConstantOp::create(k.b, k.loc, DenseElementsAttr::get(type, ArrayRef<int16_t>(entries)));
+}
+
+// A lookup takes the low 5 bits of a word, one in two tables 6: those of a nibble and some more, whatever they are.
+Value CodeMatrixGenerator::lookUp(Value index, int64_t part) {
+  int64_t indexBits = layout.hasNibbles() ? 4 + layout.highBits() : 4;
+  auto valueOf = [&](int64_t code) -> int64_t {
+    code %= int64_t(1) << indexBits;
+    if (layout.hasNibbles())
+      return layout.codeNumber(uint32_t(code));
+    bool isSigned = part == 1 && layout.codes == CodeType::S8 && code >= 8;
+    return ((code - (isSigned ? 16 : 0)) << 4 * part) - (part == 1 ? layout.codeOffset : 0);
+  };
+  SmallVector<Value> operands{tableOf(0, valueOf), index};
+  StringRef name = "llvm.x86.avx512.permvar.hi.512";
+  if (indexBits == 6) {
+    name = "llvm.x86.avx512.vpermi2var.hi.512";
+    operands.push_back(tableOf(kWordsOfLine, valueOf));
+  }
+  return LLVM::CallIntrinsicOp::create(k.b, k.loc, Type(index.getType()), k.b.getStringAttr(name), operands).getResult(0);
+}
+
+// The nibbles at the bottom of `index`, the bits above them of the even or odd bytes of `step` from bit 4 on.
+Value CodeMatrixGenerator::withHighBits(Value index, Value source, int64_t step, bool isOdd) {
+  Type words = index.getType();
+  Value high = k.load(words, k.at(source, layout.highOffsetBytes(0, 4 * step)));
+  int64_t right = layout.highShift(4 * step) + (isOdd ? 8 : 0) - 4;
+  if (right > 0)
+    high = arith::ShRUIOp::create(k.b, k.loc, high, k.integer(words, right));
+  else if (right < 0)
+    high = arith::ShLIOp::create(k.b, k.loc, high, k.integer(words, -right));
+  return arith::OrIOp::create(k.b, k.loc, arith::AndIOp::create(k.b, k.loc, index, k.integer(words, 15)),
+                              arith::AndIOp::create(k.b, k.loc, high, k.integer(words, ~int64_t(15))));
 }
 
 // Target: [part][pair of k][16 columns][2]. A byte of a line is one k of a column, or with nibbles one of each half of the block:
@@ -209,10 +238,10 @@ void CodeMatrixGenerator::takeLineApart(Value source, Value target, int64_t line
   for (int64_t shift : {0, 4, 8, 12}) {
     bool isHigh = shift % 8 != 0, isOdd = shift >= 8;
     Value index = shift == 0 ? codes : arith::ShRUIOp::create(k.b, k.loc, codes, k.integer(words, shift)).getResult();
-    auto pair = LLVM::CallIntrinsicOp::create(k.b, k.loc, Type(words),
-                                              k.b.getStringAttr("llvm.x86.avx512.permvar.hi.512"),
-                                              ValueRange{tableOf(isHigh ? numParts() - 1 : 0), index});
-    k.store(pair.getResult(0), k.at(target, (2 * line + isOdd) * kTileRowBytes + isHigh * highAt), kLineBytes);
+    if (layout.highBits())
+      index = withHighBits(index, source, line + (isHigh ? kNibbleLines : 0), isOdd);
+    k.store(lookUp(index, isHigh ? numParts() - 1 : 0),
+            k.at(target, (2 * line + isOdd) * kTileRowBytes + isHigh * highAt), kLineBytes);
   }
 }
 
@@ -222,7 +251,7 @@ CodeMatrixGenerator::Pieces CodeMatrixGenerator::takeApart(const TileOperands &t
   for (int64_t block = 0; block < kTogether; ++block) {
     Value number = k.minOf(k.add(blocks.first, block), stream.lastBlock);
     Value source = k.at(stream.weights, k.mul(number, layout.blockBytes())), target = pairsAt(blocks, block);
-    int64_t numLines = layout.codeBytes() / kLineBytes;
+    int64_t numLines = layout.hasNibbles() ? kNibbleLines : 2 * kNibbleLines;
     for (int64_t line = 0; line < numLines; ++line)
       pieces.push_back([=, this, &tile] {
         takeLineApart(source, target, line);

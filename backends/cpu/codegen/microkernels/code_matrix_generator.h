@@ -42,13 +42,12 @@ private:
     mlir::Value number; // of those before it in the call
   };
 
-  int64_t numParts() const {
-    return layout.codes == weights::CodeType::U4 ? 1 : 2;
-  } // nibbles that make a code
+  int64_t numParts() const { return layout.hasNibbles() ? 1 : 2; } // half bytes that are multiplied one by one
   int64_t numBlocks(const TileOperands &tile) const;
   mlir::Value pairsAt(const Blocks &blocks, int64_t block); // of two buffers, the block's tiles of codes
   mlir::Value sumsAt(const Blocks &blocks, int64_t block);  // likewise, its products
-  mlir::Value tableOf(int64_t part);
+  mlir::Value tableOf(int64_t first, llvm::function_ref<int64_t(int64_t)> valueOf);
+  mlir::Value lookUp(mlir::Value index, int64_t part);
 
   void configure();
   void keepRows(const TileOperands &tile, mlir::Value firstRow);
@@ -58,6 +57,7 @@ private:
   using Pieces = std::vector<std::function<void()>>;
   Pieces takeApart(const TileOperands &tile, const Stream &stream, const Blocks &blocks);
   void takeLineApart(mlir::Value source, mlir::Value target, int64_t line);
+  mlir::Value withHighBits(mlir::Value index, mlir::Value source, int64_t step, bool isOdd);
   Pieces multiply(const Blocks &blocks);
   Pieces addScaled(const Stream &stream, const Blocks &blocks, Accumulators &sums);
   void emitByTurns(llvm::ArrayRef<Pieces> stages);

@@ -13,11 +13,12 @@
 namespace girih::cpu {
 
 static constexpr Architecture kX86 = {
-    "x86", "x86_64-unknown-linux-gnu", "x86-64", "", "elf_x86_64", "elf-x86-64", llvm::ELF::R_X86_64_RELATIVE, "v"};
+    "x86", "x86_64-unknown-linux-gnu", "x86-64", "", "elf_x86_64", "elf-x86-64", llvm::ELF::R_X86_64_RELATIVE, "v",
+    "llvm.x86.ssse3.pshuf.b.128"};
 // Code is for any ARMv8.0 (`generic`) and what a row adds; a core's name would bring its atomics and more.
 static constexpr Architecture kArm64 = {
     "arm64", "aarch64-unknown-linux-gnu", "arm64",       "generic", "aarch64linux",
-    "elf-aarch64", llvm::ELF::R_AARCH64_RELATIVE, "w"};
+    "elf-aarch64", llvm::ELF::R_AARCH64_RELATIVE, "w", "llvm.aarch64.neon.tbl1.v16i8"};
 static constexpr const Architecture *kArchitectures[] = {&kX86, &kArm64};
 
 // Best last within an architecture. What a loader must find is listed with "+"; the CPU names stand for scheduling models,

@@ -19,6 +19,7 @@ struct Architecture {
   llvm::StringLiteral imageFormat;  // what the runtime's loader calls it
   uint32_t relativeRelocation;      // the one kind that an image may have
   llvm::StringLiteral vectorConstraint;  // inline assembly's letter for a vector register
+  llvm::StringLiteral byteLookup;        // LLVM's intrinsic that looks 16 bytes up in a table of 16
 };
 
 // How products of weight codes and 8-bit activations are summed; microkernels/byte_dot.h has the rules of signs.

@@ -21,16 +21,18 @@ struct SliceShape {
   int64_t depth;                        // k of the block from one slice's first to the next one's
   int64_t codeBytes;                    // likewise
   int64_t slicesPerGroup;               // slices in a row that share scales
+  int64_t highShift = 0;                // bits of what lies apart from nibbles, from one slice to the next
   int64_t scaleBytes = 0, minBytes = 0; // from one such group to the next
 };
 
 SliceShape shapeOf(const PackedLayout &layout) {
-  bool isNibble = layout.codes == CodeType::U4;
+  bool isNibble = layout.hasNibbles();
   int64_t depth = isNibble ? 8 : 16;
   SliceShape shape{isNibble ? SmallVector<int64_t>{0, 2, 16, 18, 4, 6, 20, 22}
                             : SmallVector<int64_t>{0, 2, 4, 6, 8, 10, 12, 14},
                    depth, layout.codeOffsetBytes(0, depth) - layout.codeOffsetBytes(0, 0),
                    PanelFeed::kSlicesPerBlock};
+  shape.highShift = layout.highShift(isNibble ? depth : 0);
   // Groups of 16 are the halves of a block: both in every slice of nibbles.
   if (isNibble || layout.groupSize == kBlockDepth)
     return shape;
@@ -70,7 +72,7 @@ PanelSlice::PanelSlice(KernelBuilder &k, const PackedLayout &layout, const IsaTr
 PanelSlice::PanelSlice(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa,
                        const PanelJob &job, const Places &places)
     : k(k), layout(layout), isa(isa), bytesToNext(job.bytesToNext), places(places),
-      reader(k, layout, isa, places.codes, places.scales, places.mins) {}
+      reader(k, layout, isa, places.codes, places.high, places.highShift, places.scales, places.mins) {}
 
 PanelSlice::Places PanelSlice::placesOf(KernelBuilder &k, const PackedLayout &layout, const PanelJob &job,
                                         Value number, Value target) {
@@ -87,7 +89,8 @@ PanelSlice::Places PanelSlice::placesOf(KernelBuilder &k, const PackedLayout &la
     targetOffset = k.add(targetOffset, k.select(isBefore, k.index(0), toNextTarget));
   }
   Value group = k.div(slice, shape.slicesPerGroup), source = k.at(job.source, offset);
-  return {k.at(source, k.mul(slice, shape.codeBytes)), k.at(source, k.mul(group, shape.scaleBytes)),
+  return {k.at(source, k.mul(slice, shape.codeBytes)), source,
+          layout.highBits() ? k.mul(slice, shape.highShift) : Value(), k.at(source, k.mul(group, shape.scaleBytes)),
           k.at(source, k.mul(group, shape.minBytes)),
           k.at(target, k.add(targetOffset, k.mul(slice, shape.depth / 2 * kPairRowBytes)))};
 }
@@ -99,6 +102,8 @@ void PanelSlice::fetch() {
       k.prefetch(k.at(isInPlace ? from : k.at(from, bytesToNext), line), /*level=*/2);
   };
   fetchLines(places.codes, shapeOf(layout).codeBytes);
+  if (layout.highBits())
+    fetchLines(k.at(places.high, layout.highOffsetBytes(0, 0)), layout.codeBytes() - layout.highOffsetBytes(0, 0));
   if (layout.scales != ScaleType::None)
     fetchLines(k.at(places.scales, layout.scaleOffsetBytes(0, 0)), 1);
 }

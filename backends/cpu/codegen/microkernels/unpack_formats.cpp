@@ -2,6 +2,8 @@
 // How each code type of the packed layouts becomes f32.
 #include "backends/cpu/codegen/microkernels/unpack_formats.h"
 
+#include "backends/cpu/codegen/microkernels/nibble_codes.h"
+
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
 using namespace mlir;
@@ -14,14 +16,15 @@ namespace {
 // Bits shift .. shift+width-1 of each element, zero- or sign-extended. Both forms cost a shift and one more.
 Value bitField(KernelBuilder &k, Value word, int64_t shift, int64_t width, bool isSigned) {
   Type type = word.getType();
+  int64_t numBits = getElementTypeOrSelf(type).getIntOrFloatBitWidth();
   if (isSigned) {
-    if (shift + width != 32)
-      word = arith::ShLIOp::create(k.b, k.loc, word, k.integer(type, 32 - shift - width));
-    return arith::ShRSIOp::create(k.b, k.loc, word, k.integer(type, 32 - width));
+    if (shift + width != numBits)
+      word = arith::ShLIOp::create(k.b, k.loc, word, k.integer(type, numBits - shift - width));
+    return arith::ShRSIOp::create(k.b, k.loc, word, k.integer(type, numBits - width));
   }
   if (shift != 0)
     word = arith::ShRUIOp::create(k.b, k.loc, word, k.integer(type, shift));
-  if (shift + width == 32)
+  if (shift + width == numBits)
     return word;
   return arith::AndIOp::create(k.b, k.loc, word, k.integer(type, (int64_t{1} << width) - 1));
 }
@@ -64,11 +67,11 @@ CodeType asCodeType(ScaleType type) { return type == ScaleType::F16 ? CodeType::
 }  // namespace
 
 PanelBlock::PanelBlock(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa, Value block)
-    : PanelBlock(k, layout, isa, block, block, block) {}
+    : PanelBlock(k, layout, isa, block, block, Value(), block, block) {}
 
-PanelBlock::PanelBlock(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa, Value codes, Value scales,
-                       Value mins)
-    : k(k), layout(layout), isa(isa), codesAt(codes), scalesAt(scales), minsAt(mins) {}
+PanelBlock::PanelBlock(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa, Value codes, Value high,
+                       Value highShift, Value scales, Value mins)
+    : k(k), layout(layout), isa(isa), codesAt(codes), highAt(high), highShift(highShift), scalesAt(scales), minsAt(mins) {}
 
 Value PanelBlock::weights(int64_t depth) {
   if (layout.hasFloatCodes())
@@ -89,7 +92,15 @@ Value loadScales(KernelBuilder &k, ScaleType type, Value pointer) {
   return loadFloat(k, asCodeType(type), pointer, /*isVector=*/true);
 }
 
-Value PanelBlock::codes(int64_t depth) { return layout.codes == CodeType::U4 ? nibbleCodes(depth) : byteCodes(depth); }
+Value PanelBlock::codes(int64_t depth) {
+  bool isNumber = layout.hasNibbles() && layout.highBits() == 0; // the nibble says all
+  if (isNumber && isa.hasLaneTable)
+    return lookedUpCodes(depth);
+  if (layout.codes == CodeType::U4)
+    return toFloat(k, bitField(k, line(depth), 8 * (depth % 4) + layout.codeShift(depth), 4, /*isSigned=*/false),
+                   layout.codeOffset);
+  return byteCodes(depth);
+}
 
 Value PanelBlock::floatCodes(int64_t depth) {
   if (layout.codes == CodeType::BF16) { // the upper halves of f32
@@ -113,16 +124,14 @@ Value PanelBlock::line(int64_t depth) {
   return currentLineValue;
 }
 
-Value PanelBlock::nibbleCodes(int64_t depth) {
+// A lookup uses the low 4 bits of each lane only: it replaces the mask, the subtraction and the conversion.
+Value PanelBlock::lookedUpCodes(int64_t depth) {
   Value word = line(depth);
   int64_t shift = 8 * (depth % 4) + layout.codeShift(depth);
-  if (!isa.hasLaneTable)
-    return toFloat(k, bitField(k, word, shift, 4, /*isSigned=*/false), layout.codeOffset);
-  // A lookup uses the low 4 bits of each lane only: it replaces the mask, the subtraction and the conversion.
   if (!codeTable) {
     SmallVector<float> entries(kLanes);
     for (int64_t code = 0; code < kLanes; ++code)
-      entries[code] = static_cast<float>(code - layout.codeOffset);
+      entries[code] = static_cast<float>(layout.codeNumber(uint32_t(code)));
     codeTable = arith::ConstantOp::create(k.b, k.loc, DenseElementsAttr::get(k.lanesF32(), ArrayRef<float>(entries)));
   }
   if (shift != 0)
@@ -134,8 +143,28 @@ Value PanelBlock::nibbleCodes(int64_t depth) {
 }
 
 Value PanelBlock::byteCodes(int64_t depth) {
-  bool isSigned = layout.codes == CodeType::S8;
-  return toFloat(k, bitField(k, line(depth), 8 * (depth % 4), 8, isSigned), layout.codeOffset);
+  bool isNibble = layout.hasNibbles(), isSigned = isNibble || layout.codes == CodeType::S8;
+  Value word = isNibble ? nibbleWords(depth) : line(depth);
+  return toFloat(k, bitField(k, word, 8 * (depth % 4), 8, isSigned), isNibble ? 0 : layout.codeOffset);
+}
+
+// Signed bytes of the 4 k around `depth`, less their offset: what is done here is done once for four.
+Value PanelBlock::nibbleWords(int64_t depth) {
+  int64_t step = depth / 4;
+  if (step == currentStep)
+    return currentBytes;
+  currentStep = step;
+  int64_t high = layout.highOffsetBytes(0, depth) / 64 * 64;
+  if (layout.highBits() && high != currentHigh) {
+    currentHigh = high;
+    currentHighValue = k.load(k.lanes(k.b.getI32Type()), k.at(highAt, high));
+    if (highShift)
+      currentHighValue = arith::ShRUIOp::create(k.b, k.loc, currentHighValue,
+                                                k.splat(k.toInteger(highShift, k.b.getI32Type())));
+  }
+  currentBytes =
+      nibbleBytes(k, layout, isa, {line(depth), currentHighValue}, k.index(step), -layout.codeOffset);
+  return currentBytes;
 }
 
 // Codes of a byte lie in fours, a float's one by one: so many pieces make 16.
@@ -152,19 +181,37 @@ static Value columnPieces(KernelBuilder &k, const PackedLayout &layout, Value co
   return vector;
 }
 
-Value columnWeights(KernelBuilder &k, const PackedLayout &layout, Value block, Value column, int64_t depth) {
+// What 16 k of a column have above their nibbles, from bit 4 on. Four k share a byte's place in their lines.
+static Value columnHighBits(KernelBuilder &k, const PackedLayout &layout, Value column, int64_t depth) {
+  VectorType words = k.lanes(k.b.getI32Type());
+  Value word = k.splat(k.load(k.b.getI32Type(), k.at(column, layout.highOffsetBytes(0, depth))));
+  SmallVector<int32_t> shifts;
+  for (int64_t lane = 0; lane < kLanes; ++lane)
+    shifts.push_back(int32_t(lane % 4 * 8) + layout.highShift(depth + lane));
+  Value each = arith::ConstantOp::create(k.b, k.loc, DenseElementsAttr::get(words, ArrayRef<int32_t>(shifts)));
+  Value bits = bitField(k, arith::ShRUIOp::create(k.b, k.loc, word, each), 0, layout.highBits(), /*isSigned=*/false);
+  return arith::ShLIOp::create(k.b, k.loc, bits, k.integer(words, 4));
+}
+
+Value columnWeights(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa, Value block, Value column,
+                    int64_t depth) {
   OpBuilder &b = k.b;
   auto inColumn = [&](int64_t first, int64_t stride) { return k.at(k.at(block, k.mul(column, stride)), first); };
   int64_t codeStride = layout.codeOffsetBytes(1, depth) - layout.codeOffsetBytes(0, depth);
-  Value pieces = columnPieces(k, layout, inColumn(0, codeStride), depth);
+  Value codes = inColumn(0, codeStride), pieces = columnPieces(k, layout, codes, depth);
   if (layout.hasFloatCodes())
     return floatOf(k, layout.codes, pieces);
   Value bytes = vector::BitCastOp::create(b, k.loc, k.lanes(b.getI8Type()), pieces);
-  bool isSigned = layout.codes == CodeType::S8;
+  std::span<const int8_t> table = layout.codeValues();
+  if (layout.hasNibbles())
+    bytes = bitField(k, bytes, layout.codeShift(depth), 4, /*isSigned=*/false);
+  if (!table.empty())
+    bytes = lookUpBytes(k, isa, {table.data(), table.size()}, 0, bytes);
+  bool isSigned = layout.codes == CodeType::S8 || !table.empty();
   Value words = isSigned ? arith::ExtSIOp::create(b, k.loc, k.lanes(b.getI32Type()), bytes).getResult()
                          : arith::ExtUIOp::create(b, k.loc, k.lanes(b.getI32Type()), bytes).getResult();
-  if (layout.codes == CodeType::U4)
-    words = bitField(k, words, layout.codeShift(depth), 4, /*isSigned=*/false);
+  if (layout.highBits())
+    words = arith::OrIOp::create(b, k.loc, words, columnHighBits(k, layout, codes, depth));
   auto grouped = [&](ScaleType type, int64_t first, int64_t next) {
     return k.splat(loadFloat(k, asCodeType(type), inColumn(first, next - first), /*isVector=*/false));
   };

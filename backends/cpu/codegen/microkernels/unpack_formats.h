@@ -14,9 +14,10 @@ class PanelBlock {
 public:
   // Requires: !layout.isDense.
   PanelBlock(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, mlir::Value block);
-  // Codes, scales and mins that lie as those of a block do, each from an address of its own.
+  // Codes, what nibbles lack, scales and mins that lie as those of a block do, each from an address of its own; of the
+  // second, only bits from `highShift` on, an index, null for all.
   PanelBlock(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, mlir::Value codes,
-             mlir::Value scales, mlir::Value mins);
+             mlir::Value high, mlir::Value highShift, mlir::Value scales, mlir::Value mins);
 
   // vector<16xf32>: w[column 0..15, k] for k in 0..31 of the block.
   mlir::Value weights(int64_t k);
@@ -24,16 +25,19 @@ public:
 private:
   mlir::Value codes(int64_t k);  // code - offset, as f32
   mlir::Value floatCodes(int64_t k);
-  mlir::Value nibbleCodes(int64_t k);
+  mlir::Value lookedUpCodes(int64_t k);
   mlir::Value byteCodes(int64_t k);
   mlir::Value line(int64_t k);
+  mlir::Value nibbleWords(int64_t k);
 
   KernelBuilder &k;
   const weights::PackedLayout &layout;
   const IsaTraits &isa;
-  mlir::Value codesAt, scalesAt, minsAt;
-  int64_t currentLine = -1;  // byte offset of `currentLineValue`
-  mlir::Value currentLineValue;
+  mlir::Value codesAt, highAt, highShift, scalesAt, minsAt;
+  int64_t currentLine = -1, currentHigh = -1;  // byte offsets
+  mlir::Value currentLineValue, currentHighValue;
+  int64_t currentStep = -1;
+  mlir::Value currentBytes;  // the codes of that step, less their offset
   int64_t currentGroup = -1;
   mlir::Value scale, min, codeTable;
 };
@@ -42,7 +46,7 @@ private:
 mlir::Value loadScales(KernelBuilder &k, weights::ScaleType type, mlir::Value pointer);
 
 // vector<16xf32>: 16 k of one `column` (0..15, an index value) from `depth` (0 or 16) on.
-mlir::Value columnWeights(KernelBuilder &k, const weights::PackedLayout &layout, mlir::Value block, mlir::Value column,
-                          int64_t depth);
+mlir::Value columnWeights(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, mlir::Value block,
+                          mlir::Value column, int64_t depth);
 
 }  // namespace girih::cpu

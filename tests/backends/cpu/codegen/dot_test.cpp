@@ -58,14 +58,6 @@ template <typename T> T at(const std::vector<uint8_t> &block, int64_t offset) {
   return value;
 }
 
-int32_t codeOf(const PackedWeight &weight, int64_t n, int64_t k) {
-  const PackedLayout &layout = weight.layout;
-  uint8_t byte = weight.bytes[weight.blockAt(n, k) + layout.codeOffsetBytes(n % 16, k % 32)];
-  if (layout.codes == CodeType::S8)
-    return static_cast<int8_t>(byte) - layout.codeOffset;
-  return (layout.codes == CodeType::U4 ? (byte >> layout.codeShift(k % 32)) & 15 : byte) - layout.codeOffset;
-}
-
 // The sums of qmatmul's description for one row of blocks and column n.
 float chainOf(const PackedWeight &weight, const std::vector<std::vector<uint8_t>> &blocks, int64_t n) {
   const PackedLayout &layout = weight.layout;
@@ -78,7 +70,7 @@ float chainOf(const PackedWeight &weight, const std::vector<std::vector<uint8_t>
         float scale = readScale(weight.bytes, packed + layout.scaleOffsetBytes(n % 16, k), layout.scales);
         int32_t sum = 0;
         for (int64_t i = k; i < k + layout.groupSize; ++i)
-          sum += codeOf(weight, n, number * 32 + i) * static_cast<int8_t>(block[digit * 64 + i]);
+          sum += weight.numberAt(n, number * 32 + i) * static_cast<int8_t>(block[digit * 64 + i]);
         acc = std::fmaf(float(sum) * scale, at<float>(block, digit ? 96 : 32), acc);
         if (layout.mins == ScaleType::None || digit == 1)
           continue;
@@ -166,7 +158,8 @@ INSTANTIATE_TEST_SUITE_P(Layouts, DotTest, testing::ValuesIn([] {
   for (const char *layout :
        {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f32,f32,32",
         "p16:u7,f16,f16,32", "p16:u7,f32,f32,32", "p16:s8,f32,none,16", "p16:u7,f32,f32,16",
-        "p16:s8,f32,none,32", "p16:u4,f32,none,16,3"}) {
+        "p16:s8,f32,none,32", "p16:u4,f32,none,16,3", "p16:iq4,f16,none,32", "p16:e2m1,f32,none,32", "p16:u5,f16,none,32,16", "p16:u5,f32,f32,32",
+        "p16:u6,f32,none,16,32"}) {
     cases.push_back({layout, 3, 64, 96, "direct", 2, 16, 32, 32});
     cases.push_back({layout, 13, 64, 96, "panel", 2, 16, 64, 64});
     cases.push_back(cases.back());
@@ -199,7 +192,7 @@ INSTANTIATE_TEST_SUITE_P(Tiles, DotTest,
 INSTANTIATE_TEST_SUITE_P(Bytes, DotTest, testing::ValuesIn([] {
   std::vector<MatmulCase> cases;
   for (const char *layout : {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f32,f32,32",
-                             "p16:u7,f16,f16,32", "p16:u7,f32,f32,32", "p16:s8,f32,none,32"})
+                             "p16:u7,f16,f16,32", "p16:u7,f32,f32,32", "p16:s8,f32,none,32", "p16:iq4,f16,none,32", "p16:e2m1,f32,none,32", "p16:u5,f16,none,32,16", "p16:u5,f32,f32,32", "p16:u6,f16,f16,32"})
     for (int64_t rows : {3, 6, 16})
       for (int64_t depth : {96, 608})
         cases.push_back({layout, rows, 64, depth, "bytes", rows == 16 ? 16 : 8, 32, 608, 32});

@@ -86,14 +86,21 @@ struct PackedWeight {
       std::memcpy(&bytes[code], &bits, 4);
     else if (layout.hasFloatCodes())
       std::memcpy(&bytes[code], &half, 2);
-    else if (layout.codes == CodeType::U4)
-      bytes[code] |= static_cast<uint8_t>((random() & 15) << layout.codeShift(k % 32));
+    else if (layout.hasNibbles())
+      fillNibble(block, n % 16, k % 32, random());
     else
       bytes[code] = static_cast<uint8_t>(random() & (layout.codes == CodeType::U7 ? 127 : 255));
     if (layout.scales != ScaleType::None)
       fillScale(block + layout.scaleOffsetBytes(n % 16, k % 32), layout.scales, 0.01f * normal(random));
     if (layout.mins != ScaleType::None)
       fillScale(block + layout.minOffsetBytes(n % 16, k % 32), layout.mins, 0.1f * normal(random));
+  }
+
+  void fillNibble(int64_t block, int64_t column, int64_t k, uint64_t value) {
+    bytes[block + layout.codeOffsetBytes(column, k)] |= static_cast<uint8_t>((value & 15) << layout.codeShift(k));
+    uint64_t high = value >> 4 & ((1u << layout.highBits()) - 1);
+    if (layout.highBits() > 0)
+      bytes[block + layout.highOffsetBytes(column, k)] |= static_cast<uint8_t>(high << layout.highShift(k));
   }
 
   // f32 scales keep few bits, as those of K-quants do: every product with a code is exact.
@@ -118,12 +125,22 @@ struct PackedWeight {
       std::memcpy(&value, &bits, 4);
       return value;
     }
-    int value = layout.codes == CodeType::S8 ? readAt<int8_t>(bytes, code) : bytes[code];
-    if (layout.codes == CodeType::U4)
-      value = (value >> layout.codeShift(k % 32)) & 15;
     float scale = readScale(bytes, block + layout.scaleOffsetBytes(n % 16, k % 32), layout.scales);
-    float product = scale * static_cast<float>(value - layout.codeOffset);
+    float product = scale * static_cast<float>(numberAt(n, k));
     return layout.mins == ScaleType::None ? product : product + minAt(n, k);
+  }
+
+  // What scales multiply, of codes that are integers.
+  int32_t numberAt(int64_t n, int64_t k) const {
+    int64_t block = blockAt(n, k);
+    uint32_t code = bytes[block + layout.codeOffsetBytes(n % 16, k % 32)];
+    if (layout.hasNibbles())
+      code = code >> layout.codeShift(k % 32) & 15;
+    if (layout.highBits() > 0) {
+      uint32_t high = bytes[block + layout.highOffsetBytes(n % 16, k % 32)] >> layout.highShift(k % 32);
+      code |= (high & ((1u << layout.highBits()) - 1)) << 4;
+    }
+    return layout.codeNumber(code);
   }
 
   float minAt(int64_t n, int64_t k) const {
