@@ -10,6 +10,7 @@
 #include "dialects/machine/dialect.h"
 #include "runtime/weights/packed_layout.h"
 
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Linalg/Transforms/Transforms.h"
 
@@ -50,10 +51,28 @@ bool suitsMatrixUnit(const Facts &facts) {
   return facts.numerics == "fast" && unit && facts.maxTokens >= unit.getTile().getRows();
 }
 
+// Signed codes of a byte, of a weight that one tile of rows meets: a unit of bytes multiplies them as they are stored. What
+// rounding x to 8 bits adds to a sum is that of code * error: small where codes have both signs, as errors have; where they
+// are all positive, with a least value, their mean adds up.
+bool suitsUnitOfBytes(Type weight, const Facts &facts) {
+  girih::machine::UnitAttr unit = facts.machine.matrixUnitFor("i8");
+  if (!unit || facts.maxTokens > unit.getTile().getRows() || !hasIntegerCodes(weight))
+    return false;
+  auto layout = girih::weights::PackedLayout::parse(std::string_view(cast<PackedType>(weight).getLayout()));
+  return layout->codes == girih::weights::CodeType::S8 && layout->mins == girih::weights::ScaleType::None && layout->numGroups() == 1;
+}
+
+// What the step gives: no other layer carries its rounding on.
+bool isLast(QMatmulOp op) {
+  Value result = op.getResult();
+  return result && llvm::all_of(result.getUsers(), [](Operation *user) { return isa<func::ReturnOp>(user); });
+}
+
 Arithmetic choose(QMatmulOp op, const Facts &facts) {
   bool mayRound = facts.numerics == "invariant" || facts.numerics == "fast";
   Type weight = op.getW().getType();
-  if (suitsMatrixUnit(facts) && isa<PackedType>(weight))
+  bool roundsLast = isLast(op) && suitsUnitOfBytes(weight, facts);
+  if (suitsMatrixUnit(facts) && isa<PackedType>(weight) && !roundsLast)
     return Arithmetic::BF16;
   if (mayRound && hasIntegerCodes(weight) && facts.machine.unitFor("i8"))
     return Arithmetic::I8;

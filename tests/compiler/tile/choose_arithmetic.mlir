@@ -184,6 +184,45 @@ module attributes {girih.numerics = "fast", girih.machine = #machine.description
 // -----
 
 #l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">
+#dot = #machine.unit<name = "dot", element = "i8", lanes = 64, per_cycle = 2, latency_cycles = 5, registers = 32, source = "test">
+#halves = #machine.unit<name = "matrix", element = "bf16", lanes = 512, per_cycle = 1, latency_cycles = 52, registers = 8, source = "test", tile = <rows = 16, columns = 16, depth = 32>>
+#bytes = #machine.unit<name = "matrix", element = "i8", lanes = 1024, per_cycle = 1, latency_cycles = 52, registers = 8, source = "test", tile = <rows = 16, columns = 16, depth = 64>>
+!nibbles = !girih.packed<64 x 32, "p16:u4,f16,f16,32">
+!bytes = !girih.packed<64 x 32, "p16:s8,f16,none,32">
+!halved = !girih.packed<64 x 32, "p16:s8,f32,none,16">
+!next = !girih.packed<64 x 64, "p16:s8,f16,none,32">
+module attributes {girih.numerics = "fast", girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1], units = [#dot, #halves, #bytes]>} {
+  // Signed bytes with one scale a block as they are stored, where one tile has all rows and the result is the step's.
+  // CHECK-LABEL: func.func @one_tile_of_bytes
+  // CHECK: girih.qmatmul ins({{.*}} : tensor<?x32xbf16>
+  // CHECK: girih.qmatmul ins({{.*}} : tensor<?x192xi8>
+  // CHECK: girih.qmatmul ins({{.*}} : tensor<?x32xbf16>
+  func.func @one_tile_of_bytes(%x: tensor<?x32xf32>, %w: !nibbles, %v: !bytes, %u: !halved, %init: tensor<?x64xf32>) -> (tensor<?x64xf32>, tensor<?x64xf32>, tensor<?x64xf32>) attributes {girih.max_tokens = 16 : i64} {
+    %a = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !nibbles) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    %b = girih.qmatmul ins(%x, %v : tensor<?x32xf32>, !bytes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    %c = girih.qmatmul ins(%x, %u : tensor<?x32xf32>, !halved) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %a, %b, %c : tensor<?x64xf32>, tensor<?x64xf32>, tensor<?x64xf32>
+  }
+  // A layer's rounding would be carried on by the next.
+  // CHECK-LABEL: func.func @within
+  // CHECK: girih.qmatmul ins({{.*}} : tensor<?x32xbf16>
+  // CHECK: girih.qmatmul ins({{.*}} : tensor<?x320xi8>
+  func.func @within(%x: tensor<?x32xf32>, %v: !bytes, %w: !next, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 16 : i64} {
+    %a = girih.qmatmul ins(%x, %v : tensor<?x32xf32>, !bytes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    %b = girih.qmatmul ins(%a, %w : tensor<?x64xf32>, !next) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %b : tensor<?x64xf32>
+  }
+  // CHECK-LABEL: func.func @many_tiles
+  // CHECK: girih.qmatmul ins({{.*}} : tensor<?x32xbf16>
+  func.func @many_tiles(%x: tensor<?x32xf32>, %v: !bytes, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 64 : i64} {
+    %a = girih.qmatmul ins(%x, %v : tensor<?x32xf32>, !bytes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %a : tensor<?x64xf32>
+  }
+}
+
+// -----
+
+#l1 = #machine.level<name = "L1", size_bytes = 49152, bytes_per_cycle = 128, latency_cycles = 5, shared_by = 1, source = "test">
 #dot = #machine.unit<name = "dot", element = "i16", lanes = 32, per_cycle = 2, latency_cycles = 5, registers = 32, source = "test">
 !kv = !girih.kv<3, 64, 64, f16>
 module attributes {girih.numerics = "invariant", girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1], units = [#dot]>} {
