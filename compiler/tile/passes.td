@@ -12,7 +12,8 @@ def ChooseArithmetic : Pass<"girih-choose-arithmetic", "::mlir::ModuleOp"> {
     function's `girih.max_tokens`. *exact*, or no numerics: f32, nothing changes. *invariant* and *fast*: where the
     weight's codes are integers and the machine has an i8 unit, x becomes the codes of one `girih.quantize_rows`, which
     all matmuls that read the same x share; in *fast* with `both_digits` for short prompts. *fast*, where the machine has a matrix unit of bf16 and the function's steps
-    can fill its rows: x is rounded to bf16, likewise once, its rows an odd number of the unit's tiles apart, and every `girih.attention` gets `operand_type = bf16`; where
+    can fill its rows: x is rounded to bf16 (but to 8 bits for what the function returns, where the weight has signed codes of a byte, the machine
+    a unit for them and one of its tiles has all rows), likewise once, its rows an odd number of the unit's tiles apart, and every `girih.attention` gets `operand_type = bf16`; where
     it has a unit of i16 instead, attention in steps longer than a short prompt gets `operand_type = i16`. The element type
     of x is the only other trace of the choice.
 
