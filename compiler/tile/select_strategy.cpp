@@ -141,7 +141,7 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
       return;
     if (getElementTypeOrSelf(op.getX()).isBF16() && budget.matrix)
       return takesCodes(weight, maxTokens, budget) ? selectCodes(op, weight, maxTokens)
-                                                   : selectMatrix(op, weight, budget);
+                                                   : selectMatrix(op, weight, maxTokens, budget);
     if (getElementTypeOrSelf(op.getX()).isInteger(8))
       return takesBytes(weight, maxTokens, budget) ? selectBytes(op, weight, maxTokens, budget)
                                                    : selectDot(op, weight, maxTokens, budget);
@@ -218,13 +218,24 @@ struct SelectStrategyPass : girih::compiler::impl::SelectStrategyBase<SelectStra
     });
   }
 
+  // Whether a core's rows outgrow half of the second level, so that they pass by in parts of k, and nothing but one operation
+  // on each of them reads the sums, which then lie tile by tile from part to part.
+  static bool meetsInParts(QMatmulOp op, PackedType weight, int64_t maxTokens, const Budget &budget) {
+    int64_t rows = llvm::divideCeil(maxTokens, budget.cores);
+    Value result = op.getResult();
+    return rows * weight.getDepth() * 2 > budget.farBytes / 2 && result && result.hasOneUse() && !isJoined(op) &&
+           isa<linalg::LinalgOp>(*result.user_begin());
+  }
+
   // Two tiles of rows by two of columns share what they load; the columns are of both matmuls where two are joined, so
-  // that what joins them meets their sums at once. The weights of a pass stay in three quarters of the
-  // first level while all rows go by; passes over k are equally deep.
-  void selectMatrix(QMatmulOp op, PackedType weight, const Budget &budget) {
+  // that what joins them meets their sums at once. The weights of a pass stay in three quarters of the first level while
+  // all rows go by; in half of it, without being driven out by those of the next pass, where it costs little to take sums
+  // up again. Passes over k are equally deep.
+  void selectMatrix(QMatmulOp op, PackedType weight, int64_t maxTokens, const Budget &budget) {
     int64_t columns = 2 * budget.matrix.getColumns(), joined = isJoined(op) ? 2 : 1, blockBytes = 2 * columns * kBlockDepth;
     int64_t numBlocks = llvm::divideCeil(weight.getDepth(), kBlockDepth);
-    int64_t most = std::max<int64_t>(1, budget.nearBytes / 4 * 3 / blockBytes);
+    int64_t quarters = meetsInParts(op, weight, maxTokens, budget) ? 2 : 3;
+    int64_t most = std::max<int64_t>(1, budget.nearBytes / 4 * quarters / blockBytes);
     int64_t numPasses = llvm::divideCeil(numBlocks, most);
     set(op, "matrix", {2 * budget.matrix.getRows(), columns / kVirtualLanes / joined},
         kBlockDepth * int64_t(llvm::divideCeil(numBlocks, numPasses)));

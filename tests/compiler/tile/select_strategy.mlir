@@ -64,6 +64,15 @@ module attributes {girih.machine = #machine.description<name = "m", kind = "cpu"
     return %y, %u : tensor<?x576xf32>, tensor<?x576xf32>
   }
 
+  // Rows that outgrow half of the second level, their sums read by one operation alone: passes of half of the first level.
+  // CHECK-LABEL: func.func @parts
+  // CHECK: column_tile = 32 : i64, k_tile = 384 : i64, row_tile = 32 : i64, strategy = "matrix"
+  func.func @parts(%x: tensor<512x5632xbf16>, %w: !girih.packed<2048 x 5632, "p16:u4,f16,f16,32">, %init: tensor<512x2048xf32>, %residual: tensor<512x2048xf32>) -> tensor<512x2048xf32> attributes {girih.max_tokens = 512 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<512x5632xbf16>, !girih.packed<2048 x 5632, "p16:u4,f16,f16,32">) outs(%init : tensor<512x2048xf32>) -> tensor<512x2048xf32>
+    %sum = linalg.add ins(%y, %residual : tensor<512x2048xf32>, tensor<512x2048xf32>) outs(%init : tensor<512x2048xf32>) -> tensor<512x2048xf32>
+    return %sum : tensor<512x2048xf32>
+  }
+
   // No more rows than a tile has: integer codes as they are stored.
   // CHECK-LABEL: func.func @few_rows
   // CHECK: column_tile = 32 : i64, k_tile = 1536 : i64, row_tile = 16 : i64, strategy = "codes"
