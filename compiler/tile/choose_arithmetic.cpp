@@ -122,18 +122,30 @@ Value quantized(Value x, bool bothDigits, DenseMap<Value, Value> &made) {
   return codes;
 }
 
+// Memory for rows of bf16. They lie an odd number of a tile's rows apart: with an even number, those that a tile takes
+// together would share few sets of the caches.
+Value memoryOfRows(OpBuilder &b, Location loc, OpFoldResult rows, int64_t depth, int64_t tileDepth) {
+  int64_t stride = (llvm::divideCeil(depth, tileDepth) | 1) * tileDepth;
+  OpFoldResult zero = b.getIndexAttr(0), one = b.getIndexAttr(1);
+  SmallVector<OpFoldResult> extents{rows, b.getIndexAttr(stride)}, used{rows, b.getIndexAttr(depth)};
+  Value memory = tensor::EmptyOp::create(b, loc, extents, b.getBF16Type());
+  return tensor::ExtractSliceOp::create(b, loc, memory, ArrayRef<OpFoldResult>{zero, zero}, used, ArrayRef<OpFoldResult>{one, one});
+}
+
 // Attention on a matrix unit rounds its result itself where nobody else reads it; null where that is not so. What it
 // gave before is gone.
-Value roundedByAttention(Value x) {
+Value roundedByAttention(Value x, int64_t tileDepth) {
   auto collapse = x.getDefiningOp<tensor::CollapseShapeOp>();
   auto attention = collapse ? collapse.getSrc().getDefiningOp<AttentionOp>() : AttentionOp();
-  if (!attention || !attention.getOperandType() || !attention.getKv() || !attention->hasOneUse() || !collapse->hasOneUse())
+  if (!attention || !attention.getOperandType() || !attention.getOperandType()->isBF16() || !attention.getKv() || !attention->hasOneUse() || !collapse->hasOneUse())
     return {};
   OpBuilder b(attention);
   Location loc = attention.getLoc();
-  Type element = *attention.getOperandType();
   SmallVector<OpFoldResult> extents = tensor::getMixedSizes(b, loc, attention.getInit());
-  Value init = tensor::EmptyOp::create(b, loc, extents, element);
+  int64_t depth = cast<RankedTensorType>(x.getType()).getDimSize(1);
+  Value rows = memoryOfRows(b, loc, extents[0], depth, tileDepth);
+  auto type = cast<RankedTensorType>(attention.getInit().getType()).clone(*attention.getOperandType());
+  Value init = tensor::ExpandShapeOp::create(b, loc, type, rows, collapse.getReassociationIndices(), extents);
   auto rounding = cast<AttentionOp>(b.clone(*attention));
   rounding.getInitMutable().assign(init);
   rounding->getResult(0).setType(init.getType());
@@ -146,12 +158,11 @@ Value roundedByAttention(Value x) {
   return flat;
 }
 
-// `x` rounded to bf16, likewise. Its rows lie an odd number of a tile's rows apart: with an even number, those that a
-// tile takes together would share few sets of the caches.
+// `x` rounded to bf16, likewise.
 Value rounded(Value x, int64_t tileDepth, DenseMap<Value, Value> &made) {
   if (getElementTypeOrSelf(x).isBF16())
     return x;
-  if (Value flat = roundedByAttention(x))
+  if (Value flat = roundedByAttention(x, tileDepth))
     return flat;
   Value &halves = made[x];
   if (halves)
@@ -160,12 +171,7 @@ Value rounded(Value x, int64_t tileDepth, DenseMap<Value, Value> &made) {
   b.setInsertionPointAfterValue(x);
   Location loc = x.getLoc();
   int64_t depth = cast<RankedTensorType>(x.getType()).getDimSize(1);
-  int64_t stride = (llvm::divideCeil(depth, tileDepth) | 1) * tileDepth;
-  OpFoldResult rows = rowsOf(b, x), zero = b.getIndexAttr(0), one = b.getIndexAttr(1);
-  SmallVector<OpFoldResult> extents{rows, b.getIndexAttr(stride)}, used{rows, b.getIndexAttr(depth)};
-  Value memory = tensor::EmptyOp::create(b, loc, extents, b.getBF16Type());
-  Value init = tensor::ExtractSliceOp::create(b, loc, memory, ArrayRef<OpFoldResult>{zero, zero}, used,
-                                              ArrayRef<OpFoldResult>{one, one});
+  Value init = memoryOfRows(b, loc, rowsOf(b, x), depth, tileDepth);
   SmallVector<AffineMap> maps(2, b.getMultiDimIdentityMap(2));
   SmallVector<utils::IteratorType> parallel(2, utils::IteratorType::parallel);
   auto round = [](OpBuilder &inner, Location at, ValueRange elements) {

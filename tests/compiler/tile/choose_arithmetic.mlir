@@ -95,8 +95,9 @@ module attributes {girih.numerics = "fast", girih.machine = #machine.description
     return %o : tensor<?x4x16xf32>
   }
 
-  // What only a matmul reads, attention rounds.
+  // What only a matmul reads, attention rounds, into rows that lie an odd number of the unit's tiles apart.
   // CHECK-LABEL: func.func @rounds_its_result
+  // CHECK: tensor.empty(%{{.*}}) : tensor<?x96xbf16>
   // CHECK: %[[O:.*]] = girih.attention {{.*}} outs(%{{.*}} : tensor<?x4x16xbf16>) {operand_type = bf16
   // CHECK-NOT: arith.truncf
   // CHECK: %[[FLAT:.*]] = tensor.collapse_shape %[[O]]
