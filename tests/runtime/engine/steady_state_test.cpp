@@ -42,8 +42,10 @@ constexpr size_t kFirst = 50, kLast = 1150; // of the tokens between which every
 // Keeps nothing, so that what is counted is the engine's.
 class Counter final : public Listener {
 public:
-  explicit Counter(bool isWatched) : isWatched(isWatched) {}
+  Counter(bool isWatched, const std::atomic<bool> &areAllThere) : isWatched(isWatched), areAllThere(areAllThere) {}
+  // No step is taken before all sequences are there: what begins one allocates.
   void onTokens(RequestId, std::span<const TokenResult> tokens) override {
+    areAllThere.wait(false);
     numTokens += tokens.size();
     if (isWatched)
       isCounted = numTokens >= kFirst && numTokens < kLast;
@@ -56,6 +58,7 @@ public:
 
 private:
   const bool isWatched;
+  const std::atomic<bool> &areAllThere;
   size_t numTokens = 0;
 };
 
@@ -73,13 +76,16 @@ Cost costOf(uint32_t numSequences, const Request &request) {
   options.kvBytes = 64 * 128 * uint64_t{numSequences};
   auto engine = makeEngine(toy, options);
   numAllocations = 0;
+  std::atomic<bool> areAllThere = false;
   std::vector<std::shared_ptr<Counter>> counters;
   for (uint32_t number = 0; number < numSequences; ++number) {
-    counters.push_back(std::make_shared<Counter>(number == 0));
+    counters.push_back(std::make_shared<Counter>(number == 0, areAllThere));
     Request own = request;
     own.promptTokens = somePrompt(4, static_cast<int32_t>(number));
     GIRIH_CHECK(engine->submit(std::move(own), counters.back()).isOk());
   }
+  areAllThere = true;
+  areAllThere.notify_all();
   for (auto &counter : counters)
     counter->hasEnded.wait(false);
   EngineStats stats = engine->stats();
