@@ -28,9 +28,9 @@ module attributes {girih.scratch_bytes = 1024 : i64} {
 
 module {
   func.func @layout(%args: !llvm.ptr, %thread: index, %threads: index, %x: memref<?x32xf32>,
-      %w: !girih.packed<64 x 32, "p16:u5,f16,f16,32">, %y: memref<?x64xf32>) {
+      %w: !girih.packed<64 x 32, "p16:u3,f16,f16,32">, %y: memref<?x64xf32>) {
     // expected-error @below {{weight layout:}}
-    girih.qmatmul ins(%x, %w : memref<?x32xf32>, !girih.packed<64 x 32, "p16:u5,f16,f16,32">)
+    girih.qmatmul ins(%x, %w : memref<?x32xf32>, !girih.packed<64 x 32, "p16:u3,f16,f16,32">)
         outs(%y : memref<?x64xf32>)
     return
   }
