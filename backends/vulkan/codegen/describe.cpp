@@ -33,7 +33,7 @@ constexpr Profile kProfiles[] = {
      "",
      "the least that Vulkan 1.1 requires of a device",
      "assumed: an integrated device"},
-    // Real devices, of which none was at hand: limits as their owners report them, speeds from data sheets. A device takes the
+    // Kinds of real devices, of which none was at hand: limits as owners of some report them, speeds assumed. A device takes the
     // last profile whose features it has, so the more demanding come later.
     {"mobile",
      4,
@@ -45,7 +45,7 @@ constexpr Profile kProfiles[] = {
      10,
      {},
      "shared_32k",
-     "vulkaninfo of Qualcomm Adreno: github.com/ggml-org/whisper.cpp/pull/3590; of a Mali, 512 invocations: github.com/mpv-android/mpv-android/pull/544",
+     "as two Android phones report: github.com/ggml-org/whisper.cpp/pull/3590 and github.com/mpv-android/mpv-android/pull/544",
      "assumed: four cores of a phone's device"},
     {"integrated",
      3,
@@ -57,7 +57,7 @@ constexpr Profile kProfiles[] = {
      20,
      {},
      "integrated,shared_32k,subgroup_32",
-     "vulkaninfo of Intel UHD 620: github.com/ValveSoftware/gamescope/issues/361",
+     "as an Intel UHD 620 reports: github.com/ValveSoftware/gamescope/issues/361",
      "assumed: Intel Gen9 GT2, three subslices"},
     {"desktop",
      6,
@@ -69,7 +69,7 @@ constexpr Profile kProfiles[] = {
      28,
      {},
      "discrete,shared_48k,subgroup_32",
-     "vulkaninfo of NVIDIA GeForce GTX 1050 Ti: github.com/KhronosGroup/Vulkan-Tools/pull/106; 48 KiB: github.com/doitsujin/dxvk/issues/267",
+     "as an NVIDIA device reports: github.com/doitsujin/dxvk/issues/267; its subgroups of 32 are assumed",
      "assumed: NVIDIA GP107, six multiprocessors"},
     // Invocations are lanes of a processor's vectors, and each load of a lane from a storage buffer is a turn of a loop;
     // texels are gathered by straight code. So: few invocations with much work each, which load four words at a time and hand

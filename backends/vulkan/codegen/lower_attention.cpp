@@ -45,10 +45,10 @@ public:
   }
   // Elements of a texel, which is loaded at once: keys of as many neighbouring positions, or a value's elements.
   int64_t texelElements() const { return isHalf ? 2 * kTexelWords : kTexelWords; }
-  // Whether texels are what this shader loads, and all of them lie whole within a position or an element.
+  // Whether texels are what this shader loads, and those of values lie whole within a position. (Blocks are a multiple of 64
+  // bytes; keys, and with them layers, begin at a multiple of 16 elements.)
   bool readsTexels() const {
-    return ShaderBuilder::areTexels(cache.source) && cache.blockWords % kTexelWords == 0 &&
-           cache.type.getValueDim() % texelElements() == 0;
+    return ShaderBuilder::areTexels(cache.source) && cache.type.getValueDim() % texelElements() == 0;
   }
   // The texel from `element` on, a multiple of texelElements().
   SmallVector<Value> loadTexel(Value block, Value element) {

@@ -31,7 +31,8 @@ int64_t parallelWork(Operation *op, const EntryFacts &entry) {
     InvocationTile tile = invocationTile(matmul, entry);
     return boundOf(type, entry.layout.maxTokens) / (tile.rows * tile.columns);
   }
-  if (isa<AttentionOp, AttentionPartsOp>(op)) // keys side by side, then values; a texel has some of an invocation's
+  // Keys side by side, then values' elements. By texels an invocation has several of them.
+  if (isa<AttentionOp, AttentionPartsOp>(op))
     return entry.traits.readsTexels ? kAttentionInvocations / kTexelWords : kAttentionInvocations;
   int64_t most = 1;
   for (Value operand : op->getOperands())
