@@ -6,6 +6,7 @@
 #include "runtime/base/crc32c.h"
 #include "runtime/program/program_generated.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -22,6 +23,10 @@ using program::kSectionAlignmentBytes;
 using program::kTensorAlignmentBytes;
 
 namespace {
+
+// What is written at once, from multiples of it on: the page cache then keeps it as one page of that size, which a mapping of
+// the file shows as one to processors too. With pages of 4 KiB, weights beyond what the caches hold stream a third slower.
+constexpr uint64_t kWrittenTogether = uint64_t{2} << 20;
 
 uint64_t alignUp(uint64_t value, uint64_t alignment) {
   return (value + alignment - 1) / alignment * alignment;
@@ -43,6 +48,7 @@ struct ProgramWriter::Output {
   std::string temporaryPath; // empty while the file has no name
   int fd = -1;
   uint64_t positionBytes = 0;
+  std::vector<uint8_t> waiting; // the last of them, which are not in the file yet
   bool isFinished = false;
 
   // The section being written.
@@ -55,6 +61,7 @@ struct ProgramWriter::Output {
   Status open();
   Status fail(const std::string &action);
   Status writeBytes(std::span<const uint8_t> bytes);
+  Status writeWaiting();
   Status append(std::span<const uint8_t> bytes); // writes and adds to the section's checksum
   Status padTo(uint64_t position);
   void beginSection() {
@@ -112,14 +119,26 @@ Status ProgramWriter::Output::fail(const std::string &action) {
 
 Status ProgramWriter::Output::writeBytes(std::span<const uint8_t> bytes) {
   while (!bytes.empty()) {
+    size_t numBytes = std::min<size_t>(bytes.size(), kWrittenTogether - positionBytes % kWrittenTogether);
+    waiting.insert(waiting.end(), bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(numBytes));
+    positionBytes += numBytes;
+    bytes = bytes.subspan(numBytes);
+    if (positionBytes % kWrittenTogether == 0)
+      GIRIH_TRY(writeWaiting());
+  }
+  return {};
+}
+
+Status ProgramWriter::Output::writeWaiting() {
+  for (std::span<const uint8_t> bytes = waiting; !bytes.empty();) {
     ssize_t written = ::write(fd, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR)
       continue;
     if (written < 0)
       return fail("cannot write");
-    positionBytes += static_cast<uint64_t>(written);
     bytes = bytes.subspan(static_cast<size_t>(written));
   }
+  waiting.clear();
   return {};
 }
 
@@ -369,6 +388,7 @@ Status ProgramWriter::finish(const program::Tables &tables) {
   header.tables_crc32c = tableSection.crc32c();
   auto *headerBytes = reinterpret_cast<const uint8_t *>(&header);
   header.header_crc32c = crc32c({headerBytes, offsetof(girih_program_header, header_crc32c)});
+  GIRIH_TRY(output->writeWaiting());
   ssize_t written = ::pwrite(output->fd, &header, sizeof header, 0);
   if (written != static_cast<ssize_t>(sizeof header))
     return output->fail("cannot write the header");

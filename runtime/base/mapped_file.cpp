@@ -68,6 +68,12 @@ void MappedFile::willRead(std::span<const uint8_t> part) { advise(part, false, M
 // Pages on the edges may be read again by who reads the neighbouring bytes.
 void MappedFile::hasRead(std::span<const uint8_t> part) { advise(part, true, MADV_DONTNEED); }
 
+void MappedFile::willStream(std::span<const uint8_t> part) {
+#if defined(MADV_HUGEPAGE)
+  advise(part, false, MADV_HUGEPAGE);
+#endif
+}
+
 MappedFile::MappedFile(MappedFile &&other) noexcept : mapped(std::exchange(other.mapped, {})) {}
 
 MappedFile &MappedFile::operator=(MappedFile &&other) noexcept {

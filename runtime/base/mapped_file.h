@@ -30,6 +30,9 @@ public:
   // of this process back. The kernel keeps what it has room for. Requires: `part` lies within some file's bytes().
   static void willRead(std::span<const uint8_t> part);
   static void hasRead(std::span<const uint8_t> part);
+  // For who reads all of it again and again: what is not in memory yet is read into pages as large as the system has, in which
+  // it streams faster. What is there stays as it is.
+  static void willStream(std::span<const uint8_t> part);
 
 private:
   std::span<const uint8_t> mapped;

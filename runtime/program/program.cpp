@@ -103,6 +103,7 @@ Expected<std::shared_ptr<const Program>> Program::open(const std::string &path) 
   GIRIH_ASSIGN(MappedFile file, MappedFile::open(path));
   auto mapping = std::make_unique<Mapping>(Mapping{std::move(file)});
   std::span<const uint8_t> bytes = mapping->file.bytes();
+  MappedFile::willStream(bytes);
   return parse(std::move(mapping), bytes, path);
 }
 

@@ -284,6 +284,32 @@ TEST(ProgramWriter, AFullDiskIsAnErrorThatLeavesTheOldFile) {
   EXPECT_TRUE(Program::open(folder.file("a.girih")).isOk());
 }
 
+// Bytes wait for those that are written with them: none is lost or moved, whatever the pieces.
+TEST(ProgramWriter, PiecesOfAnySizeMakeOneTensor) {
+  TemporaryFolder folder;
+  auto writer = compiler::ProgramWriter::create(folder.file("a.girih"));
+  ASSERT_TRUE(writer.isOk());
+  Tensor tensor;
+  tensor.layout = "toy:raw";
+  tensor.offsetBytes = compiler::ProgramWriter::kNextOffset;
+  ASSERT_TRUE((*writer)->beginTensor(tensor).isOk());
+  std::vector<uint8_t> wanted;
+  for (size_t size : {1u, 4095u, 3u << 20, 0u, 77777u, 2u << 20, 12u}) {
+    std::vector<uint8_t> piece(size);
+    for (size_t at = 0; at < size; ++at)
+      piece[at] = static_cast<uint8_t>((wanted.size() + at) * 2654435761u >> 13);
+    ASSERT_TRUE((*writer)->append(piece).isOk());
+    wanted.insert(wanted.end(), piece.begin(), piece.end());
+  }
+  ASSERT_TRUE((*writer)->endTensor().isOk());
+  ASSERT_TRUE((*writer)->finish(testing::toyTables({}, std::vector<uint8_t>(64), {})).isOk());
+  auto program = Program::open(folder.file("a.girih"));
+  ASSERT_TRUE(program.isOk()) << program.status().message();
+  std::span<const uint8_t> bytes = (*program)->weights();
+  ASSERT_GE(bytes.size(), wanted.size());
+  EXPECT_TRUE(std::equal(wanted.begin(), wanted.end(), bytes.begin()));
+}
+
 TEST(ProgramWriter, RefusesFoldersAndAbsentFolders) {
   TemporaryFolder folder;
   EXPECT_EQ(compiler::ProgramWriter::create(folder.path).status().code(), StatusCode::InvalidArgument);
