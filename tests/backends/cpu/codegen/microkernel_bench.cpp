@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Speed of the microkernels on the shapes of the default model, beside the roofline. Not a test: prints a table.
 //   cpu_microkernel_bench [avx2|avx512|amx] [threads] [filter]
+#include "runtime/weights/formats.h"
 #include "tests/backends/cpu/codegen/qmatmul_module.h"
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <list>
 
 namespace girih::cpu::test {
 namespace {
@@ -139,6 +141,13 @@ int main(int argc, char **argv) {
                {2, 2, 32}, {4, 4, 16}, {4, 4, 32}, {8, 8, 16}, {8, 8, 32}, {8, 4, 32}, {16, 8, 16}, {24, 12, 16}})
         cases.push_back(quantized({layout, rows, 3072, 576, "direct", mr, nc, 32, nc, 30}));
   }
+  if (filter == "formats")  // one row that meets weights in the second level: what a core computes, memory aside
+    for (const girih::weights::FormatRow &format : girih::weights::formatTable()) {
+      static std::list<std::string> layouts;
+      const char *layout = layouts.emplace_back(format.packed.print()).c_str();
+      MatmulCase c{layout, 1, 128, 5632, "direct", 1, 32, 32, 32, 1};
+      cases.push_back(format.packed.hasFloatCodes() ? c : quantized(c));
+    }
   if (filter == "dotpanel")  // 8-bit activations, many rows
     for (const char *layout : {kQ41, kQ80})
       for (auto [mr, nc] : wide ? std::vector<std::pair<int64_t, int64_t>>{{6, 32}, {13, 16}, {4, 48}, {3, 64}}
