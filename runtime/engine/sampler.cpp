@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sampling in one pass over the vocabulary, with a partial order only as deep as the filters need.
+// Sampling in a pass or two over the vocabulary, of which no more is ordered than the filters need.
 #include "runtime/engine/sampler.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -12,27 +11,6 @@ namespace girih::engine {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-// e^x for x <= 0, within 3 ulp, as code that compilers vectorise: e^x = 2^n e^r with |r| <= ln(2)/2, and the
-// polynomial of Cephes' expf. Below -87 it is 0: such tokens weigh less than 2^-125 of the best one.
-float expNonPositive(float x) {
-  constexpr float kLog2E = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
-  constexpr float kRound = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer in the low bits
-  float clamped = x < -87.0f ? -87.0f : x;
-  float shifted = clamped * kLog2E + kRound;
-  float n = shifted - kRound;
-  float r = clamped - n * kLn2High - n * kLn2Low;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  float value = p * r * r + r + 1.0f;
-  uint32_t scaleBits = (std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(kRound) + 127u) << 23;
-  float result = value * std::bit_cast<float>(scaleBits);
-  return x < -87.0f ? 0.0f : result;
-}
 
 // Lanes that compilers turn into vectors, of whatever width the machine has.
 constexpr size_t kLanes = 16;
@@ -209,7 +187,8 @@ Expected<int32_t> argmax(std::span<const float> logits) {
     if (numEqual > 0)
       break;
   }
-  return static_cast<int32_t>(std::find(logits.begin() + ptrdiff_t(first), logits.end(), best) - logits.begin());
+  return static_cast<int32_t>(std::find(logits.begin() + ptrdiff_t(first), logits.end(), best) -
+                              logits.begin());
 }
 
 double logSumExp(std::span<const float> logits) {
@@ -231,7 +210,7 @@ void topTokens(std::span<const float> logits, std::span<TopToken> top) {
                     : TopToken{-1, -kInfinity};
 }
 
-Sampler::Sampler(uint32_t vocabSize) { candidates.reserve(vocabSize); }
+Sampler::Sampler(uint32_t vocabSize) : nucleus(vocabSize) { candidates.reserve(vocabSize); }
 
 Expected<int32_t> Sampler::sample(std::span<float> logits, const SamplingOptions &options,
                                   const SeenTokens &seen, uint64_t position) {
@@ -243,57 +222,42 @@ Expected<int32_t> Sampler::sample(std::span<float> logits, const SamplingOptions
   if (options.temperature == 0.0f)
     return argmax(logits);
   GIRIH_ASSIGN(float best, largest(logits));
-  // Weights instead of probabilities: w = e^((logit - best) / temperature), the best token's being 1.
-  float inverse = 1.0f / options.temperature;
-  auto weightOf = [&](float logit) { return expNonPositive((logit - best) * inverse); };
-  auto makeCandidate = [](float logit, int32_t token) { return Candidate{logit, token}; };
-
+  TokenWeights weights(logits.size(), best, options.temperature);
   double draw = uniformDraw(options.seed, position);
-  bool hasTopK = options.topK > 0 && static_cast<size_t>(options.topK) < logits.size();
-  if (!hasTopK && options.topP >= 1.0f)
-    return drawFromAll(logits, draw, [&](float logit) {
-      float weight = weightOf(logit);
-      return weight < options.minP ? 0.0f : weight;
-    });
-  double mass = 0.0; // of all that top-k leaves
-  if (hasTopK) {
-    selectBest(logits, static_cast<size_t>(options.topK), candidates, makeCandidate);
-    for (const Candidate &candidate : candidates)
-      mass += weightOf(candidate.logit);
-  } else {
-    mass = sumWeights(logits, weightOf);
-    // Usually a few tokens hold most of the mass: order only so many, and more when they do not.
-    for (size_t count = 64;; count *= 8) {
-      selectBest(logits, std::min(count, logits.size()), candidates, makeCandidate);
-      double held = 0.0;
-      for (const Candidate &candidate : candidates)
-        held += weightOf(candidate.logit);
-      if (count >= logits.size() || held >= options.topP * mass)
-        break;
-    }
-  }
+  if (options.topK > 0 && static_cast<size_t>(options.topK) < logits.size())
+    return drawFromBest(logits, weights, options, draw);
+  if (options.topP < 1.0f)
+    return nucleus.draw(logits, weights, options.topP, options.minP, draw);
+  return drawFromAll(logits, draw, [&](float logit) {
+    float weight = weights.of(logit);
+    return weight < options.minP ? 0.0f : weight;
+  });
+}
 
-  // Top-p keeps the fewest best tokens that reach its share; min-p then those near enough to the best.
-  double kept = 0.0;
+// Top-k leaves few enough to be ordered; top-p of those the fewest that reach its share, and min-p what is near enough to
+// the best.
+int32_t Sampler::drawFromBest(std::span<const float> logits, const TokenWeights &weights,
+                              const SamplingOptions &options, double draw) {
+  selectBest(logits, static_cast<size_t>(options.topK), candidates,
+             [](float logit, int32_t token) { return Candidate{logit, token}; });
+  double mass = 0.0, kept = 0.0;
+  for (const Candidate &candidate : candidates)
+    mass += weights.of(candidate.logit);
   size_t numKept = 0;
   for (const Candidate &candidate : candidates) {
-    if (options.topP < 1.0f && numKept > 0 && kept >= options.topP * mass)
+    float weight = weights.of(candidate.logit);
+    // Those without weight are never drawn, and are the last ones.
+    if (weight == 0.0f || weight < options.minP || (options.topP < 1.0f && kept >= options.topP * mass))
       break;
-    float weight = weightOf(candidate.logit);
-    if (weight < options.minP)
-      continue;
-    candidates[numKept++] = candidate;
     kept += weight;
+    ++numKept;
   }
   double target = draw * kept, passed = 0.0;
   for (size_t index = 0; index < numKept; ++index) {
-    passed += weightOf(candidates[index].logit);
+    passed += weights.of(candidates[index].logit);
     if (passed > target)
       return candidates[index].token;
   }
-  // Rounding left the target at the very end: the last token that can be drawn at all.
-  while (numKept > 1 && weightOf(candidates[numKept - 1].logit) == 0.0f)
-    --numKept;
   return candidates[numKept - 1].token;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/base/expected.h"
+#include "runtime/engine/nucleus.h"
 
 #include <cstdint>
 #include <span>
@@ -59,7 +60,11 @@ private:
     float logit;
     int32_t token;
   };
+  int32_t drawFromBest(std::span<const float> logits, const TokenWeights &weights,
+                       const SamplingOptions &options, double draw);
+
   std::vector<Candidate> candidates; // capacity V
+  Nucleus nucleus;
 };
 
 // The largest logit; lowest id on ties. Fails as Sampler::sample.
