@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// LLVM dialect -> LLVM IR -> optimised -> objects. Floating point stays as written: no contraction, no reassociation.
+// LLVM dialect -> LLVM IR -> parts -> optimised objects. Floating point stays as written: no contraction or reassociation.
 #include "backends/cpu/codegen/emit_object.h"
 
 #include "backends/cpu/codegen/backend.h"
@@ -16,6 +16,8 @@
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Support/raw_ostream.h"
 #include "llvm/Target/TargetMachine.h"
+#include "llvm/Transforms/IPO/AlwaysInliner.h"
+#include "llvm/Transforms/IPO/SCCP.h"
 #include "llvm/Transforms/Utils/SplitModule.h"
 
 #include <atomic>
@@ -26,9 +28,12 @@ namespace girih::cpu {
 
 namespace {
 
-// Parts of a step whose code is generated at the same time. Fixed, so that an image is the same wherever it was made;
-// more than processors, so that one long function does not hold up all.
+// Parts of a step that are compiled at the same time. Fixed, so that an image is the same wherever it was made; more than
+// processors, so that one long function does not hold up all.
 constexpr unsigned kNumParts = 8;
+
+// Kernels shorter than this are worth looking into from where they are called.
+constexpr unsigned kFewInstructions = 1000;
 
 std::unique_ptr<llvm::TargetMachine> makeTargetMachine(const CpuTarget &target, std::string &error) {
   static std::once_flag once;
@@ -50,7 +55,8 @@ std::unique_ptr<llvm::TargetMachine> makeTargetMachine(const CpuTarget &target, 
                                llvm::CodeModel::Small, llvm::CodeGenOptLevel::Default));
 }
 
-// Entries stay visible; all else is internal, so that nothing is kept or called through a table.
+// Entries stay visible; all else is internal, so that nothing is kept or called through a table. A long kernel is compiled
+// apart from who calls it, since LLVM's time grows faster than a function does; a short one called once becomes part of it.
 void setAttributes(llvm::Module &module, const CpuTarget &target, const std::vector<std::string> &entries) {
   std::string vectorBits = std::to_string(findIsa(target.isa)->registerLanes * 32);
   for (llvm::Function &function : module) {
@@ -58,6 +64,10 @@ void setAttributes(llvm::Module &module, const CpuTarget &target, const std::vec
       continue;
     bool isEntry = llvm::is_contained(entries, function.getName());
     function.setLinkage(isEntry ? llvm::GlobalValue::ExternalLinkage : llvm::GlobalValue::InternalLinkage);
+    if (!isEntry)
+      function.addFnAttr(function.hasOneUse() && function.getInstructionCount() < kFewInstructions
+                             ? llvm::Attribute::AlwaysInline
+                             : llvm::Attribute::NoInline);
     function.setDSOLocal(true);
     function.addFnAttr("target-cpu", target.llvmCpu);
     function.addFnAttr("target-features", target.llvmFeatures);
@@ -72,58 +82,85 @@ void setAttributes(llvm::Module &module, const CpuTarget &target, const std::vec
       global.setLinkage(llvm::GlobalValue::PrivateLinkage);
 }
 
-void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
-  llvm::PipelineTuningOptions tuning;
-  // Kernels are written as vectors and unrolled on purpose; more of either only costs registers and code.
-  tuning.LoopVectorization = false;
-  tuning.SLPVectorization = false;
-  tuning.LoopInterleaving = false;
-  tuning.LoopUnrolling = false;
+// LLVM's passes over one module, with what they ask of each other.
+class Pipeline {
+public:
+  Pipeline(const llvm::Module &module, llvm::TargetMachine *machine)
+      : builder(machine, tuning()), library(module.getTargetTriple()) {
+    // No loop may become memset or memcpy: there is no library to call.
+    library.disableAllFunctions();
+    functions.registerPass([&] { return llvm::TargetLibraryAnalysis(library); });
+    builder.registerModuleAnalyses(modules);
+    builder.registerCGSCCAnalyses(graphs);
+    builder.registerFunctionAnalyses(functions);
+    builder.registerLoopAnalyses(loops);
+    builder.crossRegisterProxies(loops, functions, graphs, modules);
+  }
+
+  void optimize(llvm::Module &module) {
+    builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2).run(module, modules);
+  }
+
+  // What needs to see callers and callees together.
+  void optimizeCalls(llvm::Module &module) {
+    llvm::ModulePassManager passes;
+    passes.addPass(llvm::AlwaysInlinerPass(/*InsertLifetime=*/false));
+    passes.addPass(llvm::IPSCCPPass());
+    passes.run(module, modules);
+  }
+
+private:
+  static llvm::PipelineTuningOptions tuning() {
+    llvm::PipelineTuningOptions tuning;
+    // Kernels are written as vectors and unrolled on purpose; more of either only costs registers and code.
+    tuning.LoopVectorization = false;
+    tuning.SLPVectorization = false;
+    tuning.LoopInterleaving = false;
+    tuning.LoopUnrolling = false;
+    return tuning;
+  }
+
+  llvm::PassBuilder builder;
+  llvm::TargetLibraryInfoImpl library;
   llvm::LoopAnalysisManager loops;
   llvm::FunctionAnalysisManager functions;
   llvm::CGSCCAnalysisManager graphs;
   llvm::ModuleAnalysisManager modules;
-  llvm::PassBuilder builder(&machine, tuning);
-  // No loop may become memset or memcpy: there is no library to call.
-  llvm::TargetLibraryInfoImpl library(module.getTargetTriple());
-  library.disableAllFunctions();
-  functions.registerPass([&] { return llvm::TargetLibraryAnalysis(library); });
-  builder.registerModuleAnalyses(modules);
-  builder.registerCGSCCAnalyses(graphs);
-  builder.registerFunctionAnalyses(functions);
-  builder.registerLoopAnalyses(loops);
-  builder.crossRegisterProxies(loops, functions, graphs, modules);
-  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2).run(module, modules);
-}
+};
 
-// The module in LLVM IR, optimised as a whole: what is called from several places is still seen there.
-Expected<std::unique_ptr<llvm::Module>> optimizedModule(mlir::ModuleOp module, const CpuTarget &target,
-                                                        const std::vector<std::string> &entries,
-                                                        llvm::LLVMContext &context) {
-  std::unique_ptr<llvm::Module> translated = mlir::translateModuleToLLVMIR(module, context);
-  if (!translated)
-    return internalError("the step does not translate to LLVM IR; an operation was left outside the LLVM dialect");
+Expected<std::unique_ptr<llvm::TargetMachine>> targetMachine(const CpuTarget &target) {
   std::string error;
   std::unique_ptr<llvm::TargetMachine> machine = makeTargetMachine(target, error);
   if (!machine)
     return internalError("LLVM has no target " + target.triple + ": " + error);
+  return machine;
+}
+
+Expected<std::unique_ptr<llvm::Module>> translate(mlir::ModuleOp module, const CpuTarget &target,
+                                                  const std::vector<std::string> &entries,
+                                                  llvm::LLVMContext &context) {
+  std::unique_ptr<llvm::Module> translated = mlir::translateModuleToLLVMIR(module, context);
+  if (!translated)
+    return internalError(
+        "the step does not translate to LLVM IR; an operation was left outside the LLVM dialect");
+  GIRIH_ASSIGN(auto machine, targetMachine(target));
   translated->setTargetTriple(llvm::Triple(target.triple));
   translated->setDataLayout(machine->createDataLayout());
   setAttributes(*translated, target, entries);
-  optimize(*translated, *machine);
+  Pipeline(*translated, machine.get()).optimizeCalls(*translated);
   return translated;
 }
 
 using Bytes = llvm::SmallVector<char, 0>;
 
 Expected<Bytes> generate(llvm::Module &module, const CpuTarget &target, llvm::CodeGenFileType type) {
-  std::string error;
-  std::unique_ptr<llvm::TargetMachine> machine = makeTargetMachine(target, error);
+  GIRIH_ASSIGN(auto machine, targetMachine(target));
+  Pipeline(module, machine.get()).optimize(module);
   Bytes bytes;
   llvm::raw_svector_ostream stream(bytes);
   llvm::legacy::PassManager codegen;
-  if (!machine || machine->addPassesToEmitFile(codegen, stream, nullptr, type))
-    return internalError("LLVM cannot emit code for " + target.isa + ": " + error);
+  if (machine->addPassesToEmitFile(codegen, stream, nullptr, type))
+    return internalError("LLVM cannot emit code for " + target.isa);
   codegen.run(module);
   return bytes;
 }
@@ -135,8 +172,9 @@ std::vector<Bytes> splitIntoBitcode(llvm::Module &module) {
       module, kNumParts,
       [&](std::unique_ptr<llvm::Module> part) {
         if (llvm::all_of(*part, [](const llvm::Function &function) { return function.isDeclaration(); }) &&
-            llvm::all_of(part->globals(), [](const llvm::GlobalVariable &global) { return global.isDeclaration(); }))
-          return;  // fewer functions than parts
+            llvm::all_of(part->globals(),
+                         [](const llvm::GlobalVariable &global) { return global.isDeclaration(); }))
+          return; // fewer functions than parts
         llvm::raw_svector_ostream stream(parts.emplace_back());
         llvm::WriteBitcodeToFile(*part, stream);
       },
@@ -144,21 +182,22 @@ std::vector<Bytes> splitIntoBitcode(llvm::Module &module) {
   return parts;
 }
 
-Expected<Bytes> generateFromBitcode(const Bytes &bitcode, const CpuTarget &target) {
+Expected<Bytes> compileBitcode(const Bytes &bitcode, const CpuTarget &target) {
   llvm::LLVMContext context;
-  auto part = llvm::parseBitcodeFile(llvm::MemoryBufferRef(llvm::StringRef(bitcode.data(), bitcode.size()), "part"), context);
+  auto part = llvm::parseBitcodeFile(
+      llvm::MemoryBufferRef(llvm::StringRef(bitcode.data(), bitcode.size()), "part"), context);
   if (!part)
     return internalError("a part of the step is not read back: " + llvm::toString(part.takeError()));
   return generate(**part, target, llvm::CodeGenFileType::ObjectFile);
 }
 
-}  // namespace
+} // namespace
 
 Expected<std::string> emitAssembly(mlir::ModuleOp module, const CpuTarget &target,
                                    const std::vector<std::string> &entries) {
   llvm::LLVMContext context;
-  GIRIH_ASSIGN(auto optimized, optimizedModule(module, target, entries, context));
-  GIRIH_ASSIGN(Bytes text, generate(*optimized, target, llvm::CodeGenFileType::AssemblyFile));
+  GIRIH_ASSIGN(auto translated, translate(module, target, entries, context));
+  GIRIH_ASSIGN(Bytes text, generate(*translated, target, llvm::CodeGenFileType::AssemblyFile));
   return std::string(text.begin(), text.end());
 }
 
@@ -167,22 +206,23 @@ Expected<std::vector<std::vector<uint8_t>>> emitObjects(mlir::ModuleOp module, c
   std::vector<Bytes> parts;
   {
     llvm::LLVMContext context;
-    GIRIH_ASSIGN(auto optimized, optimizedModule(module, target, entries, context));
-    parts = splitIntoBitcode(*optimized);
+    GIRIH_ASSIGN(auto translated, translate(module, target, entries, context));
+    parts = splitIntoBitcode(*translated);
   }
   std::vector<std::vector<uint8_t>> objects(parts.size());
   std::vector<Status> failures(parts.size());
   std::atomic<size_t> next{0};
   auto work = [&] {
     for (size_t index; (index = next.fetch_add(1)) < parts.size();)
-      if (auto object = generateFromBitcode(parts[index], target); object.isOk())
+      if (auto object = compileBitcode(parts[index], target); object.isOk())
         objects[index].assign(object->begin(), object->end());
       else
         failures[index] = std::move(object).status();
   };
   {
     std::vector<std::jthread> helpers;
-    for (size_t thread = 1; thread < std::min<size_t>(parts.size(), std::thread::hardware_concurrency()); ++thread)
+    for (size_t thread = 1; thread < std::min<size_t>(parts.size(), std::thread::hardware_concurrency());
+         ++thread)
       helpers.emplace_back(work);
     work();
   }
@@ -191,4 +231,4 @@ Expected<std::vector<std::vector<uint8_t>>> emitObjects(mlir::ModuleOp module, c
   return objects;
 }
 
-}  // namespace girih::cpu
+} // namespace girih::cpu
