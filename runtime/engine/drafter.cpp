@@ -64,9 +64,8 @@ bool StepCosts::isKnown(uint32_t numRows) const {
   return numRows <= kMaxRows && sizes[numRows].seenAt > 0 && sizes[numRows].seenAt + kMemory > numSteps;
 }
 
-// Requires: a smaller size, or this one, is known.
-double StepCosts::estimate(uint32_t numRows) const {
-  uint32_t below = numRows, above = numRows;
+double StepCosts::seconds(uint32_t numRows) const {
+  uint32_t below = std::min(numRows, kMaxRows), above = below;
   while (!isKnown(below))
     --below;
   while (above <= kMaxRows && !isKnown(above))
@@ -80,17 +79,24 @@ double StepCosts::estimate(uint32_t numRows) const {
   return std::max(known, known + part * (sizes[above].seconds - known));
 }
 
-uint32_t StepCosts::bestDraft(uint32_t numRows, double numTokens, double acceptance, uint32_t most) const {
+double StepCosts::rate(uint32_t numRows, double numTokens, double acceptance, uint32_t numGuesses,
+                       const GuessPrice &price) const {
+  double chance = 1.0;
+  for (uint32_t guess = 0; guess < numGuesses; ++guess)
+    numTokens += chance *= acceptance;
+  return numTokens / (seconds(numRows + numGuesses) + price.secondsBefore + numGuesses * price.secondsEach);
+}
+
+uint32_t StepCosts::bestDraft(uint32_t numRows, double numTokens, double acceptance, uint32_t most,
+                              const GuessPrice &price) const {
   if (numRows >= kMaxRows)
     return 0;
-  double bestRate = kLeastGain * numTokens / estimate(numRows), chance = 1.0;
+  double bestRate = kLeastGain * rate(numRows, numTokens, acceptance, 0, price);
   uint32_t best = 0;
   for (uint32_t length = 1; length <= std::min(most, kMaxRows - numRows); ++length) {
-    chance *= acceptance;
-    numTokens += chance;
-    double rate = numTokens / estimate(numRows + length);
-    if (rate > bestRate) {
-      bestRate = rate;
+    double with = rate(numRows, numTokens, acceptance, length, price);
+    if (with > bestRate) {
+      bestRate = with;
       best = length;
     }
   }

@@ -3,6 +3,7 @@
 #include "runtime/engine/engine.h"
 
 #include "runtime/abi/step.h"
+#include "runtime/engine/bounds.h"
 #include "runtime/engine/disk_tier.h"
 #include "runtime/engine/scheduler.h"
 #include "runtime/engine/speculation.h"
@@ -19,10 +20,6 @@
 
 namespace girih::engine {
 namespace {
-
-constexpr uint64_t kDefaultKvBytes = uint64_t{1} << 30;
-constexpr uint32_t kDefaultFullSequences = 4;
-constexpr uint64_t kMaxKvBlocks = uint64_t{1} << 26; // a slot, block * 16 + offset, must fit 31 bits
 
 // Blocks that wait to be written are held: so much of the pool at most.
 constexpr uint32_t kPartOfPoolBeingStored = 8;
@@ -47,67 +44,20 @@ uint64_t queuedTokensOf(const Sequence &sequence) {
   return sequence.request.isBackground ? 0 : sequence.numPrompt;
 }
 
-// What the options come to for this program.
-struct Bounds {
-  uint32_t contextTokens;
-  uint32_t maxTokensPerStep;
-  uint32_t maxSequences;
-  uint32_t numKvBlocks;
-};
-
-Status rejectOption(const char *name, uint64_t value, const std::string &rule) {
-  return invalidArgument(std::string(name) + " is " + std::to_string(value) + "; " + rule);
-}
-
-Expected<Bounds> resolveOptions(const program::Model &model, const EngineOptions &options) {
-  Bounds bounds;
-  bounds.maxTokensPerStep = options.maxTokensPerStep ? options.maxTokensPerStep : model.maxTokensPerStep;
-  if (bounds.maxTokensPerStep > model.maxTokensPerStep)
-    return rejectOption("max tokens per step", bounds.maxTokensPerStep,
-                        "the program takes at most " + std::to_string(model.maxTokensPerStep));
-  if (options.maxSequences == 0)
-    return rejectOption("max sequences", 0, "it must be at least 1");
-  // Fewer sequences than tokens: a prompt then always finds room beside those that generate.
-  bounds.maxSequences = std::min(options.maxSequences, bounds.maxTokensPerStep);
-  uint32_t positions =
-      model.recompute ? std::min(model.maxPositions, bounds.maxTokensPerStep) : model.maxPositions;
-  bounds.contextTokens = options.maxContextTokens ? options.maxContextTokens : positions;
-  if (bounds.contextTokens > positions)
-    return rejectOption("max context", bounds.contextTokens,
-                        "the program's sequences have at most " + std::to_string(positions) + " positions");
-  bounds.numKvBlocks = 0;
-  if (model.recompute)
-    return bounds;
-  uint64_t wholeContext = kv::numBlocksFor(bounds.contextTokens);
-  uint64_t numBlocks = options.kvBytes / model.kvBlockBytes;
-  if (options.kvBytes == 0)
-    numBlocks = std::max(
-        wholeContext, std::min(wholeContext * kDefaultFullSequences, kDefaultKvBytes / model.kvBlockBytes));
-  numBlocks = std::min(numBlocks, kMaxKvBlocks);
-  if (numBlocks == 0)
-    return rejectOption("the KV pool's size", options.kvBytes,
-                        "one block of 16 tokens takes " + std::to_string(model.kvBlockBytes) + " bytes");
-  bounds.numKvBlocks = static_cast<uint32_t>(numBlocks);
-  // One sequence alone must always fit, or nothing could move.
-  bounds.contextTokens =
-      static_cast<uint32_t>(std::min<uint64_t>(bounds.contextTokens, numBlocks * GIRIH_KV_BLOCK_TOKENS));
-  return bounds;
-}
-
 class StepEngine final : public Engine {
 public:
   StepEngine(std::shared_ptr<const program::Program> program, std::unique_ptr<program::Executor> newExecutor,
-             const program::ExecutorOptions &executorOptions, const EngineOptions &options, const Bounds &bounds)
-      : source(std::move(program)), executorOptions(executorOptions), executor(std::move(newExecutor)), bounds(bounds),
-        maxQueued(options.maxQueued),
-        maxQueuedTokens(options.maxQueuedTokens), cacheRoot(kv::rootKey(cacheFacts())),
+             const program::ExecutorOptions &executorOptions, std::unique_ptr<DraftModel> draftModel,
+             const EngineOptions &options, const Bounds &bounds)
+      : source(std::move(program)), executorOptions(executorOptions), executor(std::move(newExecutor)),
+        bounds(bounds), maxQueued(options.maxQueued), maxQueuedTokens(options.maxQueuedTokens),
+        cacheRoot(kv::rootKey(cacheFacts())),
         scheduler({bounds.maxSequences, source->model().recompute}, bounds.numKvBlocks),
         batch(bounds.maxTokensPerStep, bounds.maxSequences, source->model().maxLogitRows,
               kv::numBlocksFor(bounds.contextTokens)),
-        sampler(source->model().vocabSize),
-        maskWords((source->model().vocabSize + 31) / 32),
+        sampler(source->model().vocabSize), maskWords((source->model().vocabSize + 31) / 32),
         pacer(options.maxSlowdown, bounds.maxTokensPerStep),
-        speculation({std::min(options.maxDraft, kMaxDraft), options.draftsEagerly}) {
+        speculation({std::min(options.maxDraft, kMaxDraft), options.draftsEagerly}, std::move(draftModel)) {
     counters.numKvBlocks = bounds.numKvBlocks;
     showExecutor();
     openDisk(options);
@@ -156,6 +106,7 @@ private:
   void observePrompt(uint32_t numPromptTokens, double seconds);
   bool takeCommands();
   void step();
+  void guess();
   bool replaceDevice(const Status &reason);
   // The executor belongs to the engine's thread, what others may ask of it does not.
   void showExecutor() {
@@ -507,8 +458,7 @@ void StepEngine::step() {
   terms.now = cacheTimeOf(Clock::now());
   terms.maxPromptTokens = pacer.promptTokensBeside(scheduler.numGenerating());
   terms.shortPromptTokens = bounds.maxTokensPerStep;
-  if (speculation.isOn())
-    speculation.guess(scheduler.onlyGenerating(), std::min(bounds.maxTokensPerStep, source->model().maxLogitRows));
+  guess();
   std::span<Sequence *const> planned = scheduler.plan(batch, terms);
   planWasEmpty = planned.empty();
   if (planWasEmpty)
@@ -540,6 +490,15 @@ void StepEngine::step() {
   }
 }
 
+void StepEngine::guess() {
+  if (!speculation.isOn())
+    return;
+  Status status = speculation.guess(scheduler.onlyGenerating(),
+                                    std::min(bounds.maxTokensPerStep, source->model().maxLogitRows));
+  if (!status.isOk() && executorOptions.device.onNote)
+    executorOptions.device.onNote("the draft model guesses no more: " + std::string(status.message()));
+}
+
 // The device is lost, and the KV pool with it: goes on with the next that the file has code for, from the tokens. False
 // where there is none, or where a tier on disk still reads the pool.
 bool StepEngine::replaceDevice(const Status &reason) {
@@ -549,6 +508,7 @@ bool StepEngine::replaceDevice(const Status &reason) {
     return false;
   executorOptions.numKvBlocks = bounds.numKvBlocks;
   executorOptions.leastKvBlocks = 0;
+  speculation.dropModel();
   auto next = program::Executor::create(source, executorOptions);
   if (!next.isOk())
     return false;
@@ -614,11 +574,16 @@ void StepEngine::sampleRows(Sequence &sequence, uint32_t firstRow, Clock::time_p
 }
 
 void StepEngine::countDraft(Sequence &sequence, uint32_t numAccepted) {
-  sequence.drafts.observe(sequence.numDrafted, numAccepted);
+  speculation.observeDraft(sequence, numAccepted);
   std::lock_guard lock(mutex);
   ++counters.numDrafts;
   counters.numDraftedTokens += sequence.numDrafted;
   counters.numAcceptedTokens += numAccepted;
+  if (sequence.draftSource != DraftSource::Model)
+    return;
+  ++counters.numModelDrafts;
+  counters.numModelDraftedTokens += sequence.numDrafted;
+  counters.numModelAcceptedTokens += numAccepted;
 }
 
 void StepEngine::reportRows(Sequence &sequence, uint32_t firstRow) {
@@ -708,6 +673,7 @@ void StepEngine::finish(RequestId id, FinishReason reason, Status status) {
   std::unique_ptr<Sequence> sequence = scheduler.remove(id);
   if (!sequence)
     return; // cancelled after its end
+  speculation.release(*sequence);
   Usage &usage = sequence->usage;
   usage.numPromptTokens = sequence->numPrompt;
   numWithDeadline -= sequence->request.deadline.has_value();
@@ -758,6 +724,7 @@ void StepEngine::countStep(size_t numSequences, double seconds) {
   ++counters.stepTokenBuckets[std::min(bucket, counters.stepTokenBuckets.size() - 1)];
   counters.maxSequencesInStep = std::max(counters.maxSequencesInStep, static_cast<uint32_t>(numSequences));
   counters.stepSeconds += seconds;
+  counters.draftSeconds = speculation.modelSeconds();
   counters.busySeconds += secondsBetween(busySince, now);
   double rate = numTokens / secondsBetween(busySince, now);
   tokensPerSecond += (tokensPerSecond == 0.0 ? 1.0 : kWeightOfLastRate) * (rate - tokensPerSecond);
@@ -767,15 +734,11 @@ void StepEngine::countStep(size_t numSequences, double seconds) {
 
 } // namespace
 
-Expected<EngineNeeds> needsOf(const program::Program &program, const EngineOptions &options) {
-  GIRIH_ASSIGN(Bounds bounds, resolveOptions(program.model(), options));
-  return EngineNeeds{bounds.contextTokens,
-                     program.weights().size() + bounds.numKvBlocks * program.model().kvBlockBytes};
-}
-
 Expected<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const program::Program> program,
                                                  const EngineOptions &options) {
   GIRIH_ASSIGN(Bounds bounds, resolveOptions(program->model(), options));
+  if (options.draft)
+    GIRIH_TRY(checkDraft(*program, *options.draft));
   program::ExecutorOptions executorOptions;
   executorOptions.devices = options.devices;
   executorOptions.device = options.deviceOptions();
@@ -788,8 +751,16 @@ Expected<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const program::
     bounds.numKvBlocks = executor->numKvBlocks();
     bounds.contextTokens = std::min(bounds.contextTokens, bounds.numKvBlocks * GIRIH_KV_BLOCK_TOKENS);
   }
-  return std::unique_ptr<Engine>(
-      std::make_unique<StepEngine>(std::move(program), std::move(executor), executorOptions, options, bounds));
+  std::unique_ptr<DraftModel> draftModel;
+  if (options.draft && options.maxDraft > 0) {
+    program::ExecutorOptions ofDraft = executorOptions;
+    ofDraft.devices = {executor->deviceName()};
+    ofDraft.openDevice = executor->openDevice();
+    GIRIH_ASSIGN(draftModel,
+                 DraftModel::create(options.draft, ofDraft, {bounds.numKvBlocks, bounds.maxSequences}));
+  }
+  return std::unique_ptr<Engine>(std::make_unique<StepEngine>(
+      std::move(program), std::move(executor), executorOptions, std::move(draftModel), options, bounds));
 }
 
 } // namespace girih::engine

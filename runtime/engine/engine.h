@@ -46,6 +46,9 @@ struct EngineOptions {
   // 0: none are. Where a program's rows depend on their company ("fast" numerics) so may the answer's tokens.
   uint32_t maxDraft = 0;
   bool draftsEagerly = false; // also where it does not pay (tests)
+  // A smaller program over the same vocabulary that guesses, too, wherever that pays; null: none does. Its KV pool has room
+  // for as many positions as the model's.
+  std::shared_ptr<const program::Program> draft;
   // Where KV blocks of long prompts are kept between runs; empty: nowhere. A folder that cannot be used is told by
   // Engine::diskStatus and fails nothing.
   std::string cacheFolder;
@@ -162,6 +165,9 @@ struct EngineStats {
   uint64_t numDrafts = 0;         // steps of a sequence in which guesses were checked
   uint64_t numDraftedTokens = 0;  // these guesses
   uint64_t numAcceptedTokens = 0; // those that came true
+  uint64_t numModelDrafts = 0, numModelDraftedTokens = 0,
+           numModelAcceptedTokens = 0; // of these, the draft model's
+  double draftSeconds = 0.0;           // in the draft model
   uint64_t numPreemptions = 0;
   uint64_t numEvictions = 0;                                     // of cached blocks
   uint64_t numRefused = 0;                                       // requests that the full queue turned away
@@ -235,7 +241,7 @@ public:
 // What an engine over this program would take, asked of nothing but its tables.
 struct EngineNeeds {
   uint32_t contextTokens = 0;
-  uint64_t numBytes = 0; // weights and KV pool
+  uint64_t numBytes = 0; // weights and KV pool, a draft's too
 };
 // Fails: as Engine::create does for the options.
 Expected<EngineNeeds> needsOf(const program::Program &program, const EngineOptions &options);

@@ -9,6 +9,7 @@
 #include "runtime/program/executor.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -85,8 +86,12 @@ struct Sequence {
 
   // What may come next, guessed for the next step or the one in flight.
   std::vector<int32_t> draft;
+  DraftSource draftSource = DraftSource::Text;
+  std::array<DraftRecord, kNumDraftSources> drafts; // by source
   NgramIndex ngrams;
-  DraftRecord drafts;
+  DraftCache draftCache;
+
+  DraftRecord &draftsOf(DraftSource source) { return drafts[static_cast<size_t>(source)]; }
 
   // What the step in flight does with it.
   uint32_t numPlanned = 0; // of `tokens`

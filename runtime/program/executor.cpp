@@ -109,7 +109,10 @@ Expected<std::unique_ptr<Executor>> Executor::createOn(const DeviceName &name, s
   if (!chosen.isOk())
     return std::move(chosen).status().withContext("\"" + program->path() + "\"");
   executor->variant = *chosen;
-  GIRIH_ASSIGN(executor->device, hal::Device::open(backend, name.index, options.device));
+  executor->device = options.openDevice;
+  if (!executor->device) {
+    GIRIH_ASSIGN(executor->device, hal::Device::open(backend, name.index, options.device));
+  }
 
   std::vector<std::string> symbols;
   for (const std::vector<Entry> *entries : {&executor->variant->entries, &executor->variant->hiddenEntries})

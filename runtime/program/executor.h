@@ -64,6 +64,8 @@ struct ExecutorOptions {
   std::string isa; // "": the best granted variant
   uint32_t numKvBlocks = 0;
   uint32_t leastKvBlocks = 0; // where the device has smaller buffers; 0: numKvBlocks
+  std::shared_ptr<hal::Device>
+      openDevice; // of devices.front(), shared with another program's executor; null: a new one
 };
 
 // Thread-compatible: one thread runs steps, and that thread becomes member 0 of the team. From create on, the
@@ -106,6 +108,8 @@ public:
   const DeviceName &deviceName() const { return name; }
   // Those that would have been tried next.
   const std::vector<DeviceName> &devicesLeft() const { return left; }
+  // For another program on the same threads. One of them runs at a time.
+  const std::shared_ptr<hal::Device> &openDevice() const { return device; }
   int64_t numThreads() const { return device->numThreads(); }
   const hal::Traffic &traffic() const { return device->traffic(); }
   uint32_t numKvBlocks() const { return numBlocks; }

@@ -26,6 +26,8 @@ void ExecutionFlags::declare(CommandLine &line) {
 void ExecutionFlags::declareDrafts(CommandLine &line, int64_t usual) {
   maxDraft = usual;
   line.integer("--max-draft", maxDraft, 0, engine::kMaxDraft, "Tokens of an answer that may be guessed from its own text and checked in one step, where that pays; 0: none");
+  line.text("--draft", "FILE", draft,
+            "A smaller model with the same vocabulary, which guesses, too, where that pays");
 }
 
 // The thread that hangs holds the device: nothing can be closed in order.
@@ -45,6 +47,16 @@ Expected<engine::EngineOptions> ExecutionFlags::engineOptions() const {
   options.numThreads = static_cast<int32_t>(numThreads);
   options.isa = isa;
   options.maxDraft = static_cast<uint32_t>(maxDraft);
+  if (draft.empty())
+    return options;
+  GIRIH_ASSIGN(std::string path, resolveProgram(draft));
+  auto program = program::Program::open(path);
+  if (!program.isOk())
+    return std::move(program).status().withContext("--draft");
+  options.draft = std::move(program).value();
+  // Who names a draft wants it to guess.
+  if (maxDraft == 0)
+    options.maxDraft = engine::kMaxDraft;
   return options;
 }
 

@@ -21,11 +21,12 @@ struct ExecutionFlags {
   std::string device, backend;
   int64_t watchdogSeconds = 300;  // a step of the most tokens on a slow device takes seconds
   int64_t maxDraft = 0;
+  std::string draft;
 
   void declare(CommandLine &line);
   // For commands that generate.
   void declareDrafts(CommandLine &line, int64_t usual);
-  // Opens the device that was named. A step that hangs is told on stderr and ends the process.
+  // Opens the device that was named, and the draft model. A step that hangs is told on stderr and ends the process.
   Expected<engine::EngineOptions> engineOptions() const;
 };
 

@@ -275,6 +275,9 @@ Status serveFile(const ServeFlags &flags) {
 Status serveFolder(const ServeFlags &flags) {
   if (!flags.modelName.empty())
     return invalidArgument("--model-name names one model, --models has several: rename the files");
+  if (!flags.execution.draft.empty())
+    return invalidArgument(
+        "--draft guesses for one model, --models has several: serve the file that it is for");
   GIRIH_ASSIGN(auto engineOptions, engineOptionsOf(flags));
   GIRIH_ASSIGN(auto programs, programsOf(flags.modelsFolder, engineOptions));
   server::FleetOptions options;

@@ -64,7 +64,11 @@ class Server:
         return answer["choices"][0]["message"]["content"], answer["usage"]
 
     def metric(self, name):
-        return float(re.search(rf"^{name} (\S+)$", self.ask("/metrics"), re.M)[1])
+        """The sum of its rows."""
+        rows = re.findall(rf"^{name}(?:\{{[^}}]*\}})? (\S+)$", self.ask("/metrics"), re.M)
+        if not rows:
+            raise girih_cli.Failure(f"/metrics has no {name}")
+        return sum(map(float, rows))
 
     def used(self):
         """Output tokens of this key, live and in batches, as the ledger has them."""
@@ -114,6 +118,18 @@ def check_guesses(program, folder, report):
         report("the same all at once", together == expected)
         server.end(signal.SIGTERM)
         report("drained and ended on SIGTERM", server.process.returncode == 0)
+
+
+def check_draft(program, folder, report):
+    """A draft as large as its model: it cannot pay, is tried all the same, and changes nothing."""
+    wanted = list(bodies())
+    (folder / "undrafted").mkdir()
+    (folder / "drafted").mkdir()
+    with Server(program, folder / "undrafted", "--max-draft", "0") as server:
+        expected = [server.chat(body)[0] for body in wanted]
+    with Server(program, folder / "drafted", "--draft", str(program)) as server:
+        report("answers with a draft model = without", [server.chat(body)[0] for body in wanted] == expected)
+        report("the draft model was asked", server.metric("girih_draft_seconds_total") > 0)
 
 
 def lines_of(count):
@@ -175,6 +191,7 @@ def main():
         folder = pathlib.Path(scratch)
         program = girih_cli.compile_model(model, folder / "model.girih", "invariant", no_golden=True)
         check_guesses(program, folder, report)
+        check_draft(program, folder, report)
         (folder / "batch").mkdir()
         check_batch(program, folder / "batch", report)
     print(f"{len(report.failed)} checks failed")

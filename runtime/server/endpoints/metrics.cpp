@@ -42,6 +42,22 @@ private:
   std::ostringstream text;
 };
 
+// By where the guesses came from: the answer's own text, or the draft model.
+void writeDrafts(MetricsText &metrics, const engine::EngineStats &stats) {
+  auto bySource = [&](std::string_view name, std::string_view help, uint64_t all, uint64_t ofModel) {
+    metrics.family(name, "counter", help);
+    metrics.row(name, "{source=\"text\"}", all - ofModel);
+    metrics.row(name, "{source=\"model\"}", ofModel);
+  };
+  bySource("girih_drafts_total", "Times that guessed tokens of a sequence were checked.", stats.numDrafts,
+           stats.numModelDrafts);
+  bySource("girih_draft_tokens_total", "Tokens guessed.", stats.numDraftedTokens,
+           stats.numModelDraftedTokens);
+  bySource("girih_draft_tokens_accepted_total", "Tokens guessed that came true.", stats.numAcceptedTokens,
+           stats.numModelAcceptedTokens);
+  metrics.single("girih_draft_seconds_total", "counter", "Time in the draft model.", stats.draftSeconds);
+}
+
 void writeSteps(MetricsText &metrics, const engine::EngineStats &stats) {
   metrics.single("girih_steps_total", "counter", "Steps of the program.", stats.numSteps);
   metrics.single("girih_shared_steps_total", "counter", "Steps with more than one sequence in them.",
@@ -55,11 +71,7 @@ void writeSteps(MetricsText &metrics, const engine::EngineStats &stats) {
                  stats.numTokensEvaluated);
   metrics.single("girih_preemptions_total", "counter",
                  "Sequences that gave their blocks back and were recomputed.", stats.numPreemptions);
-  metrics.single("girih_drafts_total", "counter", "Times that guessed tokens of a sequence were checked.",
-                 stats.numDrafts);
-  metrics.single("girih_draft_tokens_total", "counter", "Tokens guessed.", stats.numDraftedTokens);
-  metrics.single("girih_draft_tokens_accepted_total", "counter", "Tokens guessed that came true.",
-                 stats.numAcceptedTokens);
+  writeDrafts(metrics, stats);
 }
 
 void writeRequests(MetricsText &metrics, const engine::EngineStats &stats) {
