@@ -22,6 +22,7 @@ struct ServeBenchFlags {
   int64_t promptWords = 200;
   int64_t sharedWords = 0;
   int64_t outputTokens = 64;
+  bool isMixed = false;
   bool untilEnd = false;
   int64_t seed = 1;
   std::optional<double> costPerHour;
@@ -44,6 +45,7 @@ void declare(CommandLine &line, ServeBenchFlags &flags) {
   line.integer("--shared-words", flags.sharedWords, 0, 1 << 20,
                "Words before each conversation, the same for all");
   line.integer("--output-tokens", flags.outputTokens, 1, 1 << 20, "Tokens of each answer");
+  line.flag("--mixed", flags.isMixed, "Questions and answers of different lengths: a quarter to seven quarters of these");
   line.flag("--until-end", flags.untilEnd,
             "Let answers end by themselves instead of after --output-tokens exactly");
   line.integer("--seed", flags.seed, 0, int64_t{1} << 62, "Other words and other arrivals");
@@ -68,6 +70,7 @@ std::vector<Price> measurePrices(const Endpoint &endpoint, LoadPlan plan) {
   plan.turns = 1;
   plan.promptWords += plan.sharedWords;
   plan.sharedWords = 0;
+  plan.isMixed = false;
   plan.ignoresEnd = true;
   LoadPlan prompts = plan;
   prompts.outputTokens = 1;
@@ -164,6 +167,7 @@ Expected<int> benchServeCommand(const Arguments &arguments) {
   plan.promptWords = static_cast<uint32_t>(flags.promptWords);
   plan.sharedWords = static_cast<uint32_t>(flags.sharedWords);
   plan.outputTokens = static_cast<uint32_t>(flags.outputTokens);
+  plan.isMixed = flags.isMixed;
   plan.ignoresEnd = !flags.untilEnd;
   plan.model = flags.model;
   plan.seed = static_cast<uint64_t>(flags.seed);

@@ -32,7 +32,12 @@ struct Message {
   std::string role, text;
 };
 
-std::string bodyOf(const LoadPlan &plan, const std::vector<Message> &messages) {
+// A quarter to seven quarters of it: as much on average.
+uint32_t mixed(uint32_t count, std::mt19937_64 &random) {
+  return std::max<uint32_t>(1, static_cast<uint32_t>(count * (1 + 6 * std::generate_canonical<double, 32>(random)) / 4));
+}
+
+std::string bodyOf(const LoadPlan &plan, uint32_t outputTokens, const std::vector<Message> &messages) {
   JsonWriter writer;
   writer.beginObject();
   if (!plan.model.empty())
@@ -40,7 +45,7 @@ std::string bodyOf(const LoadPlan &plan, const std::vector<Message> &messages) {
   writer.key("messages").beginArray();
   for (const Message &message : messages)
     writer.beginObject().member("role", message.role).member("content", message.text).endObject();
-  writer.endArray().member("max_tokens", plan.outputTokens).member("temperature", 0).member("stream", true);
+  writer.endArray().member("max_tokens", outputTokens).member("temperature", 0).member("stream", true);
   writer.key("stream_options").beginObject().member("include_usage", true).endObject();
   if (plan.ignoresEnd)
     writer.member("ignore_eos", true);
@@ -90,8 +95,11 @@ private:
       messages.push_back({"system", someWords(plan.seed, plan.sharedWords)});
     for (uint32_t turn = 0; turn < plan.turns; ++turn) {
       uint64_t seed = plan.seed * 1'000'003 + uint64_t{index} * 1009 + turn + 1;
-      messages.push_back({"user", someWords(seed, plan.promptWords)});
-      Outcome outcome = client.post("/v1/chat/completions", bodyOf(plan, messages));
+      std::mt19937_64 lengths(seed);
+      uint32_t numWords = plan.isMixed ? mixed(plan.promptWords, lengths) : plan.promptWords;
+      uint32_t numTokens = plan.isMixed ? mixed(plan.outputTokens, lengths) : plan.outputTokens;
+      messages.push_back({"user", someWords(seed, numWords)});
+      Outcome outcome = client.post("/v1/chat/completions", bodyOf(plan, numTokens, messages));
       if (turn == 0)
         outcome.sent = std::min(outcome.sent, due);
       messages.push_back({"assistant", outcome.text});

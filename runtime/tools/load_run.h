@@ -15,6 +15,7 @@ struct LoadPlan {
   uint32_t promptWords = 200; // of each turn's question; a word of ours is about one token
   uint32_t sharedWords = 0;   // before every conversation, the same for all
   uint32_t outputTokens = 64;
+  bool isMixed = false;   // questions and answers of a quarter to seven quarters of these lengths
   bool ignoresEnd = true; // answers have exactly outputTokens
   std::string model;
   uint64_t seed = 1;
