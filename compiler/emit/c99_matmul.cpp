@@ -43,16 +43,16 @@ public:
     Expr w = out.array("float", kDepth * kColumns);
     out.block([&] {
       Window codes = values.fetch(address, codeElement(context, layout.codes), number(numCodes()), numCodes());
-      Window scales = factors(address, layout.scales, layout.codeBytes());
-      Window mins = factors(address, layout.mins, layout.codeBytes() + layout.scaleBytes());
+      Factors scales = factors(address, layout.scales, layout.codeBytes());
+      Factors mins = factors(address, layout.mins, layout.codeBytes() + layout.scaleBytes());
       Expr table = tableOfCodes();
       out.loop("0", number(kDepth), "1", [&](const Expr &k) {
         out.loop("0", number(kColumns), "1", [&](const Expr &column) {
           Expr value = code(codes, table, k, column), at = add(mul(div(k, number(layout.groupSize)), number(kColumns)), column);
           if (layout.scales != ScaleType::None)
             value = layout.mins == ScaleType::None
-                        ? binary(value, "*", values.load(scales, at))
-                        : "fmaf(" + value + ", " + values.load(scales, at) + ", " + values.load(mins, at) + ")";
+                        ? binary(value, "*", factor(layout.scales, scales, at, column))
+                        : "fmaf(" + value + ", " + factor(layout.scales, scales, at, column) + ", " + factor(layout.mins, mins, at, column) + ")";
           out.line(element(w, add(mul(k, number(kColumns)), column)) + " = " + value + ";");
         });
       });
@@ -63,12 +63,29 @@ public:
 private:
   int64_t numCodes() const { return layout.hasFloatCodes() ? kDepth * kColumns : layout.codeBytes(); }
 
-  Window factors(const Expr &address, ScaleType type, int64_t begin) {
+  // Scales or mins: what is each group's own, and the f16 that groups share.
+  struct Factors {
+    Window own, shared;
+  };
+
+  Factors factors(const Expr &address, ScaleType type, int64_t begin) {
     if (type == ScaleType::None)
       return {};
-    Type element = type == ScaleType::F32 ? Type(Float32Type::get(context)) : Type(Float16Type::get(context));
-    int64_t count = layout.numGroups() * kColumns;
-    return values.fetch(add(address, number(begin)), element, number(count), count);
+    Type half = Float16Type::get(context), element = type == ScaleType::F16 ? half : Type(IntegerType::get(context, 8));
+    Window shared = sharesHalf(type) ? values.fetch(add(address, number(begin)), half, number(kColumns), kColumns) : Window();
+    int64_t count = layout.numGroups() * kColumns, own = begin + (sharesHalf(type) ? kColumns * 2 : 0);
+    return {values.fetch(add(address, number(own)), element, number(count), count), shared};
+  }
+
+  Expr factor(ScaleType type, const Factors &factors, const Expr &at, const Expr &column) {
+    Expr own = values.load(factors.own, at);
+    if (type == ScaleType::F16)
+      return own;
+    if (type == ScaleType::E8M0) { // the first two are denormal: there the other integer is the larger one
+      Expr exponent = out.integer(binary(own, "&", "255")), normal = out.integer(mul(sub(exponent, "1"), number(1 << 23)));
+      return call("girih_f32_of_bits", most(normal, binary(number(1 << 21), "<<", binary(exponent, "&", "1"))));
+    }
+    return "(" + values.load(factors.shared, column) + " * (float)" + own + ")";
   }
 
   // What the 16 nibbles stand for; empty where a code is its own value.

@@ -36,8 +36,8 @@
  * times so many bytes further on as 16 positions take, rounded up to 64: K as [G,D,16], then V as [G,16,E].
  *
  * A packed weight of NxK is in panels of 16 columns n, a panel in blocks of 32 k, both filled up with zero weights. TYPE is
- * p16:CODES,SCALES,MINS,GROUP[,OFFSET]; a block is codes, then 32/GROUP times 16 scales, then as many mins (f16 or f32;
- * none: all are 1, all are 0):
+ * p16:CODES,SCALES,MINS,GROUP[,OFFSET]; a block is codes, then 32/GROUP times 16 scales, then as many mins (f16; f16*s8: 16
+ * f16 for all groups, then bytes, to be multiplied; e8m0: bytes b of 2^(b-128); none: all are 1, all are 0):
  *   u4                 byte [line*64 + n*4 + j], 4 lines: low bits k = line*4+j, high bits k = 16+line*4+j
  *   u8 s8              byte [line*64 + n*4 + j], 8 lines: k = line*4+j
  *   f16 bf16 f32       number [k][n]

@@ -20,7 +20,7 @@ constexpr PackedLayout floats(CodeType codes) { return p16(codes, ScaleType::Non
 
 constexpr auto kNone = ScaleType::None;
 constexpr auto kHalf = ScaleType::F16;
-constexpr auto kFloat = ScaleType::F32;  // the product of a super-block's f16 and a group's integer needs 18 bits
+constexpr auto kProduct = ScaleType::F16S8;  // of a super-block's f16 and a group's integer
 constexpr auto kU4 = CodeType::U4;
 constexpr auto kU5 = CodeType::U5;
 constexpr auto kU6 = CodeType::U6;
@@ -41,21 +41,21 @@ constexpr FormatRow kTable[kNumStorageFormats] = {
      "f16 d; 32 x fifth bit; 32 x u4, offset 16", splitQ5_0},
     {StorageFormat::Q5_1, "q5_1", 7, "", 32, 24, p16(kU5, kHalf, kHalf, 32),
      "f16 d; f16 m; 32 x fifth bit; 32 x u4", splitQ5_1},
-    {StorageFormat::Q2_K, "q2_K", 10, "", 256, 84, p16(kU7, kFloat, kFloat, 16),
+    {StorageFormat::Q2_K, "q2_K", 10, "", 256, 84, p16(kU7, kProduct, kProduct, 16),
      "16 x (u4 scale, u4 min); 256 x u2; f16 d; f16 dmin", splitQ2_K},
-    {StorageFormat::Q3_K, "q3_K", 11, "", 256, 110, p16(kS8, kFloat, kNone, 16),
+    {StorageFormat::Q3_K, "q3_K", 11, "", 256, 110, p16(kS8, kProduct, kNone, 16),
      "256 x third bit; 256 x u2, offset 4; 16 x u6 scale, offset 32; f16 d", splitQ3_K},
-    {StorageFormat::Q4_K, "q4_K", 12, "", 256, 144, p16(kU4, kFloat, kFloat, 32),
+    {StorageFormat::Q4_K, "q4_K", 12, "", 256, 144, p16(kU4, kProduct, kProduct, 32),
      "f16 d; f16 dmin; 8 x (u6 scale, u6 min); 256 x u4", splitQ4_K},
-    {StorageFormat::Q5_K, "q5_K", 13, "", 256, 176, p16(kU5, kFloat, kFloat, 32),
+    {StorageFormat::Q5_K, "q5_K", 13, "", 256, 176, p16(kU5, kProduct, kProduct, 32),
      "f16 d; f16 dmin; 8 x (u6 scale, u6 min); 256 x fifth bit; 256 x u4", splitQ5_K},
-    {StorageFormat::Q6_K, "q6_K", 14, "", 256, 210, p16(kU6, kFloat, kNone, 16, 32),
+    {StorageFormat::Q6_K, "q6_K", 14, "", 256, 210, p16(kU6, kProduct, kNone, 16, 32),
      "256 x u4; 256 x top bit pair, offset 32; 16 x s8 scale; f16 d", splitQ6_K},
     {StorageFormat::IQ4_NL, "iq4_nl", 20, "", 32, 18, p16(CodeType::Iq4, kHalf, kNone, 32),
      "f16 d; 32 x u4 index", splitIQ4_NL},
-    {StorageFormat::IQ4_XS, "iq4_xs", 23, "", 256, 136, p16(CodeType::Iq4, kFloat, kNone, 32),
+    {StorageFormat::IQ4_XS, "iq4_xs", 23, "", 256, 136, p16(CodeType::Iq4, kProduct, kNone, 32),
      "f16 d; 8 x u6 scale, offset 32; 256 x u4 index", splitIQ4_XS},
-    {StorageFormat::MXFP4, "mxfp4", 39, "", 32, 17, p16(CodeType::E2m1, kFloat, kNone, 32),
+    {StorageFormat::MXFP4, "mxfp4", 39, "", 32, 17, p16(CodeType::E2m1, ScaleType::E8M0, kNone, 32),
      "e8m0 exponent; 32 x e2m1", splitMXFP4},
 };
 
@@ -72,10 +72,6 @@ template <typename Predicate> const FormatRow *findRow(Predicate matches) {
     if (matches(row))
       return &row;
   return nullptr;
-}
-
-float scaleValue(ScaleType type, uint32_t bits) {
-  return type == ScaleType::F16 ? halfToFloat(static_cast<uint16_t>(bits)) : std::bit_cast<float>(bits);
 }
 
 void dequantizeBlock(const FormatRow &row, const uint8_t *block, float *values) {

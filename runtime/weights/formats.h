@@ -21,7 +21,7 @@ inline constexpr int kNumStorageFormats = 16;
 // A block taken apart, whatever its bit layout was: value = scale * float(code - offset) + min.
 struct BlockParts {
   alignas(64) uint8_t codes[256];  // in order of k, as the layout counts them; s8 codes as their two's complement byte
-  uint32_t scales[16];             // one a group: the bits of an f16 or an f32, as the layout says
+  uint32_t scales[16];             // one a group: bits as `scaleValue` takes them of the layout's type
   uint32_t mins[16];
 };
 

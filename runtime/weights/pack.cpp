@@ -54,11 +54,11 @@ void copyBlocks(const CopyableBlock &fields, const uint8_t *row, int64_t rowStri
   }
 }
 
-void storeScale(ScaleType type, uint32_t bits, uint8_t *out) {
-  if (type == ScaleType::F32)
-    std::memcpy(out, &bits, 4);
-  else if (type == ScaleType::F16)
-    std::memcpy(out, &bits, 2);  // little-endian: the low bytes
+// Little-endian: a group's own part is the low bytes, what its column shares the high ones.
+void storeScale(ScaleType type, uint32_t bits, uint8_t *out, uint8_t *shared) {
+  std::memcpy(out, &bits, static_cast<size_t>(scaleTypeBytes(type)));
+  if (uint32_t half = bits >> 16; sharesHalf(type))
+    std::memcpy(shared, &half, 2);
 }
 
 // What codes have above their nibbles, by words of the column's 4 bytes of a line.
@@ -90,8 +90,8 @@ void writeParts(const PackedLayout &layout, const BlockParts &parts, int64_t fir
   }
   for (int64_t k = 0; k < kBlockDepth; k += layout.groupSize) {
     int64_t group = (first + k) / layout.groupSize;
-    storeScale(layout.scales, parts.scales[group], out + layout.scaleOffsetBytes(column, k));
-    storeScale(layout.mins, parts.mins[group], out + layout.minOffsetBytes(column, k));
+    storeScale(layout.scales, parts.scales[group], out + layout.scaleOffsetBytes(column, k), out + layout.scaleHalfOffsetBytes(column));
+    storeScale(layout.mins, parts.mins[group], out + layout.minOffsetBytes(column, k), out + layout.minHalfOffsetBytes(column));
   }
 }
 
@@ -307,9 +307,9 @@ float unpackValue(const PackedLayout &layout, const uint8_t *packed, int64_t dep
     std::memcpy(&bits, packed + offsetBytes, static_cast<size_t>(numBytes));
     return bits;
   };
-  auto loadScale = [&](ScaleType type, int64_t offsetBytes) {
+  auto loadScale = [&](ScaleType type, int64_t offsetBytes, int64_t sharedBytes) {
     uint32_t bits = load(offsetBytes, scaleTypeBytes(type));
-    return type == ScaleType::F16 ? halfToFloat(static_cast<uint16_t>(bits)) : std::bit_cast<float>(bits);
+    return scaleValue(type, sharesHalf(type) ? productBits(static_cast<uint16_t>(load(sharedBytes, 2)), bits) : bits);
   };
   if (layout.isDense)
     return std::bit_cast<float>(load((column * depth + k) * 4, 4));
@@ -327,10 +327,10 @@ float unpackValue(const PackedLayout &layout, const uint8_t *packed, int64_t dep
     code = code >> layout.codeShift(k) & 15;
   if (int numBits = layout.highBits())
     code |= (load(block + layout.highOffsetBytes(column, k), 1) >> layout.highShift(k) & ((1u << numBits) - 1)) << 4;
-  float scale = loadScale(layout.scales, block + layout.scaleOffsetBytes(column, k));
+  float scale = loadScale(layout.scales, block + layout.scaleOffsetBytes(column, k), block + layout.scaleHalfOffsetBytes(column));
   float result = scale * static_cast<float>(layout.codeNumber(code));
   if (layout.mins != ScaleType::None)
-    result += loadScale(layout.mins, block + layout.minOffsetBytes(column, k));
+    result += loadScale(layout.mins, block + layout.minOffsetBytes(column, k), block + layout.minHalfOffsetBytes(column));
   return result;
 }
 

@@ -2,7 +2,10 @@
 // PackedLayout: the descriptor's grammar, and the arithmetic of sizes and positions.
 #include "runtime/weights/packed_layout.h"
 
+#include "runtime/base/element_type.h"
+
 #include <array>
+#include <bit>
 #include <charconv>
 #include <optional>
 #include <vector>
@@ -12,10 +15,10 @@ namespace {
 
 constexpr std::array<std::string_view, 10> kCodeNames = {"u4", "iq4", "e2m1", "u5",     "u6",
                                                         "u7", "s8",  "f16",  "bf16x2", "f32"};
-constexpr std::array<std::string_view, 3> kScaleNames = {"none", "f16", "f32"};
+constexpr std::array<std::string_view, 4> kScaleNames = {"none", "f16", "f16*s8", "e8m0"};
 constexpr std::string_view kGrammar =
     "layouts are `dense:f32` or "
-    "`p16:<u4|iq4|e2m1|u5|u6|u7|s8|f16|bf16x2|f32>,<none|f16|f32>,<none|f16|f32>,<16|32>[,<offset>]`";
+    "`p16:<u4|iq4|e2m1|u5|u6|u7|s8|f16|bf16x2|f32>,<none|f16|f16*s8|e8m0>,<none|f16|f16*s8>,<16|32>[,<offset>]`";
 
 // llama.cpp's kvalues_iq4nl, and e2m1 doubled so that all are integers.
 constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
@@ -63,8 +66,12 @@ bool isConsistent(const PackedLayout &layout) {
     return false;
   if (layout.hasFloatCodes())
     return layout.scales == ScaleType::None && layout.mins == ScaleType::None && layout.codeOffset == 0;
+  if (layout.mins == ScaleType::E8M0)
+    return false;
   return layout.scales != ScaleType::None && layout.codeOffset >= 0 && layout.codeOffset <= largestOffset(layout.codes);
 }
+
+int64_t sharedBytes(ScaleType type) { return sharesHalf(type) ? kPanelColumns * 2 : 0; }
 
 int64_t roundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -76,8 +83,17 @@ int64_t codeTypeBytes(CodeType type) {
 }
 
 int64_t scaleTypeBytes(ScaleType type) {
-  constexpr int64_t kBytes[] = {0, 2, 4};
+  constexpr int64_t kBytes[] = {0, 2, 1, 1};
   return kBytes[static_cast<int>(type)];
+}
+
+float scaleValue(ScaleType type, uint32_t bits) {
+  switch (type) {
+  case ScaleType::F16S8: return halfToFloat(static_cast<uint16_t>(bits >> 16)) * static_cast<float>(static_cast<int8_t>(bits));
+  // 2^-128 and 2^-127 are denormal.
+  case ScaleType::E8M0: return std::bit_cast<float>(bits < 2 ? uint32_t{0x00200000} << bits : (bits - 1) << 23);
+  default: return halfToFloat(static_cast<uint16_t>(bits));
+  }
 }
 
 std::string_view codeTypeName(CodeType type) { return kCodeNames[static_cast<size_t>(type)]; }
@@ -146,8 +162,8 @@ int64_t PackedLayout::codeBytes() const {
   return hasNibbles() ? kNibbleBytes + numCodes / 8 * highBits() : numCodes * codeTypeBytes(codes);
 }
 
-int64_t PackedLayout::scaleBytes() const { return numGroups() * kPanelColumns * scaleTypeBytes(scales); }
-int64_t PackedLayout::minBytes() const { return numGroups() * kPanelColumns * scaleTypeBytes(mins); }
+int64_t PackedLayout::scaleBytes() const { return sharedBytes(scales) + numGroups() * kPanelColumns * scaleTypeBytes(scales); }
+int64_t PackedLayout::minBytes() const { return sharedBytes(mins) + numGroups() * kPanelColumns * scaleTypeBytes(mins); }
 
 int64_t PackedLayout::numPanels(int64_t numColumns) const {
   return isDense ? numColumns : roundUp(numColumns, kPanelColumns) / kPanelColumns;
@@ -181,11 +197,11 @@ int64_t PackedLayout::highOffsetBytes(int64_t column, int64_t k) const {
 }
 
 int64_t PackedLayout::scaleOffsetBytes(int64_t column, int64_t k) const {
-  return codeBytes() + (k / groupSize * kPanelColumns + column) * scaleTypeBytes(scales);
+  return codeBytes() + sharedBytes(scales) + (k / groupSize * kPanelColumns + column) * scaleTypeBytes(scales);
 }
 
 int64_t PackedLayout::minOffsetBytes(int64_t column, int64_t k) const {
-  return codeBytes() + scaleBytes() + (k / groupSize * kPanelColumns + column) * scaleTypeBytes(mins);
+  return codeBytes() + scaleBytes() + sharedBytes(mins) + (k / groupSize * kPanelColumns + column) * scaleTypeBytes(mins);
 }
 
 }  // namespace girih::weights

@@ -12,7 +12,10 @@
 //   f16 f32     k-major: for each k the 16 columns
 //   bf16x2      16 lines of 64 B; pair [col*2 + j] of line L = k = L*2+j: two k are one f32 without and with a mask, and
 //               the lines are what a matrix unit of bf16 takes
-//   then scales: 32/group groups x 16 columns; then mins likewise
+//   then scales, then mins, each of 32/group groups x 16 columns:
+//   f16         one each
+//   f16*s8      16 f16, of the columns, for all groups; then a signed byte each; their product is exact in f32
+//   e8m0        a byte each: 2 to the power of it less 128
 // Value (f32) = scale * float(code - offset) + min; every product is exact in f32, so fused or not gives the same bits.
 // A layout without scales holds the value itself; one without mins adds nothing (x + 0 would turn -0 into +0).
 // `dense:f32`: row-major f32, no padding.
@@ -28,7 +31,7 @@
 namespace girih::weights {
 
 enum class CodeType : uint8_t { U4, Iq4, E2m1, U5, U6, U7, S8, F16, BF16, F32 };
-enum class ScaleType : uint8_t { None, F16, F32 };
+enum class ScaleType : uint8_t { None, F16, F16S8, E8M0 };
 
 inline constexpr int64_t kPanelColumns = 16;
 inline constexpr int64_t kBlockDepth = 32;           // k values in one block of a panel
@@ -82,11 +85,19 @@ struct PackedLayout {
   int highShift(int64_t k) const { return static_cast<int>(k / 4) * highBits() % 8; }
   int64_t scaleOffsetBytes(int64_t column, int64_t k) const;
   int64_t minOffsetBytes(int64_t column, int64_t k) const;
+  // Of the f16 that all groups of a column share, where they do.
+  int64_t scaleHalfOffsetBytes(int64_t column) const { return codeBytes() + column * 2; }
+  int64_t minHalfOffsetBytes(int64_t column) const { return codeBytes() + scaleBytes() + column * 2; }
 };
 
-// Bytes of one code (a nibble counts as 1: two share a byte), of one scale; "u4", "f16", "none".
+// Bytes of one code (a nibble counts as 1: two share a byte), of a group's own part of a scale; "u4", "f16", "none".
 int64_t codeTypeBytes(CodeType type);
 int64_t scaleTypeBytes(ScaleType type);
+constexpr bool sharesHalf(ScaleType type) { return type == ScaleType::F16S8; }
+// What the bits of a scale or min mean: those of the f16, of the exponent, or of the f16 above those of the signed byte
+// (`productBits`). Requires: type is not None.
+float scaleValue(ScaleType type, uint32_t bits);
+constexpr uint32_t productBits(uint16_t half, uint32_t number) { return uint32_t{half} << 16 | (number & 255); }
 std::string_view codeTypeName(CodeType type);
 std::string_view scaleTypeName(ScaleType type);
 

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bit layouts of the block formats: each function takes one block apart into codes, scales and mins.
 //
-// Products such as d * sc are formed here because they are exact in f32 (11 + 8 significant bits at most) and the
-// formats' definition forms them first, too. Signed codes (Q3_K's) have the format's offset subtracted already.
+// Products such as d * sc stay apart: they are exact in f32 (11 + 8 significant bits at most), and the formats' definition
+// forms them first, too. Signed codes and group scales (Q3_K's, IQ4_XS's) have the format's offset subtracted already.
 #include "runtime/weights/split_blocks.h"
 
-#include "runtime/base/element_type.h"
-
-#include <bit>
 #include <cstring>
 
 namespace girih::weights {
@@ -19,8 +16,8 @@ uint16_t loadU16(const uint8_t *bytes) {
   return value;
 }
 
-float loadHalf(const uint8_t *bytes) { return halfToFloat(loadU16(bytes)); }
-uint32_t bitsOf(float value) { return std::bit_cast<uint32_t>(value); }
+// Least values are subtracted: of the f16 the sign is turned, which is exact.
+uint16_t loadMinus(const uint8_t *bytes) { return loadU16(bytes) ^ 0x8000; }
 
 // Byte j holds codes j (low nibble) and numBytes + j (high nibble).
 void splitNibbles(const uint8_t *__restrict bytes, int numBytes, uint8_t *__restrict codes) {
@@ -62,9 +59,9 @@ void splitBits(const uint8_t *__restrict bytes, uint8_t *__restrict codes) {
 
 // Eight 6-bit scales and mins in 12 bytes: bytes 0-3 hold scales 0-3 and the top bits of scales 4-7, bytes 4-7 the
 // same of the mins, bytes 8-11 the low nibbles of scales and mins 4-7.
-void splitScalesAndMins(const uint8_t *packed, float d, float dmin, BlockParts &parts) {
+void splitScalesAndMins(const uint8_t *packed, uint16_t d, uint16_t minusMin, BlockParts &parts) {
   for (int group = 0; group < 8; ++group) {
-    int scale, min;
+    uint32_t scale, min;
     if (group < 4) {
       scale = packed[group] & 63;
       min = packed[group + 4] & 63;
@@ -72,8 +69,8 @@ void splitScalesAndMins(const uint8_t *packed, float d, float dmin, BlockParts &
       scale = (packed[group + 4] & 15) | (packed[group - 4] >> 6 << 4);
       min = (packed[group + 4] >> 4) | (packed[group] >> 6 << 4);
     }
-    parts.scales[group] = bitsOf(d * static_cast<float>(scale));
-    parts.mins[group] = bitsOf(-(dmin * static_cast<float>(min)));
+    parts.scales[group] = productBits(d, scale);
+    parts.mins[group] = productBits(minusMin, min);
   }
 }
 
@@ -113,10 +110,10 @@ void splitQ8_0(const uint8_t *block, BlockParts &parts) {
 
 // 16 bytes: 4-bit scale and min of 16 groups; 64 bytes of 2-bit codes; f16 d, f16 dmin.
 void splitQ2_K(const uint8_t *block, BlockParts &parts) {
-  float d = loadHalf(block + 80), dmin = loadHalf(block + 82);
+  uint16_t d = loadU16(block + 80), minusMin = loadMinus(block + 82);
   for (int group = 0; group < 16; ++group) {
-    parts.scales[group] = bitsOf(d * static_cast<float>(block[group] & 15));
-    parts.mins[group] = bitsOf(-(dmin * static_cast<float>(block[group] >> 4)));
+    parts.scales[group] = productBits(d, block[group] & 15);
+    parts.mins[group] = productBits(minusMin, block[group] >> 4);
   }
   splitPairs(block + 16, parts.codes);
 }
@@ -125,11 +122,11 @@ void splitQ2_K(const uint8_t *block, BlockParts &parts) {
 // 12 bytes: sixteen 6-bit scales with offset 32, nibbles in bytes 0-7, top bit pairs in bytes 8-11; f16 d.
 void splitQ3_K(const uint8_t *block, BlockParts &parts) {
   const uint8_t *packedScales = block + 96;
-  float d = loadHalf(block + 108);
+  uint16_t d = loadU16(block + 108);
   for (int group = 0; group < 16; ++group) {
     int low = (packedScales[group % 8] >> (group / 8 * 4)) & 15;
     int high = (packedScales[8 + group % 4] >> (group / 4 * 2)) & 3;
-    parts.scales[group] = bitsOf(d * static_cast<float>((low | high << 4) - 32));
+    parts.scales[group] = productBits(d, static_cast<uint32_t>((low | high << 4) - 32));
   }
   uint8_t highBits[256];
   splitBits(block, highBits);
@@ -140,14 +137,14 @@ void splitQ3_K(const uint8_t *block, BlockParts &parts) {
 
 // f16 d, f16 dmin; 12 bytes of scales and mins; 128 bytes: byte 32*g + j holds codes 64*g + j and 64*g + 32 + j.
 void splitQ4_K(const uint8_t *block, BlockParts &parts) {
-  splitScalesAndMins(block + 4, loadHalf(block), loadHalf(block + 2), parts);
+  splitScalesAndMins(block + 4, loadU16(block), loadMinus(block + 2), parts);
   for (int quarter = 0; quarter < 4; ++quarter)
     splitNibbles(block + 16 + quarter * 32, 32, parts.codes + quarter * 64);
 }
 
 // As Q4_K, with 32 bytes of fifth bits between.
 void splitQ5_K(const uint8_t *block, BlockParts &parts) {
-  splitScalesAndMins(block + 4, loadHalf(block), loadHalf(block + 2), parts);
+  splitScalesAndMins(block + 4, loadU16(block), loadMinus(block + 2), parts);
   for (int quarter = 0; quarter < 4; ++quarter)
     splitNibbles(block + 48 + quarter * 32, 32, parts.codes + quarter * 64);
   uint8_t highBits[256];
@@ -160,9 +157,9 @@ void splitQ5_K(const uint8_t *block, BlockParts &parts) {
 // 16 signed 8-bit scales; f16 d. Codes keep their offset of 32: the layout subtracts it.
 void splitQ6_K(const uint8_t *block, BlockParts &parts) {
   const uint8_t *groupScales = block + 192;
-  float d = loadHalf(block + 208);
+  uint16_t d = loadU16(block + 208);
   for (int group = 0; group < 16; ++group)
-    parts.scales[group] = bitsOf(d * static_cast<float>(static_cast<int8_t>(groupScales[group])));
+    parts.scales[group] = productBits(d, groupScales[group]);
   for (int half = 0; half < 2; ++half)
     splitNibbles(block + half * 64, 64, parts.codes + half * 128);
   uint8_t highPairs[256];
@@ -180,19 +177,18 @@ void splitIQ4_NL(const uint8_t *block, BlockParts &parts) {
 // f16 d; 16 bits: top bit pairs of eight scales; 4 bytes: their low nibbles; 128 bytes of nibbles, 16 a group.
 // Scales have offset 32.
 void splitIQ4_XS(const uint8_t *block, BlockParts &parts) {
-  float d = loadHalf(block);
+  uint16_t d = loadU16(block);
   uint32_t highPairs = loadU16(block + 2);
   for (int group = 0; group < 8; ++group) {
     int low = (block[4 + group / 2] >> (group % 2 * 4)) & 15, high = (highPairs >> (group * 2)) & 3;
-    parts.scales[group] = bitsOf(d * static_cast<float>((low | high << 4) - 32));
+    parts.scales[group] = productBits(d, static_cast<uint32_t>((low | high << 4) - 32));
     splitNibbles(block + 8 + group * 16, 16, parts.codes + group * 32);
   }
 }
 
-// e8m0 exponent; 16 bytes of nibbles. The values are doubled, so the scale is 2^(e - 128): two cases are denormal.
+// e8m0 exponent; 16 bytes of nibbles. The values are doubled, so the scale is 2^(e - 128).
 void splitMXFP4(const uint8_t *block, BlockParts &parts) {
-  uint32_t exponent = block[0];
-  parts.scales[0] = exponent < 2 ? uint32_t(0x00200000) << exponent : (exponent - 1) << 23;
+  parts.scales[0] = block[0];
   splitNibbles(block + 1, 16, parts.codes);
 }
 

@@ -137,8 +137,32 @@ private:
   Quad quadFactors(Value block, Value quad, int64_t group, ScaleType type, int64_t begin) {
     if (type == ScaleType::None)
       return {};
-    CodeType element = type == ScaleType::F32 ? CodeType::F32 : CodeType::F16;
-    return quadOfFloats(block, element, begin / codeTypeBytes(element) + group * kColumns, quad);
+    if (type == ScaleType::F16)
+      return quadOfFloats(block, CodeType::F16, begin / 2 + group * kColumns, quad);
+    // A word has the bytes of a quad's columns, a texel those of 16.
+    Quad halves = sharesHalf(type) ? quadOfFloats(block, CodeType::F16, begin / 2, quad) : Quad();
+    int64_t first = (begin + ownBegin(type)) / 4 + group * kTexelWords;
+    Quad words = k.loadTexel(memory, k.add(k.div(block, kTexelWords), first / kTexelWords)), values;
+    Value word = words[0];
+    for (int64_t number = 1; number < kTexelWords; ++number)
+      word = k.select(k.isEqual(quad, k.c(number)), words[size_t(number)], word);
+    for (int64_t column = 0; column < kTexelWords; ++column)
+      values[size_t(column)] = factorOf(type, k.shiftRight(word, column * 8), halves[size_t(column)]);
+    return values;
+  }
+
+  // Where the parts of groups' own begin.
+  static int64_t ownBegin(ScaleType type) { return sharesHalf(type) ? kColumns * 2 : 0; }
+
+  // That of the byte in the low bits of `word`.
+  Value factorOf(ScaleType type, Value word, Value half) {
+    if (sharesHalf(type))
+      return k.mulf(half, k.toFloat(k.ofByte(word)));
+    // 2 to the power of it less 128. The first two are denormal: there the other integer is the larger one.
+    Value exponent = k.bitAnd(word, 255);
+    Value normal = arith::ShLIOp::create(k.b, k.loc, k.sub(exponent, k.c(1)), k.c(23));
+    Value denormal = arith::ShLIOp::create(k.b, k.loc, k.c(1 << 21), k.bitAnd(exponent, 1));
+    return k.asFloat(arith::MaxSIOp::create(k.b, k.loc, normal, denormal));
   }
 
   // Values of 16 columns that begin at element `begin` of the block, where each has the bytes of one.
@@ -172,8 +196,11 @@ private:
     if (type == ScaleType::None)
       return {};
     Value element = k.add(k.mul(group, kColumns), column);
-    return type == ScaleType::F32 ? k.asFloat(k.load(memory, k.add(k.add(block, begin / 4), element)))
-                                  : half(k.add(block, begin / 4), element);
+    if (type == ScaleType::F16)
+      return half(k.add(block, begin / 4), element);
+    Value word = k.load(memory, k.add(k.add(block, (begin + ownBegin(type)) / 4), k.div(element, 4)));
+    Value shared = sharesHalf(type) ? half(k.add(block, begin / 4), column) : Value();
+    return factorOf(type, k.shiftRight(word, k.mul(k.rem(element, 4), 8)), shared);
   }
 
   Value half(Value begin, Value element) {

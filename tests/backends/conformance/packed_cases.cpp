@@ -24,21 +24,31 @@ struct Weight {
 // panel and no block.
 constexpr Weight kWeights[] = {{"p16:s8,f16,none,32", 48, 64},    {"p16:s8,f16,none,32", 17, 96},
                                {"p16:u4,f16,none,32,8", 33, 256}, {"p16:u4,f16,f16,32", 31, 64},
-                               {"p16:u7,f16,f16,32", 16, 32},     {"p16:u4,f32,f32,16", 5, 96},
+                               {"p16:u7,f16,f16,32", 16, 32},     {"p16:u4,f16*s8,f16*s8,16", 5, 96},
                                {"p16:f16,none,none,32", 19, 57},
-                               {"p16:iq4,f16,none,32", 18, 64},   {"p16:e2m1,f32,none,32", 33, 32},
+                               {"p16:iq4,f16,none,32", 18, 64},   {"p16:e2m1,e8m0,none,32", 33, 32},
                                {"p16:u5,f16,none,32,16", 20, 96}, {"p16:u5,f16,f16,32", 16, 64},
-                               {"p16:u6,f32,none,16,32", 35, 64}};
+                               {"p16:u6,f16*s8,none,16,32", 35, 64}};
 constexpr int64_t kTokens[] = {1, 3, 17};
 constexpr uint64_t kBytes = 1 << 16;
 
-void putScale(uint8_t *to, ScaleType type, float value) {
+void putHalf(uint8_t *to, float value) {
   uint16_t half = floatToHalf(value);
-  float rounded = halfToFloat(half); // few bits in f32 too: products with a code are exact
+  std::memcpy(to, &half, 2);
+}
+
+// Near `value` in size; of a whole number itself. `shared`: where the f16 is that groups share. Bytes have no more bits than
+// leave every product with a code exact.
+void putScale(uint8_t *own, uint8_t *shared, ScaleType type, float value, std::mt19937 &random) {
   if (type == ScaleType::F16)
-    std::memcpy(to, &half, 2);
-  else if (type == ScaleType::F32)
-    std::memcpy(to, &rounded, 4);
+    return putHalf(own, value);
+  if (type == ScaleType::E8M0) {
+    *own = static_cast<uint8_t>(128 + std::lround(std::log2(std::fabs(value) + 1e-3f)));
+    return;
+  }
+  bool isWhole = value == std::nearbyint(value);
+  putHalf(shared, isWhole ? 1 : value / 64);
+  *own = static_cast<uint8_t>(isWhole ? std::lround(value) : static_cast<long>(random() % 96) - 32);
 }
 
 // Random codes; what is beyond columns and depth stays zero. `isWhole`: scales of 1, and mins that keep a weight within 8 bits.
@@ -58,13 +68,14 @@ std::vector<uint8_t> pack(const PackedLayout &layout, const Weight &weight, bool
       else if (!layout.hasFloatCodes())
         *code = static_cast<uint8_t>(random() & (layout.codes == CodeType::U7 ? 127 : 255));
       else
-        putScale(code, ScaleType::F16, isWhole ? static_cast<float>(random() % 16) : normal(random));
+        putHalf(code, isWhole ? static_cast<float>(random() % 16) : normal(random));
       if (k % layout.groupSize != 0)
         continue;
-      putScale(block + layout.scaleOffsetBytes(n % 16, k % 32), layout.scales, isWhole ? 1.0f : 0.02f * normal(random));
+      putScale(block + layout.scaleOffsetBytes(n % 16, k % 32), block + layout.scaleHalfOffsetBytes(n % 16), layout.scales,
+               isWhole ? 1.0f : 0.02f * normal(random), random);
       if (layout.mins != ScaleType::None)
-        putScale(block + layout.minOffsetBytes(n % 16, k % 32), layout.mins,
-                 isWhole ? -static_cast<float>(random() % 8) : 0.1f * normal(random));
+        putScale(block + layout.minOffsetBytes(n % 16, k % 32), block + layout.minHalfOffsetBytes(n % 16), layout.mins,
+                 isWhole ? -static_cast<float>(random() % 8) : 0.1f * normal(random), random);
     }
   return bytes;
 }

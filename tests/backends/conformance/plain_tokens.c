@@ -169,7 +169,14 @@ typedef struct packed {
   const uint8_t *bytes;
 } packed;
 
-static int factor_bytes(const char *type) { return !strcmp(type, "f16") ? 2 : !strcmp(type, "f32") ? 4 : 0; }
+/* Of a float code; of what a group has for itself of a scale or min. */
+static int factor_bytes(const char *type) {
+  return !strcmp(type, "f16") ? 2 : !strcmp(type, "f32") ? 4 : !strcmp(type, "f16*s8") || !strcmp(type, "e8m0") ? 1 : 0;
+}
+
+/* Scales or mins of a block: before the bytes of `f16*s8` the 16 f16 that its groups share. */
+static int shared_bytes(const char *type) { return !strcmp(type, "f16*s8") ? 32 : 0; }
+static int part_bytes(const char *type, int group) { return shared_bytes(type) + 32 / group * 16 * factor_bytes(type); }
 
 /* Codes of 4 bits; of 5 and 6, whose bits above them lie in lines of their own. */
 static int high_bits(const packed *p) { return !strcmp(p->codes, "u5") ? 1 : !strcmp(p->codes, "u6") ? 2 : 0; }
@@ -191,7 +198,7 @@ static girih_code open_packed(const value *v, const girih_submission *submission
     return fail(message, GIRIH_UNIMPLEMENTED, "`%s` of %s is no layout", v->type, v->extents);
   made->depth = depth;
   made->code_bytes = has_nibbles(made) ? 256 + 64 * (uint64_t)high_bits(made) : made->codes[0] == 'f' ? 512 * (uint64_t)factor_bytes(made->codes) : 512;
-  made->block_bytes = made->code_bytes + (uint64_t)(32 / made->group * 16 * (factor_bytes(made->scales) + factor_bytes(made->mins)));
+  made->block_bytes = made->code_bytes + (uint64_t)(part_bytes(made->scales, made->group) + part_bytes(made->mins, made->group));
   if (submission) {
     girih_buffer_view view = submission->bindings[v->binding];
     view.offset_bytes += v->offset_bytes;
@@ -204,12 +211,16 @@ static girih_code open_packed(const value *v, const girih_submission *submission
 }
 
 static double factor(const uint8_t *at, const char *type, int index) {
+  if (shared_bytes(type))
+    return (double)half_of(at + 2 * (index % 16)) * (int8_t)at[32 + index];
+  if (factor_bytes(type) == 1)
+    return ldexp(1, at[index] - 128);
   return (double)(factor_bytes(type) == 2 ? half_of(at + 2 * index) : single_of(at + 4 * index));
 }
 
 static double weight_of(const packed *p, uint64_t column, uint64_t at) {
   const uint8_t *block = p->bytes + (column / 16 * ((p->depth + 31) / 32) + at / 32) * p->block_bytes;
-  const uint8_t *scales = block + p->code_bytes, *mins = scales + 32 / p->group * 16 * factor_bytes(p->scales);
+  const uint8_t *scales = block + p->code_bytes, *mins = scales + part_bytes(p->scales, p->group);
   int n = (int)(column % 16), k = (int)(at % 32), place = k / p->group * 16 + n, code;
   if (p->codes[0] == 'f')
     return factor(block, p->codes, k * 16 + n);

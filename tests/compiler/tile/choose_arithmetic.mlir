@@ -190,7 +190,7 @@ module attributes {girih.numerics = "fast", girih.machine = #machine.description
 #bytes = #machine.unit<name = "matrix", element = "i8", lanes = 1024, per_cycle = 1, latency_cycles = 52, registers = 8, source = "test", tile = <rows = 16, columns = 16, depth = 64>>
 !nibbles = !girih.packed<64 x 32, "p16:u4,f16,f16,32">
 !bytes = !girih.packed<64 x 32, "p16:s8,f16,none,32">
-!halved = !girih.packed<64 x 32, "p16:s8,f32,none,16">
+!halved = !girih.packed<64 x 32, "p16:s8,f16*s8,none,16">
 !next = !girih.packed<64 x 64, "p16:s8,f16,none,32">
 module attributes {girih.numerics = "fast", girih.machine = #machine.description<name = "m", kind = "cpu", cores = 2, clock_mhz = 2600, barrier_ns = 200, levels = [#l1], units = [#dot, #halves, #bytes]>} {
   // Signed bytes with one scale a block as they are stored, where one tile has all rows and the result is the step's.

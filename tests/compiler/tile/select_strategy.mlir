@@ -96,10 +96,10 @@ module attributes {girih.machine = #machine.description<name = "m", kind = "cpu"
   // CHECK: column_tile = 32 : i64, k_tile = 1536 : i64, row_tile = 16 : i64, strategy = "bytes"
   // CHECK: column_tile = 128 : i64, k_tile = 1536 : i64, row_tile = 16 : i64, strategy = "bytes"
   // CHECK: row_tile = 8 : i64, strategy = "direct"
-  func.func @bytes(%x: tensor<?x6208xi8>, %w: !girih.packed<576 x 1536, "p16:u4,f16,f16,32">, %v: !girih.packed<1536 x 1536, "p16:s8,f16,none,32">, %u: !girih.packed<576 x 1536, "p16:s8,f32,none,16">, %init: tensor<?x576xf32>, %wide: tensor<?x1536xf32>) -> (tensor<?x576xf32>, tensor<?x1536xf32>, tensor<?x576xf32>) attributes {girih.max_tokens = 16 : i64} {
+  func.func @bytes(%x: tensor<?x6208xi8>, %w: !girih.packed<576 x 1536, "p16:u4,f16,f16,32">, %v: !girih.packed<1536 x 1536, "p16:s8,f16,none,32">, %u: !girih.packed<576 x 1536, "p16:s8,f16*s8,none,16">, %init: tensor<?x576xf32>, %wide: tensor<?x1536xf32>) -> (tensor<?x576xf32>, tensor<?x1536xf32>, tensor<?x576xf32>) attributes {girih.max_tokens = 16 : i64} {
     %a = girih.qmatmul ins(%x, %w : tensor<?x6208xi8>, !girih.packed<576 x 1536, "p16:u4,f16,f16,32">) outs(%init : tensor<?x576xf32>) -> tensor<?x576xf32>
     %b = girih.qmatmul ins(%x, %v : tensor<?x6208xi8>, !girih.packed<1536 x 1536, "p16:s8,f16,none,32">) outs(%wide : tensor<?x1536xf32>) -> tensor<?x1536xf32>
-    %c = girih.qmatmul ins(%x, %u : tensor<?x6208xi8>, !girih.packed<576 x 1536, "p16:s8,f32,none,16">) outs(%init : tensor<?x576xf32>) -> tensor<?x576xf32>
+    %c = girih.qmatmul ins(%x, %u : tensor<?x6208xi8>, !girih.packed<576 x 1536, "p16:s8,f16*s8,none,16">) outs(%init : tensor<?x576xf32>) -> tensor<?x576xf32>
     return %a, %b, %c : tensor<?x576xf32>, tensor<?x1536xf32>, tensor<?x576xf32>
   }
 

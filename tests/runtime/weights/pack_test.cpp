@@ -184,7 +184,7 @@ TEST(PackPlan, RefusesALayoutThatWouldLose) {
   Weight weight(StorageFormat::Q6_K, 16, 256, 20);
   auto plan = PackPlan::create(formatRow(StorageFormat::Q4_K).packed, weight.matrix);
   ASSERT_EQ(plan.status().code(), StatusCode::FailedPrecondition);
-  EXPECT_THAT(std::string(plan.status().message()), HasSubstr("its own is `p16:u6,f32,none,16,32`"));
+  EXPECT_THAT(std::string(plan.status().message()), HasSubstr("its own is `p16:u6,f16*s8,none,16,32`"));
   EXPECT_FALSE(holdsWithoutLoss(formatRow(StorageFormat::F16).packed, StorageFormat::F32));
 }
 

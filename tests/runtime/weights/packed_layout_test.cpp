@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <vector>
 
 namespace girih::weights {
@@ -17,9 +18,9 @@ using testing::HasSubstr;
 
 TEST(PackedLayout, PrintsWhatItParses) {
   for (std::string_view text :
-       {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u7,f32,f32,16",
-        "p16:bf16x2,none,none,32", "p16:f32,none,none,32", "p16:iq4,f16,none,32", "p16:e2m1,f32,none,32",
-        "p16:u5,f16,none,32,16", "p16:u6,f32,none,16,32", "dense:f32"}) {
+       {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u7,f16*s8,f16*s8,16",
+        "p16:bf16x2,none,none,32", "p16:f32,none,none,32", "p16:iq4,f16,none,32", "p16:e2m1,e8m0,none,32",
+        "p16:u5,f16,none,32,16", "p16:u6,f16*s8,none,16,32", "dense:f32"}) {
     auto layout = PackedLayout::parse(text);
     ASSERT_TRUE(layout.isOk()) << text;
     EXPECT_EQ(layout->print(), text);
@@ -31,7 +32,7 @@ TEST(PackedLayout, RefusesOtherTextsAndSecondSpellings) {
        {"", "p16", "p16:", "p16:u4", "p16:u4,f16,none,32,0", "p16:u4,f16,none,32,16", "p16:u4,f16,none,8",
         "p16:u4,none,none,32", "p16:f16,f16,none,32", "p16:s8,f16,none,32,1", "p16:u4,f16,none,+32",
         "p16:u4,f16,none,32,", "p16:u4,f16,none,32,8,8", " dense:f32", "dense:f16", "p16:u4,f16,none,99999999999",
-        "p16:iq4,f16,none,32,8", "p16:u5,f16,none,32,32", "p16:u6,f16,none,32,64"}) {
+        "p16:iq4,f16,none,32,8", "p16:u4,f16,e8m0,32", "p16:u4,f32,none,32", "p16:u5,f16,none,32,32", "p16:u6,f16,none,32,64"}) {
     auto layout = PackedLayout::parse(text);
     ASSERT_EQ(layout.status().code(), StatusCode::InvalidArgument) << text;
     EXPECT_THAT(std::string(layout.status().message()), HasSubstr("dense:f32"));
@@ -53,13 +54,24 @@ TEST(PackedLayout, SizesAreThoseOfTheDescription) {
   EXPECT_EQ(q4_1.panelBytes(576), 18 * 320);
   EXPECT_EQ(q4_1.tensorBytes(17, 576).value(), 2 * 18 * 320);
   PackedLayout q6_K = formatRow(StorageFormat::Q6_K).packed;
-  EXPECT_EQ(q6_K.blockBytes(), 256 + 2 * 64 + 2 * 64);
+  EXPECT_EQ(q6_K.blockBytes(), 256 + 2 * 64 + 2 * 16 + 2 * 16);
+  EXPECT_EQ(formatRow(StorageFormat::Q4_K).packed.blockBytes(), 256 + 2 * (2 * 16 + 16));
+  EXPECT_EQ(formatRow(StorageFormat::MXFP4).packed.blockBytes(), 16 * 17) << "as many bytes as the format has";
   EXPECT_EQ(formatRow(StorageFormat::Q5_0).packed.blockBytes(), 16 * 22) << "as many bytes as the format has";
   EXPECT_EQ(formatRow(StorageFormat::IQ4_NL).packed.blockBytes(), 16 * 18);
   PackedLayout f16 = formatRow(StorageFormat::F16).packed;
   EXPECT_EQ(f16.blockBytes(), 1024);
   EXPECT_EQ(f16.panelBytes(33), 2048);
   EXPECT_EQ(PackedLayout::dense().tensorBytes(3, 5).value(), 60);
+}
+
+TEST(PackedLayout, ScalesAreExact) {
+  for (uint32_t exponent = 0; exponent < 256; ++exponent)
+    EXPECT_EQ(scaleValue(ScaleType::E8M0, exponent), std::ldexp(1.0f, static_cast<int>(exponent) - 128)) << exponent;
+  EXPECT_EQ(scaleValue(ScaleType::F16, 0xc100), -2.5f);
+  EXPECT_EQ(scaleValue(ScaleType::F16S8, productBits(0xc100, static_cast<uint32_t>(-3))), 7.5f);
+  // The most significant bits that both have.
+  EXPECT_EQ(scaleValue(ScaleType::F16S8, productBits(0x67ff, 127)), 2047.0f * 127);
 }
 
 TEST(PackedLayout, TensorBytesRefusesOverflow) {
@@ -101,6 +113,10 @@ TEST(PackedLayout, FieldsCoverABlockExactlyOnce) {
           continue;
         numTwice += bits.mark(layout.scaleOffsetBytes(column, k) * 8, scaleTypeBytes(layout.scales) * 8);
         numTwice += bits.mark(layout.minOffsetBytes(column, k) * 8, scaleTypeBytes(layout.mins) * 8);
+        if (k == 0 && sharesHalf(layout.scales))
+          numTwice += bits.mark(layout.scaleHalfOffsetBytes(column) * 8, 16);
+        if (k == 0 && sharesHalf(layout.mins))
+          numTwice += bits.mark(layout.minHalfOffsetBytes(column) * 8, 16);
       }
     EXPECT_EQ(numTwice, 0) << row.name;
     EXPECT_TRUE(bits.isFull()) << row.name;

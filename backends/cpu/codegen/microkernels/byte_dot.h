@@ -49,7 +49,7 @@ public:
   // kSumBase plus the sum: one multiply-add with `baseOf(scale)` does what a conversion and a product do elsewhere.
   mlir::Value scaled(mlir::Value total, mlir::Value scale, mlir::Value base);
   mlir::Value baseOf(mlir::Value scale);  // - kSumBase * scale, exact; null where sums begin at 0
-  bool hasBase() const { return isa.dots == ByteDots::Unsigned4 && layout.scales == weights::ScaleType::F16; }
+  bool hasBase() const { return isa.dots == ByteDots::Unsigned4 && layout.scales != weights::ScaleType::E8M0; }
 
 private:
   // What the ISA's rule of signs adds to every code.
@@ -72,7 +72,7 @@ private:
   KernelBuilder &k;
   const weights::PackedLayout &layout;
   const IsaTraits &isa;
-  // 1.5 * 2^23, so that sums within 2^22 of 0 are its last bits; times an f16 it is an f32.
+  // 1.5 * 2^23, so that sums within 2^22 of 0 are its last bits; times an f16, or an f16 and a byte, it is an f32.
   static constexpr float kSumBase = 12582912;
   bool isPaired = false;
 };

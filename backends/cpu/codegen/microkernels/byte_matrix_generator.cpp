@@ -204,9 +204,9 @@ void ByteMatrixGenerator::step(const TileOperands &tile, const Rows &rows, const
   Value scaledWeights = weightsAt(tile, panel, scaledItem), totals = productsAt(panel, scaledItem);
   Value numbers = k.mul(scaledItem, shape.rows * 4);
   Value scales = k.at(k.at(frame, scalesAt), numbers), rowSums = k.at(k.at(frame, sumsAt), numbers);
-  Value scale = loadScales(k, layout.scales, k.at(scaledWeights, layout.scaleOffsetBytes(0, 0)));
+  Value scale = loadScales(k, layout, scaledWeights, 0);
   Value base = dot.hasBase() ? dot.baseOf(scale) : Value();
-  Value min = hasMins() ? loadScales(k, layout.mins, k.at(scaledWeights, layout.minOffsetBytes(0, 0))) : Value();
+  Value min = hasMins() ? loadMins(k, layout, scaledWeights, 0) : Value();
   int64_t piece = 0;
   auto scaleRows = [&](int64_t pieces) {
     int64_t end = (piece + pieces) * shape.rows / kPieces;

@@ -304,9 +304,9 @@ CodeMatrixGenerator::Pieces CodeMatrixGenerator::addScaled(const Stream &stream,
       Value made = k.at(sumsAt(blocks, block), group * shape.rows * kTileRowBytes);
       Value rowSums = k.at(k.at(frame, rowSumsAt), k.mul(number, kLineBytes));
       pieces.push_back([=, this] {
-        vectors->first = loadScales(k, layout.scales, k.at(source, layout.scaleOffsetBytes(0, depth)));
+        vectors->first = loadScales(k, layout, source, depth);
         if (layout.mins != ScaleType::None)
-          vectors->second = loadScales(k, layout.mins, k.at(source, layout.minOffsetBytes(0, depth)));
+          vectors->second = loadMins(k, layout, source, depth);
       });
       for (int64_t first = 0; first < shape.rows; first += kRowsOfPiece)
         pieces.push_back([=, this, &sums] {

@@ -30,8 +30,6 @@ int64_t dotBlockBytes(const PackedLayout &layout, int64_t panels) {
   return panels * kLineBytes * (kStepsPerBlock + vectors);
 }
 
-Value DotGenerator::loadScale(ScaleType type, Value pointer) { return loadScales(k, type, pointer); }
-
 // ---- One block ----
 const DotGenerator::Digit DotGenerator::kCodes = {kActivationCodes, kActivationScale, kActivationMinusSums,
                                                   true};
@@ -192,12 +190,10 @@ void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, 
     Value packed = k.at(weights, k.mul(block, layout.blockBytes()));
     auto codes = [&](int64_t panel, Value step) { return dot.codes(k.at(packed, panel * panelBytes), step); };
     auto scale = [&](int64_t panel, int64_t group) {
-      int64_t at = panel * panelBytes + layout.scaleOffsetBytes(0, group * layout.groupSize);
-      return loadScale(layout.scales, k.at(packed, at));
+      return loadScales(k, layout, k.at(packed, panel * panelBytes), group * layout.groupSize);
     };
     auto min = [&](int64_t panel, int64_t group) {
-      int64_t at = panel * panelBytes + layout.minOffsetBytes(0, group * layout.groupSize);
-      return loadScale(layout.mins, k.at(packed, at));
+      return loadMins(k, layout, k.at(packed, panel * panelBytes), group * layout.groupSize);
     };
     auto base = [&](int64_t panel, int64_t group) { return dot.baseOf(scale(panel, group)); };
     Rows group{k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows};
@@ -280,13 +276,13 @@ void DotGenerator::unpackPanels(Value weights, int64_t panels, int64_t panelDept
           k.store(codes, line(k.index(step + int64_t(number)), panel), kLineBytes);
       for (int64_t group = 0; group < layout.numGroups(); ++group) {
         int64_t at = group * layout.groupSize;
-        Value scale = loadScale(layout.scales, k.at(packed, layout.scaleOffsetBytes(0, at)));
+        Value scale = loadScales(k, layout, packed, at);
         k.store(scale, line(k.index(kStepsPerBlock + group), panel), kLineBytes);
         if (Value base = dot.baseOf(scale))
           k.store(base, line(k.index(kStepsPerBlock + layout.numGroups() + group), panel), kLineBytes);
         if (layout.mins == ScaleType::None)
           continue;
-        Value min = loadScale(layout.mins, k.at(packed, layout.minOffsetBytes(0, at)));
+        Value min = loadMins(k, layout, packed, at);
         k.store(min, line(k.index(kStepsPerBlock + 2 * layout.numGroups() + group), panel), kLineBytes);
       }
     }

@@ -73,7 +73,6 @@ private:
   void addScaled(const Source &source, const Rows &rows, Panels panels, int64_t panel, int64_t group,
                  const Digit &digit, llvm::ArrayRef<mlir::Value> products, Accumulators &sums);
   mlir::Value startOf(mlir::Value xBlock, int64_t group, const Digit &digit);
-  mlir::Value loadScale(weights::ScaleType type, mlir::Value pointer);
 
   const IsaTraits &isa;
   ByteDot dot;

@@ -72,7 +72,7 @@ PanelSlice::PanelSlice(KernelBuilder &k, const PackedLayout &layout, const IsaTr
 PanelSlice::PanelSlice(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa,
                        const PanelJob &job, const Places &places)
     : k(k), layout(layout), isa(isa), bytesToNext(job.bytesToNext), places(places),
-      reader(k, layout, isa, places.codes, places.high, places.highShift, places.scales, places.mins) {}
+      reader(k, layout, isa, places.codes, places.block, places.highShift, places.scales, places.mins) {}
 
 PanelSlice::Places PanelSlice::placesOf(KernelBuilder &k, const PackedLayout &layout, const PanelJob &job,
                                         Value number, Value target) {
@@ -103,7 +103,7 @@ void PanelSlice::fetch() {
   };
   fetchLines(places.codes, shapeOf(layout).codeBytes);
   if (layout.highBits())
-    fetchLines(k.at(places.high, layout.highOffsetBytes(0, 0)), layout.codeBytes() - layout.highOffsetBytes(0, 0));
+    fetchLines(k.at(places.block, layout.highOffsetBytes(0, 0)), layout.codeBytes() - layout.highOffsetBytes(0, 0));
   if (layout.scales != ScaleType::None)
     fetchLines(k.at(places.scales, layout.scaleOffsetBytes(0, 0)), 1);
 }

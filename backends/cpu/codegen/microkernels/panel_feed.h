@@ -51,7 +51,7 @@ public:
 
 private:
   struct Places {
-    mlir::Value codes, high, highShift, scales, mins, target;
+    mlir::Value codes, block, highShift, scales, mins, target;
   };
   PanelSlice(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, const PanelJob &job,
              const Places &places);

@@ -62,16 +62,38 @@ Value loadFloat(KernelBuilder &k, CodeType codes, Value pointer, bool isVector) 
   return floatOf(k, codes, k.load(isVector ? Type(k.lanes(bits)) : bits, pointer));
 }
 
-CodeType asCodeType(ScaleType type) { return type == ScaleType::F16 ? CodeType::F16 : CodeType::F32; }
+// f32 of 2^(byte - 128). The first two are denormal: 2^21 and 2^22 in the fraction, the larger of the two integers only there.
+Value powerOf(KernelBuilder &k, Value exponents) {
+  Type type = exponents.getType();
+  auto shifted = [&](Value value, int64_t bits) { return arith::ShLIOp::create(k.b, k.loc, value, k.integer(type, bits)); };
+  Value normal = arith::SubIOp::create(k.b, k.loc, shifted(exponents, 23), k.integer(type, 1 << 23));
+  Value odd = arith::AndIOp::create(k.b, k.loc, exponents, k.integer(type, 1));
+  Value denormal = arith::AddIOp::create(k.b, k.loc, shifted(odd, 21), k.integer(type, 1 << 21));
+  Value bits = arith::MaxSIOp::create(k.b, k.loc, normal, denormal);
+  return arith::BitcastOp::create(k.b, k.loc, shapedLike(type, k.b.getF32Type()), bits);
+}
+
+// Scales or mins, of which `shared` says where the f16 is that groups share.
+Value loadFactors(KernelBuilder &k, ScaleType type, Value own, Value shared, bool isVector) {
+  if (type == ScaleType::F16)
+    return loadFloat(k, CodeType::F16, own, isVector);
+  auto shaped = [&](Type element) { return isVector ? Type(k.lanes(element)) : element; };
+  Value bytes = k.load(shaped(k.b.getI8Type()), own);
+  Type words = shaped(k.b.getI32Type());
+  if (type == ScaleType::E8M0)
+    return powerOf(k, arith::ExtUIOp::create(k.b, k.loc, words, bytes));
+  Value numbers = toFloat(k, arith::ExtSIOp::create(k.b, k.loc, words, bytes), 0);
+  return k.mulf(loadFloat(k, CodeType::F16, shared, isVector), numbers);
+}
 
 }  // namespace
 
 PanelBlock::PanelBlock(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa, Value block)
     : PanelBlock(k, layout, isa, block, block, Value(), block, block) {}
 
-PanelBlock::PanelBlock(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa, Value codes, Value high,
+PanelBlock::PanelBlock(KernelBuilder &k, const PackedLayout &layout, const IsaTraits &isa, Value codes, Value block,
                        Value highShift, Value scales, Value mins)
-    : k(k), layout(layout), isa(isa), codesAt(codes), highAt(high), highShift(highShift), scalesAt(scales), minsAt(mins) {}
+    : k(k), layout(layout), isa(isa), codesAt(codes), blockAt(block), highShift(highShift), scalesAt(scales), minsAt(mins) {}
 
 Value PanelBlock::weights(int64_t depth) {
   if (layout.hasFloatCodes())
@@ -79,17 +101,25 @@ Value PanelBlock::weights(int64_t depth) {
   int64_t group = depth / layout.groupSize;
   if (group != currentGroup) {
     currentGroup = group;
-    scale = loadScales(k, layout.scales, k.at(scalesAt, layout.scaleOffsetBytes(0, depth)));
+    scale = loadFactors(k, layout.scales, k.at(scalesAt, layout.scaleOffsetBytes(0, depth)),
+                        k.at(blockAt, layout.scaleHalfOffsetBytes(0)), /*isVector=*/true);
     if (layout.mins != ScaleType::None)
-      min = loadScales(k, layout.mins, k.at(minsAt, layout.minOffsetBytes(0, depth)));
+      min = loadFactors(k, layout.mins, k.at(minsAt, layout.minOffsetBytes(0, depth)),
+                        k.at(blockAt, layout.minHalfOffsetBytes(0)), /*isVector=*/true);
   }
   // scale * code is exact, so the fused form rounds as the two operations would.
   Value code = codes(depth);
   return min ? k.fma(scale, code, min) : k.mulf(scale, code);
 }
 
-Value loadScales(KernelBuilder &k, ScaleType type, Value pointer) {
-  return loadFloat(k, asCodeType(type), pointer, /*isVector=*/true);
+Value loadScales(KernelBuilder &k, const PackedLayout &layout, Value block, int64_t depth) {
+  return loadFactors(k, layout.scales, k.at(block, layout.scaleOffsetBytes(0, depth)),
+                     k.at(block, layout.scaleHalfOffsetBytes(0)), /*isVector=*/true);
+}
+
+Value loadMins(KernelBuilder &k, const PackedLayout &layout, Value block, int64_t depth) {
+  return loadFactors(k, layout.mins, k.at(block, layout.minOffsetBytes(0, depth)),
+                     k.at(block, layout.minHalfOffsetBytes(0)), /*isVector=*/true);
 }
 
 Value PanelBlock::codes(int64_t depth) {
@@ -157,7 +187,7 @@ Value PanelBlock::nibbleWords(int64_t depth) {
   int64_t high = layout.highOffsetBytes(0, depth) / 64 * 64;
   if (layout.highBits() && high != currentHigh) {
     currentHigh = high;
-    currentHighValue = k.load(k.lanes(k.b.getI32Type()), k.at(highAt, high));
+    currentHighValue = k.load(k.lanes(k.b.getI32Type()), k.at(blockAt, high));
     if (highShift)
       currentHighValue = arith::ShRUIOp::create(k.b, k.loc, currentHighValue,
                                                 k.splat(k.toInteger(highShift, k.b.getI32Type())));
@@ -212,14 +242,14 @@ Value columnWeights(KernelBuilder &k, const PackedLayout &layout, const IsaTrait
                          : arith::ExtUIOp::create(b, k.loc, k.lanes(b.getI32Type()), bytes).getResult();
   if (layout.highBits())
     words = arith::OrIOp::create(b, k.loc, words, columnHighBits(k, layout, codes, depth));
-  auto grouped = [&](ScaleType type, int64_t first, int64_t next) {
-    return k.splat(loadFloat(k, asCodeType(type), inColumn(first, next - first), /*isVector=*/false));
+  auto grouped = [&](ScaleType type, int64_t own, int64_t shared) {
+    return k.splat(loadFactors(k, type, inColumn(own, scaleTypeBytes(type)), inColumn(shared, 2), /*isVector=*/false));
   };
-  Value scale = grouped(layout.scales, layout.scaleOffsetBytes(0, depth), layout.scaleOffsetBytes(1, depth));
+  Value scale = grouped(layout.scales, layout.scaleOffsetBytes(0, depth), layout.scaleHalfOffsetBytes(0));
   Value value = toFloat(k, words, layout.codeOffset);
   if (layout.mins == ScaleType::None)
     return k.mulf(scale, value);
-  Value min = grouped(layout.mins, layout.minOffsetBytes(0, depth), layout.minOffsetBytes(1, depth));
+  Value min = grouped(layout.mins, layout.minOffsetBytes(0, depth), layout.minHalfOffsetBytes(0));
   return k.fma(scale, value, min);
 }
 

@@ -14,10 +14,10 @@ class PanelBlock {
 public:
   // Requires: !layout.isDense.
   PanelBlock(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, mlir::Value block);
-  // Codes, what nibbles lack, scales and mins that lie as those of a block do, each from an address of its own; of the
-  // second, only bits from `highShift` on, an index, null for all.
+  // Codes, scales and mins that lie as those of a block do, each from an address of its own; what nibbles lack and groups
+  // share is the block's, of the former only bits from `highShift` on, an index, null for all.
   PanelBlock(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, mlir::Value codes,
-             mlir::Value high, mlir::Value highShift, mlir::Value scales, mlir::Value mins);
+             mlir::Value block, mlir::Value highShift, mlir::Value scales, mlir::Value mins);
 
   // vector<16xf32>: w[column 0..15, k] for k in 0..31 of the block.
   mlir::Value weights(int64_t k);
@@ -33,7 +33,7 @@ private:
   KernelBuilder &k;
   const weights::PackedLayout &layout;
   const IsaTraits &isa;
-  mlir::Value codesAt, highAt, highShift, scalesAt, minsAt;
+  mlir::Value codesAt, blockAt, highShift, scalesAt, minsAt;
   int64_t currentLine = -1, currentHigh = -1;  // byte offsets
   mlir::Value currentLineValue, currentHighValue;
   int64_t currentStep = -1;
@@ -42,8 +42,9 @@ private:
   mlir::Value scale, min, codeTable;
 };
 
-// vector<16xf32>: scales or mins of the 16 columns at `pointer`, widened. Requires: type is not None.
-mlir::Value loadScales(KernelBuilder &k, weights::ScaleType type, mlir::Value pointer);
+// vector<16xf32>: those of the group of k = `depth` of a block. Requires: the layout has them.
+mlir::Value loadScales(KernelBuilder &k, const weights::PackedLayout &layout, mlir::Value block, int64_t depth);
+mlir::Value loadMins(KernelBuilder &k, const weights::PackedLayout &layout, mlir::Value block, int64_t depth);
 
 // vector<16xf32>: 16 k of one `column` (0..15, an index value) from `depth` (0 or 16) on.
 mlir::Value columnWeights(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, mlir::Value block,

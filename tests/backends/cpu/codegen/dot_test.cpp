@@ -66,16 +66,15 @@ float chainOf(const PackedWeight &weight, const std::vector<std::vector<uint8_t>
     const std::vector<uint8_t> &block = blocks[number];
     for (int64_t digit : {0, 1})
       for (int64_t k = 0; k < 32; k += layout.groupSize) {
-        int64_t packed = weight.blockAt(n, number * 32), sumAt = layout.groupSize == 32 ? 0 : 4 + k / 16 * 4;
-        float scale = readScale(weight.bytes, packed + layout.scaleOffsetBytes(n % 16, k), layout.scales);
+        int64_t sumAt = layout.groupSize == 32 ? 0 : 4 + k / 16 * 4;
+        float scale = weight.scaleAt(n, number * 32 + k);
         int32_t sum = 0;
         for (int64_t i = k; i < k + layout.groupSize; ++i)
           sum += weight.numberAt(n, number * 32 + i) * static_cast<int8_t>(block[digit * 64 + i]);
         acc = std::fmaf(float(sum) * scale, at<float>(block, digit ? 96 : 32), acc);
         if (layout.mins == ScaleType::None || digit == 1)
           continue;
-        float min = readScale(weight.bytes, packed + layout.minOffsetBytes(n % 16, k), layout.mins);
-        acc = std::fmaf(min, at<float>(block, 36 + sumAt), acc);
+        acc = std::fmaf(weight.minAt(n, number * 32 + k), at<float>(block, 36 + sumAt), acc);
       }
   }
   return acc;
@@ -156,15 +155,23 @@ constexpr const char *kQ41 = "p16:u4,f16,f16,32";
 INSTANTIATE_TEST_SUITE_P(Layouts, DotTest, testing::ValuesIn([] {
   std::vector<MatmulCase> cases;
   for (const char *layout :
-       {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f32,f32,32",
-        "p16:u7,f16,f16,32", "p16:u7,f32,f32,32", "p16:s8,f32,none,16", "p16:u7,f32,f32,16",
-        "p16:s8,f32,none,32", "p16:u4,f32,none,16,3", "p16:iq4,f16,none,32", "p16:e2m1,f32,none,32", "p16:u5,f16,none,32,16", "p16:u5,f32,f32,32",
-        "p16:u6,f32,none,16,32"}) {
+       {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f16*s8,f16*s8,32",
+        "p16:u7,f16,f16,32", "p16:u7,f16*s8,f16*s8,32", "p16:s8,f16*s8,none,16", "p16:u7,f16*s8,f16*s8,16",
+        "p16:s8,f16*s8,none,32", "p16:u4,f16*s8,none,16,3", "p16:iq4,f16,none,32", "p16:e2m1,e8m0,none,32", "p16:u5,f16,none,32,16", "p16:u5,f16*s8,f16*s8,32",
+        "p16:u6,f16*s8,none,16,32"}) {
     cases.push_back({layout, 3, 64, 96, "direct", 2, 16, 32, 32});
     cases.push_back({layout, 13, 64, 96, "panel", 2, 16, 64, 64});
     cases.push_back(cases.back());
     cases.back().bothDigits = true;
   }
+  return cases;
+}()));
+
+INSTANTIATE_TEST_SUITE_P(Formats, DotTest, testing::ValuesIn([] {
+  std::vector<MatmulCase> cases;
+  for (const std::string &layout : layoutsOfFormats())
+    if (!PackedLayout::parse(layout)->hasFloatCodes())
+      cases.push_back(quantized({layout.c_str(), 1, 32, 256, "direct", 1, 16, 32, 32}));
   return cases;
 }()));
 
@@ -191,8 +198,8 @@ INSTANTIATE_TEST_SUITE_P(Tiles, DotTest,
 // turns; some have no panel for each buffer.
 INSTANTIATE_TEST_SUITE_P(Bytes, DotTest, testing::ValuesIn([] {
   std::vector<MatmulCase> cases;
-  for (const char *layout : {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f32,f32,32",
-                             "p16:u7,f16,f16,32", "p16:u7,f32,f32,32", "p16:s8,f32,none,32", "p16:iq4,f16,none,32", "p16:e2m1,f32,none,32", "p16:u5,f16,none,32,16", "p16:u5,f32,f32,32", "p16:u6,f16,f16,32"})
+  for (const char *layout : {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f16*s8,f16*s8,32",
+                             "p16:u7,f16,f16,32", "p16:u7,f16*s8,f16*s8,32", "p16:s8,f16*s8,none,32", "p16:iq4,f16,none,32", "p16:e2m1,e8m0,none,32", "p16:u5,f16,none,32,16", "p16:u5,f16*s8,f16*s8,32", "p16:u6,f16,f16,32"})
     for (int64_t rows : {3, 6, 16})
       for (int64_t depth : {96, 608})
         cases.push_back({layout, rows, 64, depth, "bytes", rows == 16 ? 16 : 8, 32, 608, 32});
@@ -204,7 +211,7 @@ INSTANTIATE_TEST_SUITE_P(Bytes, DotTest, testing::ValuesIn([] {
 }()));
 
 TEST(DotErrors, SomeCodesAreNoBytes) {
-  auto step = Step::compile(moduleOf(quantized({"p16:s8,f32,none,16", 5, 64, 96, "bytes", 16, 32, 96, 64})), "amx");
+  auto step = Step::compile(moduleOf(quantized({"p16:s8,f16*s8,none,16", 5, 64, 96, "bytes", 16, 32, 96, 64})), "amx");
   ASSERT_FALSE(step.isOk());
   EXPECT_THAT(std::string(step.status().message()), testing::HasSubstr("\"direct\" and \"panel\" take any"));
 }

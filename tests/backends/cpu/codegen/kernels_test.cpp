@@ -67,10 +67,10 @@ module attributes {girih.arena_bytes = 65536 : i64, girih.scratch_bytes = 0 : i6
 
 INSTANTIATE_TEST_SUITE_P(Layouts, GatherTest,
                          testing::Values("p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32",
-                                         "p16:u7,f32,f32,16", "p16:s8,f32,none,16", "p16:f16,none,none,32",
+                                         "p16:u7,f16*s8,f16*s8,16", "p16:s8,f16*s8,none,16", "p16:f16,none,none,32",
                                          "p16:bf16x2,none,none,32", "p16:f32,none,none,32",
-                                         "p16:iq4,f16,none,32", "p16:e2m1,f32,none,32", "p16:u5,f16,f16,32",
-                                         "p16:u6,f32,none,16,32"));
+                                         "p16:iq4,f16,none,32", "p16:e2m1,e8m0,none,32", "p16:u5,f16,f16,32",
+                                         "p16:u6,f16*s8,none,16,32"));
 
 // ---- Spills ----
 std::string assemblyOf(const std::string &text, const std::string &isa) {
@@ -240,7 +240,7 @@ TEST(CodeLoopTest, KeepsItsSumsInRegisters) {
 }
 
 constexpr const char *kQ80 = "p16:s8,f16,none,32";
-constexpr const char *kQ6K = "p16:s8,f32,none,16";
+constexpr const char *kQ6K = "p16:s8,f16*s8,none,16";
 constexpr const char *kF16 = "p16:f16,none,none,32";
 constexpr const char *kQ51 = "p16:u7,f16,f16,32";
 

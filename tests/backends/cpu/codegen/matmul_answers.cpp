@@ -20,7 +20,7 @@ std::vector<MatmulCase> casesOf(const std::string &isa) {
   bool isWide = isa != "avx2";
   std::vector<MatmulCase> cases;
   for (const char *layout : {"p16:u4,f16,f16,32", "p16:u4,f16,none,32,8", "p16:s8,f16,none,32",
-                             "p16:u7,f16,f16,32", "p16:s8,f32,none,16"}) {
+                             "p16:u7,f16,f16,32", "p16:s8,f16*s8,none,16"}) {
     cases.push_back({layout, 1, 96, kDepth, "direct", 1, 32, 32, 32});
     cases.push_back({layout, 31, 192, kDepth, "panel", 6, isWide ? 64 : 16, 192, 64});
     cases.push_back(quantized({layout, 1, 96, kDepth, "direct", 1, isWide ? 32 : 16, 32, 32}));

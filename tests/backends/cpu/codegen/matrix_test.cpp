@@ -91,11 +91,11 @@ INSTANTIATE_TEST_SUITE_P(Layouts, MatrixTest, testing::ValuesIn([] {
                            std::vector<MatmulCase> cases;
                            for (const char *layout :
                                 {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32",
-                                 "p16:u4,f32,f32,32", "p16:u7,f16,f16,32", "p16:u7,f32,f32,32",
-                                 "p16:s8,f32,none,16", "p16:u7,f32,f32,16", "p16:s8,f32,none,32",
+                                 "p16:u4,f16*s8,f16*s8,32", "p16:u7,f16,f16,32", "p16:u7,f16*s8,f16*s8,32",
+                                 "p16:s8,f16*s8,none,16", "p16:u7,f16*s8,f16*s8,16", "p16:s8,f16*s8,none,32",
                                  "p16:f16,none,none,32", "p16:bf16x2,none,none,32", "p16:f32,none,none,32",
-                                 "p16:iq4,f16,none,32", "p16:e2m1,f32,none,32", "p16:u5,f16,none,32,16",
-                                 "p16:u5,f32,f32,32", "p16:u6,f32,none,16,32"})
+                                 "p16:iq4,f16,none,32", "p16:e2m1,e8m0,none,32", "p16:u5,f16,none,32,16",
+                                 "p16:u5,f16*s8,f16*s8,32", "p16:u6,f16*s8,none,16,32"})
                              cases.push_back({layout, 5, 64, 96, "matrix", 32, 32, 96, 64});
                            return cases;
                          }()));
@@ -114,11 +114,11 @@ INSTANTIATE_TEST_SUITE_P(CodeLayouts, MatrixTest, testing::ValuesIn([] {
                            std::vector<MatmulCase> cases;
                            for (const char *layout :
                                 {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32",
-                                 "p16:u4,f32,f32,32", "p16:u7,f16,f16,32", "p16:u7,f32,f32,32",
-                                 "p16:s8,f32,none,16", "p16:u7,f32,f32,16", "p16:s8,f32,none,32",
-                                 "p16:u4,f32,none,16,3", "p16:u7,f16,none,32,16",
-                                 "p16:iq4,f16,none,32", "p16:e2m1,f32,none,32", "p16:u5,f16,none,32,16",
-                                 "p16:u5,f32,f32,32", "p16:u6,f32,none,16,32"})
+                                 "p16:u4,f16*s8,f16*s8,32", "p16:u7,f16,f16,32", "p16:u7,f16*s8,f16*s8,32",
+                                 "p16:s8,f16*s8,none,16", "p16:u7,f16*s8,f16*s8,16", "p16:s8,f16*s8,none,32",
+                                 "p16:u4,f16*s8,none,16,3", "p16:u7,f16,none,32,16",
+                                 "p16:iq4,f16,none,32", "p16:e2m1,e8m0,none,32", "p16:u5,f16,none,32,16",
+                                 "p16:u5,f16*s8,f16*s8,32", "p16:u6,f16*s8,none,16,32"})
                              for (int64_t depth : {96, 608})
                                cases.push_back({layout, 5, 64, depth, "codes", 16, 32, 608, 32});
                            return cases;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Speed of the microkernels on the shapes of the default model, beside the roofline. Not a test: prints a table.
 //   cpu_microkernel_bench [avx2|avx512|amx] [threads] [filter]
-#include "runtime/weights/formats.h"
 #include "tests/backends/cpu/codegen/qmatmul_module.h"
 
 #include <algorithm>
@@ -9,7 +8,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
-#include <list>
 
 namespace girih::cpu::test {
 namespace {
@@ -142,11 +140,9 @@ int main(int argc, char **argv) {
         cases.push_back(quantized({layout, rows, 3072, 576, "direct", mr, nc, 32, nc, 30}));
   }
   if (filter == "formats")  // one row that meets weights in the second level: what a core computes, memory aside
-    for (const girih::weights::FormatRow &format : girih::weights::formatTable()) {
-      static std::list<std::string> layouts;
-      const char *layout = layouts.emplace_back(format.packed.print()).c_str();
-      MatmulCase c{layout, 1, 128, 5632, "direct", 1, 32, 32, 32, 1};
-      cases.push_back(format.packed.hasFloatCodes() ? c : quantized(c));
+    for (const std::string &layout : girih::cpu::test::layoutsOfFormats()) {
+      MatmulCase c{layout.c_str(), 1, 128, 5632, "direct", 1, wide ? 32 : 16, 32, wide ? 32 : 16, 1};
+      cases.push_back(girih::weights::PackedLayout::parse(layout)->hasFloatCodes() ? c : quantized(c));
     }
   if (filter == "dotpanel")  // 8-bit activations, many rows
     for (const char *layout : {kQ41, kQ80})

@@ -4,11 +4,16 @@
 
 #include "tests/backends/cpu/codegen/step_harness.h"
 
+#include "runtime/weights/formats.h"
 #include "runtime/weights/packed_layout.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <ostream>
 #include <random>
+#include <string>
+#include <vector>
 
 namespace girih::cpu::test {
 
@@ -50,10 +55,13 @@ template <typename T> T readAt(const Bytes &bytes, int64_t offset) {
   return value;
 }
 
-inline float readScale(const Bytes &bytes, int64_t offset, ScaleType type) {
-  if (type == ScaleType::F32)
-    return readAt<float>(bytes, offset);
-  return static_cast<float>(readAt<_Float16>(bytes, offset));
+// `shared`: where the f16 is that groups share.
+inline float readScale(const Bytes &bytes, int64_t own, int64_t shared, ScaleType type) {
+  if (type == ScaleType::E8M0)
+    return std::ldexp(1.0f, readAt<uint8_t>(bytes, own) - 128);
+  if (type == ScaleType::F16S8)
+    return static_cast<float>(readAt<_Float16>(bytes, shared)) * readAt<int8_t>(bytes, own);
+  return static_cast<float>(readAt<_Float16>(bytes, own));
 }
 
 // A weight of random codes, its padding zero as the packer leaves it.
@@ -91,9 +99,9 @@ struct PackedWeight {
     else
       bytes[code] = static_cast<uint8_t>(random() & (layout.codes == CodeType::U7 ? 127 : 255));
     if (layout.scales != ScaleType::None)
-      fillScale(block + layout.scaleOffsetBytes(n % 16, k % 32), layout.scales, 0.01f * normal(random));
+      fillScale(block + layout.scaleOffsetBytes(n % 16, k % 32), block + layout.scaleHalfOffsetBytes(n % 16), layout.scales, 0.01f * normal(random), random);
     if (layout.mins != ScaleType::None)
-      fillScale(block + layout.minOffsetBytes(n % 16, k % 32), layout.mins, 0.1f * normal(random));
+      fillScale(block + layout.minOffsetBytes(n % 16, k % 32), block + layout.minHalfOffsetBytes(n % 16), layout.mins, 0.1f * normal(random), random);
   }
 
   void fillNibble(int64_t block, int64_t column, int64_t k, uint64_t value) {
@@ -103,14 +111,17 @@ struct PackedWeight {
       bytes[block + layout.highOffsetBytes(column, k)] |= static_cast<uint8_t>(high << layout.highShift(k));
   }
 
-  // f32 scales keep few bits, as those of K-quants do: every product with a code is exact.
-  void fillScale(int64_t offset, ScaleType type, float value) {
-    uint16_t half = halfBits(value);
-    float rounded = static_cast<float>(static_cast<_Float16>(value));
+  // Near `value` in size. Bytes have no more bits than leave every product with a code exact, as those of K-quants do.
+  void fillScale(int64_t own, int64_t shared, ScaleType type, float value, std::mt19937 &random) {
+    uint16_t half = halfBits(type == ScaleType::F16S8 ? value / 64 : value);
     if (type == ScaleType::F16)
-      std::memcpy(&bytes[offset], &half, 2);
-    else
-      std::memcpy(&bytes[offset], &rounded, 4);
+      std::memcpy(&bytes[own], &half, 2);
+    else if (type == ScaleType::E8M0)
+      bytes[own] = static_cast<uint8_t>(118 + random() % 6);
+    else {
+      std::memcpy(&bytes[shared], &half, 2);
+      bytes[own] = static_cast<uint8_t>(random() % 96 - 32);
+    }
   }
 
   float at(int64_t n, int64_t k) const {
@@ -125,8 +136,7 @@ struct PackedWeight {
       std::memcpy(&value, &bits, 4);
       return value;
     }
-    float scale = readScale(bytes, block + layout.scaleOffsetBytes(n % 16, k % 32), layout.scales);
-    float product = scale * static_cast<float>(numberAt(n, k));
+    float product = scaleAt(n, k) * static_cast<float>(numberAt(n, k));
     return layout.mins == ScaleType::None ? product : product + minAt(n, k);
   }
 
@@ -143,12 +153,30 @@ struct PackedWeight {
     return layout.codeNumber(code);
   }
 
+  float scaleAt(int64_t n, int64_t k) const {
+    int64_t block = blockAt(n, k);
+    return readScale(bytes, block + layout.scaleOffsetBytes(n % 16, k % 32), block + layout.scaleHalfOffsetBytes(n % 16), layout.scales);
+  }
+
   float minAt(int64_t n, int64_t k) const {
     if (layout.mins == ScaleType::None)
       return 0;
-    return readScale(bytes, blockAt(n, k) + layout.minOffsetBytes(n % 16, k % 32), layout.mins);
+    int64_t block = blockAt(n, k);
+    return readScale(bytes, block + layout.minOffsetBytes(n % 16, k % 32), block + layout.minHalfOffsetBytes(n % 16), layout.mins);
   }
 };
+
+// What weights are stored in, each once: none may be left without a kernel.
+inline const std::vector<std::string> &layoutsOfFormats() {
+  static const std::vector<std::string> layouts = [] {
+    std::vector<std::string> found;
+    for (const weights::FormatRow &row : weights::formatTable())
+      if (std::string layout = row.packed.print(); std::find(found.begin(), found.end(), layout) == found.end())
+        found.push_back(layout);
+    return found;
+  }();
+  return layouts;
+}
 
 inline std::string replaced(std::string text, std::initializer_list<std::pair<std::string, std::string>> words) {
   for (const auto &[from, to] : words)

@@ -60,13 +60,20 @@ constexpr const char *kQ41 = "p16:u4,f16,f16,32";
 INSTANTIATE_TEST_SUITE_P(Layouts, QMatmulTest, testing::ValuesIn([] {
   std::vector<MatmulCase> cases;
   for (const char *layout :
-       {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f32,f32,32",
-        "p16:u7,f16,f16,32", "p16:u7,f32,f32,32", "p16:s8,f32,none,16", "p16:u7,f32,f32,16",
-        "p16:s8,f32,none,32", "p16:f16,none,none,32", "p16:bf16x2,none,none,32", "p16:f32,none,none,32", "p16:iq4,f16,none,32",
-        "p16:e2m1,f32,none,32", "p16:u5,f16,none,32,16", "p16:u5,f32,f32,32", "p16:u6,f32,none,16,32"}) {
+       {"p16:u4,f16,none,32,8", "p16:u4,f16,f16,32", "p16:s8,f16,none,32", "p16:u4,f16*s8,f16*s8,32",
+        "p16:u7,f16,f16,32", "p16:u7,f16*s8,f16*s8,32", "p16:s8,f16*s8,none,16", "p16:u7,f16*s8,f16*s8,16",
+        "p16:s8,f16*s8,none,32", "p16:f16,none,none,32", "p16:bf16x2,none,none,32", "p16:f32,none,none,32", "p16:iq4,f16,none,32",
+        "p16:e2m1,e8m0,none,32", "p16:u5,f16,none,32,16", "p16:u5,f16*s8,f16*s8,32", "p16:u6,f16*s8,none,16,32"}) {
     cases.push_back({layout, 3, 64, 96, "direct", 2, 32, 32, 32});
     cases.push_back({layout, 5, 64, 96, "panel", 2, 32, 64, 64});
   }
+  return cases;
+}()));
+
+INSTANTIATE_TEST_SUITE_P(Formats, QMatmulTest, testing::ValuesIn([] {
+  std::vector<MatmulCase> cases;
+  for (const std::string &layout : layoutsOfFormats())
+    cases.push_back({layout.c_str(), 2, 32, 256, "direct", 2, 32, 32, 32});
   return cases;
 }()));
 
