@@ -86,7 +86,7 @@ std::optional<TileShape> shapeOfFewRows(QMatmulOp op, const PackedLayout &layout
     return std::nullopt;
   TileShape few{kFewLogits, shape.panels, shape.depth};
   int64_t depth = cast<PackedType>(op.getW().getType()).getDepth();
-  bool fits = CodeMatrixGenerator::frameBytes(layout, few, depth) <= matrixFrameBytes(shape);
+  bool fits = CodeMatrixGenerator::frameBytes(layout, few, depth) <= matrixFrameBytes(shape, depth);
   return fits ? std::optional(few) : std::nullopt;
 }
 
@@ -266,8 +266,8 @@ LogicalResult emitWithFollowers(KernelBuilder &k, ArrayRef<QMatmulOp> ops, const
   Place place = followers.ownResults() ? Place::Hot : Place::Far;
   if (place == Place::Hot && columns && MatrixGenerator::canKeepNear(shape, tile, *columns))
     place = Place::Near;
-  if (place == Place::Hot && columns && cast<MemRefType>(op.getInit().getType()).getLayout().isIdentity() &&
-      MatrixGenerator::canKeepParts(shape, tile, *columns))
+  else if (place == Place::Hot && columns && cast<MemRefType>(op.getInit().getType()).getLayout().isIdentity() &&
+           MatrixGenerator::canKeepParts(shape, tile, *columns))
     place = Place::Parts;
   Value piece;
   if (place == Place::Parts) {
@@ -498,7 +498,7 @@ TileFrames tileFramesOf(Operation *module) {
     auto weight = dyn_cast<PackedType>(op.getW().getType());
     auto layout = PackedLayout::parse(weight ? std::string_view(weight.getLayout()) : std::string_view());
     if (!keepsRows(op) || !layout.isOk()) {
-      frames[op] = place(matrixFrameBytes(shape));
+      frames[op] = place(matrixFrameBytes(shape, weight ? weight.getDepth() : shape.depth));
       return;
     }
     shape.rows = op.getRowTile().value_or(kDefaultShape.rows);

@@ -196,9 +196,9 @@ void MatrixGenerator::emitRows(const TileOperands &tile, const Pass &pass) {
     k.when(
         k.less(k.index(kTileRows), count), [&] { emitPanels(tile, pass, {first, count, 2}, isWhole); },
         [&] {
-          emitPanels(tile, pass, {first, count, 1}, isWhole);
           if (isFollowed)
             follow(pass, k.sub(first, k.index(most)), k.minOf(first, k.index(most)));
+          emitPanels(tile, pass, {first, count, 1}, isWhole);
         });
     if (rowsDone && !isFollowed && (isOneGroup(tile) || place == Place::Parts))
       follow(pass, first, count);
@@ -382,7 +382,7 @@ static int64_t shareOf(int64_t numSteps) {
   return std::min(most, int64_t(llvm::PowerOf2Ceil(llvm::divideCeil(most, numSteps))));
 }
 
-// A step's share of the places of these rows' sums, in the pass that writes them first. Lines that come from beyond the
+// A step's share of the places of these rows' sums, in the pass that writes there first. Lines that come from beyond the
 // second level when they are stored would hold up the tile loads behind the stores.
 void MatrixGenerator::fetchRows(const TileOperands &tile, const Pass &pass, const Step &step) {
   if (place != Place::Far)
@@ -394,7 +394,7 @@ void MatrixGenerator::fetchRows(const TileOperands &tile, const Pass &pass, cons
           k.at(tile.out, k.add(k.mul(k.add(first, row), tile.outStride), k.mul(step.firstColumn, 4))),
           2 * kRegisterBytes);
   };
-  pass.isFirst ? k.when(pass.isFirst, fetch) : fetch();
+  pass.isFirst ? k.when(isPartInFrame(tile) ? pass.isLast : pass.isFirst, fetch) : fetch();
 }
 
 // A step's share of the 32 rows before these, if there are any. In the second block: in the first one of the first step
@@ -477,12 +477,26 @@ MatrixGenerator::SumPlace MatrixGenerator::resultOf(const TileOperands &tile, co
   return {k.at(sum.isBeside ? tile.outBeside : tile.out, offset), tile.outStride};
 }
 
-// Between two parts of k: in the result's memory, tile by tile.
+// Others read the result, whose rows lie where they do: one group's parts have a place of their own.
+bool MatrixGenerator::isPartInFrame(const TileOperands &tile) {
+  auto columns = getConstantIntValue(tile.numColumns);
+  return place == Place::Far && !tile.weightsBeside && isOneGroup(tile) && *columns % kPanelColumns == 0;
+}
+
+// Between two parts of k.
 MatrixGenerator::SumPlace MatrixGenerator::partOf(const TileOperands &tile, const Sum &sum) {
-  Value tileBytes = k.mul(sum.numRows, kRegisterBytes);
-  Value offset =
-      k.add(k.mul(sum.firstRow, tile.outStride), k.mul(k.div(sum.firstColumn, kPanelColumns), tileBytes));
-  return {k.at(tile.out, offset), k.index(kRegisterBytes)};
+  auto tileFrom = [&](Value memory, Value rowBytes) -> SumPlace {
+    Value panel = k.mul(k.div(sum.firstColumn, kPanelColumns), k.mul(sum.numRows, kRegisterBytes));
+    return {k.at(memory, k.add(k.mul(sum.firstRow, rowBytes), panel)), k.index(kRegisterBytes)};
+  };
+  if (place == Place::Near || place == Place::Parts)
+    return tileFrom(sum.isBeside ? tile.outBeside : tile.out, tile.outStride);
+  SumPlace result = resultOf(tile, sum);
+  if (!isPartInFrame(tile))
+    return result;
+  SumPlace part = tileFrom(k.at(frame, matrixPieceOffset(shape)), k.index(kPieceRowBytes));
+  Value fits = k.less(tile.numRows, k.index(kPartRows + 1));
+  return {k.select(fits, part.address, result.address), k.select(fits, part.stride, result.stride)};
 }
 
 // Of a complete piece, for what follows.
@@ -497,15 +511,17 @@ void MatrixGenerator::beginSum(const TileOperands &tile, const Pass &pass, const
     return callTile("tilezero", {sum.number});
   k.when(
       pass.isFirst, [&] { callTile("tilezero", {sum.number}); },
-      [&] { loadSum(tile, sum, place == Place::Parts ? partOf(tile, sum) : resultOf(tile, sum)); });
+      [&] { loadSum(tile, sum, partOf(tile, sum)); });
 }
 
 void MatrixGenerator::storeSum(const TileOperands &tile, const Pass &pass, const Sum &sum) {
-  if (place != Place::Parts)
-    return storeSum(tile, sum, resultOf(tile, sum));
-  k.when(
-      pass.isLast, [&] { storeSum(tile, sum, pieceOf(sum)); },
-      [&] { storeSum(tile, sum, partOf(tile, sum)); });
+  SumPlace complete = place == Place::Parts ? pieceOf(sum) : resultOf(tile, sum);
+  if (!pass.isFirst)
+    return storeSum(tile, sum, complete);
+  SumPlace part = partOf(tile, sum);
+  storeSum(tile, sum,
+           {k.select(pass.isLast, complete.address, part.address),
+            k.select(pass.isLast, complete.stride, part.stride)});
 }
 
 void MatrixGenerator::loadSum(const TileOperands &tile, const Sum &sum, const SumPlace &from) {

@@ -30,21 +30,24 @@ public:
 
   // Called to emit what follows for rows first .. first+count-1, complete by then, from `column` on; `count` may be 0.
   using RowsDone = llvm::function_ref<void(mlir::Value first, mlir::Value count, mlir::Value column)>;
-  // Where the rows of a result lie: far ones are fetched before their sums are stored, near ones (few enough columns and
-  // k that a row is complete at once) are written to row nearRow(t), over the one of two groups before. Of a result in
-  // parts, which nobody but what follows reads, the memory holds the sums between two parts of k, tile by tile: rows of
-  // it lie pages apart, or on the same lines of the caches. What follows finds pieces of kPieceColumns columns, rows
-  // nearRow(t), at matrixPieceOffset of the frame.
+  // Where the rows of a result lie: far ones are fetched before their sums are stored, near ones (few enough columns that
+  // a row is complete at once) are written to row nearRow(t), over the one of the group before, done with by then: a pass's
+  // weights and what passes by fill the first level to the brim. Of a result in parts, which nobody but what follows reads,
+  // what follows finds pieces of kPieceColumns columns, rows nearRow(t), at matrixPieceOffset of the frame.
+  // Between two parts of k sums lie tile by tile, since rows of a result lie pages apart, or on the same lines of the
+  // caches: in the result's memory where nobody else reads it, else in the frame where they fit.
   enum class Place { Far, Hot, Near, Parts };
-  static constexpr int64_t kPieceColumns = 2 * weights::kPanelColumns, kPieceRows = 4 * kTileRows;
+  static constexpr int64_t kPieceColumns = 2 * weights::kPanelColumns, kPieceRows = 2 * kTileRows;
   static constexpr int64_t kPieceRowBytes = kPieceColumns * 4;
+  static constexpr int64_t kPartRows = 512; // of a call, whose parts of sums the frame holds
 
   // `frame` holds matrixFrameBytes, 64-byte aligned, and keeps what it holds between calls of one dispatch.
   // Requires of two weights: shape.panels is 2.
   void emit(const TileOperands &tile, Place place, mlir::Value frame, RowsDone rowsDone = nullptr);
   static mlir::Value nearRow(KernelBuilder &k, mlir::Value row) { return k.rem(row, k.index(kPieceRows)); }
   static bool canKeepNear(const TileShape &shape, const TileOperands &tile, int64_t columns) {
-    return columns * numWeights(tile) <= shape.panels * kLanes && tile.depth <= shape.depth;
+    bool hasParts = tile.depth > shape.depth;
+    return columns * numWeights(tile) <= shape.panels * kLanes && !(hasParts && columns % kLanes != 0);
   }
   static bool canKeepParts(const TileShape &shape, const TileOperands &tile, int64_t columns) {
     return !tile.weightsBeside && columns % kPieceColumns == 0 && shape.panels == 2 &&
@@ -130,6 +133,7 @@ private:
   void multiply(mlir::Value x, mlir::Value xStride, mlir::Value weights, mlir::Value panelBytes,
                 int64_t rowTiles, int64_t panels, ForProduct before, ForProduct behind);
   void copyLastK(const TileOperands &tile, const Rows &rows, const Pass &pass, mlir::Value target);
+  bool isPartInFrame(const TileOperands &tile);
   SumPlace resultOf(const TileOperands &tile, const Sum &sum);
   SumPlace partOf(const TileOperands &tile, const Sum &sum);
   SumPlace pieceOf(const Sum &sum);
@@ -157,12 +161,13 @@ private:
 };
 
 // What is prepared, a line; then the weights of two passes: `depth` k of `panels` panels, two bytes each, without gaps,
-// so that they take as many lines of every set of the first level; then a piece of the result.
+// so that they take as many lines of every set of the first level; then a piece of the result, or parts of sums.
 inline int64_t matrixPanelBytes(const TileShape &shape) { return shape.depth * kLanes * 2; }
 inline int64_t matrixPassBytes(const TileShape &shape) { return shape.panels * matrixPanelBytes(shape); }
 inline int64_t matrixPieceOffset(const TileShape &shape) { return 64 + 2 * matrixPassBytes(shape); }
-inline int64_t matrixFrameBytes(const TileShape &shape) {
-  return matrixPieceOffset(shape) + MatrixGenerator::kPieceRows * MatrixGenerator::kPieceRowBytes;
+inline int64_t matrixFrameBytes(const TileShape &shape, int64_t depth) {
+  int64_t rows = depth > shape.depth ? MatrixGenerator::kPartRows : MatrixGenerator::kPieceRows;
+  return matrixPieceOffset(shape) + rows * MatrixGenerator::kPieceRowBytes;
 }
 
 } // namespace girih::cpu

@@ -135,6 +135,9 @@ INSTANTIATE_TEST_SUITE_P(CodeExtents, MatrixTest, testing::ValuesIn([] {
 
 INSTANTIATE_TEST_SUITE_P(Tiles, MatrixTest,
                          testing::Values(MatmulCase{kQ41, 70, 192, 288, "matrix", 32, 64, 288, 64},
+                                         // More rows than parts of sums are kept for, and as many.
+                                         MatmulCase{kQ41, 530, 32, 160, "matrix", 32, 32, 64, 32},
+                                         MatmulCase{kQ41, 512, 32, 160, "matrix", 32, 32, 64, 32},
                                          MatmulCase{kQ41, 70, 192, 288, "matrix", 32, 96, 128, 192},
                                          MatmulCase{kQ41, 70, 176, 288, "matrix", 32, 48, 96, 176},
                                          MatmulCase{kQ41, 40, 120, 352, "matrix", 32, 16, 320, 120}));

@@ -206,7 +206,7 @@ inline int64_t bytesOfScratch(const MatmulCase &c) {
   if (!takesBf16(c))
     return (c.kTile * c.columnTile * 4 + 63) / 64 * 64 + 64;
   int64_t panelBytes = (c.kTile * 16 * 2 + 4095) / 4096 * 4096;
-  return 64 + 2 * (c.columnTile / 16 * panelBytes + 2048) + 64 * 32 * 4;
+  return 64 + 2 * (c.columnTile / 16 * panelBytes + 2048) + (c.depth > c.kTile ? 512 : 32) * 32 * 4;
 }
 inline int64_t bytesOfArena(const MatmulCase &c) { return placeOfY(c) + bytesOfY(c) + 4 * bytesOfScratch(c); }
 
