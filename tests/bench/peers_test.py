@@ -19,9 +19,16 @@ import picture  # noqa: E402
 import table  # noqa: E402
 import workloads  # noqa: E402
 
-loader = importlib.machinery.SourceFileLoader("peers_run", str(REPOSITORY / "bench/peers/run"))
-run = importlib.util.module_from_spec(importlib.util.spec_from_loader("peers_run", loader))
-loader.exec_module(run)
+
+
+def script(name):
+    loader = importlib.machinery.SourceFileLoader(f"peers_{name}", str(REPOSITORY / "bench/peers" / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+run, serving = script("run"), script("serving")
 
 PEAKS = {"read_gigabytes_per_second": 50.0, "gigaops_per_second": {"f32": 400.0, "int8_vnni": 1600.0}}
 
@@ -122,6 +129,24 @@ class Peers(unittest.TestCase):
         self.assertEqual((facts.layers, facts.layer_weights, facts.head_weights, facts.query_width), (2, 8192, 6400, 64))
         # Two tokens: layers twice, attention over 1 and 2 positions, the head once.
         self.assertEqual(facts.prefill_operations(2), 2 * 8192 * 2 + 4 * 64 * 2 * 3 + 2 * 6400)
+
+
+class Serving(unittest.TestCase):
+    """Its table of known samples; what is measured again replaces what was there, round by round."""
+
+    def test_medians_ratios_and_rounds(self):
+        results = {"girih 8": [{"tokens_per_second": 1.0, "first_text_seconds": 9.0, "step_share": 0.1}]}
+        for number, (ours, theirs) in enumerate([(600, 100), (700, 110), (500, 90)]):
+            serving.keep(results, number, "girih 8", {"tokens_per_second": ours, "first_text_seconds": 0.1, "step_share": 0.97})
+            serving.keep(results, number, "llama-server 8", {"tokens_per_second": theirs, "first_text_seconds": 2.0})
+        serving.keep(results, 0, "girih 128", {"tokens_per_second": 650, "first_text_seconds": 1.5, "step_share": 0.9})
+        serving.keep(results, 0, "long-prompts", {"p50_alone_seconds": 0.007, "p50_seconds": 0.014, "p99_seconds": 0.021})
+        self.assertEqual([len(results[name]) for name in ("girih 8", "llama-server 8")], [3, 3])
+        lines = serving.table(results).splitlines()
+        self.assertEqual(lines[2], "| 8 | 600 | 100 | 6.00x | 100 ms | 2000 ms | 0.05x | 97 % |")
+        self.assertEqual(lines[3], "| 128 | 650 |  |  | 1500 ms |  |  | 90 % |")
+        self.assertIn("7.0 ms", lines[-1])
+        self.assertIn("3.0x the median without them", lines[-1])
 
 
 if __name__ == "__main__":
