@@ -9,7 +9,7 @@
 
 // Compiled for wide vectors too, and without fused operations, so that all machines draw the same.
 #if defined(__x86_64__)
-#define GIRIH_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+#define GIRIH_WIDE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define GIRIH_WIDE
 #endif
