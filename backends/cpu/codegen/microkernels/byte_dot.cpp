@@ -85,25 +85,49 @@ ByteDot::Registers ByteDot::activations(ArrayRef<Value> pointers) {
 }
 
 // ---- Sums ----
-ByteDot::Registers ByteDot::start(ArrayRef<Value> initial) {
+// Two products of a signed byte and a code each: 16 bits hold those of as many steps.
+int64_t ByteDot::shortSteps() const {
+  constexpr int64_t kMostOfX = 127, kMostOfSum = 32767;
+  auto stepsOf = [](int64_t mostOfCode) { return kMostOfSum / (2 * mostOfCode * kMostOfX); };
+  switch (layout.codes) {
+  case CodeType::U4: return stepsOf(15);
+  case CodeType::U5: return stepsOf(31);
+  case CodeType::U6: return stepsOf(63);
+  case CodeType::E2m1: return stepsOf(12 + excess());
+  default: return 1;
+  }
+}
+
+ByteDot::Registers ByteDot::start(ArrayRef<Value> initial, bool isLone) {
   if (isa.dots == ByteDots::Unsigned4) {
     Value base = k.integer(k.lanes(k.b.getI32Type()), hasBase() ? llvm::bit_cast<int32_t>(kSumBase) : 0);
     return {!initial[0] ? base : hasBase() ? k.add(initial[0], base) : initial[0]};
   }
   bool isShort = isa.dots == ByteDots::MultiplyAdd && isNarrow();
   Value none = k.integer(isShort ? integers(16, 16) : integers(isa.registerLanes, 32), 0);
-  return Registers(numParts() * rowsTogether(), none);
+  Registers sums(numParts() * rowsTogether(), none);
+  if (isLone && isa.dots == ByteDots::MultiplyAdd && !isShort && shortSteps() > 1)
+    sums.append(numParts(), k.integer(integers(16, 16), 0));
+  return sums;
 }
 
-void ByteDot::multiplyAdd(Registers &sums, int64_t number, const Registers &weights, const Registers &activations) {
-  VectorType pairType = integers(16, 16);
+void ByteDot::widen(Registers &sums) {
+  for (int64_t number = 0; hasShortSums(sums) && number < numParts(); ++number) {
+    Value &shortSum = sums[numParts() + number];
+    sums[number] = pinPart(addedPairs(sums[number], shortSum));
+    shortSum = k.integer(shortSum.getType(), 0);
+  }
+}
+
+Value ByteDot::addedPairs(Value sum, Value products) {
+  return k.add(sum, call("llvm.x86.avx2.pmadd.wd", sum.getType(), {products, k.integer(products.getType(), 1)}));
+}
+
+Value ByteDot::pairProducts(int64_t number, const Registers &weights, const Registers &activations) {
   Value bytes = isMagnitude() ? weights[number * 2] : weights[number], x = activations[0];
   if (isMagnitude())
     x = call("llvm.x86.avx2.psign.b", bytes.getType(), {x, weights[number * 2 + 1]});
-  Value products = call("llvm.x86.avx2.pmadd.ub.sw", pairType, {bytes, x});
-  if (!isNarrow())
-    products = call("llvm.x86.avx2.pmadd.wd", sums[number].getType(), {products, k.integer(pairType, 1)});
-  sums[number] = k.add(sums[number], products);
+  return call("llvm.x86.avx2.pmadd.ub.sw", integers(16, 16), {bytes, x});
 }
 
 // What sdot does, in four instructions.
@@ -118,13 +142,17 @@ Value ByteDot::addWidened(Value sum, Value weights, Value activations) {
 }
 
 void ByteDot::accumulate(Registers &sums, const Registers &weights, const Registers &activations) {
-  for (size_t number = 0; number < sums.size(); ++number) {
-    Value &sum = sums[number];
+  bool isShort = isa.dots == ByteDots::MultiplyAdd && (isNarrow() || hasShortSums(sums));
+  int64_t first = hasShortSums(sums) ? numParts() : 0;
+  for (size_t number = 0; number + size_t(first) < sums.size(); ++number) {
+    Value &sum = sums[number + size_t(first)];
     Type type = sum.getType();
     if (isa.dots == ByteDots::Unsigned4)
       sum = call("llvm.x86.avx512.vpdpbusd.512", type, {sum, weights[number], activations[0]});
-    else if (isa.dots == ByteDots::MultiplyAdd)
-      multiplyAdd(sums, number, weights, activations);
+    else if (isa.dots == ByteDots::MultiplyAdd) {
+      Value products = pairProducts(int64_t(number), weights, activations);
+      sum = isShort ? k.add(sum, products) : addedPairs(sum, products);
+    }
     else if (isPaired)
       sum = call("llvm.aarch64.neon.smmla.v4i32.v16i8", type, {sum, activations[0], weights[number]});
     else if (isa.dots == ByteDots::Widening)

@@ -40,8 +40,12 @@ public:
   // The activation codes of stepsTogether steps of rowsTogether rows, for all columns.
   Registers activations(llvm::ArrayRef<mlir::Value> pointers);
 
-  // `initial`, a vector<16xi32> or null for each row together, is given to both and counted once.
-  Registers start(llvm::ArrayRef<mlir::Value> initial);
+  // `initial`, a vector<16xi32> or null for each row together, is given to both and counted once. `isLone`: there are
+  // registers for sums of 16 bits beside those of 32, where products fit; `widen` adds the former to the latter, every
+  // `shortSteps` steps at the latest.
+  Registers start(llvm::ArrayRef<mlir::Value> initial, bool isLone = false);
+  int64_t shortSteps() const;
+  void widen(Registers &sums);
   void accumulate(Registers &sums, const Registers &weights, const Registers &activations);
   Lanes total(const Registers &sums, llvm::ArrayRef<mlir::Value> initial);
 
@@ -66,7 +70,9 @@ private:
   mlir::Value as(mlir::Value vector, int64_t count, unsigned bits);
   mlir::Value shuffled(mlir::Value first, mlir::Value second, llvm::ArrayRef<int64_t> lanes);
   mlir::Value pinPart(mlir::Value part) { return k.pin(part, isa.architecture->vectorConstraint); }
-  void multiplyAdd(Registers &sums, int64_t number, const Registers &weights, const Registers &activations);
+  bool hasShortSums(const Registers &sums) const { return isa.dots == ByteDots::MultiplyAdd && int64_t(sums.size()) > numParts(); }
+  mlir::Value pairProducts(int64_t number, const Registers &weights, const Registers &activations);
+  mlir::Value addedPairs(mlir::Value sum, mlir::Value products);
   mlir::Value addWidened(mlir::Value sum, mlir::Value weights, mlir::Value activations);
 
   KernelBuilder &k;

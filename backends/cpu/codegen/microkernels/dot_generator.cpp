@@ -81,10 +81,17 @@ void DotGenerator::addStep(const Source &source, const Rows &rows, Panels panels
 
 void DotGenerator::addSteps(const Source &source, const Rows &rows, Panels panels, int64_t group,
                             const Digit &digit, Value bits, MutableArrayRef<ByteDot::Registers> products) {
+  auto widen = [&] {
+    for (ByteDot::Registers &sums : products)
+      dot.widen(sums);
+  };
   if (!bits) {
     int64_t count = kStepsPerBlock / layout.numGroups();
-    for (int64_t step = group * count; step < (group + 1) * count; step += dot.stepsTogether())
-      addStep(source, rows, panels, digit, k.index(step), products);
+    for (int64_t step = 0; step < count; step += dot.stepsTogether()) {
+      addStep(source, rows, panels, digit, k.index(group * count + step), products);
+      if ((step + 1) % dot.shortSteps() == 0 || step + dot.stepsTogether() >= count)
+        widen();
+    }
     return;
   }
   auto take = [&](ValueRange values) {
@@ -103,6 +110,7 @@ void DotGenerator::addSteps(const Source &source, const Rows &rows, Panels panel
   take(k.forBits(bits, flat(), [&](Value step, ValueRange carried) {
     take(carried);
     addStep(source, rows, panels, digit, step, products);
+    widen(); // how many steps there are is not known
     return flat();
   }));
 }
@@ -113,10 +121,11 @@ void DotGenerator::addGroup(const Source &source, const Rows &rows, Panels panel
   SmallVector<Value> starts;
   SmallVector<ByteDot::Registers> products;
   int64_t together = dot.rowsTogether();
+  bool isLone = rows.count == 1 && panels.count == 1;
   for (int64_t first = 0; first < rows.count; first += together) {
     for (int64_t row = first; row < first + together; ++row)
       starts.push_back(startOf(rowOf(rows, row), group, digit));
-    products.append(panels.count, dot.start(ArrayRef(starts).take_back(together)));
+    products.append(panels.count, dot.start(ArrayRef(starts).take_back(together), isLone));
   }
   addSteps(source, rows, panels, group, digit, bits, products);
   k.phase();
