@@ -10,7 +10,7 @@ namespace girih::engine {
 
 struct KernelBenchOptions {
   uint32_t contextTokens = 0; // positions that each sequence has in the cache already
-  uint32_t repetitions = 5;   // timed steps of each entry, after one that is not timed
+  uint32_t repetitions = 5;   // timed steps of each entry, after 100 ms of them that are not
 };
 
 // One dispatch: from the meeting of the threads before it to the one after it, so the slowest thread counts.
