@@ -26,8 +26,10 @@ constexpr int64_t kRowGroupsPerUnit = 16;  // row groups that share one dequanti
 // As a tile size: as many rows as let each core keep to its own ones, so that what it wrote is still near when it reads.
 constexpr int64_t kRowsOfCore = ShapedType::kDynamic;
 constexpr int64_t kRowGroup = 32;
-// A share of fewer rows is not worth dequantising the weights once more.
-constexpr int64_t kLeastRowsOfCore = 128;
+// A share of fewer rows is not worth dequantising the weights once more, or taking their codes apart where units are wide.
+constexpr int64_t kLeastRowsOfCore = 128, kLeastRowsOfCodes = 32;
+// Columns of a unit whose rows are quantised and pass by in parts of k: each part serves all of them while it is near.
+constexpr int64_t kColumnsOfCodes = 256;
 // Fewer tokens of a step may each be another sequence's.
 constexpr int64_t kLeastTokensInBlocks = 64;
 
@@ -72,17 +74,20 @@ bool sharesPanels(QMatmulOp matmul) {
 
 // How rows are shared out where each core keeps to its own: in whole groups, as many at most as stay near.
 struct RowShares {
-  int64_t group, most;
+  int64_t group, least, most;
 };
 
 RowShares rowSharesOf(QMatmulOp matmul) {
   auto machine = matmul->getParentOfType<ModuleOp>()->getAttrOfType<girih::machine::DescriptionAttr>("girih.machine");
   if (!sharesPanels(matmul) || !machine)
-    return {kRowGroup, kRowGroup * kRowGroupsPerUnit};
+    return {kRowGroup, kLeastRowsOfCore, kRowGroup * kRowGroupsPerUnit};
   int64_t group = matmul.getRowTile().value_or(1), levels = machine.getLevels().size();
   int64_t farBytes = machine.getLevels()[std::min<int64_t>(1, levels - 1)].getSizeBytes();
-  int64_t rowBytes = cast<ShapedType>(matmul.getX().getType()).getDimSize(1);
-  return {group, group * std::max(kRowGroupsPerUnit, farBytes / 2 / rowBytes / group)};
+  // Of a pass over k, all of whose columns meet the same part of a row.
+  int64_t depth = cast<PackedType>(matmul.getW().getType()).getDepth(), passDepth = matmul.getKTile().value_or(depth);
+  int64_t rowBytes = cast<ShapedType>(matmul.getX().getType()).getDimSize(1) * std::min(passDepth, depth) / depth;
+  int64_t least = passDepth < depth ? kLeastRowsOfCodes : kLeastRowsOfCore;
+  return {group, least, group * std::max(kRowGroupsPerUnit, farBytes / 2 / rowBytes / group)};
 }
 
 // Columns of a matrix unit's unit of work. Where the rows of a core outgrow half of the second level, they pass by in parts
@@ -105,6 +110,19 @@ int64_t columnsForParts(QMatmulOp matmul, int64_t columns, int64_t numColumns) {
   return most;
 }
 
+// Columns of a unit whose rows are quantised: one tile's where all of k goes by at once, else so few at most that every core
+// has a unit even if rows are not shared.
+int64_t columnsForCodes(QMatmulOp matmul, int64_t columns, int64_t numColumns) {
+  auto machine = matmul->getParentOfType<ModuleOp>()->getAttrOfType<girih::machine::DescriptionAttr>("girih.machine");
+  int64_t depth = cast<PackedType>(matmul.getW().getType()).getDepth();
+  if (!machine || columns == 0 || matmul.getKTile().value_or(depth) >= depth)
+    return columns;
+  int64_t most = std::min(kColumnsOfCodes, numColumns / std::max<int64_t>(1, machine.getCores())) / columns * columns;
+  while (most > columns && numColumns % most != 0)
+    most -= columns;
+  return std::max(most, columns);
+}
+
 // Rows of a unit that spans all columns: as many as keep two results of them, joined by what follows, in the first level.
 int64_t rowsOfAllColumns(QMatmulOp matmul, int64_t rows, int64_t numColumns) {
   auto machine = matmul->getParentOfType<ModuleOp>()->getAttrOfType<girih::machine::DescriptionAttr>("girih.machine");
@@ -124,6 +142,8 @@ SmallVector<int64_t> matmulTile(QMatmulOp matmul) {
     columns = 0;  // one unit spans all columns; the kernel masks the last panel
   if (matrix)
     columns = columnsForParts(matmul, columns, numColumns);
+  else if (sharesPanels(matmul))
+    columns = columnsForCodes(matmul, columns, numColumns);
   if (matrix || sharesPanels(matmul))
     return {kRowsOfCore, columns};
   int64_t unitRows = panel ? rows * kRowGroupsPerUnit : rows;
@@ -284,7 +304,7 @@ private:
     auto ceilDiv = [&](Value x, Value y) { return create.operator()<arith::CeilDivUIOp>(x, y); };
     Value one = constant(1);
     Value rows = getValueOrCreateConstantIndexOp(rewriter, loc, tensor::getMixedSize(rewriter, loc, out, 0));
-    Value shares = create.operator()<arith::DivUIOp>(rows, constant(kLeastRowsOfCore));
+    Value shares = create.operator()<arith::DivUIOp>(rows, constant(shared.least));
     shares = create.operator()<arith::MinUIOp>(shares, constant(numCores));
     Value share = ceilDiv(rows, create.operator()<arith::MaxUIOp>(shares, one));
     Value parts = create.operator()<arith::MaxUIOp>(ceilDiv(share, constant(shared.most)), one);

@@ -54,7 +54,7 @@ int64_t kernelScratchBytes(Operation *module) {
     auto weight = dyn_cast<dialect::PackedType>(op.getW().getType());
     auto layout = weights::PackedLayout::parse(weight ? std::string_view(weight.getLayout()) : std::string_view());
     bool isQuantized = getElementTypeOrSelf(op.getX().getType()).isInteger(8) && layout.isOk();
-    bytes = std::max(bytes, isQuantized ? dotScratchBytes(*layout, shape) : panelScratchBytes(shape));
+    bytes = std::max(bytes, isQuantized ? dotScratchBytes(*layout, shape, weight.getDepth()) : panelScratchBytes(shape));
   });
   for (auto [op, frame] : tileFramesOf(module))
     bytes = std::max(bytes, frame);

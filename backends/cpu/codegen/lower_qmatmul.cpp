@@ -322,7 +322,8 @@ LogicalResult lowerPacked(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, S
       return emitWith(TileGenerator(k, *layout, isa, *shape), k, op, tile, *shape, panelScratchBytes(*shape));
     if (layout->hasFloatCodes())
       return op.emitOpError("x is quantised, codes of \"") << layout->print() << "\" are floats; multiply them in f32";
-    return emitWith(DotGenerator(k, *layout, isa, *shape), k, op, tile, *shape, dotScratchBytes(*layout, *shape));
+    return emitWith(DotGenerator(k, *layout, isa, *shape), k, op, tile, *shape,
+                    dotScratchBytes(*layout, *shape, depth));
   };
   std::string kind;
   llvm::raw_string_ostream(kind) << op.getW().getType() << getElementTypeOrSelf(op.getX().getType())

@@ -18,14 +18,24 @@ module attributes {girih.machine = #machine.description<name = "m", kind = "cpu"
     %y = girih.qmatmul ins(%x, %w : tensor<?x576xbf16>, !girih.packed<2048 x 576, "p16:u4,f16,none,32,8">) outs(%init : tensor<?x2048xf32>) {column_tile = 32 : i64, k_tile = 576 : i64, row_tile = 32 : i64, strategy = "matrix"} -> tensor<?x2048xf32>
     return %y : tensor<?x2048xf32>
   }
-  // Rows of 8-bit codes: each core's share in equal parts that fit half of the second level, in whole tiles of 6 rows.
+  // Rows of 8-bit codes, in passes over k: each core's share in equal parts of which one pass reads half of the second level,
+  // in whole tiles of 6 rows, and wide units.
   // CHECK-LABEL: func.func @codes
-  // CHECK: %[[MOST:.*]] = arith.constant 168 : index
+  // CHECK: arith.constant 32 : index
+  // CHECK: %[[MOST:.*]] = arith.constant 504 : index
   // CHECK: %[[PARTS:.*]] = arith.ceildivui %[[SHARE:.*]], %[[MOST]]
   // CHECK: arith.ceildivui %[[SHARE]], %
-  // CHECK: scf.forall {{.*}} to (%{{.*}}, 576) step (%{{.*}}, 32)
+  // CHECK: scf.forall {{.*}} to (%{{.*}}, 576) step (%{{.*}}, 192)
   func.func @codes(%x: tensor<?x6208xi8>, %w: !girih.packed<576 x 1536, "p16:u4,f16,f16,32">, %init: tensor<?x576xf32>) -> tensor<?x576xf32> attributes {girih.max_tokens = 512 : i64} {
     %y = girih.qmatmul ins(%x, %w : tensor<?x6208xi8>, !girih.packed<576 x 1536, "p16:u4,f16,f16,32">) outs(%init : tensor<?x576xf32>) {column_tile = 32 : i64, k_tile = 512 : i64, row_tile = 6 : i64, strategy = "panel"} -> tensor<?x576xf32>
+    return %y : tensor<?x576xf32>
+  }
+  // One pass: a unit is a tile wide.
+  // CHECK-LABEL: func.func @short_codes
+  // CHECK: arith.constant 128 : index
+  // CHECK: scf.forall {{.*}} to (%{{.*}}, 576) step (%{{.*}}, 32)
+  func.func @short_codes(%x: tensor<?x2368xi8>, %w: !girih.packed<576 x 576, "p16:u4,f16,f16,32">, %init: tensor<?x576xf32>) -> tensor<?x576xf32> attributes {girih.max_tokens = 512 : i64} {
+    %y = girih.qmatmul ins(%x, %w : tensor<?x2368xi8>, !girih.packed<576 x 576, "p16:u4,f16,f16,32">) outs(%init : tensor<?x576xf32>) {column_tile = 32 : i64, k_tile = 576 : i64, row_tile = 6 : i64, strategy = "panel"} -> tensor<?x576xf32>
     return %y : tensor<?x576xf32>
   }
 }

@@ -99,10 +99,8 @@ int64_t ByteDot::shortSteps() const {
 }
 
 ByteDot::Registers ByteDot::start(ArrayRef<Value> initial, bool isLone) {
-  if (isa.dots == ByteDots::Unsigned4) {
-    Value base = k.integer(k.lanes(k.b.getI32Type()), hasBase() ? llvm::bit_cast<int32_t>(kSumBase) : 0);
-    return {!initial[0] ? base : hasBase() ? k.add(initial[0], base) : initial[0]};
-  }
+  if (isa.dots == ByteDots::Unsigned4)
+    return {initial[0] ? initial[0] : k.integer(k.lanes(k.b.getI32Type()), sumBase())};
   bool isShort = isa.dots == ByteDots::MultiplyAdd && isNarrow();
   Value none = k.integer(isShort ? integers(16, 16) : integers(isa.registerLanes, 32), 0);
   Registers sums(numParts() * rowsTogether(), none);

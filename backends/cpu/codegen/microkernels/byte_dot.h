@@ -40,7 +40,9 @@ public:
   // The activation codes of stepsTogether steps of rowsTogether rows, for all columns.
   Registers activations(llvm::ArrayRef<mlir::Value> pointers);
 
-  // `initial`, a vector<16xi32> or null for each row together, is given to both and counted once. `isLone`: there are
+  // What a sum begins with beside what is known of its row.
+  int32_t sumBase() const { return hasBase() ? llvm::bit_cast<int32_t>(kSumBase) : 0; }
+  // `initial`, a vector<16xi32> with sumBase in it or null for each row together, is given to both and counted once. `isLone`: there are
   // registers for sums of 16 bits beside those of 32, where products fit; `widen` adds the former to the latter, every
   // `shortSteps` steps at the latest.
   Registers start(llvm::ArrayRef<mlir::Value> initial, bool isLone = false);

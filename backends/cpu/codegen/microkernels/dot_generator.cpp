@@ -20,14 +20,31 @@ constexpr int64_t kLineBytes = 64;
 // Rows up to which a panel kernel does not pay for taking the weights apart, and the tile that it then takes.
 constexpr int64_t kFewRows = 8;
 constexpr int64_t kFewRowTile = 4;
-// Groups of panels that are fetched ahead, since threads take turns, and the rows whose products that is spread over.
-constexpr int64_t kPanelGroupsAhead = 2, kRowsOfFetch = 96;
+// The rows over whose products it is spread that the panels after these are fetched.
+constexpr int64_t kRowsOfFetch = 96;
+// What waits between passes at most. Rows: whole tiles of any shape.
+constexpr int64_t kPartRows = 264, kPartColumns = 256;
 
 } // namespace
 
 int64_t dotBlockBytes(const PackedLayout &layout, int64_t panels) {
   int64_t vectors = layout.numGroups() * (layout.mins == ScaleType::None ? 2 : 3);
   return panels * kLineBytes * (kStepsPerBlock + vectors);
+}
+
+// ---- Scratch: panels, starts, sums ----
+static int64_t panelBytesOf(const PackedLayout &layout, const TileShape &shape) {
+  return shape.depth / kBlockDepth * dotBlockBytes(layout, shape.panels);
+}
+
+// Of a row's starts; a line more, so that those of several rows do not meet in one set of a cache.
+static int64_t startStride(const PackedLayout &layout, const TileShape &shape) {
+  return llvm::alignTo(shape.depth / kBlockDepth * layout.numGroups() * 4, kLineBytes) + kLineBytes;
+}
+
+int64_t dotScratchBytes(const PackedLayout &layout, const TileShape &shape, int64_t depth) {
+  int64_t sums = shape.depth < depth ? kPartRows * kPartColumns * 4 : 0;
+  return panelBytesOf(layout, shape) + kPartRows * startStride(layout, shape) + sums;
 }
 
 // ---- One block ----
@@ -42,10 +59,20 @@ Value DotGenerator::startOf(Value xBlock, int64_t group, const Digit &digit) {
   if (offset == 0)
     return Value();
   int64_t at = digit.minusSums + activationSum(layout.numGroups(), group);
-  Value sum = k.splat(k.load(k.b.getI32Type(), k.at(xBlock, at)));
-  if (llvm::isPowerOf2_64(offset))
-    return arith::ShLIOp::create(k.b, k.loc, sum, k.integer(sum.getType(), llvm::Log2_64(offset)));
-  return k.mul(sum, k.integer(sum.getType(), offset));
+  Value sum = k.load(k.b.getI32Type(), k.at(xBlock, at));
+  sum = k.mul(sum, k.integer(sum.getType(), offset));
+  return dot.sumBase() ? k.add(sum, k.integer(sum.getType(), dot.sumBase())) : sum;
+}
+
+Value DotGenerator::startsOf(const Rows &rows, int64_t row, int64_t group, const Digit &digit) {
+  Value start;
+  if (rows.starts && digit.codes == kCodes.codes) {
+    int64_t at = std::min(row, rows.count - 1) * startStride(layout, shape) + group * 4;
+    start = k.load(k.b.getI32Type(), k.at(rows.starts, at));
+  } else {
+    start = startOf(rowOf(rows, row), group, digit);
+  }
+  return start ? k.splat(start) : Value();
 }
 
 void DotGenerator::addScaled(const Source &source, const Rows &rows, Panels panels, int64_t panel,
@@ -124,7 +151,7 @@ void DotGenerator::addGroup(const Source &source, const Rows &rows, Panels panel
   bool isLone = rows.count == 1 && panels.count == 1;
   for (int64_t first = 0; first < rows.count; first += together) {
     for (int64_t row = first; row < first + together; ++row)
-      starts.push_back(startOf(rowOf(rows, row), group, digit));
+      starts.push_back(startsOf(rows, row, group, digit));
     products.append(panels.count, dot.start(ArrayRef(starts).take_back(together), isLone));
   }
   addSteps(source, rows, panels, group, digit, bits, products);
@@ -205,7 +232,7 @@ void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, 
       return loadMins(k, layout, k.at(packed, panel * panelBytes), group * layout.groupSize);
     };
     auto base = [&](int64_t panel, int64_t group) { return dot.baseOf(scale(panel, group)); };
-    Rows group{k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows};
+    Rows group{k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows, Value()};
     multiplyBlock({codes, scale, min, base}, group, columns.panels, 1, inner);
     return inner;
   });
@@ -216,30 +243,11 @@ void DotGenerator::directTile(const TileOperands &tile, const Columns &columns, 
 
 // ---- Panel ----
 void DotGenerator::emitPanel(const TileOperands &tile, Value scratch) {
-  int64_t numBlocks = llvm::divideCeil(tile.depth, kBlockDepth), blocksPerPass = shape.depth / kBlockDepth;
+  Value starts = k.at(scratch, panelBytesOf(layout, shape));
+  Scratch places{scratch, starts, k.at(starts, kPartRows * startStride(layout, shape))};
   auto many = [&] {
     dot.pairRows(true);
-    forColumns(tile, [&](const Columns &columns) {
-      auto pass = [&](Value firstBlock, int64_t count) {
-        unpackPanels(panelAddress(tile, columns), columns.panels, tile.depth, firstBlock, count, scratch);
-        forRows(tile.numRows, [&](Value firstRow, int64_t rows) {
-          fetchNext(tile, columns, firstRow, rows, firstBlock);
-          panelTile(tile, columns, firstRow, rows, firstBlock, count, scratch);
-        });
-      };
-      if (numBlocks <= blocksPerPass)
-        return pass(k.index(0), numBlocks);
-      // The sums wait in `out` between passes; a stored and reloaded f32 is the same f32. The first pass starts at 0.
-      k.loop(k.index(0), tile.numRows, 1, [&](Value row) {
-        for (int64_t panel = 0; panel < columns.panels; ++panel)
-          storeOut(tile, columns, row, panel, k.lanesOf(0));
-      });
-      int64_t full = numBlocks / blocksPerPass;
-      if (full > 0)
-        k.loop(k.index(0), k.index(full), 1, [&](Value n) { pass(k.mul(n, blocksPerPass), blocksPerPass); });
-      if (numBlocks % blocksPerPass != 0)
-        pass(k.index(full * blocksPerPass), numBlocks % blocksPerPass);
-    });
+    forParts(tile, [&](const TileOperands &part) { emitPart(part, places); });
     dot.pairRows(false);
   };
   k.when(
@@ -253,27 +261,102 @@ void DotGenerator::emitPanel(const TileOperands &tile, Value scratch) {
       many);
 }
 
-// The panels that most likely come next, while the first rows are multiplied: taken apart, they would wait for memory
-// line by line. Each pass over k fetches its part.
-void DotGenerator::fetchNext(const TileOperands &tile, const Columns &columns, Value firstRow, int64_t rows,
-                             Value firstBlock) {
-  int64_t bytes = columns.panels * layout.panelBytes(tile.depth) * kPanelGroupsAhead;
-  int64_t bytesOfBlock = llvm::divideCeil(bytes, llvm::divideCeil(tile.depth, kBlockDepth));
-  int64_t bytesOfPass = std::min<int64_t>(bytes, bytesOfBlock * (shape.depth / kBlockDepth));
-  int64_t bytesOfRow = llvm::alignTo(llvm::divideCeil(bytesOfPass, kRowsOfFetch), kLineBytes);
+void DotGenerator::forParts(const TileOperands &tile, llvm::function_ref<void(const TileOperands &)> body) {
+  auto ofRows = [&](TileOperands part) {
+    k.loop(k.index(0), tile.numRows, kPartRows, [&](Value first) {
+      TileOperands rows = part;
+      rows.x = k.at(part.x, k.mul(first, part.xStride));
+      rows.out = k.at(part.out, k.mul(first, part.outStride));
+      rows.numRows = k.minOf(k.sub(part.numRows, first), k.index(kPartRows));
+      body(rows);
+    });
+  };
+  auto fixed = getConstantIntValue(tile.numColumns);
+  if (fixed && *fixed <= kPartColumns)
+    return ofRows(tile);
+  k.loop(k.index(0), tile.numColumns, kPartColumns, [&](Value first) {
+    TileOperands part = tile;
+    part.weights = k.at(tile.weights, k.mul(k.div(first, kPanelColumns), layout.panelBytes(tile.depth)));
+    part.out = k.at(tile.out, k.mul(first, 4));
+    part.numColumns = k.minOf(k.sub(tile.numColumns, first), k.index(kPartColumns));
+    ofRows(part);
+  });
+}
+
+void DotGenerator::emitPart(const TileOperands &part, const Scratch &scratch) {
+  int64_t numBlocks = llvm::divideCeil(part.depth, kBlockDepth), blocksPerPass = shape.depth / kBlockDepth;
+  int64_t full = numBlocks / blocksPerPass, left = numBlocks % blocksPerPass;
+  auto is = [&](bool value) { return k.integer(k.b.getI1Type(), value); };
+  if (full == 0 || numBlocks == blocksPerPass)
+    return emitPass(part, {k.index(0), numBlocks, is(true)}, scratch);
+  k.loop(k.index(0), k.index(full), 1, [&](Value number) {
+    Value isLast = left == 0 ? k.less(k.index(full - 1), k.add(number, 1)) : is(false);
+    emitPass(part, {k.mul(number, blocksPerPass), blocksPerPass, isLast}, scratch);
+  });
+  if (left > 0)
+    emitPass(part, {k.index(full * blocksPerPass), left, is(true)}, scratch);
+}
+
+void DotGenerator::emitPass(const TileOperands &part, const Pass &pass, const Scratch &scratch) {
+  if (hasStarts(part))
+    makeStarts(part, pass, scratch.starts);
+  forColumns(part, [&](const Columns &columns) {
+    unpackPanels(panelAddress(part, columns), columns.panels, part.depth, pass, scratch.panels);
+    forRows(part.numRows, [&](Value firstRow, int64_t rows) {
+      fetchNext(part, columns, firstRow, rows, pass);
+      panelTile(part, columns, firstRow, rows, pass, scratch);
+    });
+  });
+}
+
+// What each sum begins with is of a row and a block: made once for several tiles of columns, it is a load that fills all
+// lanes.
+bool DotGenerator::hasStarts(const TileOperands &part) {
+  auto columns = getConstantIntValue(part.numColumns);
+  return dot.codeOffset() && (!columns || *columns > shape.panels * kPanelColumns);
+}
+
+void DotGenerator::makeStarts(const TileOperands &part, const Pass &pass, Value starts) {
+  int64_t numGroups = layout.numGroups();
+  k.loop(k.index(0), part.numRows, 1, [&](Value row) {
+    Value x = k.at(part.x, k.add(k.mul(row, part.xStride), k.mul(pass.firstBlock, kActivationBytes)));
+    Value target = k.at(starts, k.mul(row, startStride(layout, shape)));
+    k.loop(k.index(0), k.index(pass.numBlocks), 1, [&](Value block) {
+      for (int64_t group = 0; group < numGroups; ++group) {
+        Value start = startOf(k.at(x, k.mul(block, kActivationBytes)), group, kCodes);
+        k.store(start, k.at(target, k.add(k.mul(block, numGroups * 4), group * 4)), 4);
+      }
+    });
+  });
+}
+
+// The panels that come next, while the first rows are multiplied: taken apart, they would wait for memory line by line.
+// After a part's last ones those of the next pass, or else what lies behind.
+void DotGenerator::fetchNext(const TileOperands &part, const Columns &columns, Value firstRow, int64_t rows,
+                             const Pass &pass) {
+  int64_t panelBytes = layout.panelBytes(part.depth), bytes = pass.numBlocks * layout.blockBytes();
+  int64_t bytesOfRow = llvm::alignTo(llvm::divideCeil(bytes, kRowsOfFetch), kLineBytes);
   k.when(k.less(firstRow, k.index(kRowsOfFetch)), [&] {
-    Value next = k.at(panelAddress(tile, columns), columns.panels * layout.panelBytes(tile.depth));
-    Value place = k.at(next, k.add(k.mul(firstBlock, bytesOfBlock), k.mul(firstRow, bytesOfRow)));
-    for (int64_t line = 0; line < rows * bytesOfRow; line += kLineBytes)
-      k.prefetch(k.at(place, line), /*level=*/2);
+    Value after = k.add(columns.first, columns.panels * kPanelColumns);
+    Value goesOn = k.less(after, part.numColumns);
+    goesOn = arith::OrIOp::create(k.b, k.loc, goesOn, pass.isLast);
+    auto either = [&](Value then, Value otherwise) -> Value {
+      return arith::SelectOp::create(k.b, k.loc, goesOn, then, otherwise);
+    };
+    Value panel = either(k.div(after, kPanelColumns), k.index(0));
+    Value block = either(pass.firstBlock, k.add(pass.firstBlock, pass.numBlocks));
+    Value offset = k.add(k.mul(panel, panelBytes), k.mul(block, layout.blockBytes()));
+    Value place = k.at(part.weights, k.add(offset, k.mul(firstRow, bytesOfRow)));
+    for (int64_t panel = 0; panel < columns.panels; ++panel)
+      for (int64_t line = 0; line < rows * bytesOfRow; line += kLineBytes)
+        k.prefetch(k.at(place, panel * panelBytes + line), /*level=*/2);
   });
 }
 
 // scratch [block]: codes [step][panel], scales [group][panel], bases [group][panel], mins [group][panel], 64 bytes each.
-void DotGenerator::unpackPanels(Value weights, int64_t panels, int64_t panelDepth, Value firstBlock,
-                                int64_t numBlocks, Value scratch) {
-  k.loop(k.index(0), k.index(numBlocks), 1, [&](Value block) {
-    Value source = k.at(weights, k.mul(k.add(firstBlock, block), layout.blockBytes()));
+void DotGenerator::unpackPanels(Value weights, int64_t panels, int64_t panelDepth, const Pass &pass, Value scratch) {
+  k.loop(k.index(0), k.index(pass.numBlocks), 1, [&](Value block) {
+    Value source = k.at(weights, k.mul(k.add(pass.firstBlock, block), layout.blockBytes()));
     Value target = k.at(scratch, k.mul(block, dotBlockBytes(layout, panels)));
     auto line = [&](Value number, int64_t panel) {
       return k.at(target, k.mul(k.add(k.mul(number, panels), panel), kLineBytes));
@@ -298,19 +381,26 @@ void DotGenerator::unpackPanels(Value weights, int64_t panels, int64_t panelDept
   });
 }
 
-void DotGenerator::panelTile(const TileOperands &tile, const Columns &columns, Value firstRow, int64_t rows,
-                             Value firstBlock, int64_t numBlocks, Value scratch) {
+void DotGenerator::panelTile(const TileOperands &part, const Columns &columns, Value firstRow, int64_t rows,
+                             const Pass &pass, const Scratch &scratch) {
   int64_t panels = columns.panels;
-  // A lone pass reads nothing of `out`, whose lines may be far away.
-  bool isLone = numBlocks * kBlockDepth >= tile.depth;
-  Accumulators sums;
-  for (int64_t row = 0; row < rows; ++row)
-    for (int64_t panel = 0; panel < panels; ++panel)
-      sums.push_back(isLone ? k.lanesOf(0) : loadOut(tile, columns, k.add(firstRow, row), panel));
-  Value x = k.at(tile.x, k.add(k.mul(firstRow, tile.xStride), k.mul(firstBlock, kActivationBytes)));
-  sums = k.loop(k.index(0), k.index(numBlocks), 1, sums, [&](Value block, ValueRange carried) {
+  Value place = k.at(scratch.sums, k.mul(k.add(k.mul(columns.first, kPartRows), k.mul(firstRow, panels * kLanes)), 4));
+  auto waiting = [&](int64_t number) { return k.at(place, number * kLineBytes); };
+  Accumulators sums(rows * panels, k.lanesOf(0));
+  auto taken = [&] {
+    Accumulators sums;
+    for (int64_t number = 0; number < rows * panels; ++number)
+      sums.push_back(k.load(k.lanesF32(), waiting(number), kLineBytes));
+    return sums;
+  };
+  bool isWhole = pass.numBlocks * kBlockDepth >= part.depth;
+  if (!isWhole)
+    sums = k.when(k.less(k.index(0), pass.firstBlock), sums, taken);
+  Value x = k.at(part.x, k.add(k.mul(firstRow, part.xStride), k.mul(pass.firstBlock, kActivationBytes)));
+  Value starts = hasStarts(part) ? k.at(scratch.starts, k.mul(firstRow, startStride(layout, shape))) : Value();
+  sums = k.loop(k.index(0), k.index(pass.numBlocks), 1, sums, [&](Value block, ValueRange carried) {
     Accumulators inner(carried);
-    Value unpacked = k.at(scratch, k.mul(block, dotBlockBytes(layout, panels)));
+    Value unpacked = k.at(scratch.panels, k.mul(block, dotBlockBytes(layout, panels)));
     auto line = [&](Type type, Value number, int64_t panel) {
       return k.load(type, k.at(unpacked, k.mul(k.add(k.mul(number, panels), panel), kLineBytes)), kLineBytes);
     };
@@ -329,13 +419,21 @@ void DotGenerator::panelTile(const TileOperands &tile, const Columns &columns, V
     auto min = [&](int64_t panel, int64_t group) {
       return line(k.lanesF32(), k.index(kStepsPerBlock + 2 * layout.numGroups() + group), panel);
     };
-    multiplyBlock({codes, scale, min, base}, {k.at(x, k.mul(block, kActivationBytes)), tile.xStride, rows}, panels,
-                  panels, inner);
+    Rows group{k.at(x, k.mul(block, kActivationBytes)), part.xStride, rows,
+               starts ? k.at(starts, k.mul(block, layout.numGroups() * 4)) : Value()};
+    multiplyBlock({codes, scale, min, base}, group, panels, panels, inner);
     return inner;
   });
-  for (int64_t row = 0; row < rows; ++row)
-    for (int64_t panel = 0; panel < panels; ++panel)
-      storeOut(tile, columns, k.add(firstRow, row), panel, sums[row * panels + panel]);
+  auto storeAll = [&] {
+    for (int64_t number = 0; number < rows * panels; ++number)
+      storeOut(part, columns, k.add(firstRow, number / panels), number % panels, sums[number]);
+  };
+  if (isWhole)
+    return storeAll();
+  k.when(pass.isLast, storeAll, [&] {
+    for (int64_t number = 0; number < rows * panels; ++number)
+      k.store(sums[number], waiting(number), kLineBytes);
+  });
 }
 
 } // namespace girih::cpu

@@ -21,8 +21,9 @@ public:
 
   // Takes codes apart in registers right before use; for few rows.
   void emitDirect(const TileOperands &tile);
-  // Takes `depth` x `panels` codes apart into `scratch` (dotScratchBytes) once for all rows; for many rows. A step that
-  // happens to have few goes the direct way.
+  // Takes `depth` x `panels` codes apart into `scratch` (dotScratchBytes) once for many rows. Deeper weights go by in
+  // passes, each for all columns, so that what it reads of x stays near; sums wait in scratch, one tile's behind the
+  // other's. A step that happens to have few rows goes the direct way.
   void emitPanel(const TileOperands &tile, mlir::Value scratch);
 
 private:
@@ -36,6 +37,16 @@ private:
     mlir::Value x;      // the block of the first row
     mlir::Value stride; // bytes
     int64_t count;
+    mlir::Value starts; // of the first row, startStride apart, a group of k after the other; null: not made beforehand
+  };
+  // A pass over k, and where the kernel keeps what belongs to it.
+  struct Pass {
+    mlir::Value firstBlock;
+    int64_t numBlocks;
+    mlir::Value isLast; // i1
+  };
+  struct Scratch {
+    mlir::Value panels, starts, sums;
   };
   struct Panels {
     int64_t first, count, all; // those at work, and how many the sums are of
@@ -48,12 +59,17 @@ private:
   static const Digit kCodes, kOutliers;
 
   void directTile(const TileOperands &tile, const Columns &columns, mlir::Value firstRow, int64_t rows);
-  void unpackPanels(mlir::Value weights, int64_t panels, int64_t panelDepth, mlir::Value firstBlock,
-                    int64_t numBlocks, mlir::Value scratch);
-  void fetchNext(const TileOperands &tile, const Columns &columns, mlir::Value firstRow, int64_t rows,
-                 mlir::Value firstBlock);
-  void panelTile(const TileOperands &tile, const Columns &columns, mlir::Value firstRow, int64_t rows,
-                 mlir::Value firstBlock, int64_t numBlocks, mlir::Value scratch);
+  // Some of the rows and columns of a call: as many as the scratch holds sums of.
+  void forParts(const TileOperands &tile, llvm::function_ref<void(const TileOperands &)> body);
+  void emitPart(const TileOperands &part, const Scratch &scratch);
+  void emitPass(const TileOperands &part, const Pass &pass, const Scratch &scratch);
+  bool hasStarts(const TileOperands &part);
+  void makeStarts(const TileOperands &part, const Pass &pass, mlir::Value starts);
+  void unpackPanels(mlir::Value weights, int64_t panels, int64_t panelDepth, const Pass &pass, mlir::Value scratch);
+  void fetchNext(const TileOperands &part, const Columns &columns, mlir::Value firstRow, int64_t rows,
+                 const Pass &pass);
+  void panelTile(const TileOperands &part, const Columns &columns, mlir::Value firstRow, int64_t rows,
+                 const Pass &pass, const Scratch &scratch);
   // Rows go by groups that are multiplied together; the last one stands in for those that a group lacks.
   mlir::Value rowOf(const Rows &rows, int64_t row) {
     return k.at(rows.x, k.mul(rows.stride, std::min(row, rows.count - 1)));
@@ -72,7 +88,8 @@ private:
                llvm::MutableArrayRef<ByteDot::Registers> products);
   void addScaled(const Source &source, const Rows &rows, Panels panels, int64_t panel, int64_t group,
                  const Digit &digit, llvm::ArrayRef<mlir::Value> products, Accumulators &sums);
-  mlir::Value startOf(mlir::Value xBlock, int64_t group, const Digit &digit);
+  mlir::Value startOf(mlir::Value xBlock, int64_t group, const Digit &digit); // i32; null where all begin alike
+  mlir::Value startsOf(const Rows &rows, int64_t row, int64_t group, const Digit &digit); // the same in all lanes
 
   const IsaTraits &isa;
   ByteDot dot;
@@ -89,8 +106,7 @@ inline int64_t dotLanesPanel(const TileShape &shape) {
 
 // Bytes of one block of `panels` panels taken apart: a byte a code, then scales, their bases and mins in f32.
 int64_t dotBlockBytes(const weights::PackedLayout &layout, int64_t panels);
-inline int64_t dotScratchBytes(const weights::PackedLayout &layout, const TileShape &shape) {
-  return shape.depth / weights::kBlockDepth * dotBlockBytes(layout, shape.panels);
-}
+// Scratch of a panel kernel for weights of `depth` k.
+int64_t dotScratchBytes(const weights::PackedLayout &layout, const TileShape &shape, int64_t depth);
 
 } // namespace girih::cpu

@@ -150,7 +150,7 @@ TEST_P(DotTest, EqualsPlainLoopsBitForBit) {
   }
 }
 
-constexpr const char *kQ41 = "p16:u4,f16,f16,32";
+constexpr const char *kQ41 = "p16:u4,f16,f16,32", *kQ50 = "p16:u5,f16,none,32,16";
 
 INSTANTIATE_TEST_SUITE_P(Layouts, DotTest, testing::ValuesIn([] {
   std::vector<MatmulCase> cases;
@@ -190,6 +190,9 @@ INSTANTIATE_TEST_SUITE_P(Tiles, DotTest,
                          testing::Values(MatmulCase{kQ41, 19, 192, 288, "panel", 6, 32, 128, 96},
                                          MatmulCase{kQ41, 19, 192, 288, "panel", 4, 48, 96, 192},
                                          MatmulCase{kQ41, 29, 192, 288, "panel", 13, 16, 288, 64},
+                                         // More rows, and more columns, than wait between passes at a time.
+                                         MatmulCase{kQ50, 270, 304, 96, "panel", 6, 32, 64, 304},
+                                         MatmulCase{kQ50, 270, 304, 64, "panel", 6, 32, 64, 304},
                                          MatmulCase{kQ41, 9, 192, 288, "direct", 7, 32, 32, 96},
                                          MatmulCase{kQ41, 9, 192, 288, "direct", 1, 64, 32, 64},
                                          MatmulCase{kQ41, 23, 192, 288, "direct", 12, 16, 32, 16}));

@@ -197,14 +197,17 @@ inline bool takesBytes(const MatmulCase &c) { return std::string(c.strategy) == 
 inline bool takesBf16(const MatmulCase &c) { return takesCodes(c) || std::string(c.strategy) == "matrix"; }
 // A panel of weights in f32. On tiles: two buffers of panels that begin at pages, half a page apart, and a piece of 64 rows of
 // the result; by codes: the rows of x, the sums of their groups, and tiles of weights and sums; by bytes: items, two numbers
-// of each row for each of them, and such tiles.
+// of each row for each of them, and such tiles; of quantised panels also starts and sums of 264 rows, these x 256 columns.
 inline int64_t bytesOfScratch(const MatmulCase &c) {
   if (takesCodes(c))
     return ((c.depth + 31) / 32 * c.rowTile * (64 + 8) + 63) / 64 * 64 + 32 * 1024;
   if (takesBytes(c))
     return ((c.depth + 31) / 32 * 2 * (16 + c.rowTile * 8) + 63) / 64 * 64 + 8 * 1024;
-  if (!takesBf16(c))
-    return (c.kTile * c.columnTile * 4 + 63) / 64 * 64 + 64;
+  if (!takesBf16(c)) {
+    int64_t panel = (c.kTile * c.columnTile * 4 + 63) / 64 * 64 + 64;
+    bool isPanel = c.isQuantized && std::string_view(c.strategy) == "panel";
+    return isPanel ? panel + 264 * ((c.kTile / 32 * 2 * 4 + 63) / 64 * 64 + 64 + 256 * 4) : panel;
+  }
   int64_t panelBytes = (c.kTile * 16 * 2 + 4095) / 4096 * 4096;
   return 64 + 2 * (c.columnTile / 16 * panelBytes + 2048) + (c.depth > c.kTile ? 512 : 32) * 32 * 4;
 }
