@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests on a Vulkan device share: whether there is one, and a run under the validation layer, which must be silent."""
+import functools
 import os
 import pathlib
 import subprocess
@@ -13,6 +14,17 @@ def missing_device():
     """Why no device runs programs here; empty when one does."""
     listed = subprocess.run([BUILD / "bin/girih", "machine", "--list", "--backend", "vulkan"], capture_output=True, text=True)
     return "" if " -  " not in listed.stdout and listed.returncode == 0 else (listed.stdout + listed.stderr).strip()
+
+
+def needs_device(main):
+    """A test's `main` that a machine without such a device skips."""
+    @functools.wraps(main)
+    def skipping(*arguments):
+        if reason := missing_device():
+            print("SKIP:", reason)
+            return SKIPPED
+        return main(*arguments)
+    return skipping
 
 
 def run_validated(command, timeout=600):

@@ -30,10 +30,8 @@ def moves_more_than_logits(program):
     return is_wrong
 
 
+@vulkan_machine.needs_device
 def main(num_prompts=10):
-    if reason := vulkan_machine.missing_device():
-        print("SKIP:", reason)
-        return vulkan_machine.SKIPPED
     model = girih_cli.default_model()
     if model is None:
         print("SKIP: GIRIH_SMOLLM2_GGUF names no file; `./check` fetches the model and sets it")

@@ -18,10 +18,8 @@ import vulkan_machine
 CHUNK = 128  # positions that attention weighs against one maximum, in models of so short contexts
 
 
+@vulkan_machine.needs_device
 def main():
-    if reason := vulkan_machine.missing_device():
-        print("SKIP:", reason)
-        return vulkan_machine.SKIPPED
     report = girih_cli.Reporter()
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)

@@ -25,10 +25,8 @@ def run(program, *flags, **environment):
     return done.returncode, done.stdout, done.stderr
 
 
+@vulkan_machine.needs_device
 def main():
-    if reason := vulkan_machine.missing_device():
-        print("SKIP:", reason)
-        return vulkan_machine.SKIPPED
     report = girih_cli.Reporter()
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)

@@ -40,10 +40,8 @@ def problem_of_shaders(program):
     return None
 
 
+@vulkan_machine.needs_device
 def main(names):
-    if reason := vulkan_machine.missing_device():
-        print("SKIP:", reason)
-        return vulkan_machine.SKIPPED
     failures = 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)

@@ -33,10 +33,8 @@ def judge(lines, levels):
             yield f"no case of level {level} passed"
 
 
+@vulkan_machine.needs_device
 def main():
-    if reason := vulkan_machine.missing_device():
-        print("SKIP:", reason)
-        return vulkan_machine.SKIPPED
     compiler = sys.argv[2:3]
     levels = LEVELS_WITHOUT_KERNELS + (("execution", "ops", "fused") if compiler else ())
     failures, passed = [], 0
