@@ -90,6 +90,22 @@ Expected<std::vector<std::string>> CompilingBackend::variants(const std::string 
   return std::vector<std::string>(parts.begin(), parts.end());
 }
 
+Expected<std::vector<std::string>> CompilingBackend::declines(const std::string &target,
+                                                              const std::vector<AskedOperation> &operations) const {
+  std::vector<std::string> reasons(operations.size());
+  std::vector<girih_op> asked;
+  for (const AskedOperation &operation : operations)
+    asked.push_back({sizeof(girih_op), operation.name.c_str(), operation.signature.c_str()});
+  std::vector<girih_verdict> verdicts(asked.size(), girih_verdict{sizeof(girih_verdict), 0, 0, nullptr});
+  hal::Call call;
+  GIRIH_TRY(call.status(
+      backend->compile->supports(target.c_str(), asked.data(), asked.size(), verdicts.data(), call.message())));
+  for (size_t index = 0; index < verdicts.size(); ++index)
+    if (verdicts[index].code != GIRIH_OK)
+      reasons[index] = verdicts[index].reason && *verdicts[index].reason ? verdicts[index].reason : "declined";
+  return reasons;
+}
+
 // The module as its bytecode or as C, whichever the backend takes; bytecode keeps more, so it comes first.
 Expected<std::string> CompilingBackend::write(mlir::ModuleOp module, uint64_t level) const {
   if (level == GIRIH_LEVEL_C99)

@@ -33,6 +33,11 @@ struct CompiledStep {
   std::vector<CountedDispatch> work;          // two rows a dispatch, in running order; empty: nothing was counted
 };
 
+// An operation as `supports` is asked about it.
+struct AskedOperation {
+  std::string name, signature;  // "matmul", "f32[T,64] f32[32,64] f32[T,32]"; see girih_op
+};
+
 // Wraps a table that outlives it. Thread-safe as the table is.
 class CompilingBackend {
 public:
@@ -48,6 +53,10 @@ public:
   Expected<machine::DescriptionAttr> describe(mlir::MLIRContext *context, const std::string &target) const;
   // The variants that `target` stands for, best last; without a name where the backend has none. Fails: InvalidArgument.
   Expected<std::vector<std::string>> variants(const std::string &target, const std::string &numerics) const;
+  // Whether it is asked about models: before 0.6 `supports` answered for the suite's single operations alone.
+  bool isAskedOfModels() const { return backend->abi_major > 0 || backend->abi_minor >= 6; }
+  // Why each operation is declined, "" for those that it takes. Fails: as the backend does.
+  Expected<std::vector<std::string>> declines(const std::string &target, const std::vector<AskedOperation> &operations) const;
   // Hands over the module at the level that the backend takes: MLIR bytecode, else C99. Fails as writing that does, and as
   // the backend does; the message holds its diagnostics.
   Expected<CompiledStep> compile(mlir::ModuleOp module, const std::string &target) const;

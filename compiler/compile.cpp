@@ -12,6 +12,7 @@
 #include "compiler/open_graph.h"
 #include "compiler/pipeline.h"
 #include "compiler/report.h"
+#include "compiler/share_step.h"
 #include "dialects/girih/dialect.h"
 #include "dialects/machine/json.h"
 #include "dialects/register.h"
@@ -76,6 +77,9 @@ struct CompiledTarget {
   const std::string &name() const { return isa.empty() ? target : isa; }
   OwningOpRef<ModuleOp> module;  // scheduled step
   CompiledStep step;
+  // Where it declines some of the operations: how the step is shared, and the other parts, a variant each.
+  std::optional<SharedStep> shared;
+  std::vector<CompiledTarget> rests;
 };
 
 class Compilation {
@@ -220,23 +224,47 @@ private:
     return counts;
   }
 
-  // tile and allocate for one target.
-  Status schedule(const CompileTarget &target) {
+  static Expected<CompiledTarget> begin(const CompileTarget &target) {
     GIRIH_ASSIGN(auto backend, CompilingBackend::create(*target.backend));
-    const std::string &isa = target.variant;
-    CompiledTarget result{backend, backend.targetOf(isa), isa, {}, {}};
+    return CompiledTarget{backend, backend.targetOf(target.variant), target.variant, {}, {}, {}, {}};
+  }
+
+  // One target's step, and what it declines as the rest's.
+  Status schedule(const CompileTarget &target) {
+    GIRIH_ASSIGN(CompiledTarget result, begin(target));
     step("scheduling for " + result.target, 0.1 + 0.1 * double(compiled.size()) / double(options.targets.size()));
-    GIRIH_ASSIGN(auto machine, machineFor(backend, result.target));
-    result.module = model.module->clone();
-    (*result.module)->setAttr("girih.machine", machine);
+    GIRIH_ASSIGN(result.shared, shareStep(*model.module, result.backend, result.target));
+    result.module = result.shared ? std::move(result.shared->own) : model.module->clone();
+    GIRIH_ASSIGN(auto machine, machineFor(result.backend, result.target));
+    GIRIH_TRY(lower(result, machine));
+    if (result.shared)
+      GIRIH_TRY(scheduleRests(result, target));
+    compiled.push_back(std::move(result));
+    return {};
+  }
+
+  Status scheduleRests(CompiledTarget &of, const CompileTarget &target) {
+    if (options.rest.empty() || options.rest.front().backend == target.backend)
+      return unimplemented(of.target + " declines " + of.shared->declined.front() + "; no other backend is there for it");
+    for (const CompileTarget &other : options.rest) {
+      GIRIH_ASSIGN(CompiledTarget rest, begin(other));
+      step("scheduling for " + rest.target + " what " + of.target + " declines", 0.2);
+      rest.module = of.shared->rest->clone();
+      GIRIH_ASSIGN(auto machine, rest.backend.describe(&context, rest.target));
+      GIRIH_TRY(lower(rest, machine));
+      of.rests.push_back(std::move(rest));
+    }
+    return {};
+  }
+
+  // tile and allocate.
+  Status lower(CompiledTarget &target, machine::DescriptionAttr machine) {
+    (*target.module)->setAttr("girih.machine", machine);
     DiagnosticLog log(&context);
     PassManager pipeline(&context);
     buildMachineLadder(pipeline);
-    addDumps(pipeline, isa);
-    if (failed(pipeline.run(*result.module)))
-      return log.failure("tiling for " + result.target);
-    compiled.push_back(std::move(result));
-    return {};
+    addDumps(pipeline, target.isa);
+    return succeeded(pipeline.run(*target.module)) ? Status() : log.failure("tiling for " + target.target);
   }
 
   // Code for all targets, each by a thread of its own: a compilation sees nothing but its bytecode.
@@ -247,14 +275,21 @@ private:
     step("generating code for " + names, 0.2);
     CodeCache cache(options.codeCacheFolder);
     std::vector<std::future<Status>> running;  // ends before what it refers to
+    std::vector<CompiledTarget *> all;
     for (CompiledTarget &target : compiled) {
+      all.push_back(&target);
+      for (CompiledTarget &rest : target.rests)
+        all.push_back(&rest);
+    }
+    for (CompiledTarget *each : all) {
+      CompiledTarget &target = *each;
       std::string key = cache.keyOf(*target.module, target.target, target.backend.file());
       if (auto kept = cache.find(key)) {
         target.step = std::move(*kept);
         step("taking the code for " + target.name() + " from the cache", 0.3);
         continue;
       }
-      running.push_back(std::async(std::launch::async, [&, key]() -> Status {
+      running.push_back(std::async(std::launch::async, [&target, &cache, key]() -> Status {
         GIRIH_ASSIGN(target.step, target.backend.compile(*target.module, target.target));
         cache.keep(key, target.step);
         return {};
@@ -368,28 +403,55 @@ private:
     return !result.wasInterrupted();
   }
 
+  static void fillCode(program::Executable &executable, const CompiledTarget &from, const std::set<uint64_t> &layouts,
+                       int32_t preference) {
+    executable.backend = from.backend.name();
+    executable.isa = from.isa;
+    executable.requiredFeatures = from.step.requiredFeatures;
+    executable.format = from.step.format;
+    executable.image = from.step.image;
+    executable.arenaBytes = from.step.arenaBytes;
+    executable.scratchBytesPerThread = from.step.scratchBytesPerThread;
+    executable.layoutIds.assign(layouts.begin(), layouts.end());
+    executable.preference = preference;
+  }
+
+  static void fillEntries(program::Executable &executable, ModuleOp module) {
+    bool isInvariant = hasOneArithmetic(module);
+    module.walk([&](func::FuncOp function) {
+      if (auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens"))
+        (function->hasAttr("girih.gives") ? executable.hiddenEntries : executable.entries)
+            .push_back({function.getName().str(), uint32_t(maxTokens.getInt()), isInvariant});
+    });
+  }
+
+  // The other backend's variants have the same parts.
+  static void fillRests(program::Executable &executable, const CompiledTarget &from, const std::set<uint64_t> &layouts) {
+    bool isInvariant = hasOneArithmetic(*from.module);
+    program::Executable parts = std::move(executable.rests.front());
+    executable.rests.clear();
+    for (const CompiledTarget &rest : from.rests) {
+      isInvariant &= hasOneArithmetic(*rest.module);
+      int32_t preference = kLargerVectorsFirst * int32_t(executable.rests.size() + 1);
+      fillCode(executable.rests.emplace_back(parts), rest, layouts, preference);
+    }
+    for (std::vector<program::Entry> *entries : {&executable.entries, &executable.hiddenEntries})
+      for (program::Entry &entry : *entries)
+        entry.isInvariant = isInvariant;
+  }
+
   void fillExecutables(program::Tables &tables, const std::vector<PlannedWeight> &plan) const {
     std::set<uint64_t> layouts;
     for (const PlannedWeight &weight : plan)
       layouts.insert(program::layoutIdOf(weight.layout));
     int32_t preference = 0;
     for (const CompiledTarget &isa : compiled) {
-      program::Executable executable;
-      executable.backend = isa.backend.name();
-      executable.isa = isa.isa;
-      executable.requiredFeatures = isa.step.requiredFeatures;
-      executable.format = isa.step.format;
-      executable.image = isa.step.image;
-      executable.arenaBytes = isa.step.arenaBytes;
-      executable.scratchBytesPerThread = isa.step.scratchBytesPerThread;
-      executable.layoutIds.assign(layouts.begin(), layouts.end());
-      executable.preference = preference += kLargerVectorsFirst;
-      bool isInvariant = hasOneArithmetic(*isa.module);
-      ModuleOp(*isa.module).walk([&](func::FuncOp function) {
-        if (auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens"))
-          (function->hasAttr("girih.gives") ? executable.hiddenEntries : executable.entries)
-              .push_back({function.getName().str(), uint32_t(maxTokens.getInt()), isInvariant});
-      });
+      program::Executable executable = isa.shared ? isa.shared->schedules : program::Executable();
+      fillCode(executable, isa, layouts, preference += kLargerVectorsFirst);
+      if (isa.shared)
+        fillRests(executable, isa, layouts);
+      else
+        fillEntries(executable, *isa.module);
       tables.executables.push_back(std::move(executable));
     }
     // Of the first backend that was named, the best variant's.
@@ -430,8 +492,14 @@ private:
   }
 
   void fillReport(program::Tables &tables, ModuleOp module) const {
-    for (const CompiledTarget &isa : compiled)
+    for (const CompiledTarget &isa : compiled) {
       appendDispatches(*isa.module, isa.isa, isa.step.work, tables.dispatches);
+      for (const CompiledTarget &rest : isa.rests)
+        appendDispatches(*rest.module, rest.isa, rest.step.work, tables.dispatches);
+      for (size_t index = 0; isa.shared && index < isa.shared->declined.size(); ++index)
+        tables.notes.push_back({"sharing", isa.target + " leaves to " + isa.rests.front().backend.name() + ": " +
+                                               isa.shared->declined[index]});
+    }
     if (auto notes = module->getAttrOfType<ArrayAttr>("girih.notes"))
       for (auto note : notes.getAsRange<StringAttr>())
         tables.notes.push_back({"compiler", note.str()});

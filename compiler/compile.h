@@ -23,6 +23,7 @@ struct CompileOptions {
   std::string outputPath;  // the .girih file
   std::string graphPath;   // MLIR: a graph of the checkpoint's weights; empty: the one that its config describes
   std::vector<CompileTarget> targets;      // of one backend the better ones later; all read the same packed weights
+  std::vector<CompileTarget> rest;         // of one backend: makes what a target declines; empty: such a target is refused
   std::string numerics = "fast";  // "exact", "invariant", "fast"
   std::string kvType;             // "f32", "f16", "int8"; empty: f32 in exact, f16 else
   std::string quantizeTo;         // a format for matrices of floats: "q4_1"; empty: as they are stored

@@ -44,7 +44,7 @@ public:
     return {};
   }
   std::string module;
-  std::vector<GraphOperation> operations;
+  std::vector<AskedOperation> operations;
 
 private:
   Status readLine(StringRef line) {
@@ -367,7 +367,7 @@ private:
 }  // namespace
 
 Expected<OwningOpRef<ModuleOp>> readGraph(MLIRContext *context, std::string_view text, int64_t arenaBytes,
-                                          std::vector<GraphOperation> &operations) {
+                                          std::vector<AskedOperation> &operations) {
   GraphReader reader;
   GIRIH_TRY(reader.read(text, arenaBytes));
   operations = std::move(reader.operations);

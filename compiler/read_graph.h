@@ -2,6 +2,7 @@
 // readGraph: the text of runtime/abi/graph.h as a scheduled step, for backends that take no graphs themselves.
 #pragma once
 
+#include "compiler/backend.h"
 #include "runtime/base/expected.h"
 
 #include "mlir/IR/BuiltinOps.h"
@@ -14,15 +15,10 @@
 
 namespace girih::compiler {
 
-// An operation as a backend is asked for it; see girih_op.
-struct GraphOperation {
-  std::string name, signature;  // "matmul", "f32[T,64] f32[32,64] f32[T,32]"
-};
-
 // Values stay in the bindings at the places that the text gives them, and each operation is a dispatch over its rows;
 // scratch memory begins `arenaBytes` into the arena. Fails: InvalidArgument (no such text), Unimplemented (an operation
 // or a type that is not lowered).
 Expected<mlir::OwningOpRef<mlir::ModuleOp>> readGraph(mlir::MLIRContext *context, std::string_view text,
-                                                      int64_t arenaBytes, std::vector<GraphOperation> &operations);
+                                                      int64_t arenaBytes, std::vector<AskedOperation> &operations);
 
 }  // namespace girih::compiler

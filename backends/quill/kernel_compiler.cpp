@@ -87,7 +87,8 @@ constexpr Field kFields[] = {
     {"token_sequences", Type::Address}, {"kv_slots", Type::Address},        {"sequence_starts", Type::Address},
     {"context_lengths", Type::Address}, {"block_tables", Type::Address},    {"block_table_stride", Type::Integer},
     {"logit_rows", Type::Address},      {"logits", Type::Address},          {"weights", Type::Address},
-    {"kv_pool", Type::Address},         {"arena", Type::Address},
+    {"kv_pool", Type::Address},         {"arena", Type::Address},           {"barrier", Type::Address},
+    {"team", Type::Address},            {"iteration", Type::Integer},
 };
 
 template <typename Row, size_t N> const Row *find(const Row (&table)[N], const std::string &name) {

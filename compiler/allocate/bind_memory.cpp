@@ -19,10 +19,32 @@ namespace {
 
 constexpr int64_t kSectionAlignment = 64;  // bytes: a cache line, and the widest vector load
 
+// How many layers an operation of a loop stands for; a part of a step whose loop is cut has the count with the index.
+int64_t iterationsOf(KvLayerOp cache) {
+  if (!cache.getIndex())
+    return 1;
+  if (auto extent = cache.getIndex().getDefiningOp<StepExtentOp>())
+    if (auto count = extent->getAttrOfType<IntegerAttr>("girih.iterations"))
+      return count.getInt();
+  auto loop = cache->getParentOfType<scf::ForOp>();
+  return loop ? getConstantIntValue(loop.getUpperBound()).value_or(1) : 1;
+}
+
 // Offsets in the weight section. The same tensors in the same layout are stored once: a tied embedding and head.
 class WeightPlan {
 public:
-  explicit WeightPlan(MLIRContext *context) : builder(context) {}
+  // `planned`: of the whole step, where this module is a part of one; may be null.
+  WeightPlan(MLIRContext *context, ArrayAttr planned) : builder(context) {
+    if (!planned)
+      return;
+    for (auto record : planned.getAsRange<DictionaryAttr>()) {
+      int64_t offset = record.getAs<IntegerAttr>("offset").getInt(), size = record.getAs<IntegerAttr>("size").getInt();
+      offsets[keyOf(record.getAs<ArrayAttr>("names"), record.getAs<IntegerAttr>("interleave").getInt(),
+                    record.getAs<StringAttr>("layout").getValue())] = offset;
+      end = std::max(end, int64_t(llvm::alignTo(offset + size, kSectionAlignment)));
+      records.push_back(record);
+    }
+  }
 
   FailureOr<int64_t> offsetOf(LayerWeightOp weight, ArrayAttr names) {
     std::string layout = "dense:f32";
@@ -43,8 +65,7 @@ public:
       shape = llvm::to_vector(tensor.getShape());
       sizeBytes = tensor.getNumElements() * 4;
     }
-    auto key = std::make_tuple(Attribute(names).getAsOpaquePointer(), weight.getInterleave(), layout);
-    auto [entry, isNew] = offsets.try_emplace(key, end);
+    auto [entry, isNew] = offsets.try_emplace(keyOf(names, weight.getInterleave(), layout), end);
     if (isNew) {
       record(weight, names, layout, shape, sizeBytes);
       end = llvm::alignTo(end + sizeBytes, kSectionAlignment);
@@ -56,6 +77,11 @@ public:
   int64_t totalBytes() const { return end; }
 
 private:
+  using Key = std::tuple<const void *, int64_t, std::string>;
+  static Key keyOf(ArrayAttr names, int64_t interleave, StringRef layout) {
+    return {Attribute(names).getAsOpaquePointer(), interleave, layout.str()};
+  }
+
   void record(LayerWeightOp weight, ArrayAttr names, StringRef layout, ArrayRef<int64_t> shape, int64_t sizeBytes) {
     records.push_back(builder.getDictionaryAttr({
         builder.getNamedAttr("names", names),
@@ -70,7 +96,7 @@ private:
 
   Builder builder;
   int64_t end = 0;
-  std::map<std::tuple<const void *, int64_t, std::string>, int64_t> offsets;
+  std::map<Key, int64_t> offsets;
   SmallVector<Attribute> records;
 };
 
@@ -159,8 +185,7 @@ private:
   // Bytes from one layer's cache to that of the next iteration. The code multiplies by it, so it must be one number:
   // layers of other sizes in between (alternating attention with caches of two types) would have to stand evenly too.
   FailureOr<int64_t> distanceOfLayers(KvLayerOp cache) {
-    auto loop = cache->getParentOfType<scf::ForOp>();
-    int64_t count = loop ? getConstantIntValue(loop.getUpperBound()).value_or(1) : 1;
+    int64_t count = iterationsOf(cache);
     auto offsetOf = [&](int64_t index) { return cacheOffsets[cache.getLayer() + index * cache.getStride()]; };
     int64_t step = count > 1 ? offsetOf(1) - offsetOf(0) : 0;
     for (int64_t index = 1; index < count; ++index)
@@ -171,9 +196,33 @@ private:
     return step;
   }
 
-  // (tokens, positions, logit_rows) -> logits becomes (args, thread, threads) -> ().
+  struct Place {
+    StringRef space;
+    int64_t offset;
+    StringRef rows;  // a step_extent; empty: all extents are known
+  };
+
+  // Where a part of a step (girih-split-step) shares a value with others.
+  static Place slotOf(DictionaryAttr attributes) {
+    auto slot = attributes.getAs<IntegerAttr>("girih.slot");
+    auto rows = attributes.getAs<StringAttr>("girih.rows");
+    return {"arena", slot ? slot.getInt() : 0, rows ? rows.getValue() : ""};
+  }
+
+  Value extent(OpBuilder &b, Location loc, StringRef name) {
+    return name.empty() ? Value() : StepExtentOp::create(b, loc, b.getIndexType(), name);
+  }
+
+  Value bufferFor(OpBuilder &b, Location loc, Type tensor, const Place &place, Value rows) {
+    auto type = cast<RankedTensorType>(tensor);
+    Value offset = arith::ConstantIndexOp::create(b, loc, place.offset);
+    return BufferAtOp::create(b, loc, MemRefType::get(type.getShape(), type.getElementType()), place.space, offset, rows);
+  }
+
+  // (tokens, positions, logit_rows) -> logits becomes (args, thread, threads) -> (); so do the slots of a part of a step.
   LogicalResult bindSignature(func::FuncOp function) {
-    if (function.getNumArguments() != 3 || function.getNumResults() != 1)
+    bool isPart = function->hasAttr("girih.side");
+    if (!isPart && (function.getNumArguments() != 3 || function.getNumResults() != 1))
       return function.emitOpError("is no step: it has ")
              << function.getNumArguments() << " arguments and " << function.getNumResults()
              << " results; a step has tokens, positions and logit rows, and logits";
@@ -181,35 +230,38 @@ private:
     Block &body = function.getBody().front();
     OpBuilder b = OpBuilder::atBlockBegin(&body);
     Location loc = function.getLoc();
-    Value zero = arith::ConstantIndexOp::create(b, loc, 0);
-    Value tokens = StepExtentOp::create(b, loc, b.getIndexType(), "num_tokens");
-    Value logitRows = StepExtentOp::create(b, loc, b.getIndexType(), "num_logit_rows");
-    const std::pair<StringRef, Value> inputs[] = {
-        {"tokens", tokens}, {"positions", tokens}, {"logit_rows", logitRows}};
+    SmallVector<Place> inputs = {
+        {"tokens", 0, "num_tokens"}, {"positions", 0, "num_tokens"}, {"logit_rows", 0, "num_logit_rows"}};
+    for (unsigned index = 3; index < function.getNumArguments(); ++index)
+      inputs.push_back(slotOf(function.getArgAttrDict(index)));
     for (auto [argument, input] : llvm::zip(body.getArguments(), inputs)) {
-      auto type = cast<RankedTensorType>(argument.getType());
-      Value buffer = BufferAtOp::create(b, loc, MemRefType::get(type.getShape(), type.getElementType()), input.first,
-                                        zero, input.second);
-      Value tensor = bufferization::ToTensorOp::create(b, loc, type, buffer, /*restrict=*/true);
+      Value rows = extent(b, loc, input.rows);
+      Value buffer = bufferFor(b, loc, argument.getType(), input, rows);
+      Value tensor = bufferization::ToTensorOp::create(b, loc, argument.getType(), buffer, /*restrict=*/true);
       // Extents are the step's own, not to be asked of a buffer.
       for (OpOperand &use : llvm::make_early_inc_range(argument.getUses()))
-        if (auto dim = dyn_cast<tensor::DimOp>(use.getOwner()); dim && getConstantIntValue(dim.getIndex()) == 0) {
-          dim.replaceAllUsesWith(input.second);
+        if (auto dim = dyn_cast<tensor::DimOp>(use.getOwner()); rows && dim && getConstantIntValue(dim.getIndex()) == 0) {
+          dim.replaceAllUsesWith(rows);
           dim.erase();
         }
       argument.replaceAllUsesWith(tensor);
     }
-    body.eraseArguments(0, 3);
-    body.addArguments({LLVM::LLVMPointerType::get(context), b.getIndexType(), b.getIndexType()}, {loc, loc, loc});
     auto returned = cast<func::ReturnOp>(body.getTerminator());
     b.setInsertionPoint(returned);
-    auto logits = cast<RankedTensorType>(returned.getOperand(0).getType());
-    Value buffer = BufferAtOp::create(b, loc, MemRefType::get(logits.getShape(), logits.getElementType()), "logits",
-                                      zero, logitRows);
-    auto store = bufferization::MaterializeInDestinationOp::create(b, loc, returned.getOperand(0), buffer);
-    store.setRestrict(true);
-    store.setWritable(true);
+    for (auto [index, result] : llvm::enumerate(returned.getOperands())) {
+      DictionaryAttr attributes = function.getResultAttrDict(unsigned(index));
+      bool isSlot = attributes && attributes.contains("girih.slot");
+      Place place = isSlot ? slotOf(attributes) : Place{"logits", 0, "num_logit_rows"};
+      Value buffer = bufferFor(b, loc, result.getType(), place, extent(b, loc, place.rows));
+      auto store = bufferization::MaterializeInDestinationOp::create(b, loc, result, buffer);
+      store.setRestrict(true);
+      store.setWritable(true);
+    }
     returned->setOperands({});
+    body.eraseArguments(0, body.getNumArguments());
+    body.addArguments({LLVM::LLVMPointerType::get(context), b.getIndexType(), b.getIndexType()}, {loc, loc, loc});
+    function->removeAttr(function.getArgAttrsAttrName());
+    function->removeAttr(function.getResAttrsAttrName());
     function.setType(FunctionType::get(context, body.getArgumentTypes(), {}));
     function->setAttr("girih.entry", UnitAttr::get(context));
     return success();
@@ -230,7 +282,7 @@ struct BindMemoryPass : girih::compiler::impl::BindMemoryBase<BindMemoryPass> {
     FailureOr<int64_t> blockBytes = layOutCache(module, cacheOffsets);
     if (failed(blockBytes))
       return signalPassFailure();
-    WeightPlan weights(module.getContext());
+    WeightPlan weights(module.getContext(), module->getAttrOfType<ArrayAttr>("girih.weights"));
     StepBinder binder(module, weights, cacheOffsets, *blockBytes);
     for (auto function : module.getOps<func::FuncOp>())
       if (function->hasAttr("girih.max_tokens") && failed(binder.bind(function)))
@@ -238,6 +290,8 @@ struct BindMemoryPass : girih::compiler::impl::BindMemoryBase<BindMemoryPass> {
     Builder b(module.getContext());
     module->setAttr("girih.weights", weights.plan());
     module->setAttr("girih.weight_bytes", b.getI64IntegerAttr(weights.totalBytes()));
+    if (module->hasAttr("girih.kv_block_bytes"))
+      return;  // of a part of a step: planned for all of it
     module->setAttr("girih.kv_layers", b.getI64IntegerAttr(int64_t(cacheOffsets.size())));
     module->setAttr("girih.kv_block_bytes", b.getI64IntegerAttr(*blockBytes));
   }
@@ -247,10 +301,7 @@ struct BindMemoryPass : girih::compiler::impl::BindMemoryBase<BindMemoryPass> {
     std::map<int64_t, KvType> layers;
     bool consistent = true;
     module.walk([&](KvLayerOp cache) {
-      int64_t count = 1;
-      if (cache.getIndex())
-        if (auto loop = cache->getParentOfType<scf::ForOp>())
-          count = getConstantIntValue(loop.getUpperBound()).value_or(1);
+      int64_t count = iterationsOf(cache);
       for (int64_t index = 0; index < count; ++index) {
         auto [entry, isNew] =
             layers.try_emplace(cache.getLayer() + index * cache.getStride(), cache.getResult().getType());

@@ -12,7 +12,8 @@ def BindMemory : Pass<"girih-bind-memory", "::mlir::ModuleOp"> {
     `(%args: !llvm.ptr, %thread: index, %threads: index)`. Token ids, positions and logit rows are read from their
     buffers, logits written to theirs. Every `girih.layer_weight` gets a 64-byte aligned offset in the weight section,
     equal ones the same; the plan is the module's `girih.weights`. Every `girih.kv_layer` gets its offset in a KV
-    block; `girih.kv_block_bytes` is the size of one.
+    block; `girih.kv_block_bytes` is the size of one. In a part of a step (`girih-split-step`) the arguments and results that
+    have a `girih.slot` lie there in the arena; a module that has `girih.weights` keeps to that plan.
 
     Example:
     ```mlir
@@ -135,7 +136,8 @@ def PlanMemory : Pass<"girih-plan-memory", "::mlir::ModuleOp"> {
     Each `memref.alloc` of a step function gets an offset: in the arena when the team shares it, so that buffers
     that live at the same time do not overlap, or in the thread's scratch when it belongs to a tile. Dynamic extents
     are bounded by `girih.max_tokens`. The largest needs of all functions are the module's `girih.arena_bytes` and
-    `girih.scratch_bytes`; what kernels need of their own is added behind by their backend. No allocation is left.
+    `girih.scratch_bytes`; what kernels need of their own is added behind by their backend. No allocation is left. The first
+    `girih.slot_bytes` of the arena, where the module states them, are those of what parts of a step share.
 
     Example:
     ```mlir

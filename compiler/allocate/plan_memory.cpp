@@ -34,7 +34,9 @@ struct Buffer {
 
 class FunctionPlanner {
 public:
-  FunctionPlanner(func::FuncOp function, int64_t maxTokens) : function(function), maxTokens(maxTokens) {}
+  // The first `slotBytes` of the arena are spoken for.
+  FunctionPlanner(func::FuncOp function, int64_t maxTokens, int64_t slotBytes)
+      : function(function), maxTokens(maxTokens), slotBytes(slotBytes), arenaBytes(slotBytes) {}
 
   LogicalResult plan() {
     function.walk<WalkOrder::PreOrder>([&](Operation *op) { numbers[op] = int64_t(numbers.size()); });
@@ -219,6 +221,7 @@ private:
     llvm::stable_sort(order, [](Buffer *a, Buffer *b) { return a->sizeBytes > b->sizeBytes; });
     SmallVector<Buffer *> placed;
     for (Buffer *buffer : order) {
+      buffer->offset = slotBytes;
       SmallVector<Buffer *> neighbours;
       for (Buffer *other : placed)
         if (buffer->firstUse <= other->lastUse && other->firstUse <= buffer->lastUse)
@@ -278,8 +281,8 @@ private:
   }
 
   func::FuncOp function;
-  int64_t maxTokens;
-  int64_t arenaBytes = 0, scratchBytes = 0;
+  int64_t maxTokens, slotBytes;
+  int64_t arenaBytes, scratchBytes = 0;
   SmallVector<Buffer> shared, local, own;
   DenseMap<Operation *, int64_t> numbers;
 };
@@ -287,12 +290,13 @@ private:
 struct PlanMemoryPass : girih::compiler::impl::PlanMemoryBase<PlanMemoryPass> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    int64_t arena = 0, scratch = 0;
+    auto slots = module->getAttrOfType<IntegerAttr>("girih.slot_bytes");
+    int64_t slotBytes = slots ? llvm::alignTo(slots.getInt(), kAlignment) : 0, arena = slotBytes, scratch = 0;
     for (auto function : module.getOps<func::FuncOp>()) {
       auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens");
       if (!maxTokens)
         continue;
-      FunctionPlanner planner(function, maxTokens.getInt());
+      FunctionPlanner planner(function, maxTokens.getInt(), slotBytes);
       if (failed(planner.plan()))
         return signalPassFailure();
       arena = std::max(arena, planner.arenaSize());

@@ -248,6 +248,7 @@ public:
   flatbuffers::FlatBufferBuilder builder{1 << 16};
 
   template <typename T> using Offset = flatbuffers::Offset<T>;
+  using Text = flatbuffers::String;
 
   void finish(const program::Tables &tables, const std::vector<program::Tensor> &tensors,
               const fb::Section &weights, const std::vector<fb::Section> &images,
@@ -259,7 +260,9 @@ private:
   Offset<flatbuffers::String> optionalText(const std::string &string) {
     return string.empty() ? Offset<flatbuffers::String>() : builder.CreateString(string);
   }
-  Offset<fb::Executable> executable(const program::Executable &from, const fb::Section &image);
+  // Takes its image and those of its rests, which stand behind it.
+  Offset<fb::Executable> executable(const program::Executable &from, const fb::Section *&image);
+  Offset<fb::Schedule> schedule(const program::Schedule &from);
   Offset<fb::Tensor> tensor(const program::Tensor &from);
   Offset<fb::Model> model(const program::Model &from);
   Offset<fb::Golden> golden(const program::Golden &from);
@@ -275,8 +278,20 @@ private:
   }
 };
 
-flatbuffers::Offset<fb::Executable> TableBuilder::executable(const program::Executable &from,
-                                                             const fb::Section &image) {
+flatbuffers::Offset<fb::Schedule> TableBuilder::schedule(const program::Schedule &from) {
+  auto parts = vectorOf<fb::Part>(from, [&](const program::Part &part) {
+    std::vector<fb::Copy> copies;
+    for (const program::Copy &copy : part.copies)
+      copies.emplace_back(copy.fromOffset, copy.toOffset, copy.rowBytes, static_cast<uint8_t>(copy.rows), copy.isFromRest,
+                          copy.isToRest);
+    auto copyVector = builder.CreateVectorOfStructs(copies);
+    return fb::CreatePart(builder, copyVector, part.isOnRest, part.symbol, part.loop, part.repetitions);
+  });
+  return fb::CreateSchedule(builder, parts);
+}
+
+flatbuffers::Offset<fb::Executable> TableBuilder::executable(const program::Executable &from, const fb::Section *&image) {
+  const fb::Section &own = *image++;
   auto backend = text(from.backend), isa = text(from.isa), format = text(from.format);
   auto features = builder.CreateVectorOfStrings(from.requiredFeatures);
   auto entryOf = [&](const program::Entry &entry) {
@@ -285,8 +300,18 @@ flatbuffers::Offset<fb::Executable> TableBuilder::executable(const program::Exec
   auto entries = vectorOf<fb::Entry>(from.entries, entryOf);
   auto hiddenEntries = vectorOf<fb::Entry>(from.hiddenEntries, entryOf);
   auto layouts = builder.CreateVector(from.layoutIds);
-  return fb::CreateExecutable(builder, backend, isa, features, format, &image, entries, from.arenaBytes,
-                              from.scratchBytesPerThread, layouts, from.preference, hiddenEntries);
+  Offset<flatbuffers::Vector<Offset<fb::Schedule>>> schedules;
+  Offset<flatbuffers::Vector<Offset<Text>>> symbols;
+  Offset<flatbuffers::Vector<Offset<fb::Executable>>> rests;
+  if (!from.symbols.empty())
+    symbols = builder.CreateVectorOfStrings(from.symbols);
+  if (!from.schedules.empty()) {
+    schedules = vectorOf<fb::Schedule>(from.schedules, [&](const program::Schedule &each) { return schedule(each); });
+    rests = vectorOf<fb::Executable>(from.rests, [&](const program::Executable &rest) { return executable(rest, image); });
+  }
+  return fb::CreateExecutable(builder, backend, isa, features, format, &own, entries, from.arenaBytes,
+                              from.scratchBytesPerThread, layouts, from.preference, hiddenEntries, schedules, symbols,
+                              from.slotBytes, rests, from.restHasCache, from.restHasLogits);
 }
 
 flatbuffers::Offset<fb::Tensor> TableBuilder::tensor(const program::Tensor &from) {
@@ -329,10 +354,9 @@ void TableBuilder::finish(const program::Tables &tables, const std::vector<progr
   auto machineJson = optionalText(tables.machineJson);
   auto digest = builder.CreateVector(tables.digest);
   auto modelTable = model(tables.model);
-  size_t imageIndex = 0;
-  auto executables = vectorOf<fb::Executable>(tables.executables, [&](const program::Executable &from) {
-    return executable(from, images[imageIndex++]);
-  });
+  const fb::Section *image = images.data();
+  auto executables = vectorOf<fb::Executable>(
+      tables.executables, [&](const program::Executable &from) { return executable(from, image); });
   auto tensorTables =
       vectorOf<fb::Tensor>(tensors, [&](const program::Tensor &from) { return tensor(from); });
   flatbuffers::Offset<fb::Tokenizer> tokenizer;
@@ -369,6 +393,10 @@ Status ProgramWriter::finish(const program::Tables &tables) {
   for (const program::Executable &executable : tables.executables) {
     GIRIH_ASSIGN(fb::Section section, output->writeSection(executable.image));
     images.push_back(section);
+    for (const program::Executable &rest : executable.rests) {
+      GIRIH_ASSIGN(fb::Section restSection, output->writeSection(rest.image));
+      images.push_back(restSection);
+    }
   }
   fb::Section tokenizer;
   if (!tables.tokenizer.kind.empty()) {

@@ -213,6 +213,13 @@ int main(int argc, char **argv) {
   if (output.empty() && !llvm::StringRef(input).contains('/'))
     options.outputPath = llvm::StringRef(input).rsplit('.').first.str() + ".girih";
   options.targets = std::move(*targets);
+  // What a vendor's backend declines the first built-in one does.
+  if (vendors) {
+    auto rest = parseTargets("", numerics, nullptr);
+    if (!rest.isOk())
+      return fail(rest.status());
+    options.rest = std::move(*rest);
+  }
   options.graphPath = graph;
   options.skippedPasses.assign(without.begin(), without.end());
   options.numerics = numerics;

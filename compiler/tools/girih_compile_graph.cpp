@@ -5,7 +5,6 @@
 #include "compiler/read_graph.h"
 #include "dialects/register.h"
 #include "runtime/hal/backend_library.h"
-#include "runtime/hal/call.h"
 
 #include "mlir/IR/MLIRContext.h"
 #include "llvm/ADT/StringExtras.h"
@@ -36,19 +35,12 @@ Expected<const girih_backend *> openBackend(llvm::StringRef name) {
 }
 
 // A backend that declines an operation is not asked to compile it.
-Status askForSupport(const girih_backend &backend, const std::string &target,
-                     const std::vector<girih::compiler::GraphOperation> &operations) {
-  std::vector<girih_op> asked;
-  for (const auto &operation : operations)
-    asked.push_back({sizeof(girih_op), operation.name.c_str(), operation.signature.c_str()});
-  std::vector<girih_verdict> verdicts(asked.size(), girih_verdict{sizeof(girih_verdict), 0, 0, nullptr});
-  girih::hal::Call call;
-  GIRIH_TRY(call.status(
-      backend.compile->supports(target.c_str(), asked.data(), asked.size(), verdicts.data(), call.message())));
-  for (size_t index = 0; index < verdicts.size(); ++index)
-    if (verdicts[index].code != GIRIH_OK)
-      return girih::unimplemented(operations[index].name + " of " + operations[index].signature + ": " +
-                                  (verdicts[index].reason ? verdicts[index].reason : "declined"));
+Status askForSupport(const girih::compiler::CompilingBackend &backend, const std::string &target,
+                     const std::vector<girih::compiler::AskedOperation> &operations) {
+  GIRIH_ASSIGN(auto reasons, backend.declines(target, operations));
+  for (size_t index = 0; index < reasons.size(); ++index)
+    if (!reasons[index].empty())
+      return girih::unimplemented(operations[index].name + " of " + operations[index].signature + ": " + reasons[index]);
   return {};
 }
 
@@ -81,9 +73,9 @@ Status compileGraph(llvm::StringRef backendName, const std::string &target, llvm
   girih::dialect::registerDialects(registry);
   mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
   context.loadAllAvailableDialects();
-  std::vector<girih::compiler::GraphOperation> operations;
+  std::vector<girih::compiler::AskedOperation> operations;
   GIRIH_ASSIGN(auto module, girih::compiler::readGraph(&context, (*text)->getBuffer(), numArenaBytes, operations));
-  GIRIH_TRY(askForSupport(*backend, target, operations));
+  GIRIH_TRY(askForSupport(compiling, target, operations));
   GIRIH_ASSIGN(auto machine, compiling.describe(&context, target));
   (*module)->setAttr("girih.machine", machine);
   GIRIH_ASSIGN(CompiledStep step, compiling.compile(*module, target));

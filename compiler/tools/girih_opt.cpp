@@ -3,6 +3,7 @@
 #include "backends/cpu/codegen/passes.h"
 #include "compiler/allocate/passes.h"
 #include "compiler/fuse/passes.h"
+#include "compiler/place/passes.h"
 #include "compiler/import/passes.h"
 #include "compiler/raise/passes.h"
 #include "compiler/specialize/passes.h"
@@ -21,6 +22,7 @@ int main(int argc, char **argv) {
   girih::compiler::registerRaiseStage();
   girih::compiler::registerSpecializeStage();
   girih::compiler::registerFuseStage();
+  girih::compiler::registerPlaceStage();
   girih::compiler::registerTileStage();
   girih::compiler::registerAllocateStage();
   girih::cpu::registerCpuDialects(registry);

@@ -436,8 +436,9 @@ def Girih_BufferAtOp : Girih_Op<"buffer_at", [Pure]> {
 def Girih_StepExtentOp : Girih_Op<"step_extent", [Pure]> {
   let summary = "an extent of the step that is known when it runs";
   let description = [{
-    `name` is "num_tokens" (T), "num_logit_rows" (Q), both bounded by the program, or "longest_context": the most
-    positions that a sequence of the step has in the cache.
+    `name` is "num_tokens" (T), "num_logit_rows" (Q), both bounded by the program, "longest_context": the most
+    positions that a sequence of the step has in the cache, or "iteration": how often a part of a step that repeats
+    (`girih-split-step`) has run in it.
 
     Example:
     ```mlir

@@ -56,7 +56,7 @@ extern "C" {
 #endif
 
 #define GIRIH_BACKEND_ABI_MAJOR 0
-#define GIRIH_BACKEND_ABI_MINOR 5
+#define GIRIH_BACKEND_ABI_MINOR 6
 #define GIRIH_BACKEND_QUERY_SYMBOL "girih_backend_query"
 
 /* ---- the run table ---------------------------------------------------------------------------------------- */
@@ -257,6 +257,8 @@ typedef struct girih_compile_table {
   /* 4 required functions. All may be called from any thread. */
   /* The machine's facts as JSON (dialects/machine), living until the next call on this thread. */
   girih_code (*describe)(const char *target, const char **machine_json, girih_message *message);
+  /* One verdict an operation. Since 0.6 a model is asked about too (graph.h says of what): its operations that are declined are
+   * compiled for another backend, and both run a step's parts by turns. A backend of an older minor is given all. */
   girih_code (*supports)(const char *target, const girih_op *ops, uint64_t num_ops, girih_verdict *verdicts,
                          girih_message *message);
   girih_code (*compile)(const girih_compilation *compilation, girih_artifact **artifact, girih_artifact_info *info,

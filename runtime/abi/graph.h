@@ -32,6 +32,11 @@
  *                      > p - W; TO[t,h,e] is the sum over u of softmax(s)[u] * V[u,g,e]
  * Where an operation has M rows, the first extent is M and the others together are the columns.
  *
+ * Of a model that it hands over at another level the compiler asks, too, with this text's signatures: for matmul, kv_append,
+ * attention and rms_norm. What has no name here (other arithmetic by element,
+ * sums over rows, rows by index) it takes for supported. The cache is one machine's: with attention declined anywhere,
+ * every attention and kv_append of the model is another's.
+ *
  * A cache has TYPE kv:f32 or kv:f16 and EXTENTS GxDxE, in the kv_pool: block b of the step's block_tables and kv_slots is b
  * times so many bytes further on as 16 positions take, rounded up to 64: K as [G,D,16], then V as [G,16,E].
  *

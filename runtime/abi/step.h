@@ -40,13 +40,14 @@ typedef struct girih_step_args {
   uint8_t *arena;                 /* arena_bytes + num_threads * scratch_bytes_per_thread, 64-byte aligned */
   void (*barrier)(void *team, int64_t thread_index); /* returns when all num_threads threads arrived */
   void *team;
+  int64_t iteration; /* of the loop that this part of a step is in, where two devices run its parts by turns; else 0 */
 } girih_step_args;
 
 typedef void (*girih_step_fn)(const girih_step_args *args, int64_t thread_index, int64_t num_threads);
 
 #ifdef __cplusplus
 }
-static_assert(sizeof(girih_step_args) == 19 * 8, "generated code indexes the fields as 8-byte words");
+static_assert(sizeof(girih_step_args) == 20 * 8, "generated code indexes the fields as 8-byte words");
 #endif
 
 #endif /* GIRIH_RUNTIME_ABI_STEP_H */

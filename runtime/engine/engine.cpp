@@ -720,6 +720,7 @@ void StepEngine::countStep(size_t numSequences, double seconds) {
   ++counters.numSteps;
   counters.numSharedSteps += numSequences > 1;
   counters.numTokensEvaluated += numTokens;
+  counters.crossings = executor->crossings();
   size_t bucket = static_cast<size_t>(std::bit_width(numTokens)) - 1;
   ++counters.stepTokenBuckets[std::min(bucket, counters.stepTokenBuckets.size() - 1)];
   counters.maxSequencesInStep = std::max(counters.maxSequencesInStep, static_cast<uint32_t>(numSequences));

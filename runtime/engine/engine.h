@@ -158,6 +158,8 @@ public:
 struct EngineStats {
   uint64_t numSteps = 0;
   uint64_t numSharedSteps = 0;     // steps with more than one sequence in them
+  // Between two devices of which one computes what the other declines.
+  program::Crossings crossings;
   uint64_t numTokensEvaluated = 0; // fed to the program, prompts and outputs
   uint64_t numPromptTokens = 0;    // of accepted requests
   uint64_t numCachedTokens = 0;    // of prompts, that came from the cache

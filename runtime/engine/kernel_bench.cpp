@@ -194,6 +194,8 @@ Expected<KernelBenchResult> benchKernels(std::shared_ptr<const program::Program>
   executorOptions.numKvBlocks = numBlocks;
   GIRIH_ASSIGN(auto executor, program::Executor::create(program, executorOptions));
   GIRIH_TRY(executor->fillKvPool());
+  if (!executor->executable().schedules.empty())
+    return unimplemented("two devices share the steps of this program, whose dispatches have no one clock");
   KernelBenchResult result;
   result.isa = executor->executable().isa;
   result.numThreads = static_cast<int32_t>(executor->numThreads());

@@ -85,13 +85,13 @@ Expected<DeviceFacts> describeDevice(const girih_backend &backend, uint64_t inde
 Expected<std::shared_ptr<Device>> Device::open(const girih_backend &backend, uint64_t index,
                                                const DeviceOptions &options) {
   std::shared_ptr<Device> result(new Device);
-  GIRIH_ASSIGN(result->facts, describeDevice(backend, index));
+  GIRIH_ASSIGN(result->described, describeDevice(backend, index));
   result->run = backend.run;
   girih_device_options abiOptions = {sizeof abiOptions, options.numThreads};
   Call call;
   GIRIH_TRY(call.status(backend.run->open(index, &abiOptions, &result->device, call.message())));
-  if (options.onNote && !result->facts.notes.empty())
-    options.onNote(result->facts.notes);
+  if (options.onNote && !result->described.notes.empty())
+    options.onNote(result->described.notes);
   if (options.watchdogSeconds > 0)
     result->watchdog = std::make_unique<Watchdog>(options.watchdogSeconds, options.onHang);
   return result;
@@ -104,7 +104,7 @@ Device::~Device() {
 }
 
 int64_t Device::numThreads() const {
-  return run->num_threads ? run->num_threads(device) : facts.defaultThreads;
+  return run->num_threads ? run->num_threads(device) : described.defaultThreads;
 }
 
 Status Device::submitAndWait(const girih_submission &submission, const char *entryName) {
@@ -122,7 +122,7 @@ Status Device::submitAndWait(const girih_submission &submission, const char *ent
 
 Expected<Buffer> Buffer::allocate(std::shared_ptr<Device> device, uint64_t sizeBytes) {
   const girih_run_table &run = device->table();
-  const DeviceFacts &facts = device->facts;
+  const DeviceFacts &facts = device->described;
   if (facts.maxBufferBytes && sizeBytes > facts.maxBufferBytes)
     return outOfMemory(resourceExhausted("a buffer has at most " + std::to_string(facts.maxBufferBytes) + " bytes"),
                        facts, sizeBytes, device->allocatedBytes);
@@ -191,6 +191,12 @@ Status Buffer::read(uint64_t offsetBytes, std::span<uint8_t> to) const {
   girih_buffer_view from = {buffer, offsetBytes, to.size()};
   Call call;
   return call.status(device->table().read(device->handle(), &from, to.data(), call.message()));
+}
+
+Status Buffer::copy(uint64_t toOffsetBytes, uint64_t fromOffsetBytes, uint64_t numBytes) {
+  girih_buffer_view to = {buffer, toOffsetBytes, numBytes}, from = {buffer, fromOffsetBytes, numBytes};
+  Call call;
+  return call.status(device->table().copy(device->handle(), &to, &from, call.message()));
 }
 
 Expected<Executable> Executable::load(std::shared_ptr<Device> device, const std::string &format,

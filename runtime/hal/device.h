@@ -65,6 +65,7 @@ public:
   const girih_run_table &table() const { return *run; }
   girih_device *handle() const { return device; }
   const Traffic &traffic() const { return moved; }
+  const DeviceFacts &facts() const { return described; }
 
   // Runs one entry to its end; `entryName` is what a watchdog calls it.
   Status submitAndWait(const girih_submission &submission, const char *entryName);
@@ -74,7 +75,7 @@ private:
   Device() = default;
   const girih_run_table *run = nullptr;
   girih_device *device = nullptr;
-  DeviceFacts facts;
+  DeviceFacts described;
   uint64_t allocatedBytes = 0; // by buffers that live
   Traffic moved;
   std::unique_ptr<Watchdog> watchdog;
@@ -100,6 +101,8 @@ public:
   static Status place(const Device &device, std::span<const girih_buffer_view> parts);
   Status write(uint64_t offsetBytes, std::span<const uint8_t> from);
   Status read(uint64_t offsetBytes, std::span<uint8_t> to) const;
+  // Within the buffer; the ranges do not overlap.
+  Status copy(uint64_t toOffsetBytes, uint64_t fromOffsetBytes, uint64_t numBytes);
   // The buffer in the host's address space, or null when the device has no such thing (then read copies).
   void *mapped() const { return hostAddress; }
 

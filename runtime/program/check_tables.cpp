@@ -15,6 +15,7 @@ constexpr uint64_t kMaxIds = uint64_t{1} << 24;
 constexpr uint64_t kMaxPositions = uint64_t{1} << 28;
 constexpr uint64_t kMaxTokensPerStep = uint64_t{1} << 20;
 constexpr uint64_t kMaxWorkBytes = uint64_t{1} << 40;
+constexpr uint32_t kMaxRepetitions = 1 << 16;
 
 Status outside(const std::string &what, uint64_t seen, uint64_t least, uint64_t most) {
   return dataLoss(what + " is " + std::to_string(seen) + ", it must be from " + std::to_string(least) +
@@ -82,6 +83,67 @@ Status checkEntries(const std::vector<Entry> &entries, const Model &model) {
   return {};
 }
 
+Status checkWork(const Executable &executable) {
+  if (executable.arenaBytes > kMaxWorkBytes)
+    return outside("the arena size", executable.arenaBytes, 0, kMaxWorkBytes);
+  if (executable.scratchBytesPerThread > kMaxWorkBytes)
+    return outside("the scratch size of a thread", executable.scratchBytesPerThread, 0, kMaxWorkBytes);
+  return {};
+}
+
+// The range that `offset` begins lies in the slots, whatever the entry's step has.
+bool isInSlots(const Copy &copy, uint64_t offset, uint64_t slotBytes, uint64_t maxTokens) {
+  uint64_t rows = rowsOf(copy, maxTokens, maxTokens);
+  return copy.rowBytes <= slotBytes / rows && offset <= slotBytes - copy.rowBytes * rows;
+}
+
+Status checkPart(const Part &part, const Part *before, const Executable &executable, const Entry &entry) {
+  const std::vector<std::string> &symbols = part.isOnRest ? executable.rests.front().symbols : executable.symbols;
+  if (part.symbol < -1 || (part.symbol >= 0 && static_cast<size_t>(part.symbol) >= symbols.size()))
+    return dataLoss("a part is symbol " + std::to_string(part.symbol) + " of " + std::to_string(symbols.size()) +
+                    "; compile the file again");
+  bool isAlike = part.loop ? !before || before->loop != part.loop || before->repetitions == part.repetitions : part.repetitions == 1;
+  if (!isAlike || part.repetitions == 0 || part.repetitions > kMaxRepetitions)
+    return dataLoss("a part repeats " + std::to_string(part.repetitions) +
+                    " times; parts of a loop repeat equally often, others run once; compile the file again");
+  for (const Copy &copy : part.copies)
+    if (copy.rows > Copy::Rows::LogitRows || !isInSlots(copy, copy.fromOffset, executable.slotBytes, entry.maxTokens) ||
+        !isInSlots(copy, copy.toOffset, executable.slotBytes, entry.maxTokens))
+      return dataLoss("a copy of " + std::to_string(copy.rowBytes) + " bytes a row from " + std::to_string(copy.fromOffset) +
+                      " to " + std::to_string(copy.toOffset) + " leaves the " + std::to_string(executable.slotBytes) +
+                      " bytes of slots; compile the file again");
+  return {};
+}
+
+// A step that two backends share: the parts that they run by turns.
+Status checkShared(const Executable &executable, const Tables &tables) {
+  size_t numEntries = executable.entries.size() + executable.hiddenEntries.size();
+  if (executable.schedules.size() != numEntries || executable.rests.empty())
+    return dataLoss(std::to_string(executable.schedules.size()) + " schedules are for " + std::to_string(numEntries) +
+                    " entries, with " + std::to_string(executable.rests.size()) +
+                    " variants for the rest; an entry has one each, and there is a variant; compile the file again");
+  uint64_t least = executable.arenaBytes;
+  for (const Executable &rest : executable.rests) {
+    GIRIH_TRY(checkWork(rest));
+    GIRIH_TRY(checkLayouts(rest, tables.tensors));
+    least = std::min(least, rest.arenaBytes);
+    if (rest.symbols != executable.rests.front().symbols || rest.backend != executable.rests.front().backend)
+      return dataLoss("variants of the rest are of several backends or have other parts; compile the file again");
+  }
+  if (executable.slotBytes > least)
+    return dataLoss("the slots have " + std::to_string(executable.slotBytes) + " bytes, an arena has " + std::to_string(least) +
+                    "; compile the file again");
+  for (size_t number = 0; number < numEntries; ++number) {
+    const Entry &entry = number < executable.entries.size() ? executable.entries[number]
+                                                            : executable.hiddenEntries[number - executable.entries.size()];
+    const Schedule &schedule = executable.schedules[number];
+    for (size_t index = 0; index < schedule.size(); ++index)
+      GIRIH_TRY(checkPart(schedule[index], index ? &schedule[index - 1] : nullptr, executable, entry)
+                    .withContext("entry \"" + entry.symbol + "\""));
+  }
+  return {};
+}
+
 Status checkExecutable(const Executable &executable, const Tables &tables) {
   if (executable.entries.empty())
     return dataLoss("there is no entry; compile the file again");
@@ -92,14 +154,24 @@ Status checkExecutable(const Executable &executable, const Tables &tables) {
                     " numbers; a program has both or neither; compile the file again");
   if (!executable.hiddenEntries.empty())
     GIRIH_TRY(checkEntries(executable.hiddenEntries, tables.model).withContext("hidden states"));
-  if (executable.arenaBytes > kMaxWorkBytes)
-    return outside("the arena size", executable.arenaBytes, 0, kMaxWorkBytes);
-  if (executable.scratchBytesPerThread > kMaxWorkBytes)
-    return outside("the scratch size of a thread", executable.scratchBytesPerThread, 0, kMaxWorkBytes);
+  GIRIH_TRY(checkWork(executable));
+  if (!executable.schedules.empty() || !executable.rests.empty())
+    GIRIH_TRY(checkShared(executable, tables));
   return checkLayouts(executable, tables.tensors);
 }
 
 } // namespace
+
+Crossings crossingsOf(const Schedule &schedule, uint64_t numTokens, uint64_t numLogitRows) {
+  Crossings sum;
+  for (const Part &part : schedule)
+    for (const Copy &copy : part.copies)
+      if (copy.isFromRest != copy.isToRest) {
+        sum.numCopies += part.repetitions;
+        sum.numBytes += part.repetitions * copy.rowBytes * rowsOf(copy, numTokens, numLogitRows);
+      }
+  return sum;
+}
 
 Status checkTables(const Tables &tables) {
   if (tables.stepAbiVersion != GIRIH_STEP_ABI_VERSION)

@@ -59,6 +59,9 @@ private:
 
   Expected<std::span<const uint8_t>> section(const fb::Section &where, const std::string &name);
   Status decodeExecutables(const fb::Program &root);
+  // `isRest`: of another's, which has none of its own.
+  Expected<Executable> executable(const fb::Executable &from, bool isRest);
+  std::vector<Schedule> schedules(const fb::Executable &from);
   Status decodeTensors(const fb::Program &root);
   Status decodeTokenizer(const fb::Program &root);
   void decodeModel(const fb::Model &from);
@@ -85,22 +88,56 @@ Expected<std::span<const uint8_t>> Decoder::section(const fb::Section &where, co
   return bytes;
 }
 
+std::vector<Schedule> Decoder::schedules(const fb::Executable &from) {
+  std::vector<Schedule> all;
+  for (uint32_t index = 0, end = count(from.schedules()); index < end; ++index) {
+    Schedule &schedule = all.emplace_back();
+    const auto *parts = from.schedules()->Get(index)->parts();
+    for (uint32_t number = 0, numParts = count(parts); number < numParts; ++number) {
+      const fb::Part &part = *parts->Get(number);
+      Part &to = schedule.emplace_back(Part{{}, part.on_rest(), part.symbol(), part.loop(), part.repetitions()});
+      for (uint32_t i = 0, n = count(part.copies()); i < n; ++i) {
+        const fb::Copy &copy = *part.copies()->Get(i);
+        to.copies.push_back({copy.from_offset(), copy.to_offset(), copy.row_bytes(), static_cast<Copy::Rows>(copy.rows()),
+                             copy.from_rest(), copy.to_rest()});
+      }
+    }
+  }
+  return all;
+}
+
+Expected<Executable> Decoder::executable(const fb::Executable &from, bool isRest) {
+  Executable to;
+  to.backend = text(from.backend());
+  to.isa = text(from.isa());
+  to.format = text(from.format());
+  for (uint32_t i = 0, n = count(from.required_features()); i < n; ++i)
+    to.requiredFeatures.push_back(text(from.required_features()->Get(i)));
+  to.entries = entries(from.entries());
+  to.hiddenEntries = entries(from.hidden_entries());
+  to.arenaBytes = from.arena_bytes();
+  to.scratchBytesPerThread = from.scratch_bytes_per_thread();
+  to.layoutIds = numbers(from.layout_ids());
+  to.preference = from.preference();
+  for (uint32_t i = 0, n = count(from.symbols()); i < n; ++i)
+    to.symbols.push_back(text(from.symbols()->Get(i)));
+  to.slotBytes = from.slot_bytes();
+  to.restHasCache = from.rest_has_cache();
+  to.restHasLogits = from.rest_has_logits();
+  GIRIH_ASSIGN(to.image, section(*from.image(), "executable " + to.backend + ":" + to.isa));
+  if (isRest)
+    return to;
+  to.schedules = schedules(from);
+  for (uint32_t i = 0, n = count(from.rests()); i < n; ++i) {
+    GIRIH_ASSIGN(Executable rest, executable(*from.rests()->Get(i), true));
+    to.rests.push_back(std::move(rest));
+  }
+  return to;
+}
+
 Status Decoder::decodeExecutables(const fb::Program &root) {
   for (uint32_t index = 0, end = count(root.executables()); index < end; ++index) {
-    const fb::Executable &from = *root.executables()->Get(index);
-    Executable to;
-    to.backend = text(from.backend());
-    to.isa = text(from.isa());
-    to.format = text(from.format());
-    for (uint32_t i = 0, n = count(from.required_features()); i < n; ++i)
-      to.requiredFeatures.push_back(text(from.required_features()->Get(i)));
-    to.entries = entries(from.entries());
-    to.hiddenEntries = entries(from.hidden_entries());
-    to.arenaBytes = from.arena_bytes();
-    to.scratchBytesPerThread = from.scratch_bytes_per_thread();
-    to.layoutIds = numbers(from.layout_ids());
-    to.preference = from.preference();
-    GIRIH_ASSIGN(to.image, section(*from.image(), "executable " + to.backend + ":" + to.isa));
+    GIRIH_ASSIGN(Executable to, executable(*root.executables()->Get(index), false));
     result.tables.executables.push_back(std::move(to));
   }
   return {};

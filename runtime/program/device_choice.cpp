@@ -83,4 +83,19 @@ Expected<DeviceChoice> chooseDevices(const Tables &tables, const std::vector<con
                      reasons + others + "; name another with --backend, or compile it again");
 }
 
+Expected<std::pair<DeviceName, const Executable *>> chooseRest(std::span<const Executable> executables,
+                                                               const std::vector<const girih_backend *> &backends) {
+  for (const girih_backend *backend : backends) {
+    if (executables.empty() || executables.front().backend != backend->name)
+      continue;
+    auto facts = hal::describeDevice(*backend, 0);
+    if (!facts.isOk())
+      return std::move(facts).status();
+    GIRIH_ASSIGN(const Executable *executable, selectVariant(executables, backend->name, facts->features, ""));
+    return std::pair(DeviceName{backend, 0}, executable);
+  }
+  std::string wanted = executables.empty() ? "no backend" : executables.front().backend;
+  return unavailable("the rest is code for " + wanted + ", which is not built in; compile the file again for what is");
+}
+
 } // namespace girih::program

@@ -7,7 +7,9 @@
 #include "runtime/program/tables.h"
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace girih::program {
@@ -32,5 +34,9 @@ struct DeviceChoice {
 // no such variant).
 Expected<DeviceChoice> chooseDevices(const Tables &tables, const std::vector<const girih_backend *> &backends,
                                      const std::string &isa);
+
+// For the rest of a step that its device runs a part of: the first device of `backends` that runs one of `executables`, and which of them. Fails: Unavailable.
+Expected<std::pair<DeviceName, const Executable *>> chooseRest(std::span<const Executable> executables,
+                                                               const std::vector<const girih_backend *> &backends);
 
 } // namespace girih::program

@@ -98,58 +98,85 @@ Expected<std::unique_ptr<Executor>> Executor::create(std::shared_ptr<const Progr
   }
 }
 
+Status Executor::openSide(Side &side, const DeviceName &device, const Executable &executable,
+                          const std::vector<std::string> &symbols, const hal::DeviceOptions &options) {
+  if (!side.device) {
+    GIRIH_ASSIGN(side.device, hal::Device::open(*device.backend, device.index, options));
+  }
+  auto loaded = hal::Executable::load(side.device, executable.format, executable.image, symbols);
+  if (!loaded.isOk())
+    return std::move(loaded).status().withContext("loading the code of \"" + source->path() + "\"");
+  side.code = std::move(*loaded);
+  GIRIH_ASSIGN(side.weights, hal::Buffer::import(side.device, source->weights()));
+  std::vector<girih_buffer_view> parts;
+  for (const Tensor &tensor : source->tables().tensors)
+    parts.push_back({side.weights.view().buffer, tensor.offsetBytes, tensor.sizeBytes});
+  GIRIH_TRY(hal::Buffer::place(*side.device, parts));
+  uint64_t numThreads = static_cast<uint64_t>(side.device->numThreads());
+  GIRIH_ASSIGN(side.arena, hal::Buffer::allocate(side.device, executable.arenaBytes +
+                                                                  numThreads * executable.scratchBytesPerThread));
+  return {};
+}
+
+Status Executor::openRest(const hal::DeviceOptions &options) {
+  auto chosen = chooseRest(variant->rests, hal::builtInBackends());
+  if (!chosen.isOk())
+    return std::move(chosen).status().withContext(std::string(name.backend->name) + " runs a part of the step");
+  const auto &[device, executable] = *chosen;
+  GIRIH_TRY(openSide(rest, device, *executable, executable->symbols, options));
+  if (!own.arena.mapped() && !rest.arena.mapped())
+    staging.resize(variant->slotBytes);
+  return {};
+}
+
+Status Executor::allocateResults(const ExecutorOptions &options) {
+  // Every factor was bounded when the tables were checked, so no product wraps.
+  const Model &model = source->model();
+  uint64_t rows = roundUp(model.maxLogitRows, GIRIH_ROW_PADDING);
+  numBlocks = model.recompute ? 0 : options.numKvBlocks;
+  uint64_t most = sideOfCache().device->facts().maxBufferBytes;
+  if (most && options.leastKvBlocks && numBlocks * model.kvBlockBytes > most)
+    numBlocks = std::max(options.leastKvBlocks, static_cast<uint32_t>(most / model.kvBlockBytes));
+  uint64_t numRowElements = rows * std::max(model.vocabSize, model.hiddenSize);
+  for (Side *side : {&own, &rest}) {
+    if (!side->device)
+      continue;
+    bool hasCache = side == &sideOfCache(), hasLogits = side == &sideOfLogits();
+    GIRIH_ASSIGN(side->kvPool, hal::Buffer::allocate(side->device, hasCache ? numBlocks * model.kvBlockBytes : 0));
+    GIRIH_ASSIGN(side->logitRows, hal::Buffer::allocate(side->device, hasLogits ? numRowElements * sizeof(float) : 0));
+  }
+  vocabSize = model.vocabSize;
+  logitBytes = static_cast<float *>(sideOfLogits().logitRows.mapped());
+  if (!logitBytes) {
+    readBack.resize(numRowElements);
+    logitBytes = readBack.data();
+  }
+  return {};
+}
+
 Expected<std::unique_ptr<Executor>> Executor::createOn(const DeviceName &name, std::shared_ptr<const Program> program,
                                                        const ExecutorOptions &options) {
   std::unique_ptr<Executor> executor(new Executor);
-  const Model &model = program->model();
-  const girih_backend &backend = *name.backend;
   executor->name = name;
-  GIRIH_ASSIGN(hal::DeviceFacts facts, hal::describeDevice(backend, name.index));
-  Expected<const Executable *> chosen = selectVariant(program->tables(), backend.name, facts.features, options.isa);
-  if (!chosen.isOk())
-    return std::move(chosen).status().withContext("\"" + program->path() + "\"");
-  executor->variant = *chosen;
-  executor->device = options.openDevice;
-  if (!executor->device) {
-    GIRIH_ASSIGN(executor->device, hal::Device::open(backend, name.index, options.device));
-  }
-
-  std::vector<std::string> symbols;
-  for (const std::vector<Entry> *entries : {&executor->variant->entries, &executor->variant->hiddenEntries})
-    for (const Entry &entry : *entries)
-      symbols.push_back(entry.symbol);
-  auto code =
-      hal::Executable::load(executor->device, executor->variant->format, executor->variant->image, symbols);
-  if (!code.isOk())
-    return std::move(code).status().withContext("loading the code of \"" + program->path() + "\"");
-  executor->code = std::move(*code);
-
-  // Every factor was bounded when the tables were checked, so no product wraps.
-  uint64_t numThreads = static_cast<uint64_t>(executor->device->numThreads());
-  uint64_t rows = roundUp(model.maxLogitRows, GIRIH_ROW_PADDING);
-  executor->vocabSize = model.vocabSize;
-  executor->numBlocks = model.recompute ? 0 : options.numKvBlocks;
-  if (uint64_t most = facts.maxBufferBytes; most && options.leastKvBlocks && executor->numBlocks * model.kvBlockBytes > most)
-    executor->numBlocks = std::max(options.leastKvBlocks, static_cast<uint32_t>(most / model.kvBlockBytes));
-  GIRIH_ASSIGN(executor->weights, hal::Buffer::import(executor->device, program->weights()));
-  std::vector<girih_buffer_view> parts;
-  for (const Tensor &tensor : program->tables().tensors)
-    parts.push_back({executor->weights.view().buffer, tensor.offsetBytes, tensor.sizeBytes});
-  GIRIH_TRY(hal::Buffer::place(*executor->device, parts));
-  GIRIH_ASSIGN(executor->kvPool,
-               hal::Buffer::allocate(executor->device, executor->numBlocks * model.kvBlockBytes));
-  GIRIH_ASSIGN(
-      executor->arena,
-      hal::Buffer::allocate(executor->device, executor->variant->arenaBytes +
-                                                  numThreads * executor->variant->scratchBytesPerThread));
-  uint64_t numRowElements = rows * std::max(model.vocabSize, model.hiddenSize);
-  GIRIH_ASSIGN(executor->logitRows, hal::Buffer::allocate(executor->device, numRowElements * sizeof(float)));
-  executor->logitBytes = static_cast<float *>(executor->logitRows.mapped());
-  if (!executor->logitBytes) {
-    executor->readBack.resize(numRowElements);
-    executor->logitBytes = executor->readBack.data();
-  }
   executor->source = std::move(program);
+  GIRIH_ASSIGN(hal::DeviceFacts facts, hal::describeDevice(*name.backend, name.index));
+  Expected<const Executable *> chosen =
+      selectVariant(executor->source->tables(), name.backend->name, facts.features, options.isa);
+  if (!chosen.isOk())
+    return std::move(chosen).status().withContext("\"" + executor->source->path() + "\"");
+  executor->variant = *chosen;
+  const Executable &variant = **chosen;
+  bool isShared = !variant.schedules.empty();
+  std::vector<std::string> symbols = variant.symbols;
+  if (!isShared)
+    for (const std::vector<Entry> *entries : {&variant.entries, &variant.hiddenEntries})
+      for (const Entry &entry : *entries)
+        symbols.push_back(entry.symbol);
+  executor->own.device = options.openDevice;
+  GIRIH_TRY(executor->openSide(executor->own, name, variant, symbols, options.device));
+  if (isShared)
+    GIRIH_TRY(executor->openRest(options.device));
+  GIRIH_TRY(executor->allocateResults(options));
   return executor;
 }
 
@@ -191,12 +218,12 @@ Status Executor::checkBatch(const StepBatch &batch) const {
 Status Executor::fillKvPool() {
   std::vector<uint8_t> zeros(source->model().kvBlockBytes);
   for (uint64_t block = 0; block < numBlocks; ++block)
-    GIRIH_TRY(kvPool.write(block * zeros.size(), zeros));
+    GIRIH_TRY(sideOfCache().kvPool.write(block * zeros.size(), zeros));
   return {};
 }
 
 std::span<uint8_t> Executor::kvBlock(int32_t block) const {
-  auto *pool = static_cast<uint8_t *>(kvPool.mapped());
+  auto *pool = static_cast<uint8_t *>(sideOfCache().kvPool.mapped());
   uint64_t blockBytes = source->model().kvBlockBytes;
   if (!pool || block < 0 || static_cast<uint32_t>(block) >= numBlocks)
     return {};
@@ -219,15 +246,25 @@ Status Executor::run(const StepBatch &batch, StepTimes *times) {
   args.block_tables = batch.blockTables.data();
   args.block_table_stride = batch.tableStride;
   args.logit_rows = batch.logitRows.data();
-  girih_buffer_view bindings[GIRIH_STEP_NUM_BINDINGS] = {};
-  bindings[GIRIH_STEP_BINDING_WEIGHTS] = weights.view();
-  bindings[GIRIH_STEP_BINDING_KV_POOL] = kvPool.view();
-  bindings[GIRIH_STEP_BINDING_ARENA] = arena.view();
-  bindings[GIRIH_STEP_BINDING_LOGITS] = logitRows.view();
   bool isHidden = batch.kind() == RowKind::Hidden;
   // Entries are numbered as they were loaded.
   uint64_t entry = isHidden ? variant->entries.size() + smallestEntry(variant->hiddenEntries, batch.numTokens())
                             : smallestEntry(variant->entries, batch.numTokens());
+  GIRIH_TRY(variant->schedules.empty() ? submit(own, entry, args, times) : runShared(variant->schedules[entry], args));
+  if (!readBack.empty()) {
+    uint64_t rowSize = isHidden ? source->model().hiddenSize : vocabSize;
+    uint64_t numBytes = batch.numLogitRows() * rowSize * sizeof(float);
+    return sideOfLogits().logitRows.read(0, {reinterpret_cast<uint8_t *>(readBack.data()), numBytes});
+  }
+  return {};
+}
+
+Status Executor::submit(Side &side, uint64_t entry, const girih_step_args &args, StepTimes *times) {
+  girih_buffer_view bindings[GIRIH_STEP_NUM_BINDINGS] = {};
+  bindings[GIRIH_STEP_BINDING_WEIGHTS] = side.weights.view();
+  bindings[GIRIH_STEP_BINDING_KV_POOL] = side.kvPool.view();
+  bindings[GIRIH_STEP_BINDING_ARENA] = side.arena.view();
+  bindings[GIRIH_STEP_BINDING_LOGITS] = side.logitRows.view();
   girih_submission submission = {sizeof submission, nullptr,  entry, &args,
                                  sizeof args,       bindings, GIRIH_STEP_NUM_BINDINGS, nullptr};
   girih_step_times meetings = {sizeof meetings, nullptr, 0, 0};
@@ -236,15 +273,58 @@ Status Executor::run(const StepBatch &batch, StepTimes *times) {
     meetings.capacity = times->endNanoseconds.size();
     submission.times = &meetings;
   }
-  GIRIH_TRY(code.run(submission));
+  GIRIH_TRY(side.code.run(submission));
   if (times)
     times->numDispatches = meetings.num_meetings;
-  if (!readBack.empty()) {
-    uint64_t rowSize = isHidden ? source->model().hiddenSize : vocabSize;
-    uint64_t numBytes = batch.numLogitRows() * rowSize * sizeof(float);
-    return logitRows.read(0, {reinterpret_cast<uint8_t *>(readBack.data()), numBytes});
+  return {};
+}
+
+Status Executor::runShared(const Schedule &schedule, girih_step_args &args) {
+  for (size_t begin = 0, end = 0; begin < schedule.size(); begin = end) {
+    uint32_t loop = schedule[begin].loop;
+    end = begin + 1;
+    while (loop && end < schedule.size() && schedule[end].loop == loop)
+      ++end;
+    for (uint32_t iteration = 0; iteration < schedule[begin].repetitions; ++iteration) {
+      args.iteration = iteration;
+      for (size_t index = begin; index < end; ++index)
+        GIRIH_TRY(runPart(schedule[index], args));
+    }
   }
   return {};
+}
+
+Status Executor::runPart(const Part &part, const girih_step_args &args) {
+  for (const Copy &copy : part.copies)
+    GIRIH_TRY(copyRows(copy, rowsOf(copy, static_cast<uint64_t>(args.num_tokens), static_cast<uint64_t>(args.num_logit_rows))));
+  if (part.symbol < 0)
+    return {};
+  return submit(part.isOnRest ? rest : own, static_cast<uint64_t>(part.symbol), args, nullptr);
+}
+
+Status Executor::copyRows(const Copy &copy, uint64_t numRows) {
+  uint64_t numBytes = copy.rowBytes * numRows;
+  hal::Buffer &from = (copy.isFromRest ? rest : own).arena, &to = (copy.isToRest ? rest : own).arena;
+  if (copy.isFromRest == copy.isToRest)
+    return from.copy(copy.toOffset, copy.fromOffset, numBytes);
+  ++crossed.numCopies;
+  crossed.numBytes += numBytes;
+  auto *source = static_cast<uint8_t *>(from.mapped()), *target = static_cast<uint8_t *>(to.mapped());
+  if (target)
+    return from.read(copy.fromOffset, {target + copy.toOffset, numBytes});
+  if (source)
+    return to.write(copy.toOffset, {source + copy.fromOffset, numBytes});
+  GIRIH_TRY(from.read(copy.fromOffset, {staging.data(), numBytes}));
+  return to.write(copy.toOffset, {staging.data(), numBytes});
+}
+
+hal::Traffic Executor::traffic() const {
+  hal::Traffic sum = own.device->traffic();
+  if (rest.device) {
+    sum.bytesRead += rest.device->traffic().bytesRead;
+    sum.bytesWritten += rest.device->traffic().bytesWritten;
+  }
+  return sum;
 }
 
 } // namespace girih::program

@@ -2,6 +2,7 @@
 // Executor: a program's variant loaded on a device, its KV pool and arena; runs one step at a time.
 #pragma once
 
+#include "runtime/abi/step.h"
 #include "runtime/base/expected.h"
 #include "runtime/hal/device.h"
 #include "runtime/program/device_choice.h"
@@ -109,28 +110,52 @@ public:
   // Those that would have been tried next.
   const std::vector<DeviceName> &devicesLeft() const { return left; }
   // For another program on the same threads. One of them runs at a time.
-  const std::shared_ptr<hal::Device> &openDevice() const { return device; }
-  int64_t numThreads() const { return device->numThreads(); }
-  const hal::Traffic &traffic() const { return device->traffic(); }
+  const std::shared_ptr<hal::Device> &openDevice() const { return own.device; }
+  int64_t numThreads() const { return own.device->numThreads(); }
+  // Of both devices, where two share the step.
+  hal::Traffic traffic() const;
+  // What they copied for one another so far.
+  const Crossings &crossings() const { return crossed; }
   uint32_t numKvBlocks() const { return numBlocks; }
   // The bytes of one KV block, where the host can see the device's memory; else empty. Not while a step runs that reads
   // or writes this block.
   std::span<uint8_t> kvBlock(int32_t block) const;
 
 private:
+  // A device with what the program keeps on it.
+  struct Side {
+    std::shared_ptr<hal::Device> device;
+    hal::Executable code;
+    hal::Buffer weights, kvPool, arena, logitRows;
+  };
+
   Executor() = default;
   static Expected<std::unique_ptr<Executor>> createOn(const DeviceName &device, std::shared_ptr<const Program> program,
                                                       const ExecutorOptions &options);
+  // Loads the code and the weights, and makes the arena.
+  Status openSide(Side &side, const DeviceName &device, const Executable &code, const std::vector<std::string> &symbols,
+                  const hal::DeviceOptions &options);
+  Status openRest(const hal::DeviceOptions &options);
+  // The cache and the logits, which one side has.
+  Status allocateResults(const ExecutorOptions &options);
   Status checkBatch(const StepBatch &batch) const;
+  Status submit(Side &side, uint64_t entry, const girih_step_args &args, StepTimes *times);
+  // Parts by turns, each after its copies.
+  Status runShared(const Schedule &schedule, girih_step_args &args);
+  Status runPart(const Part &part, const girih_step_args &args);
+  Status copyRows(const Copy &copy, uint64_t numRows);
   static uint64_t smallestEntry(const std::vector<Entry> &entries, uint32_t numTokens);
 
   std::shared_ptr<const Program> source;
   const Executable *variant = nullptr;
   DeviceName name;
   std::vector<DeviceName> left;
-  std::shared_ptr<hal::Device> device;
-  hal::Executable code;
-  hal::Buffer weights, kvPool, arena, logitRows;
+  Side own, rest; // `rest` of a step that two devices share
+  Side &sideOfCache() { return variant->restHasCache ? rest : own; }
+  const Side &sideOfCache() const { return variant->restHasCache ? rest : own; }
+  Side &sideOfLogits() { return variant->restHasLogits ? rest : own; }
+  std::vector<uint8_t> staging; // of copies between devices whose memory the host cannot see
+  Crossings crossed;
   std::vector<float> readBack; // only for a device whose memory the host cannot see
   float *logitBytes = nullptr;
   uint32_t numBlocks = 0;

@@ -17,6 +17,24 @@ struct Entry {
   bool isInvariant = false; // a token's result does not depend on the rest of the step, bit for bit
 };
 
+// Rows of a shared step's value, from one side's arena to that of the other, or within one.
+struct Copy {
+  enum class Rows : uint8_t { One, Tokens, LogitRows };
+  uint64_t fromOffset = 0, toOffset = 0, rowBytes = 0;
+  Rows rows = Rows::One;
+  bool isFromRest = false, isToRest = false;
+};
+
+// A part of a shared step, after its copies.
+struct Part {
+  std::vector<Copy> copies;
+  bool isOnRest = false;
+  int32_t symbol = -1; // in the side's symbols; -1: copies alone
+  uint32_t loop = 0;   // parts in a row with the same number repeat together; 0: runs once
+  uint32_t repetitions = 1;
+};
+using Schedule = std::vector<Part>;
+
 // Code for one instruction set.
 struct Executable {
   std::string backend;                       // that runs it, by its name
@@ -30,7 +48,23 @@ struct Executable {
   uint64_t scratchBytesPerThread = 0;
   std::vector<uint64_t> layoutIds; // of every layout that the tensors use, dense ones included
   int32_t preference = 0;          // larger is tried first
+  // Where another backend runs a part of the step; entries are then names alone.
+  std::vector<Schedule> schedules;  // one an entry, then one a hidden entry; empty: the entries are the image's own
+  std::vector<std::string> symbols; // of the image, in the order of parts
+  uint64_t slotBytes = 0;           // of both arenas, from their beginnings: copies stay within them
+  std::vector<Executable> rests;    // variants of one other backend's code: without entries, schedules or rests
+  bool restHasCache = false, restHasLogits = false;
 };
+
+// What crosses between the two sides in one step of `numTokens` tokens that gives `numLogitRows` rows.
+struct Crossings {
+  uint64_t numCopies = 0, numBytes = 0;
+};
+Crossings crossingsOf(const Schedule &schedule, uint64_t numTokens, uint64_t numLogitRows);
+// How many rows a copy has in such a step.
+inline uint64_t rowsOf(const Copy &copy, uint64_t numTokens, uint64_t numLogitRows) {
+  return copy.rows == Copy::Rows::One ? 1 : copy.rows == Copy::Rows::Tokens ? numTokens : numLogitRows;
+}
 
 // One tensor in the weight section.
 struct Tensor {

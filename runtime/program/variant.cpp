@@ -17,10 +17,10 @@ std::string missingFeatures(const Executable &executable, std::span<const std::s
 }
 
 // One clause a variant: `wide (missing wide_dot); narrow (granted)`.
-std::string describeVariants(const Tables &tables, const std::string &backend,
+std::string describeVariants(std::span<const Executable> executables, const std::string &backend,
                              std::span<const std::string> granted) {
   std::string text;
-  for (const Executable &executable : tables.executables) {
+  for (const Executable &executable : executables) {
     std::string missing = missingFeatures(executable, granted);
     std::string reason = executable.backend != backend ? "for backend " + executable.backend
                          : missing.empty()             ? "granted"
@@ -32,11 +32,11 @@ std::string describeVariants(const Tables &tables, const std::string &backend,
 
 } // namespace
 
-Expected<const Executable *> selectVariant(const Tables &tables, const std::string &backend,
+Expected<const Executable *> selectVariant(std::span<const Executable> executables, const std::string &backend,
                                            std::span<const std::string> granted, const std::string &isa) {
   const Executable *best = nullptr;
   bool isNamed = false;
-  for (const Executable &executable : tables.executables) {
+  for (const Executable &executable : executables) {
     if (executable.backend != backend || (!isa.empty() && executable.isa != isa))
       continue;
     isNamed = true;
@@ -45,7 +45,7 @@ Expected<const Executable *> selectVariant(const Tables &tables, const std::stri
   }
   if (best)
     return best;
-  std::string variants = describeVariants(tables, backend, granted);
+  std::string variants = describeVariants(executables, backend, granted);
   if (!isa.empty() && !isNamed)
     return invalidArgument("the file has no variant \"" + isa + "\"; it has " + variants);
   if (isa.empty())

@@ -112,10 +112,31 @@ void addQuantization(std::ostream &out, const program::Tables &tables, bool ever
         << std::setw(5) << row.numTensors << " tensors " << std::setw(10) << megabytes(row.sizeBytes) << "  " << std::get<2>(kind) << '\n';
 }
 
+// What each entry of a step that two backends share does, and what crosses.
+void addSharing(std::ostream &out, const program::Tables &tables) {
+  for (const program::Executable &executable : tables.executables) {
+    if (executable.schedules.empty())
+      continue;
+    out << "\na step's parts run on " << executable.backend << " and " << executable.rests.front().backend << " by turns; the cache is with "
+        << (executable.restHasCache ? executable.rests.front() : executable).backend << '\n';
+    for (size_t index = 0; index < executable.entries.size(); ++index) {
+      const program::Entry &entry = executable.entries[index];
+      program::Crossings crossings = program::crossingsOf(executable.schedules[index], entry.maxTokens, entry.maxTokens);
+      out << "  " << std::left << std::setw(14) << entry.symbol << ' ' << crossings.numCopies << " copies between them a step, of "
+          << std::fixed << std::setprecision(1) << static_cast<double>(crossings.numBytes) / 1024 / entry.maxTokens << " KiB a token\n";
+    }
+  }
+}
+
 void addDispatch(std::ostream &out, const program::DispatchReport &dispatch) {
   out << "    " << std::left << std::setw(42) << dispatch.name << ' ' << dispatch.tiles << "; " << dispatch.strategy << "; "
       << microseconds(dispatch.predictedSeconds) << ", " << dispatch.bound << "-bound; "
       << dispatch.footprintBytes / 1024 << " KiB in " << dispatch.level << '\n';
+}
+
+// A dispatch's function is an entry, or a part of one that two backends share.
+bool isOfEntry(const std::string &function, const std::string &symbol) {
+  return function == symbol || function.compare(0, symbol.size() + 1, symbol + "_") == 0;
 }
 
 // Every dispatch of the preferred variant whose prediction counts, those below kSmallShare of their entry's in one line;
@@ -133,7 +154,7 @@ void addDispatches(std::ostream &out, const program::Tables &tables, bool everyt
         continue;
       double entrySeconds = 0, restSeconds = 0;
       size_t numRest = 0;
-      auto belongs = [&](const program::DispatchReport &dispatch) { return dispatch.isa == executable.isa && dispatch.entry == entry.symbol; };
+      auto belongs = [&](const program::DispatchReport &dispatch) { return dispatch.isa == executable.isa && isOfEntry(dispatch.entry, entry.symbol); };
       for (const program::DispatchReport &dispatch : tables.dispatches)
         entrySeconds += belongs(dispatch) ? dispatch.predictedSeconds : 0;
       out << "  " << executable.isa << ' ' << entry.symbol << '\n';
@@ -158,6 +179,24 @@ void writeModel(JsonWriter &writer, const program::Model &model) {
   writer.member("max_logit_rows", model.maxLogitRows).member("recompute", model.recompute).endObject();
 }
 
+// Copies and bytes of a step of each entry's most tokens.
+void writeSharing(JsonWriter &writer, const program::Executable &executable) {
+  writer.key("shared").beginObject().member("rest", executable.rests.front().backend).member("rest_has_cache", executable.restHasCache);
+  writer.member("rest_has_logits", executable.restHasLogits).member("slot_bytes", executable.slotBytes).key("rest_variants").beginArray();
+  for (const program::Executable &rest : executable.rests)
+    writer.beginObject().member("isa", rest.isa).member("code_bytes", rest.image.size()).endObject();
+  writer.endArray().key("entries").beginArray();
+  for (size_t index = 0; index < executable.entries.size(); ++index) {
+    const program::Entry &entry = executable.entries[index];
+    const program::Schedule &schedule = executable.schedules[index];
+    program::Crossings crossings = program::crossingsOf(schedule, entry.maxTokens, entry.maxTokens);
+    auto onRest = std::count_if(schedule.begin(), schedule.end(), [](const program::Part &part) { return part.isOnRest; });
+    writer.beginObject().member("entry", entry.symbol).member("parts", schedule.size()).member("parts_on_rest", uint64_t(onRest));
+    writer.member("copies", crossings.numCopies).member("bytes", crossings.numBytes).endObject();
+  }
+  writer.endArray().endObject();
+}
+
 void writeVariants(JsonWriter &writer, const program::Tables &tables) {
   writer.key("variants").beginArray();
   for (const program::Executable &executable : tables.executables) {
@@ -167,7 +206,10 @@ void writeVariants(JsonWriter &writer, const program::Tables &tables) {
     writer.member("preference", executable.preference).key("entries").beginArray();
     for (const program::Entry &entry : executable.entries)
       writer.beginObject().member("symbol", entry.symbol).member("max_tokens", entry.maxTokens).member("invariant", entry.isInvariant).endObject();
-    writer.endArray().endObject();
+    writer.endArray();
+    if (!executable.schedules.empty())
+      writeSharing(writer, executable);
+    writer.endObject();
   }
   writer.endArray();
 }
@@ -217,6 +259,7 @@ std::string programReportText(const program::Program &program, bool everything) 
   addModel(out, program);
   addVariants(out, program.tables());
   addQuantization(out, program.tables(), everything);
+  addSharing(out, program.tables());
   addDispatches(out, program.tables(), everything);
   for (const program::Note &note : program.tables().notes)
     out << "\nnote on " << note.topic << ": " << note.text << '\n';

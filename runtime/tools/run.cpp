@@ -46,7 +46,8 @@ void declare(CommandLine &line, RunFlags &flags) {
                 "  girih run model.girih --prompt-file letter.txt --temperature 0.7 --seed 1\n"
                 "  girih run model.girih --tokens 1,2,3 --max-tokens 8 --format json\n\n"
                 "JSON: prompt_tokens and output_tokens (ids), text, finish_reason, timings {load_seconds,\n"
-                "prefill_tokens_per_second, decode_tokens_per_second}.");
+                "prefill_tokens_per_second, decode_tokens_per_second}; where two devices share the steps,\n"
+                "between_devices {copies, bytes}.");
 }
 
 Expected<std::vector<int32_t>> promptTokens(const LoadedModel &model, const RunFlags &flags, bool hasTokens) {
@@ -86,20 +87,26 @@ std::string_view reasonName(const GenerationOutcome &outcome) {
 }
 
 void printJson(const std::vector<int32_t> &prompt, const GenerationOutcome &outcome, const std::string &text,
-               const Timings &timings) {
+               const Timings &timings, const program::Crossings &crossings) {
   JsonWriter writer;
   writer.beginObject().arrayMember("prompt_tokens", prompt).arrayMember("output_tokens", outcome.tokens);
   writer.member("text", text).member("finish_reason", reasonName(outcome)).key("timings").beginObject();
   writer.member("load_seconds", timings.loadSeconds);
   writer.member("prefill_tokens_per_second", timings.prefillTokensPerSecond);
-  writer.member("decode_tokens_per_second", timings.decodeTokensPerSecond).endObject().endObject();
+  writer.member("decode_tokens_per_second", timings.decodeTokensPerSecond).endObject();
+  if (crossings.numCopies > 0)
+    writer.key("between_devices").beginObject().member("copies", crossings.numCopies).member("bytes", crossings.numBytes).endObject();
+  writer.endObject();
   std::cout << writer.text() << std::endl;
 }
 
-void printSpeed(const GenerationOutcome &outcome, const Timings &timings) {
+void printSpeed(const GenerationOutcome &outcome, const Timings &timings, const program::Crossings &crossings) {
   std::fprintf(stderr, "[%u + %zu tokens; loaded in %.0f ms; prefill %.0f tokens/s, decode %.1f tokens/s]\n",
                outcome.usage.numPromptTokens, outcome.tokens.size(), timings.loadSeconds * 1e3,
                timings.prefillTokensPerSecond, timings.decodeTokensPerSecond);
+  if (crossings.numCopies > 0)
+    std::fprintf(stderr, "[two devices share each step: %llu copies between them, %.1f KiB]\n",
+                 static_cast<unsigned long long>(crossings.numCopies), static_cast<double>(crossings.numBytes) / 1024);
 }
 
 // Prints text as tokens come; a model without a tokenizer prints ids.
@@ -150,9 +157,9 @@ Expected<int> answerPrompt(const RunFlags &flags, const LoadedModel &model, engi
   std::string text = printer.finish();
   Timings timings = timingsOf(loadSeconds, outcome.usage);
   if (flags.format == "json")
-    printJson(prompt, outcome, text, timings);
+    printJson(prompt, outcome, text, timings, engine.stats().crossings);
   else
-    printSpeed(outcome, timings);
+    printSpeed(outcome, timings, engine.stats().crossings);
   if (logits)
     GIRIH_TRY(logits->finish());
   return outcome.interrupted ? kExitInterrupted : 0;

@@ -16,7 +16,7 @@ import re
 import sys
 import tempfile
 
-STAGES = ["import", "raise", "specialize", "fuse", "tile", "allocate", "emit"]
+STAGES = ["import", "raise", "specialize", "fuse", "place", "tile", "allocate", "emit"]
 
 # room: rooms it may include, transitively closed below. Rooms are matched by their longest folder.
 ALLOWED = {

@@ -63,7 +63,7 @@ girih_code supports(const char *, const girih_op *ops, uint64_t numOps, girih_ve
     StringRef(ops[op].signature ? ops[op].signature : "").split(values, ' ', -1, /*KeepEmpty=*/false);
     bool isPlain = llvm::all_of(values, [](StringRef value) {
       StringRef type = value.split('[').first;
-      return llvm::is_contained({"f32", "f16", "bf16", "i8", "i32", "kv:f32", "kv:f16"}, type) || type.starts_with("p16:");
+      return llvm::is_contained({"f32", "f16", "bf16", "i8", "i32", "kv:f32", "kv:f16", "kv:i8"}, type) || type.starts_with("p16:");
     });
     verdicts[op].code = isKnown && isPlain ? GIRIH_OK : GIRIH_UNIMPLEMENTED;
     verdicts[op].reason = isKnown && isPlain ? "" : isKnown ? "weights in blocks are taken packed alone" : "it is not lowered for CPUs";

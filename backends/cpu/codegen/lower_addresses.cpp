@@ -128,8 +128,10 @@ LogicalResult lowerExtent(StepExtentOp op) {
     field = offsetof(girih_step_args, num_tokens);
   else if (op.getName() == "num_logit_rows")
     field = offsetof(girih_step_args, num_logit_rows);
+  else if (op.getName() == "iteration")
+    field = offsetof(girih_step_args, iteration);
   else
-    return op.emitOpError("\"") << op.getName() << "\" is not an extent of the step; known: num_tokens, num_logit_rows, longest_context";
+    return op.emitOpError("\"") << op.getName() << "\" is not an extent of the step; known: num_tokens, num_logit_rows, longest_context, iteration";
   op.replaceAllUsesWith(k.stepInteger(field));
   op.erase();
   return success();

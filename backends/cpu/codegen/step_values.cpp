@@ -79,6 +79,8 @@ StepValues::Scalar StepValues::evaluate(Value value) {
 StepValues::Scalar StepValues::evaluateOp(Operation *op, unsigned result) {
   auto numbered = [](double number) { return Scalar{Scalar::Number, number, 0}; };
   if (auto extentOp = dyn_cast<dialect::StepExtentOp>(op)) {
+    if (extentOp.getName() == "iteration")
+      return numbered(0);
     bool isContext = extentOp.getName() == "longest_context";
     double tokensEach = double(batch.numTokens) / double(batch.numSequences);
     return numbered(isContext ? double(batch.contextTokens) + tokensEach : double(batch.numTokens));

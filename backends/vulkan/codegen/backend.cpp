@@ -25,6 +25,8 @@ Expected<StepImage> compileStepModule(ModuleOp module, StringRef profile) {
   pipeline.addNestedPass<func::FuncOp>(createLinalgGeneralizeNamedOpsPass());
   if (failed(pipeline.run(module)))
     return invalidArgument("the step's operations cannot be made general ones");
+  if (module->hasAttr("girih.slot_bytes"))
+    return unimplemented("a part of a step, whose other parts another backend runs, has no form as commands yet");
   StepImage image;
   const ShaderTraits traits = traitsOf(profile);
   std::vector<Kernel> kernels;

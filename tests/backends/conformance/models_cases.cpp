@@ -59,6 +59,16 @@ public:
     return std::move(logits.front());
   }
 
+  const program::Crossings &crossings() const { return executor->crossings(); }
+  // What the file says that a step of so many tokens copies between two devices; nothing of one that one device runs.
+  program::Crossings foretold(uint32_t numTokens, uint32_t numLogitRows) const {
+    const program::Executable &variant = executor->executable();
+    if (variant.schedules.empty())
+      return {};
+    auto index = static_cast<size_t>(&executor->entryOf(numTokens) - variant.entries.data());
+    return program::crossingsOf(variant.schedules[index], numTokens, numLogitRows);
+  }
+
 private:
   explicit Runner(std::unique_ptr<program::Executor> created)
       : executor(std::move(created)), batch(executor->program().model().maxTokensPerStep, kMostSequences, kMostSequences, kBlocksEach),
@@ -183,8 +193,25 @@ Expected<std::string> keepCompany(Runner &runner, const program::Program &progra
   return std::string();
 }
 
+// Where another backend runs what this one declines.
+Expected<std::string> countCopies(Runner &runner, const program::Program &program) {
+  Tokens tokens = tokensOf(program, 1);
+  for (size_t numTokens : {size_t{1}, tokens.size() / 2, tokens.size()}) {
+    program::Crossings before = runner.crossings();
+    GIRIH_ASSIGN([[maybe_unused]] auto logits, runner.one(std::span<const int32_t>(tokens).first(numTokens)));
+    program::Crossings after = runner.crossings(), wanted = runner.foretold(static_cast<uint32_t>(numTokens), 1);
+    uint64_t numCopies = after.numCopies - before.numCopies, numBytes = after.numBytes - before.numBytes;
+    if (numCopies != wanted.numCopies || numBytes != wanted.numBytes)
+      return "a step of " + std::to_string(numTokens) + " tokens made " + std::to_string(numCopies) + " copies of " +
+             std::to_string(numBytes) + " bytes, the file says " + std::to_string(wanted.numCopies) + " of " +
+             std::to_string(wanted.numBytes);
+  }
+  return std::string();
+}
+
 Finding answersAsTheReference(const Subject &subject) { return judgePrograms(subject, false, answerGoldens); }
 Finding stepsMayBeCut(const Subject &subject) { return judgePrograms(subject, true, cutIntoSteps); }
+Finding copiesAreCounted(const Subject &subject) { return judgePrograms(subject, false, countCopies); }
 Finding companyChangesNothing(const Subject &subject) { return judgePrograms(subject, true, keepCompany); }
 
 } // namespace
@@ -194,6 +221,7 @@ const std::vector<Case> &modelsCases() {
       {"models", "answers_as_the_reference", answersAsTheReference},
       {"models", "steps_may_be_cut", stepsMayBeCut},
       {"models", "company_changes_nothing", companyChangesNothing},
+      {"models", "copies_are_counted", copiesAreCounted},
   };
   return cases;
 }

@@ -31,7 +31,7 @@ def judge(report, backend, programs):
     outcomes = mutants.outcomes(SUITE, backend, "models", more=("--models", programs))
     for case, (outcome, text) in outcomes.items():
         report(f"{case}: {outcome}{': ' + text if text else ''}", outcome == "pass")
-    report(f"{len(outcomes)} cases over {len(list(programs.iterdir()))} programs", len(outcomes) == 3)
+    report(f"{len(outcomes)} cases over {len(list(programs.iterdir()))} programs", len(outcomes) == 4)
 
 
 def main():

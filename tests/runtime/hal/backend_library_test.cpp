@@ -75,13 +75,13 @@ TEST(ProbeBackend, RefusesWhatIsNoLibrary) {
 }
 
 TEST(ProbeBackend, PassesSoundOnes) {
-  for (const char *name : {"small", "frozen_0_1", "frozen_0_2", "frozen_0_3", "later_minor", "without_compile"})
+  for (const char *name : {"small", "frozen_0_1", "frozen_0_2", "frozen_0_3", "frozen_0_4", "frozen_0_5", "later_minor", "without_compile"})
     EXPECT_TRUE(probeBackend(library(name)).isOk()) << name << ": " << probeBackend(library(name)).message();
 }
 
 // An older backend is shorter than the host, a later one longer: both run.
 TEST(LoadBackend, MinorVersionsMeet) {
-  for (const char *name : {"small", "frozen_0_1", "frozen_0_2", "frozen_0_3", "later_minor"}) {
+  for (const char *name : {"small", "frozen_0_1", "frozen_0_2", "frozen_0_3", "frozen_0_4", "frozen_0_5", "later_minor"}) {
     auto backend = loadBackend(library(name));
     ASSERT_TRUE(backend.isOk()) << backend.status().message();
     EXPECT_EQ((*backend)->struct_size, sizeof(girih_backend));

@@ -206,6 +206,52 @@ StatusCode codeAfterWriting(const std::function<void(Tables &)> &change) {
   return opened.isOk() ? StatusCode::Ok : opened.status().code();
 }
 
+// The toy's step as one that two devices share: a value of 8 bytes a token crosses before the only part.
+void share(Tables &t) {
+  Executable &own = t.executables[0];
+  own.rests = {own};
+  own.rests[0].entries.clear();
+  own.rests[0].symbols = {"girih_step_toy"};
+  own.symbols = {"girih_step_toy"};
+  own.slotBytes = 64 + 8 * 512;
+  own.arenaBytes = own.rests[0].arenaBytes = 1 << 16;
+  own.schedules.assign(own.entries.size(), {Part{{{0, 64, 8, Copy::Rows::Tokens, true, false}}, false, 0, 1, 30}});
+}
+
+TEST(ProgramRules, SharedStepsStayInTheirSlots) {
+  auto codeAfterSharing = [](const std::function<void(Executable &)> &change) {
+    return codeAfterWriting([&](Tables &t) {
+      share(t);
+      for (Entry &entry : t.executables[0].entries)
+        entry.maxTokens = 512;
+      change(t.executables[0]);
+    });
+  };
+  EXPECT_EQ(codeAfterSharing([](Executable &) {}), StatusCode::Ok);
+  EXPECT_EQ(codeAfterSharing([](Executable &e) { e.rests.clear(); }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterSharing([](Executable &e) { e.schedules.pop_back(); }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterSharing([](Executable &e) { e.schedules[0][0].symbol = 1; }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterSharing([](Executable &e) { e.schedules[0][0].symbol = -2; }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterSharing([](Executable &e) { e.schedules[0][0].repetitions = 0; }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterSharing([](Executable &e) { e.schedules[0][0].loop = 0; }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterSharing([](Executable &e) {
+              e.schedules[0].push_back(e.schedules[0][0]);
+              e.schedules[0][1].repetitions = 29;
+            }),
+            StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterSharing([](Executable &e) { e.schedules[0][0].copies[0].toOffset = 65; }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterSharing([](Executable &e) { e.schedules[0][0].copies[0].fromOffset = ~uint64_t{0}; }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterSharing([](Executable &e) { e.schedules[0][0].copies[0].rowBytes = ~uint64_t{0} / 8; }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterSharing([](Executable &e) { e.schedules[0][0].copies[0].rows = Copy::Rows(3); }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterSharing([](Executable &e) { e.slotBytes = e.arenaBytes + 1; }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterSharing([](Executable &e) { e.rests[0].arenaBytes = 64; }), StatusCode::DataLoss);
+  EXPECT_EQ(codeAfterSharing([](Executable &e) {
+              e.rests.push_back(e.rests[0]);
+              e.rests[1].symbols.clear();
+            }),
+            StatusCode::DataLoss);
+}
+
 TEST(ProgramRules, EveryNumberOfTheModelHasARange) {
   EXPECT_EQ(codeAfterWriting([](Tables &t) {}), StatusCode::Ok);
   EXPECT_EQ(codeAfterWriting([](Tables &t) { t.model.vocabSize = 0; }), StatusCode::DataLoss);
