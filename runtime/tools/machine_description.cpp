@@ -2,6 +2,7 @@
 // MachineDescription: sizes from sysfs, features from CPUID, what neither says measured or from the vendors' manuals.
 #include "runtime/tools/machine_description.h"
 
+#include "backends/cpu/device/core_figures.h"
 #include "backends/cpu/device/features.h"
 #include "backends/cpu/device/processors.h"
 #include "runtime/base/json.h"
@@ -55,15 +56,10 @@ bool has(const std::vector<std::string> &features, std::string_view name) {
   return std::find(features.begin(), features.end(), name) != features.end();
 }
 
-// Bytes a cycle and cycles of latency that one core gets; Intel and AMD optimization manuals, ordinary server cores.
-struct TypicalLevel {
-  int64_t level;
-  int64_t bytesPerCycle;
-  int64_t latencyCycles;
-};
-constexpr TypicalLevel kTypicalLevels[] = {{1, 64, 5}, {2, 48, 14}, {3, 16, 60}};
-
-std::vector<MemoryLevel> readCaches(const std::string &root, const std::vector<std::string> &features) {
+std::vector<MemoryLevel> readCaches(const std::string &root, int64_t registerBits) {
+  cpu::CoreFigures core = cpu::coreFigures();
+  // Two loads a cycle, of one pass each.
+  cpu::CoreFigures::Level near{2 * registerBits / 8 / core.passesOf(registerBits), core.nearLatency, core.datapathSource};
   std::vector<MemoryLevel> levels;
   for (int cacheIndex = 0; cacheIndex < 8; ++cacheIndex) {
     std::string folder = root + "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(cacheIndex) + "/";
@@ -75,16 +71,11 @@ std::vector<MemoryLevel> readCaches(const std::string &root, const std::vector<s
     level.name = "L" + number;
     level.sizeBytes = sizeBytes;
     level.sharedBy = countListed(readLine(folder + "shared_cpu_list"));
-    for (const TypicalLevel &typical : kTypicalLevels)
-      if (std::to_string(typical.level) == number) {
-        // Two loads a cycle of the widest register.
-        bool isWideL1 = typical.level == 1 && has(features, "avx512f");
-        level.bytesPerCycle = isWideL1 ? 2 * typical.bytesPerCycle : typical.bytesPerCycle;
-        level.latencyCycles = typical.latencyCycles;
-      }
-    level.source = "size and sharing: sysfs cache/index" + std::to_string(cacheIndex) + "; rate and latency: vendors' optimization manuals";
-    if (level.bytesPerCycle > 0)
-      levels.push_back(level);
+    const cpu::CoreFigures::Level &figures = number == "1" ? near : number == "2" ? core.second : core.third;
+    level.bytesPerCycle = figures.bytesPerCycle;
+    level.latencyCycles = figures.latencyCycles;
+    level.source = "size and sharing: sysfs cache/index" + std::to_string(cacheIndex) + "; rate and latency: " + figures.source;
+    levels.push_back(level);
   }
   return levels;
 }
@@ -148,29 +139,40 @@ int64_t measureBarrier(int64_t cores) {
   return std::max<int64_t>(1, std::llround(elapsed.count() / kMeetings));
 }
 
+// /proc/cpuinfo has the rate of the time stamp counter in many virtual machines.
 int64_t clockMhz(const std::string &root) {
   std::string kilohertz = readLine(root + "/sys/devices/system/cpu/cpu0/cpufreq/base_frequency");
-  if (!kilohertz.empty())
-    return std::max<int64_t>(1, std::atoll(kilohertz.c_str()) / 1000);
-  std::ifstream file(root + "/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);)
-    if (line.starts_with("cpu MHz"))
-      return std::max<int64_t>(1, std::llround(std::atof(line.c_str() + line.find(':') + 1)));
-  return 2000;
+  return kilohertz.empty() ? cpu::coreFigures().clockMhz : std::max<int64_t>(1, std::atoll(kilohertz.c_str()) / 1000);
 }
 
-// Lanes by the widest registers that the kernel saves; two such units a core on every server since 2017.
+int64_t registerBitsOf(const std::vector<std::string> &features) {
+  return has(features, "avx512f") ? 512 : has(features, "avx2") ? 256 : 128;
+}
+
+// Lanes by the widest registers that the kernel saves, instructions a cycle by the passes that those take.
 std::vector<ComputeUnit> readUnits(const std::vector<std::string> &features) {
-  bool isWide = has(features, "avx512f"), isArm = has(features, "neon");
-  int64_t registerBytes = isWide ? 64 : has(features, "avx2") ? 32 : 16, registers = isWide || isArm ? 32 : 16;
+  cpu::CoreFigures core = cpu::coreFigures();
+  int64_t bits = registerBitsOf(features), lanes = bits / 32, multiplies = core.multipliesOf(bits);
+  bool isWide = bits == 512, isArm = has(features, "neon");
+  int64_t registers = isWide || isArm ? 32 : 16;
   std::string source = isWide ? "CPUID avx512f" : has(features, "avx2") ? "CPUID avx2" : isArm ? "HWCAP asimd" : "CPUID sse2";
-  std::vector<ComputeUnit> units = {{"fma", "f32", registerBytes / 4, 2, 4, registers, source}};
+  std::vector<ComputeUnit> units;
+  auto add = [&](const char *name, const char *element, int64_t elements, int64_t perCycle, int64_t latency, const std::string &from) {
+    units.push_back({name, element, elements, perCycle, latency, registers, from + "; a cycle: " + core.datapathSource});
+  };
+  add("fma", "f32", lanes, multiplies, core.multiplyLatency, source);
+  add("vector", "i32", lanes, core.vectorsPerCycle(bits), 1, source);
+  std::string dots = has(features, "avx512vnni") ? "CPUID avx512vnni" : "CPUID avxvnni";
   if (has(features, "dotprod"))
-    units.push_back({"dot_i8", "i8", registerBytes, 2, 5, registers, "HWCAP asimddp"});
+    add("dot_i8", "i8", 4 * lanes, multiplies, 5, "HWCAP asimddp");
+  else if (has(features, "avx512vnni") || has(features, "avxvnni"))
+    add("dot_i8", "i8", 4 * lanes, multiplies, 5, dots);
+  else if (has(features, "avx2"))  // made of two that multiply
+    add("dot_i8", "i8", 4 * lanes, std::max<int64_t>(1, multiplies / 2), 5, source);
+  if (has(features, "avx512vnni"))
+    add("dot_i16", "i16", 2 * lanes, multiplies, 5, dots);
   if (has(features, "avx512bf16"))
-    units.push_back({"dot_bf16", "bf16", registerBytes / 2, 1, 6, registers, "CPUID avx512bf16"});
-  if (has(features, "avx512vnni") || has(features, "avxvnni"))
-    units.push_back({"dot_i8", "i8", registerBytes, 2, 5, registers, has(features, "avx512vnni") ? "CPUID avx512vnni" : "CPUID avxvnni"});
+    add("dot_bf16", "bf16", 2 * lanes, 1, 6, "CPUID avx512bf16");
   if (has(features, "amx-bf16"))
     units.push_back({"matrix", "bf16", 512, 1, 52, 8, "CPUID amx-bf16", true});
   return units;
@@ -187,7 +189,7 @@ MachineDescription describeMachine(const std::string &root) {
   machine.processorQuota = cpu::processorQuota(root);
   machine.clockMhz = clockMhz(root);
   machine.barrierNs = measureBarrier(machine.cores);
-  machine.levels = readCaches(root, machine.features);
+  machine.levels = readCaches(root, registerBitsOf(machine.features));
   MemoryLevel memory{"memory", memoryBytes(root), 0, 300, machine.cores, "size: /proc/meminfo and cgroup memory.max; rate: measured, one thread; latency: typical"};
   double bytesPerSecond = measureReadBandwidth(machine.levels.empty() ? 0 : machine.levels.back().sizeBytes);
   memory.bytesPerCycle = std::max<int64_t>(1, std::llround(bytesPerSecond / (static_cast<double>(machine.clockMhz) * 1e6)));

@@ -3,22 +3,20 @@
 #include "backends/cpu/codegen/describe.h"
 
 #include "backends/cpu/codegen/microkernels/isa_table.h"
+#include "backends/cpu/device/core_figures.h"
 
 #include "llvm/Support/MemoryBuffer.h"
 
 #include <sched.h>
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 
 using girih::cpu::ByteDots;
+using girih::cpu::Core;
+using girih::cpu::CoreFigures;
 using girih::cpu::IsaTraits;
 using girih::machine::DescriptionAttr;
 using girih::machine::LevelAttr;
 
 namespace {
-
-constexpr int64_t kAssumedMhz = 3500;
 
 struct Figure {
   int64_t value;
@@ -36,22 +34,13 @@ Figure cacheBytes(int level, int64_t assumed) {
   for (int index = 0; index < 8; ++index) {
     std::string base = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/";
     int64_t kibibytes = 0;
-    bool isWanted = firstLine(base + "level") == std::to_string(level) && firstLine(base + "type") != "Instruction";
+    bool isWanted =
+        firstLine(base + "level") == std::to_string(level) && firstLine(base + "type") != "Instruction";
     if (isWanted && !llvm::StringRef(firstLine(base + "size")).rtrim('K').getAsInteger(10, kibibytes) &&
         kibibytes > 0)
       return {kibibytes * 1024, "sysfs cache (CPUID leaf 4)"};
   }
   return {assumed, "assumed"};
-}
-
-Figure clockMhz() {
-#if defined(__x86_64__)
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid(0x16, &a, &b, &c, &d) && (a & 0xffff) > 0)
-    return {int64_t(a & 0xffff), "CPUID leaf 0x16"};
-#endif
-  // Virtual machines hide it. Measuring it here would make each compilation another.
-  return {kAssumedMhz, "assumed: that of one Xeon with both cores at work (roofline_bench)"};
 }
 
 // A tile of products takes 16 cycles, a cycle a row: of 64 bytes of k.
@@ -63,22 +52,22 @@ girih::machine::UnitAttr tileUnit(mlir::MLIRContext *context, llvm::StringRef el
 
 // Where one instruction does not do it, a sum of bytes is made of several; it is the same integer (microkernels/byte_dot.h).
 struct UnitRates {
-  int64_t productsPerLane, dotsPerCycle;
+  int64_t productsPerLane, instructions;
   const char *fmaSource, *dotSource;
 };
 
 UnitRates ratesOf(ByteDots dots) {
   switch (dots) {
   case ByteDots::MultiplyAdd:
-    return {4, 1, "CPUID avx2, fma", "CPUID avx2"};
+    return {4, 2, "CPUID avx2, fma", "CPUID avx2"};
   case ByteDots::Unsigned4:
-    return {4, 2, "CPUID avx512f", "CPUID avx512vnni"};
+    return {4, 1, "CPUID avx512f", "CPUID avx512vnni"};
   case ByteDots::Widening:
-    return {2, 1, "HWCAP asimd", "HWCAP asimd"};
+    return {2, 2, "HWCAP asimd", "HWCAP asimd"};
   case ByteDots::Signed4:
-    return {4, 2, "HWCAP asimd", "HWCAP asimddp"};
+    return {4, 1, "HWCAP asimd", "HWCAP asimddp"};
   case ByteDots::Signed8:
-    return {8, 2, "HWCAP asimd", "HWCAP2 i8mm"};
+    return {8, 1, "HWCAP asimd", "HWCAP2 i8mm"};
   }
   return {};
 }
@@ -88,42 +77,55 @@ int64_t numCores() {
   return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
 }
 
-// Instructions on vectors of any kind: wide ones close the third port that narrower ones have.
-int64_t vectorsPerCycle(const IsaTraits &traits) { return traits.registerLanes == 8 ? 3 : 2; }
-
-}  // namespace
+} // namespace
 
 DescriptionAttr girih::cpu::describeMachine(mlir::MLIRContext *context, llvm::StringRef isa) {
   const IsaTraits &traits = *findIsa(isa);
-  // Of another architecture's machine nothing can be read here.
-  bool isHere = isHostArchitecture(*traits.architecture);
-  auto read = [&](Figure figure, int64_t assumed) { return isHere ? figure : Figure{assumed, "assumed"}; };
-  constexpr int64_t kAssumedL2 = 512 << 10, kAssumedL3 = 8 << 20, kAssumedCores = 4;
-  int64_t lanes = traits.registerLanes, l1Assumed = isHere ? 32 << 10 : 64 << 10;
-  Figure l1 = read(cacheBytes(1, l1Assumed), l1Assumed), l2 = read(cacheBytes(2, kAssumedL2), kAssumedL2);
-  Figure l3 = read(cacheBytes(3, kAssumedL3), kAssumedL3), clock = read(clockMhz(), kAssumedMhz);
-  int64_t cores = isHere ? numCores() : kAssumedCores;
-  // Bytes a cycle and core: two loads of a vector from L1; the others as measured on a Xeon of 3.5 GHz with two cores: L2 by
-  // tile loads of a whole step (roofline_bench: 24 to 25), L3 and memory as roofline_bench reads 98 and 200 MB (55 and 26 GB/s).
+  // Of another architecture's machine nothing can be read here; of one that has what this processor lacks, caches are
+  // those of a server that has it.
+  bool isHere = isHostArchitecture(*traits.architecture), isGranted = isHere && isGrantedHere(traits);
+  bool isServer = traits.architecture->name == "x86";
+  CoreFigures core = coreFigures(isGranted ? Core::Here : isServer ? Core::X86Server : Core::Arm64);
+  constexpr int64_t kAssumedCores = 4;
+  constexpr int64_t kServer[] = {48 << 10, 2 << 20, 105 << 20}, kSmall[] = {64 << 10, 512 << 10, 8 << 20};
+  auto sizeOf = [&](int level) {
+    Figure assumed{(isServer ? kServer : kSmall)[level - 1], "assumed"};
+    return isGranted ? cacheBytes(level, assumed.value) : assumed;
+  };
+  auto sourceOf = [](Figure size, llvm::StringRef rate) {
+    return ("size: " + llvm::Twine(size.source) + "; rate " + rate).str();
+  };
+  int64_t lanes = traits.registerLanes, bits = 32 * lanes, cores = isHere ? numCores() : kAssumedCores;
+  Figure l1 = sizeOf(1), l2 = sizeOf(2), l3 = sizeOf(3);
+  int64_t nearBytes = 2 * lanes * 4 / core.passesOf(bits); // two loads a cycle, of one pass each
   LevelAttr levels[] = {
-      LevelAttr::get(context, "L1", l1.value, 2 * lanes * 4, 5, 1, l1.source),
-      LevelAttr::get(context, "L2", l2.value, 32, 15, 1, l2.source),
-      LevelAttr::get(context, "L3", l3.value, 8, 70, cores, l3.source),
-      LevelAttr::get(context, "memory", int64_t(1) << 40, 4, 300, cores, "assumed: 14 GB/s a core at 3.5 GHz"),
+      LevelAttr::get(context, "L1", l1.value, nearBytes, core.nearLatency, 1,
+                     sourceOf(l1, core.datapathSource)),
+      LevelAttr::get(context, "L2", l2.value, core.second.bytesPerCycle, core.second.latencyCycles, 1,
+                     sourceOf(l2, core.second.source)),
+      LevelAttr::get(context, "L3", l3.value, core.third.bytesPerCycle, core.third.latencyCycles, cores,
+                     sourceOf(l3, core.third.source)),
+      LevelAttr::get(context, "memory", int64_t(1) << 40, core.memory.bytesPerCycle,
+                     core.memory.latencyCycles, cores, core.memory.source),
   };
   UnitRates rates = ratesOf(traits.dots);
+  auto unit = [&](llvm::StringRef name, llvm::StringRef element, int64_t elements, int64_t perCycle,
+                  int64_t latency, llvm::StringRef source) {
+    return girih::machine::UnitAttr::get(context, name, element, elements, perCycle, latency,
+                                         traits.registers,
+                                         (source + "; a cycle: " + core.datapathSource).str());
+  };
+  int64_t multiplies = core.multipliesOf(bits), dots = std::max<int64_t>(1, multiplies / rates.instructions);
   llvm::SmallVector<girih::machine::UnitAttr> units = {
-      girih::machine::UnitAttr::get(context, "fma", "f32", lanes, 2, 4, traits.registers, rates.fmaSource),
-      girih::machine::UnitAttr::get(context, "dot", "i8", lanes * rates.productsPerLane, rates.dotsPerCycle, 5,
-                                    traits.registers, rates.dotSource),
-      girih::machine::UnitAttr::get(context, "vector", "i32", lanes, vectorsPerCycle(traits), 1, traits.registers,
-                                    "assumed: measured on one Xeon"),
+      unit("fma", "f32", lanes, multiplies, core.multiplyLatency, rates.fmaSource),
+      unit("dot", "i8", lanes * rates.productsPerLane, dots, 5, rates.dotSource),
+      unit("vector", "i32", lanes, core.vectorsPerCycle(bits), 1, rates.fmaSource),
   };
   if (traits.dots == ByteDots::Unsigned4)
-    units.push_back(girih::machine::UnitAttr::get(context, "dot", "i16", lanes * 2, rates.dotsPerCycle, 5,
-                                                  traits.registers, rates.dotSource));
+    units.push_back(unit("dot", "i16", lanes * 2, dots, 5, rates.dotSource));
   if (traits.hasTiles)
-    units.append({tileUnit(context, "bf16", 32, "CPUID amx-bf16"), tileUnit(context, "i8", 64, "CPUID amx-int8")});
+    units.append(
+        {tileUnit(context, "bf16", 32, "CPUID amx-bf16"), tileUnit(context, "i8", 64, "CPUID amx-int8")});
   std::string name = (traits.architecture->machineName + llvm::Twine(" ") + isa).str();
-  return DescriptionAttr::get(context, name, "cpu", cores, clock.value, 200, levels, units);
+  return DescriptionAttr::get(context, name, "cpu", cores, core.clockMhz, 200, levels, units);
 }

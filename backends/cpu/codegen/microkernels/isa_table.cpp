@@ -56,18 +56,20 @@ bool isHostArchitecture(const Architecture &architecture) {
   return llvm::Triple(architecture.triple).getArch() == llvm::Triple(llvm::sys::getProcessTriple()).getArch();
 }
 
-const IsaTraits *hostIsa() {
+bool isGrantedHere(const IsaTraits &isa) {
   llvm::StringMap<bool> host = llvm::sys::getHostCPUFeatures();
+  llvm::SmallVector<llvm::StringRef> wanted;
+  isa.features.split(wanted, ',');
+  return isHostArchitecture(*isa.architecture) && llvm::all_of(wanted, [&](llvm::StringRef feature) {
+           return feature.starts_with("-") || host.lookup(feature.drop_front());
+         });
+}
+
+const IsaTraits *hostIsa() {
   const IsaTraits *best = nullptr;
-  for (const IsaTraits &isa : kIsas) {
-    llvm::SmallVector<llvm::StringRef> wanted;
-    isa.features.split(wanted, ',');
-    bool hasAll = isHostArchitecture(*isa.architecture) && llvm::all_of(wanted, [&](llvm::StringRef feature) {
-                    return feature.starts_with("-") || host.lookup(feature.drop_front());
-                  });
-    if (hasAll)
+  for (const IsaTraits &isa : kIsas)
+    if (isGrantedHere(isa))
       best = &isa;
-  }
   return best;
 }
 

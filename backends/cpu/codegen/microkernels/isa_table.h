@@ -54,6 +54,9 @@ std::string isaNames();
 
 bool isHostArchitecture(const Architecture &architecture);
 
+// Whether this machine runs its code.
+bool isGrantedHere(const IsaTraits &isa);
+
 // The best ISA of this machine, null when it has none of them.
 const IsaTraits *hostIsa();
 
