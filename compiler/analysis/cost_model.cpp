@@ -16,12 +16,14 @@ namespace girih::compiler {
 namespace {
 
 // Measured on the kernels of whole steps (bench/results.md).
-constexpr double kNotHidden = 0.35;    // of the shorter of computing and moving
+constexpr double kNotHidden = 0.35;    // of the shorter of computing and moving, between one unit and the next
 constexpr double kSlotsFilled = 0.85;  // of those in which vector instructions may start
 constexpr double kVectorElementBytes = 4;
 
-double bytesPerSecond(machine::LevelAttr level, machine::DescriptionAttr machine) {
-  return double(level.getBytesPerCycle()) * double(machine.getClockMhz()) * 1e6 * double(machine.getCores());
+double hertz(machine::DescriptionAttr machine) { return double(machine.getClockMhz()) * 1e6; }
+
+double bytesPerSecond(machine::LevelAttr level, machine::DescriptionAttr machine, double cores) {
+  return double(level.getBytesPerCycle()) * hertz(machine) * cores;
 }
 
 // The nearest level whose caches together hold so much.
@@ -70,7 +72,7 @@ public:
     double elements = 0;
     for (Value operand : op->getOperands()) {
       elements = std::max(elements, elementsOf(operand.getType(), batch.numTokens));
-      cost.footprintBytes += 4 * elementsOf(operand.getType(), batch.numTokens);
+      cost.footprintBytes += 4 * elementsOf(operand.getType(), 1);  // rows pass by: nothing of one is met again in the next
     }
     addOperations(elements * units * double(op->getRegion(0).front().getOperations().size() - 1), "f32");
   }
@@ -163,11 +165,17 @@ machine::LevelAttr sharedLevel(machine::DescriptionAttr machine) {
   return machine.getLevels().back();
 }
 
-// Weights and caches come from the nearest level that holds a step's; activations from where cores meet: as whoever comes
-// first takes a unit, what it reads was left by any of them.
-double memorySecondsOf(const DispatchTraffic &traffic, double stepBytes, machine::DescriptionAttr machine) {
-  return traffic.streamedBytes / bytesPerSecond(levelFor(stepBytes, machine), machine) +
-         traffic.activationBytes / bytesPerSecond(sharedLevel(machine), machine);
+// Weights and caches come from the nearest level that holds a step's; activations from where cores meet, or behind it: as
+// whoever comes first takes a unit, what it reads was left by any of them. The first line of either is waited for.
+double memorySecondsOf(const DispatchTraffic &traffic, double stepBytes, double units, machine::DescriptionAttr machine) {
+  double cores = std::min(double(machine.getCores()), std::max(1.0, units));
+  auto moved = [&](double bytes, machine::LevelAttr level) {
+    return bytes > 0 ? bytes / bytesPerSecond(level, machine, cores) + double(level.getLatencyCycles()) / hertz(machine) : 0;
+  };
+  machine::LevelAttr meeting = sharedLevel(machine), holding = levelFor(traffic.activationBytes, machine);
+  if (holding.getSizeBytes() > meeting.getSizeBytes())
+    meeting = holding;
+  return moved(traffic.streamedBytes, levelFor(stepBytes, machine)) + moved(traffic.activationBytes, meeting);
 }
 
 }  // namespace
@@ -189,13 +197,16 @@ DispatchCost estimateDispatch(scf::ForallOp loop, const BatchShape &batch, machi
   cost.level = home.getName().str();
   if (counted)
     cost.computeSeconds = countedSeconds(*counted, home, machine);
-  cost.memorySeconds = memorySecondsOf(traffic, stepStreamBytes(loop, batch), machine);
+  cost.memorySeconds = memorySecondsOf(traffic, stepStreamBytes(loop, batch), units, machine);
   cost.isMemoryBound = cost.memorySeconds >= cost.computeSeconds;
   // What small tiles make be read again comes from the second level, while the units wait.
   machine::LevelAttr second = machine.getLevels()[machine.getLevels().size() > 1 ? 1 : 0];
-  double rereadSeconds = counted ? 0 : cost.rereadBytes / bytesPerSecond(second, machine);
+  double rereadSeconds = counted ? 0 : cost.rereadBytes / bytesPerSecond(second, machine, double(machine.getCores()));
   double longer = std::max(cost.memorySeconds, cost.computeSeconds), shorter = std::min(cost.memorySeconds, cost.computeSeconds);
-  cost.seconds = longer + kNotHidden * shorter + rereadSeconds + double(machine.getBarrierNs()) * 1e-9;
+  // What a core's first unit reads it can only wait for.
+  double unitsEach = std::max(1.0, units / double(std::max<int64_t>(1, machine.getCores())));
+  double shown = kNotHidden + (1 - kNotHidden) / unitsEach;
+  cost.seconds = longer + shown * shorter + rereadSeconds + double(machine.getBarrierNs()) * 1e-9;
   return cost;
 }
 

@@ -62,7 +62,7 @@ private:
       return;
     }
     if (auto append = dyn_cast<KvAppendOp>(op))
-      traffic.streamedBytes += double(batch.numTokens) * keyBytes(append.getKv());
+      traffic.streamedBytes += appendedBytes(cast<KvType>(append.getKv().getType()));
     else if (auto attention = dyn_cast<AttentionOp>(op); attention && attention.getKv())
       traffic.streamedBytes += seenKeys() * keyBytes(attention.getKv());
     else if (auto parts = dyn_cast<AttentionPartsOp>(op))
@@ -85,6 +85,14 @@ private:
 
   double seenKeys() const {
     return double(batch.numSequences) * double(batch.contextTokens) + double(batch.numTokens);
+  }
+
+  // A block has a key's elements apart, each among those of 15 neighbours, so that one key touches the lines of all; values
+  // lie one by one.
+  double appendedBytes(KvType kv) const {
+    double ofElement = double(kv.getElement().getIntOrFloatBitWidth()) / 8 * double(kv.getHeads());
+    double blocks = double(batch.numSequences) * std::ceil(double(batch.numTokens) / double(batch.numSequences) / kBlockTokens);
+    return ofElement * (blocks * kBlockTokens * double(kv.getKeyDim()) + double(batch.numTokens) * double(kv.getValueDim()));
   }
 
   // A token's keys and values of the layer.

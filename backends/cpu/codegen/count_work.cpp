@@ -32,13 +32,33 @@ namespace {
 constexpr int64_t kMostDecodeTokens = 16;  // an entry of up to so many tokens is one of sequences that decode together
 constexpr int64_t kMostVisited = 8;        // of a loop's iterations; of a longer one the first, middle and last
 constexpr int64_t kMostWhile = 64;         // iterations followed of a loop without a count
-// Arithmetic starts two instructions a cycle and gives its results four cycles later. Divisions and roots are as many
-// others, for 512 bits; half as many for 256. Source: uops.info, Skylake-X on.
-constexpr double kPerCycle = 2, kLatencyCycles = 4;
+// Divisions and roots are as many others, for 512 bits; half as many for 256. Source: uops.info, Skylake-X on.
 constexpr double kDivide = 20, kSquareRoot = 24, kDivideF64 = 32;
 constexpr double kTileBytes = 1024;  // of a tile register
 
 bool isVectorOfBits(Type type) { return getElementTypeOrSelf(type).isInteger(1); }
+
+// ---- The machine's slots ----
+// Vector instructions start in slots; those that multiply only in some of them. A chain's next waits for the one before.
+struct Slots {
+  double perCycle = 2, latencyCycles = 4, perMultiply = 1;
+
+  explicit Slots(machine::DescriptionAttr machine) {
+    machine::UnitAttr multiplying = machine ? machine.unitFor("f32") : machine::UnitAttr();
+    if (!multiplying)
+      return;
+    machine::UnitAttr any = machine.unitFor("i32");
+    latencyCycles = double(multiplying.getLatencyCycles());
+    perCycle = double((any ? any : multiplying).getPerCycle());
+    perMultiply = any ? double(any.getLanes() * any.getPerCycle()) / double(multiplying.getLanes() * multiplying.getPerCycle()) : 1;
+  }
+
+  // What takes slots: all instructions, or those that multiply in what they have.
+  Work taken(Work work) const {
+    work.vectorBytes = std::max(work.vectorBytes, work.multiplyBytes * perMultiply);
+    return work;
+  }
+};
 
 // ---- Instructions of one op ----
 class InstructionCosts {
@@ -65,10 +85,19 @@ public:
         })
         .Case([&](LLVM::CallIntrinsicOp call) { work = ofIntrinsic(call); })
         .Default([&](Operation *) { work.vectorBytes = vectorBytes() * arithmetic(op); });
+    if (isMultiply(op))
+      work.multiplyBytes = work.vectorBytes;
     return work;
   }
 
 private:
+  static bool isMultiply(Operation *op) {
+    if (auto call = dyn_cast<LLVM::CallIntrinsicOp>(op))
+      return llvm::any_of(ArrayRef{"pmadd", "vpdp", "sdot", "smmla", "smull"},
+                          [&](StringRef part) { return call.getIntrin().contains(part); });
+    return isa<arith::MulFOp, arith::MulIOp, arith::DivFOp, math::FmaOp, math::SqrtOp, vector::FMAOp, LLVM::FMAOp>(op);
+  }
+
   static double bytesOf(Type type) {
     auto vector = dyn_cast<VectorType>(type);
     double bits = getElementTypeOrSelf(type).isIntOrFloat() ? getElementTypeOrSelf(type).getIntOrFloatBitWidth() : 64;
@@ -154,17 +183,109 @@ private:
   int64_t vectorBits;
 };
 
+// ---- What stands in a block itself, and what of inner loops will be computed before them ----
+// The same whatever the step, so counted once for all entries and contexts.
+class BlockCounts {
+public:
+  BlockCounts(ModuleOp module, const IsaTraits &isa, machine::DescriptionAttr machine)
+      : symbols(module), costs(isa), slots(machine) {}
+
+  const Work &ownOf(Block &block) {
+    auto *top = block.getParentOp();
+    while (!isa<func::FuncOp>(top) && !(isa<scf::ForallOp>(top) && top->hasAttr("girih.dispatch")))
+      top = top->getParentOp();
+    if (counted.insert(top).second)
+      countStraight(top);
+    return own[&block];
+  }
+
+  ArrayRef<Operation *> controlOf(Block &block) {
+    auto [found, isNew] = control.try_emplace(&block);
+    if (isNew)
+      for (Operation &op : block)
+        if (isa<scf::ForOp, scf::ForallOp, scf::WhileOp, scf::IfOp, func::CallOp>(op))
+          found->second.push_back(&op);
+    return found->second;
+  }
+
+  double chainOf(scf::ForOp loop) {
+    auto [found, isNew] = chains.try_emplace(loop, 0);
+    if (isNew)
+      found->second = countChain(loop);
+    return found->second;
+  }
+
+  SymbolTable symbols;
+  const InstructionCosts costs;
+  const Slots slots;
+
+private:
+  void countStraight(Operation *top) {
+    top->walk<WalkOrder::PreOrder>([&](Operation *op) {
+      if (op != top)
+        own[homeOf(op)] += costs.of(op);
+    });
+  }
+
+  // Instructions of the longest way from what an iteration is given to what it hands on: each waits for the one before.
+  static double countChain(scf::ForOp loop) {
+    llvm::DenseMap<Value, double> length;
+    for (Value carried : loop.getRegionIterArgs())
+      if (isa<VectorType, FloatType>(carried.getType()))
+        length[carried] = 0;
+    if (length.empty())
+      return 0;
+    for (Operation &op : loop.getBody()->without_terminator()) {
+      double longest = -1;
+      for (Value operand : op.getOperands())
+        if (auto found = length.find(operand); found != length.end())
+          longest = std::max(longest, found->second);
+      bool isArithmetic = !isa<LLVM::InlineAsmOp, LLVM::BitcastOp, arith::BitcastOp, arith::CmpFOp>(op);
+      for (Value result : op.getResults())
+        if (longest >= 0)
+          length[result] = longest + isArithmetic;
+    }
+    double longest = 0;
+    for (Value handed : loop.getBody()->getTerminator()->getOperands())
+      if (auto found = length.find(handed); found != length.end())
+        longest = std::max(longest, found->second);
+    return longest;
+  }
+
+  // LLVM moves what does not change with a loop out of it.
+  Block *homeOf(Operation *op) {
+    Block *home = op->getBlock();
+    if (op->getNumRegions() > 0 || !isMemoryEffectFree(op))
+      return home;
+    while (isa<scf::ForOp, scf::WhileOp>(home->getParentOp()) && llvm::none_of(op->getOperands(), [&](Value operand) {
+      auto found = homes.find(operand);
+      Block *block = found != homes.end() ? found->second : operand.getParentBlock();
+      return home->getParentOp()->isAncestor(block->getParentOp());
+    }))
+      home = home->getParentOp()->getBlock();
+    for (Value result : op->getResults())
+      homes[result] = home;
+    return home;
+  }
+
+  llvm::DenseSet<Operation *> counted;
+  std::map<Block *, Work> own;
+  llvm::DenseMap<Value, Block *> homes;
+  std::map<Block *, SmallVector<Operation *>> control;
+  std::map<Operation *, double> chains;
+};
+
 // ---- How often each runs ----
 class WorkCounter {
 public:
-  WorkCounter(ModuleOp module, const IsaTraits &isa, StepBatchShape batch)
-      : symbols(module), costs(isa), values(batch) {}
+  WorkCounter(BlockCounts &blocks, StepBatchShape batch) : blocks(blocks), values(batch) {}
 
   Work ofDispatch(scf::ForallOp loop) {
     // Outer loops are over layers, all alike.
     for (auto layers = loop->getParentOfType<scf::ForOp>(); layers; layers = layers->getParentOfType<scf::ForOp>())
       values.bind(layers.getInductionVar(), 0);
     auto function = loop->getParentOfType<func::FuncOp>();
+    bothDigits = function->hasAttr("girih.both_digits");
     values.bind(function.getArgument(0), {StepValues::Scalar::StepArgs, 0, 0});
     values.bind(function.getArgument(1), 0);
     Work work = overDimensions(loop, 0);
@@ -215,8 +336,8 @@ private:
 
   // What runs once each time the block runs.
   Work ofBlock(Block &block) {
-    Work work = ownOf(block);
-    for (Operation *op : controlOf(block))
+    Work work = blocks.slots.taken(blocks.ownOf(block));
+    for (Operation *op : blocks.controlOf(block))
       llvm::TypeSwitch<Operation *>(op)
           .Case([&](scf::ForOp loop) { work += ofLoop(loop); })
           .Case([&](scf::ForallOp loop) { work += overDimensions(loop, 0); })
@@ -229,40 +350,23 @@ private:
   Work ofLoop(scf::ForOp loop) {
     double begin = values.number(loop.getLowerBound()), end = values.number(loop.getUpperBound());
     double step = values.number(loop.getStep());
-    if (controlOf(*loop.getBody()).empty()) {
-      Work once = ownOf(*loop.getBody());
-      once.vectorBytes = std::max(once.vectorBytes, costs.vectorBytes() * kPerCycle * kLatencyCycles * chainOf(loop));
+    if (blocks.controlOf(*loop.getBody()).empty()) {
+      Work once = blocks.slots.taken(blocks.ownOf(*loop.getBody()));
+      double waiting = blocks.slots.perCycle * blocks.slots.latencyCycles * blocks.chainOf(loop);
+      once.vectorBytes = std::max(once.vectorBytes, blocks.costs.vectorBytes() * waiting);
       return once.times(trips(begin, end, step));
     }
     return over(loop.getInductionVar(), begin, end, step, [&] { return ofBlock(*loop.getBody()); });
   }
 
-  // Instructions of the longest way from what an iteration is given to what it hands on: each waits for the one before.
-  static double chainOf(scf::ForOp loop) {
-    llvm::DenseMap<Value, double> length;
-    for (Value carried : loop.getRegionIterArgs())
-      if (isa<VectorType, FloatType>(carried.getType()))
-        length[carried] = 0;
-    if (length.empty())
-      return 0;
-    for (Operation &op : loop.getBody()->without_terminator()) {
-      double longest = -1;
-      for (Value operand : op.getOperands())
-        if (auto found = length.find(operand); found != length.end())
-          longest = std::max(longest, found->second);
-      bool isArithmetic = !isa<LLVM::InlineAsmOp, LLVM::BitcastOp, arith::BitcastOp, arith::CmpFOp>(op);
-      for (Value result : op.getResults())
-        if (longest >= 0)
-          length[result] = longest + isArithmetic;
-    }
-    double longest = 0;
-    for (Value handed : loop.getBody()->getTerminator()->getOperands())
-      if (auto found = length.find(handed); found != length.end())
-        longest = std::max(longest, found->second);
-    return longest;
+  // Over bits that no one knows here: those of second digits, which only a function whose rows all have them has.
+  Work ofBits(scf::WhileOp loop, int64_t most) {
+    return bothDigits ? ofBlock(*loop.getAfterBody()).times(double(most)) : Work();
   }
 
   Work ofWhile(scf::WhileOp loop) {
+    if (auto most = loop->getAttrOfType<IntegerAttr>("girih.bits"))
+      return ofBits(loop, most.getInt());
     Work sum;
     SmallVector<StepValues::Scalar> carried;
     for (Value initial : loop.getInits())
@@ -290,6 +394,8 @@ private:
   // The dearer branch where it is not known which, and none says that it is seldom taken.
   Work ofBranch(scf::IfOp branch) {
     double condition = branch->hasAttr("girih.seldom") ? 0 : values.number(branch.getCondition());
+    if (branch->hasAttr("girih.outliers"))
+      condition = bothDigits ? 1 : 0;
     Work otherwise = branch.getElseRegion().empty() || condition == 1 ? Work() : ofBlock(branch.getElseRegion().front());
     if (condition == 0)
       return otherwise;
@@ -298,7 +404,7 @@ private:
   }
 
   Work ofCall(func::CallOp call) {
-    auto callee = symbols.lookup<func::FuncOp>(call.getCallee());
+    auto callee = blocks.symbols.lookup<func::FuncOp>(call.getCallee());
     if (!callee || callee.isExternal())
       return {};
     for (auto [argument, operand] : llvm::zip(callee.getArguments(), call.getOperands()))
@@ -306,55 +412,9 @@ private:
     return ofBlock(callee.getBody().front());
   }
 
-  // ---- What stands in a block itself, and what of inner loops will be computed before them ----
-  const Work &ownOf(Block &block) {
-    auto *top = block.getParentOp();
-    while (!isa<func::FuncOp>(top) && !(isa<scf::ForallOp>(top) && top->hasAttr("girih.dispatch")))
-      top = top->getParentOp();
-    if (counted.insert(top).second)
-      countStraight(top);
-    return own[&block];
-  }
-
-  void countStraight(Operation *top) {
-    top->walk<WalkOrder::PreOrder>([&](Operation *op) {
-      if (op != top)
-        own[homeOf(op)] += costs.of(op);
-    });
-  }
-
-  // LLVM moves what does not change with a loop out of it.
-  Block *homeOf(Operation *op) {
-    Block *home = op->getBlock();
-    if (op->getNumRegions() > 0 || !isMemoryEffectFree(op))
-      return home;
-    while (isa<scf::ForOp, scf::WhileOp>(home->getParentOp()) && llvm::none_of(op->getOperands(), [&](Value operand) {
-      auto found = homes.find(operand);
-      Block *block = found != homes.end() ? found->second : operand.getParentBlock();
-      return home->getParentOp()->isAncestor(block->getParentOp());
-    }))
-      home = home->getParentOp()->getBlock();
-    for (Value result : op->getResults())
-      homes[result] = home;
-    return home;
-  }
-
-  ArrayRef<Operation *> controlOf(Block &block) {
-    auto [found, isNew] = control.try_emplace(&block);
-    if (isNew)
-      for (Operation &op : block)
-        if (isa<scf::ForOp, scf::ForallOp, scf::WhileOp, scf::IfOp, func::CallOp>(op))
-          found->second.push_back(&op);
-    return found->second;
-  }
-
-  SymbolTable symbols;
-  InstructionCosts costs;
+  BlockCounts &blocks;
   StepValues values;
-  llvm::DenseSet<Operation *> counted;
-  std::map<Block *, Work> own;
-  llvm::DenseMap<Value, Block *> homes;
-  std::map<Block *, SmallVector<Operation *>> control;
+  bool bothDigits = false;
 };
 
 Attribute attributeOf(MLIRContext *context, const Work &work) {
@@ -376,21 +436,22 @@ struct CountWork : impl::CountWorkBase<CountWork> {
       getOperation().emitError() << "has no ISA \"" << isa << "\"; " << isaNames() << " are known";
       return signalPassFailure();
     }
+    auto machine = getOperation()->getAttrOfType<machine::DescriptionAttr>("girih.machine");
+    BlockCounts blocks(getOperation(), *traits, machine);
+    double cores = machine ? double(machine.getCores()) : 1;
     SmallVector<Attribute> rows;
     for (auto function : getOperation().getOps<func::FuncOp>())
       if (auto maxTokens = function->getAttrOfType<IntegerAttr>("girih.max_tokens"))
-        count(function, *traits, maxTokens.getInt(), rows);
+        count(function, blocks, cores, maxTokens.getInt(), rows);
     getOperation()->setAttr("girih.work", ArrayAttr::get(&getContext(), rows));
   }
 
 private:
-  void count(func::FuncOp function, const IsaTraits &traits, int64_t numTokens, SmallVector<Attribute> &rows) {
+  void count(func::FuncOp function, BlockCounts &blocks, double cores, int64_t numTokens, SmallVector<Attribute> &rows) {
     StepBatchShape batch{numTokens, numTokens <= kMostDecodeTokens ? numTokens : 1, 0};
-    WorkCounter first(getOperation(), traits, batch);
+    WorkCounter first(blocks, batch);
     batch.contextTokens = kCountedContext;
-    WorkCounter later(getOperation(), traits, batch);
-    auto machine = getOperation()->getAttrOfType<machine::DescriptionAttr>("girih.machine");
-    double cores = machine ? double(machine.getCores()) : 1;
+    WorkCounter later(blocks, batch);
     Work alone;  // what every thread does for itself before the next dispatch
     function.walk([&](scf::ForallOp loop) {
       auto name = loop->getAttrOfType<StringAttr>("girih.dispatch");
@@ -425,11 +486,13 @@ Work &Work::operator+=(const Work &other) {
   tileProducts += other.tileProducts;
   loadBytes += other.loadBytes;
   storeBytes += other.storeBytes;
+  multiplyBytes += other.multiplyBytes;
   return *this;
 }
 
 Work Work::times(double count) const {
-  return {units * count, vectorBytes * count, tileProducts * count, loadBytes * count, storeBytes * count};
+  return {units * count, vectorBytes * count, tileProducts * count, loadBytes * count, storeBytes * count,
+          multiplyBytes * count};
 }
 
 std::vector<DispatchWork> countedWork(ModuleOp module) {

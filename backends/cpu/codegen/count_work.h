@@ -12,6 +12,7 @@ namespace girih::cpu {
 // What all units of a dispatch together run; see girih_dispatch_work (runtime/abi/backend.h).
 struct Work {
   double units = 0, vectorBytes = 0, tileProducts = 0, loadBytes = 0, storeBytes = 0;
+  double multiplyBytes = 0;  // of vectorBytes, of instructions that multiply; counted, not told
 
   Work &operator+=(const Work &other);
   Work times(double count) const;

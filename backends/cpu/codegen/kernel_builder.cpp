@@ -279,7 +279,7 @@ SmallVector<Value> KernelBuilder::when(Value condition, ValueRange carried,
   return SmallVector<Value>(op.getResults());
 }
 
-SmallVector<Value> KernelBuilder::forBits(Value bits, ValueRange carried, LoopBody body) {
+SmallVector<Value> KernelBuilder::forBits(Value bits, int64_t most, ValueRange carried, LoopBody body) {
   SmallVector<Value> initial{bits};
   llvm::append_range(initial, carried);
   Type type = bits.getType();
@@ -289,6 +289,7 @@ SmallVector<Value> KernelBuilder::forBits(Value bits, ValueRange carried, LoopBo
     scf::ConditionOp::create(inner, at, any, state);
   };
   auto op = scf::WhileOp::create(b, loc, TypeRange(ValueRange(initial)), initial, more, nullptr);
+  op->setAttr("girih.bits", b.getI64IntegerAttr(most));
   OpBuilder::InsertionGuard guard(b);
   ValueRange state = op.getAfterArguments();
   b.setInsertionPointToStart(op.getAfterBody());

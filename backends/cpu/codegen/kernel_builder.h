@@ -106,8 +106,8 @@ public:
   // `then`'s values where the condition holds, else `carried`.
   llvm::SmallVector<mlir::Value> when(mlir::Value condition, mlir::ValueRange carried,
                                       llvm::function_ref<llvm::SmallVector<mlir::Value>()> then);
-  // The body for each set bit of an i32, lowest first, with the bit's number as an index.
-  llvm::SmallVector<mlir::Value> forBits(mlir::Value bits, mlir::ValueRange carried, LoopBody body);
+  // The body for each set bit of an i32, lowest first, with the bit's number as an index; `most` may be set.
+  llvm::SmallVector<mlir::Value> forBits(mlir::Value bits, int64_t most, mlir::ValueRange carried, LoopBody body);
 };
 
 }  // namespace girih::cpu

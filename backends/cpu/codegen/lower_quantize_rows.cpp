@@ -60,7 +60,7 @@ public:
     for (int64_t pair = 0; pair < kTogether; pair += 2)
       storePairSums(ArrayRef(codes).slice(pair * kHalves, 2 * kHalves), scales.scale, pair, targets);
     storeNoOutliers(scales.scale, targets);
-    k.forBits(scales.worth, {}, [&](Value block, ValueRange) {
+    k.forBits(scales.worth, kTogether, {}, [&](Value block, ValueRange) {
       emit(sourceOf(block), targetOf(block), kActivationDepth);
       return SmallVector<Value>();
     });
@@ -298,6 +298,8 @@ LogicalResult lower(QuantizeRowsOp op) {
            << type << " and " << op.getInit().getType();
   OpBuilder b(op);
   KernelBuilder k(b, op.getLoc());
+  if (op.getBothDigits())  // what matmuls then meet, for the count of their work
+    op->getParentOfType<func::FuncOp>()->setAttr("girih.both_digits", b.getUnitAttr());
   BlockQuantizer quantizer(k, op.getBothDigits());
   int64_t depth = type.getDimSize(1), full = depth / kActivationDepth;
   Value x = k.addressOf(op.getX()), out = k.addressOf(op.getInit());

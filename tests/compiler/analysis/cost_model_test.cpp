@@ -85,6 +85,14 @@ TEST_F(CostModel, IsTheTimeOfReadingWhereNothingElseTakesLong) {
   EXPECT_NEAR(cost(idle, "33554432", "134217728").seconds, streamed.seconds / 2, 0.02 * streamed.seconds);
 }
 
+// One unit is read by one core, and its first line is waited for.
+TEST_F(CostModel, WaitsForWhatComesFirst) {
+  CountedWork one{1, 64, 0, 64, 64}, idle{128, 64, 0, 64, 64};
+  EXPECT_NEAR(cost(one).memorySeconds, 2 * cost(idle).memorySeconds, 0.02 * cost(one).memorySeconds);
+  EXPECT_NEAR(cost(idle, "\"latency_cycles\": 300", "\"latency_cycles\": 2300").memorySeconds,
+              cost(idle).memorySeconds + 1e-6, 1e-9);
+}
+
 TEST_F(CostModel, FollowsEachUnit) {
   CountedWork vectors{128, 1e9, 0, 64, 64}, tiles{128, 64, 1e6, 64, 64};
   double before = cost(vectors).computeSeconds;

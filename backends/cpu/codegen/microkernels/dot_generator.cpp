@@ -134,7 +134,8 @@ void DotGenerator::addSteps(const Source &source, const Rows &rows, Panels panel
       llvm::append_range(values, registers);
     return values;
   };
-  take(k.forBits(bits, flat(), [&](Value step, ValueRange carried) {
+  int64_t most = kStepsPerBlock / layout.numGroups() / dot.stepsTogether();
+  take(k.forBits(bits, most, flat(), [&](Value step, ValueRange carried) {
     take(carried);
     addStep(source, rows, panels, digit, step, products);
     widen(); // how many steps there are is not known
@@ -195,6 +196,7 @@ void DotGenerator::addOutliers(const Source &source, const Rows &rows, int64_t p
     }
     return inner;
   });
+  sums.front().getDefiningOp()->setAttr("girih.outliers", k.b.getUnitAttr());
 }
 
 void DotGenerator::multiplyBlock(const Source &source, const Rows &rows, int64_t panels, int64_t together,

@@ -1,5 +1,5 @@
-// RUN: girih-opt %s -girih-cpu-count-work=isa=avx512 | FileCheck %s
-// RUN: girih-opt %s -girih-cpu-count-work=isa=avx2 | FileCheck %s --check-prefix=AVX2
+// RUN: girih-opt %s -split-input-file -girih-cpu-count-work=isa=avx512 | FileCheck %s
+// RUN: girih-opt %s -split-input-file -girih-cpu-count-work=isa=avx2 | FileCheck %s --check-prefix=AVX2
 
 // [units, bytes of vector instructions, products of tiles, bytes loaded, bytes stored]: each dispatch first without
 // context, then with 1,024 positions.
@@ -99,6 +99,70 @@ module attributes {girih.machine = #machine} {
         %x = llvm.load %p : !llvm.ptr -> vector<16xf32>
       }
     } {girih.dispatch = "causal"}
+    return
+  }
+}
+
+// -----
+
+// Three vector instructions start a cycle, one of them multiplies: four of these beside two others are worth twelve.
+// CHECK: dispatch = "multiplies", entry = "step_t1"
+// CHECK-SAME: first = array<f64: 1.000000e+00, 7.680000e+02
+
+// Second digits, beside the 4 bytes that say which: none where outliers alone have them; where all rows have both, all of the
+// four quads.
+// CHECK: dispatch = "outliers", entry = "step_t1"
+// CHECK-SAME: first = array<f64: 1.000000e+00, 0.000000e+00, 0.000000e+00, 4.000000e+00, 0.000000e+00>
+// CHECK: dispatch = "digits", entry = "step_t64"
+// CHECK-SAME: first = array<f64: 1.000000e+00, 0.000000e+00, 0.000000e+00, 2.600000e+02, 0.000000e+00>
+
+#slots = #machine.description<name = "test", kind = "cpu", cores = 2, clock_mhz = 1000, barrier_ns = 100,
+    levels = [#machine.level<name = "L1", size_bytes = 32768, bytes_per_cycle = 64, latency_cycles = 5, shared_by = 1, source = "test">],
+    units = [#machine.unit<name = "fma", element = "f32", lanes = 16, per_cycle = 1, latency_cycles = 4, registers = 16, source = "test">,
+             #machine.unit<name = "vector", element = "i32", lanes = 16, per_cycle = 3, latency_cycles = 1, registers = 16, source = "test">]>
+
+module attributes {girih.machine = #slots} {
+  func.func @step_t1(%args: !llvm.ptr, %thread: index, %threads: index, %p: !llvm.ptr)
+      attributes {girih.max_tokens = 1 : i64} {
+    scf.forall (%i) in (1) {
+      %x = llvm.load %p : !llvm.ptr -> vector<16xf32>
+      %a = arith.mulf %x, %x : vector<16xf32>
+      %b = arith.mulf %a, %x : vector<16xf32>
+      %c = arith.addf %b, %x : vector<16xf32>
+      %d = arith.mulf %c, %x : vector<16xf32>
+      %e = arith.addf %d, %x : vector<16xf32>
+      %f = arith.mulf %e, %x : vector<16xf32>
+      llvm.store %f, %p : vector<16xf32>, !llvm.ptr
+    } {girih.dispatch = "multiplies"}
+    scf.forall (%i) in (1) {
+      func.call @second(%p) : (!llvm.ptr) -> ()
+    } {girih.dispatch = "outliers"}
+    return
+  }
+  func.func @step_t64(%args: !llvm.ptr, %thread: index, %threads: index, %p: !llvm.ptr)
+      attributes {girih.both_digits, girih.max_tokens = 64 : i64} {
+    scf.forall (%i) in (1) {
+      func.call @second(%p) : (!llvm.ptr) -> ()
+    } {girih.dispatch = "digits"}
+    return
+  }
+  func.func private @second(%p: !llvm.ptr) {
+    %zero = arith.constant 0 : i32
+    %one = arith.constant 1 : i32
+    %bits = llvm.load %p : !llvm.ptr -> i32
+    %any = arith.cmpi ne, %bits, %zero : i32
+    scf.if %any {
+      %left = scf.while (%b = %bits) : (i32) -> i32 {
+        %more = arith.cmpi ne, %b, %zero : i32
+        scf.condition(%more) %b : i32
+      } do {
+      ^body(%b: i32):
+        %x = llvm.load %p : !llvm.ptr -> vector<16xf32>
+        %less = arith.subi %b, %one : i32
+        %next = arith.andi %b, %less : i32
+        scf.yield %next : i32
+      } attributes {girih.bits = 4 : i64}
+    } {girih.outliers}
     return
   }
 }
