@@ -13,6 +13,7 @@
 #include "compiler/pipeline.h"
 #include "compiler/report.h"
 #include "compiler/share_step.h"
+#include "dialects/girih/activation_block.h"
 #include "dialects/girih/dialect.h"
 #include "dialects/machine/json.h"
 #include "dialects/register.h"
@@ -397,7 +398,8 @@ private:
     WalkResult result = module.walk([](Operation *op) {
       auto matmul = dyn_cast<dialect::QMatmulOp>(op);
       auto codes = dyn_cast<dialect::QuantizeRowsOp>(op);
-      bool isOfThisEntry = (matmul && getElementTypeOrSelf(matmul.getX()).isBF16()) || (codes && codes.getBothDigits());
+      bool isOfThisEntry =
+          (matmul && (getElementTypeOrSelf(matmul.getX()).isBF16() || matmul->hasAttr(dialect::kRoundedScalesName))) || (codes && codes.getBothDigits());
       return isOfThisEntry ? WalkResult::interrupt() : WalkResult::advance();
     });
     return !result.wasInterrupted();

@@ -96,6 +96,12 @@ bool hasBothDigits(const Facts &facts) {
          facts.maxTokens <= kShortPrompt;
 }
 
+// Whether scales of weights may be rounded, which saves a multiplication in three where rows are many. What the step gives
+// is of few rows.
+bool roundsScales(QMatmulOp op, const Facts &facts) {
+  return facts.numerics == "fast" && facts.maxTokens > kShortPrompt && !isLast(op);
+}
+
 // The rows of `x`. Asked of what x is written to where possible: a question to x itself would be one more reader, and a
 // producer with two readers is computed in the tiles of neither.
 OpFoldResult rowsOf(OpBuilder &b, Value x) {
@@ -216,6 +222,8 @@ struct ChooseArithmeticPass : girih::compiler::impl::ChooseArithmeticBase<Choose
         function.walk([&](AttentionOp op) { op.setOperandType(operands); });
       function.walk([&](QMatmulOp op) {
         Arithmetic arithmetic = choose(op, facts);
+        if (arithmetic == Arithmetic::I8 && roundsScales(op, facts))
+          op->setAttr(kRoundedScalesName, UnitAttr::get(&getContext()));
         if (arithmetic == Arithmetic::I8)
           op.getXMutable().assign(quantized(op.getX(), hasBothDigits(facts), codes));
         if (arithmetic == Arithmetic::BF16)

@@ -14,8 +14,9 @@ def ChooseArithmetic : Pass<"girih-choose-arithmetic", "::mlir::ModuleOp"> {
     all matmuls that read the same x share; in *fast* with `both_digits` for short prompts. *fast*, where the machine has a matrix unit of bf16 and the function's steps
     can fill its rows: x is rounded to bf16 (but to 8 bits for what the function returns, where the weight has signed codes of a byte, the machine
     a unit for them and one of its tiles has all rows), likewise once, its rows an odd number of the unit's tiles apart, and every `girih.attention` gets `operand_type = bf16`; where
-    it has a unit of i16 instead, attention in steps longer than a short prompt gets `operand_type = i16`. The element type
-    of x is the only other trace of the choice.
+    it has a unit of i16 instead, attention in steps longer than a short prompt gets `operand_type = i16`. Matmuls of codes in
+    steps longer than a short prompt, but what the function returns, get `girih.rounded_scales`. The element type of x is the
+    only other trace of the choice.
 
     Example:
     ```mlir

@@ -45,6 +45,10 @@ inline constexpr float kActivationShare = 256; // of the largest |x| that 127 co
 // Below this a block counts as zeros: 127 / scale must stay finite.
 inline constexpr float kActivationLeast = 0x1p-100f;
 
+// On `qmatmul` with such rows: scales and mins of weights may be rounded to 16 bits of the largest of their column, so that
+// one product of integers does for both.
+inline constexpr const char *kRoundedScalesName = "girih.rounded_scales";
+
 // The blocks of a row.
 constexpr int64_t activationRowBytes(int64_t depth) {
   return (depth + kActivationDepth - 1) / kActivationDepth * kActivationBytes;

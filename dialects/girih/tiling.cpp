@@ -104,6 +104,7 @@ FailureOr<TilingResult> QMatmulOp::getTiledImplementation(OpBuilder &b, ArrayRef
   auto init = sliceOf(b, loc, getInit(), offsets, sizes);
   auto tiled = QMatmulOp::create(b, loc, init.getType(), x, getW(), shifted(b, loc, getColumnOffset(), offsets[1]),
                                  init, getStrategyAttr(), getRowTileAttr(), getColumnTileAttr(), getKTileAttr());
+  tiled->setDiscardableAttrs((*this)->getDiscardableAttrDictionary());
   return tileOf(tiled, {x, init});
 }
 

@@ -8,8 +8,10 @@
 #include "backends/cpu/codegen/lower_qmatmul.h"
 #include "backends/cpu/codegen/microkernels/dot_generator.h"
 #include "backends/cpu/codegen/microkernels/isa_table.h"
+#include "backends/cpu/codegen/microkernels/rounded_dot_generator.h"
 #include "backends/cpu/codegen/microkernels/tile_generator.h"
 #include "backends/cpu/codegen/passes.h"
+#include "dialects/girih/activation_block.h"
 #include "dialects/girih/dialect.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -54,7 +56,8 @@ int64_t kernelScratchBytes(Operation *module) {
     auto weight = dyn_cast<dialect::PackedType>(op.getW().getType());
     auto layout = weights::PackedLayout::parse(weight ? std::string_view(weight.getLayout()) : std::string_view());
     bool isQuantized = getElementTypeOrSelf(op.getX().getType()).isInteger(8) && layout.isOk();
-    bytes = std::max(bytes, isQuantized ? dotScratchBytes(*layout, shape, weight.getDepth()) : panelScratchBytes(shape));
+    auto dotBytes = op->hasAttr(dialect::kRoundedScalesName) ? RoundedDotGenerator::scratchBytes : dotScratchBytes;
+    bytes = std::max(bytes, isQuantized ? dotBytes(*layout, shape, weight.getDepth()) : panelScratchBytes(shape));
   });
   for (auto [op, frame] : tileFramesOf(module))
     bytes = std::max(bytes, frame);

@@ -8,12 +8,14 @@
 #include "backends/cpu/codegen/microkernels/dot_generator.h"
 #include "backends/cpu/codegen/microkernels/code_matrix_generator.h"
 #include "backends/cpu/codegen/microkernels/matrix_generator.h"
+#include "backends/cpu/codegen/microkernels/rounded_dot_generator.h"
 #include "backends/cpu/codegen/microkernels/shared_kernels.h"
 #include "backends/cpu/codegen/microkernels/tile_generator.h"
 #include "backends/cpu/codegen/microkernels/unpack_formats.h"
 #include "backends/cpu/codegen/passes.h"
 #include "backends/cpu/codegen/row_followers.h"
 #include "backends/cpu/codegen/step_memory.h"
+#include "dialects/girih/activation_block.h"
 #include "dialects/girih/dialect.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -322,6 +324,9 @@ LogicalResult lowerPacked(QMatmulOp op, QMatmulOp first, const IsaTraits &isa, S
       return emitWith(TileGenerator(k, *layout, isa, *shape), k, op, tile, *shape, panelScratchBytes(*shape));
     if (layout->hasFloatCodes())
       return op.emitOpError("x is quantised, codes of \"") << layout->print() << "\" are floats; multiply them in f32";
+    if (op->hasAttr(kRoundedScalesName) && op.getStrategy() == StringRef("panel") && RoundedDotGenerator::takes(*layout, isa))
+      return emitWith(RoundedDotGenerator(k, *layout, isa, *shape), k, op, tile, *shape,
+                      RoundedDotGenerator::scratchBytes(*layout, *shape, depth));
     return emitWith(DotGenerator(k, *layout, isa, *shape), k, op, tile, *shape,
                     dotScratchBytes(*layout, *shape, depth));
   };

@@ -152,12 +152,17 @@ module attributes {girih.numerics = "fast", girih.machine = #machine.description
     %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
     return %y : tensor<?x64xf32>
   }
+  // In long ones scales may be rounded, but in what is returned.
   // CHECK-LABEL: func.func @is_a_long_prompt
   // CHECK: girih.quantize_rows
   // CHECK-NOT: both_digits
-  func.func @is_a_long_prompt(%x: tensor<?x32xf32>, %w: !codes, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 512 : i64} {
+  // CHECK: girih.qmatmul {{.*}} {girih.rounded_scales}
+  // CHECK: girih.qmatmul
+  // CHECK-NOT: rounded_scales
+  func.func @is_a_long_prompt(%x: tensor<?x32xf32>, %w: !codes, %v: !girih.packed<64 x 64, "p16:u4,f16,f16,32">, %init: tensor<?x64xf32>) -> tensor<?x64xf32> attributes {girih.max_tokens = 512 : i64} {
     %y = girih.qmatmul ins(%x, %w : tensor<?x32xf32>, !codes) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
-    return %y : tensor<?x64xf32>
+    %z = girih.qmatmul ins(%y, %v : tensor<?x64xf32>, !girih.packed<64 x 64, "p16:u4,f16,f16,32">) outs(%init : tensor<?x64xf32>) -> tensor<?x64xf32>
+    return %z : tensor<?x64xf32>
   }
 }
 

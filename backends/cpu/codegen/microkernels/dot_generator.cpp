@@ -22,8 +22,6 @@ constexpr int64_t kFewRows = 8;
 constexpr int64_t kFewRowTile = 4;
 // The rows over whose products it is spread that the panels after these are fetched.
 constexpr int64_t kRowsOfFetch = 96;
-// What waits between passes at most. Rows: whole tiles of any shape.
-constexpr int64_t kPartRows = 264, kPartColumns = 256;
 
 } // namespace
 

@@ -14,10 +14,11 @@ namespace girih::cpu {
 // That adds +0 for a row without outliers, so it may be left out when no row of a tile has one. The integer sums are
 // exact, the rest are the same roundings: same bits everywhere. `TileOperands::x` are blocks of
 // dialects/girih/activation_block.h.
-class DotGenerator : TileSpace {
+class DotGenerator : protected TileSpace {
 public:
   DotGenerator(KernelBuilder &k, const weights::PackedLayout &layout, const IsaTraits &isa, TileShape shape)
       : TileSpace(k, layout, shape), isa(isa), dot(k, layout, isa) {}
+  virtual ~DotGenerator() = default;
 
   // Takes codes apart in registers right before use; for few rows.
   void emitDirect(const TileOperands &tile);
@@ -26,7 +27,7 @@ public:
   // other's. A step that happens to have few rows goes the direct way.
   void emitPanel(const TileOperands &tile, mlir::Value scratch);
 
-private:
+protected:
   // Where a block's weights come from: the packed panels, or the scratch that they were taken apart into.
   struct Source {
     llvm::function_ref<ByteDot::Lanes(int64_t panel, mlir::Value step)>
@@ -62,7 +63,7 @@ private:
   // Some of the rows and columns of a call: as many as the scratch holds sums of.
   void forParts(const TileOperands &tile, llvm::function_ref<void(const TileOperands &)> body);
   void emitPart(const TileOperands &part, const Scratch &scratch);
-  void emitPass(const TileOperands &part, const Pass &pass, const Scratch &scratch);
+  virtual void emitPass(const TileOperands &part, const Pass &pass, const Scratch &scratch);
   bool hasStarts(const TileOperands &part);
   void makeStarts(const TileOperands &part, const Pass &pass, mlir::Value starts);
   void unpackPanels(mlir::Value weights, int64_t panels, int64_t panelDepth, const Pass &pass, mlir::Value scratch);
@@ -106,6 +107,8 @@ inline int64_t dotLanesPanel(const TileShape &shape) {
 
 // Bytes of one block of `panels` panels taken apart: a byte a code, then scales, their bases and mins in f32.
 int64_t dotBlockBytes(const weights::PackedLayout &layout, int64_t panels);
+// What waits between passes at most. Rows: whole tiles of any shape.
+inline constexpr int64_t kPartRows = 264, kPartColumns = 256;
 // Scratch of a panel kernel for weights of `depth` k.
 int64_t dotScratchBytes(const weights::PackedLayout &layout, const TileShape &shape, int64_t depth);
 

@@ -80,6 +80,62 @@ float chainOf(const PackedWeight &weight, const std::vector<std::vector<uint8_t>
   return acc;
 }
 
+// What rounded_dot_generator.h says, for one row of blocks and column n; and how far from chainOf rounding takes it.
+struct Rounded {
+  float sum = 0;
+  double bound = 0;
+};
+
+Rounded roundedOf(const MatmulCase &c, const PackedWeight &weight, const std::vector<std::vector<uint8_t>> &blocks, int64_t n) {
+  const PackedLayout &layout = weight.layout;
+  int64_t numBlocks = int64_t(blocks.size()), inPass = c.kTile / 32;
+  auto leastAt = [&](int64_t k) {
+    return std::fmaf(weight.scaleAt(n, k), float(8 - layout.codeOffset), weight.minAt(n, k));
+  };
+  float largest = 0;
+  for (int64_t k = 0; k < numBlocks * 32; k += layout.groupSize)
+    largest = std::max({largest, std::fabs(weight.scaleAt(n, k)), std::fabs(leastAt(k) * 0.125F)});
+  float unit = largest * float(1.0 / 32767), inverse = unit == 0 ? 0 : 1 / unit;
+  Rounded result;
+  // A digit's codes of `count` k from `first` on.
+  auto total = [&](int64_t number, int64_t first, int64_t count, int64_t digit) {
+    const std::vector<uint8_t> &block = blocks[number];
+    int64_t k = number * 32 + first;
+    int32_t sum = 0, products = 0;
+    for (int64_t i = first; i < first + count; ++i) {
+      int32_t code = static_cast<int8_t>(block[digit * 64 + i]);
+      sum += code;
+      products += (weight.numberAt(n, number * 32 + i) + layout.codeOffset) * code;
+    }
+    auto scale = int32_t(std::nearbyint(weight.scaleAt(n, k) * inverse));
+    auto least = int32_t(std::nearbyint(leastAt(k) * 0.125F * inverse));
+    int32_t both = sum * 8 * 65536 - sum * 8 + products;
+    double step = double(unit) * at<float>(block, digit ? 96 : 32);
+    result.bound += step * (0.5 * std::abs(products - 8 * sum) + 4.0 * std::abs(sum) + (digit == 0 ? std::abs(least) : 0));
+    if (digit == 1) // nothing is borrowed
+      return (products - 8 * sum) * scale + 8 * sum * least;
+    return int32_t(int16_t(both)) * scale + (both >> 16) * least;
+  };
+  for (int64_t pass = 0; pass < numBlocks; pass += inPass) {
+    int64_t end = std::min(numBlocks, pass + inPass);
+    for (int64_t number = pass; number < end; ++number)
+      for (int64_t k = 0; k < 32; k += layout.groupSize)
+        result.sum = std::fmaf(float(total(number, k, layout.groupSize, 0)), at<float>(blocks[number], kActivationScale), result.sum);
+    for (int64_t number = pass; number < end; ++number)
+      for (int64_t quad = 0; quad < 8; ++quad)
+        if (at<int32_t>(blocks[number], kActivationOutliers) >> quad & 1)
+          result.sum = std::fmaf(float(total(number, quad * 4, 4, 1)), at<float>(blocks[number], kActivationOutlierScale), result.sum);
+  }
+  result.sum *= unit;
+  return result;
+}
+
+// Whether this kernel rounds scales: few rows take the direct way.
+bool rounds(const MatmulCase &c, const PackedLayout &layout, const std::string &isa) {
+  return c.roundsScales && std::string_view(c.strategy) == "panel" && c.rows > 8 && layout.codes == CodeType::U4 &&
+         layout.mins != ScaleType::None && (isa == "avx512" || isa == "amx");
+}
+
 std::vector<float> valuesOf(const MatmulCase &c) {
   std::mt19937 random(11);
   std::normal_distribution<float> normal;
@@ -99,7 +155,7 @@ class DotTest : public testing::TestWithParam<MatmulCase> {};
 TEST_P(DotTest, EqualsPlainLoopsBitForBit) {
   MatmulCase c = quantized(GetParam());
   PackedWeight weight(c.layout, c.columns, c.depth, 7);
-  std::vector<float> x = valuesOf(c), expected(c.rows * c.columns);
+  std::vector<float> x = valuesOf(c), expected(c.rows * c.columns), rounded = expected;
   std::vector<uint8_t> codes;
   for (int64_t t = 0; t < c.rows; ++t) {
     std::vector<std::vector<uint8_t>> blocks;
@@ -121,6 +177,11 @@ TEST_P(DotTest, EqualsPlainLoopsBitForBit) {
       double numRoundings = double(6 * int64_t(blocks.size()) * weight.layout.numGroups());
       ASSERT_NEAR(expected[t * c.columns + n], product, 6 * std::sqrt(variance) + numRoundings * 0x1p-24 * size)
           << "row " << t << " column " << n;
+      if (!rounds(c, weight.layout, "avx512"))
+        continue;
+      Rounded value = roundedOf(c, weight, blocks, n);
+      rounded[t * c.columns + n] = value.sum;
+      ASSERT_NEAR(value.sum, expected[t * c.columns + n], value.bound + numRoundings * 0x1p-24 * size) << "row " << t << " column " << n;
     }
   }
   for (const std::string &isa : runnableIsas()) {
@@ -140,11 +201,12 @@ TEST_P(DotTest, EqualsPlainLoopsBitForBit) {
       (*step)->run(data, numThreads);
       EXPECT_EQ(std::memcmp(data.arena.data() + bytesOfX(c), codes.data(), codes.size()), 0) << "codes of x differ";
       const float *y = data.arenaAt(placeOfY(c));
+      const std::vector<float> &wanted = rounds(c, weight.layout, isa) ? rounded : expected;
       int64_t numWrong = 0;
-      for (size_t i = 0; i < expected.size(); ++i)
-        if (std::memcmp(&y[i], &expected[i], 4) != 0 && ++numWrong == 1)
+      for (size_t i = 0; i < wanted.size(); ++i)
+        if (std::memcmp(&y[i], &wanted[i], 4) != 0 && ++numWrong == 1)
           ADD_FAILURE() << "at row " << i / c.columns << " column " << i % c.columns << ": " << y[i] << " instead of "
-                        << expected[i];
+                        << wanted[i];
       EXPECT_EQ(numWrong, 0);
     }
   }
@@ -196,6 +258,23 @@ INSTANTIATE_TEST_SUITE_P(Tiles, DotTest,
                                          MatmulCase{kQ41, 9, 192, 288, "direct", 7, 32, 32, 96},
                                          MatmulCase{kQ41, 9, 192, 288, "direct", 1, 64, 32, 64},
                                          MatmulCase{kQ41, 23, 192, 288, "direct", 12, 16, 32, 16}));
+
+// Scales of u4 codes with mins rounded: ragged ends, passes, few rows; other codes are as ever.
+INSTANTIATE_TEST_SUITE_P(Rounded, DotTest, testing::ValuesIn([] {
+  std::vector<MatmulCase> cases;
+  for (const char *layout : {"p16:u4,f16,none,32,8", kQ41, "p16:u4,f16*s8,f16*s8,32", "p16:u4,f16*s8,f16*s8,16", "p16:u7,f16,f16,32"}) {
+    cases.push_back({layout, 13, 64, 320, "panel", 6, 32, 320, 64});
+    cases.push_back({layout, 13, 48, 320, "panel", 2, 16, 128, 48});
+  }
+  for (int64_t rows : {1, 8, 9, 17})
+    for (int64_t depth : {33, 96, 250})
+      cases.push_back({kQ41, rows, 80, depth, "panel", 6, 32, 256, 80});
+  cases.push_back({kQ41, 29, 192, 576, "panel", 6, 32, 384, 96});
+  cases.push_back({kQ41, 270, 304, 256, "panel", 6, 32, 128, 304});
+  for (MatmulCase &c : cases)
+    c = roundedScales(quantized(c));
+  return cases;
+}()));
 
 // On a tile unit, for those that it takes: the same bits. Up to 4 rows go by vectors; what 8 or 16 do not hold comes in
 // turns; some have no panel for each buffer.

@@ -247,6 +247,7 @@ constexpr const char *kQ51 = "p16:u7,f16,f16,32";
 INSTANTIATE_TEST_SUITE_P(
     DotKernels, SpillTest,
     testing::Values(Kernel{"avx512", quantized({kQ41, 512, 96, 576, "panel", 6, 32, 576, 96})},
+                    Kernel{"avx512", roundedScales(quantized({kQ41, 512, 96, 576, "panel", 6, 32, 384, 96}))},
                     Kernel{"avx512", quantized({kQ80, 512, 96, 576, "panel", 6, 32, 576, 96})},
                     Kernel{"avx512", quantized({kQ6K, 512, 96, 576, "panel", 6, 32, 576, 96})},
                     Kernel{"avx512", quantized({kQ41, 1, 96, 576, "direct", 1, 32, 32, 96})},

@@ -30,6 +30,7 @@ struct MatmulCase {
   int64_t numLayers = 1;  // the step does it with as many weights, one after the other
   bool isQuantized = false;  // x becomes 8-bit codes first
   bool bothDigits = false;   // of two digits for all elements
+  bool roundsScales = false;  // of weights
 };
 
 inline MatmulCase quantized(MatmulCase c) {
@@ -37,9 +38,15 @@ inline MatmulCase quantized(MatmulCase c) {
   return c;
 }
 
+inline MatmulCase roundedScales(MatmulCase c) {
+  c.roundsScales = true;
+  return c;
+}
+
 inline void PrintTo(const MatmulCase &c, std::ostream *out) {
   *out << c.layout << " T=" << c.rows << " N=" << c.columns << " K=" << c.depth << " " << c.strategy << " MR="
        << c.rowTile << " NC=" << c.columnTile << " KC=" << c.kTile << " unit=" << c.unitColumns << (c.isQuantized ? " i8" : "") << (c.bothDigits ? " both digits" : "");
+  *out << (c.roundsScales ? " rounded" : "");
 }
 
 inline uint16_t halfBits(float value) {
@@ -206,7 +213,9 @@ inline int64_t bytesOfScratch(const MatmulCase &c) {
   if (!takesBf16(c)) {
     int64_t panel = (c.kTile * c.columnTile * 4 + 63) / 64 * 64 + 64;
     bool isPanel = c.isQuantized && std::string_view(c.strategy) == "panel";
-    return isPanel ? panel + 264 * ((c.kTile / 32 * 2 * 4 + 63) / 64 * 64 + 64 + 256 * 4) : panel;
+    // A list of outliers, one tile's sums, ends of the list's parts.
+    int64_t outliers = c.roundsScales ? 264 * (c.kTile / 32) * 8 * 16 + 16 * 1024 : 0;
+    return isPanel ? outliers + panel + 264 * ((c.kTile / 32 * 2 * 4 + 63) / 64 * 64 + 64 + 256 * 4) : panel;
   }
   int64_t panelBytes = (c.kTile * 16 * 2 + 4095) / 4096 * 4096;
   return 64 + 2 * (c.columnTile / 16 * panelBytes + 2048) + (c.depth > c.kTile ? 512 : 32) * 32 * 4;
@@ -235,7 +244,7 @@ module attributes {girih.arena_bytes = $ARENA : i64, girih.scratch_bytes = $SCRA
           : memref<?x$Nxf32> to memref<?x$UNITxf32, strided<[$N, 1], offset: ?>>
       girih.qmatmul ins($X, %w[%column] : $TYPE, !girih.packed<$N x $K, "$LAYOUT">)
           outs(%out : memref<?x$UNITxf32, strided<[$N, 1], offset: ?>>)
-          {strategy = "$STRATEGY", row_tile = $MR : i64, column_tile = $NC : i64, k_tile = $KC : i64}
+          {strategy = "$STRATEGY", row_tile = $MR : i64, column_tile = $NC : i64, k_tile = $KC : i64$ROUNDS}
     } {girih.dispatch = "project", girih.distribution = "block"}
     }
     return
@@ -254,6 +263,7 @@ module attributes {girih.arena_bytes = $ARENA : i64, girih.scratch_bytes = $SCRA
   return replaced(text, {{"$QUANTIZE", c.isQuantized ? quantize : ""}, {"$X", c.isQuantized ? "%q" : "%x"},
                          {"$TYPE", c.isQuantized ? "memref<?x$QBYTESxi8>" : "memref<?x$Kx$ELEMENT>"},
                          {"$DIGITS", c.bothDigits ? "{both_digits}" : ""},
+                         {"$ROUNDS", c.roundsScales ? ", girih.rounded_scales" : ""},
                          {"$ELEMENT", takesBf16(c) ? "bf16" : "f32"},
                          {"$QAT", number(bytesOfX(c))}, {"$QBYTES", number(rowBytesOfCodes(c))},
                          {"$ARENA", number(placeOfY(c) + bytesOfY(c))}, {"$SCRATCH", number(bytesOfScratch(c))},
