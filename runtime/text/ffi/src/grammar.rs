@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Token masks of JSON schemas, Lark grammars and regular expressions, by the `llguidance` crate.
 
+use crate::closed_objects::close_objects;
 use crate::{destroy, guard, guard_value, Buffer, Slice};
 use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
@@ -125,6 +126,7 @@ fn schema_of(text: &str) -> Result<Value, String> {
 }
 
 fn with_options(mut schema: Value) -> Value {
+    close_objects(&mut schema);
     if let Some(fields) = schema.as_object_mut() {
         let options = serde_json::json!({
             "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": ", "coerce_one_of": true

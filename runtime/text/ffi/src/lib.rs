@@ -2,6 +2,7 @@
 //! The border between C and the crates: buffers, errors, and the guard that lets no panic out. Contract: text_ffi.h.
 
 mod chat_template;
+mod closed_objects;
 mod grammar;
 mod python_json;
 mod tokenizer;
