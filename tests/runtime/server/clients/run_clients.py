@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the scripts of the official OpenAI and Anthropic clients against the fake server, and against the real one where a model is at hand.
+"""Runs the scripts of the official OpenAI and Anthropic clients, of LangChain and the AI SDK against the fake server, and
+against the real one where a model is at hand.
 
     run_clients.py python|npm
 
@@ -19,7 +20,8 @@ BUILD = pathlib.Path(os.environ.get("GIRIH_BUILD", HERE.parents[3] / "build"))
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "girih" / "clients"
 KEY = "sesame"
 SKIP = 77
-SCRIPTS = {"python": ["python_client.py", "python_messages.py"], "npm": ["npm_client.mjs", "npm_messages.mjs"]}
+SCRIPTS = {"python": ["python_client.py", "python_messages.py", "python_langchain.py"],
+           "npm": ["npm_client.mjs", "npm_messages.mjs", "npm_ai_sdk.mjs"]}
 
 
 def skip(reason):
@@ -52,7 +54,7 @@ def client_commands(kind):
         return [[sys.executable, str(HERE / script)] for script in SCRIPTS[kind]], {"PYTHONPATH": str(folder / "site")}
     if not shutil.which("npm"):
         skip("npm is not installed; apt-get install npm")
-    # `ci` takes what the lock file says and checks its integrity. The client asks for Node 22, of which npm warns only;
+    # `ci` takes what the lock file says and checks its integrity. The clients ask for Node 22, of which npm warns only;
     # Debian's Node 18 has all that is tested here.
     install(folder, ["package.json", "package-lock.json"], ["npm", "ci", "--no-fund", "--no-audit"])
     # Node finds packages beside a script, so the scripts stand beside them.
