@@ -656,8 +656,10 @@ Expected<bool> StepEngine::sampleToken(Sequence &sequence, std::span<float> logi
   }
   sequence.lastToken = now;
   const std::vector<int32_t> &stops = request.stopTokens;
-  if (!request.ignoreStop && std::find(stops.begin(), stops.end(), result.token) != stops.end())
+  if (!request.ignoreStop && std::find(stops.begin(), stops.end(), result.token) != stops.end()) {
+    sequence.listener->onStop(sequence.id, result);
     return true;
+  }
   ++sequence.usage.numOutputTokens;
   sequence.tokens.push_back(result.token);
   sequence.seen.add(result.token);

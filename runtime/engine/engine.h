@@ -144,6 +144,8 @@ class Listener {
 public:
   virtual ~Listener() = default;
   virtual void onTokens(RequestId id, std::span<const TokenResult> tokens) = 0;
+  // The stop token that was sampled, which is not part of the answer; onFinish follows.
+  virtual void onStop(RequestId id, const TokenResult &token) {}
   // `rows` [numRows, vocabSize] f32: the logits at positions firstPosition, firstPosition + 1, ...
   virtual void onLogits(RequestId id, uint32_t firstPosition, uint32_t numRows, std::span<const float> rows) {
   }

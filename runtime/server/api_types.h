@@ -75,6 +75,7 @@ struct GenerationParameters {
   bool ignoreStop = false;          // ignore_eos
   bool wantLogprobs = false;
   uint32_t numTopLogprobs = 0;
+  bool tellsStopToken = false;      // its log-probability, as the last one
   bool stream = false;
   bool includeUsage = false;             // stream_options.include_usage
   uint32_t numChoices = 1;               // n

@@ -50,6 +50,11 @@ public:
     append(choice.inbox, tokens);
     generation->scheduleSpeaking();
   }
+  void onStop(engine::RequestId, const engine::TokenResult &token) override {
+    std::lock_guard lock(generation->mutex);
+    if (generation->parameters.tellsStopToken)
+      append(choice.stopInbox, {&token, 1});
+  }
   void onPromptLogprobs(engine::RequestId, uint32_t, std::span<const engine::TokenResult> tokens) override {
     std::lock_guard lock(generation->mutex);
     append(choice.promptInbox, tokens);
@@ -210,12 +215,14 @@ void Generation::speak() {
 
 void Generation::speakChoice(uint32_t number) {
   Choice &choice = choices[number];
-  std::vector<SpokenToken> promptTokens, tokens;
+  std::vector<SpokenToken> promptTokens, tokens, stopTokens;
   std::optional<EngineEnding> end;
   {
     std::lock_guard lock(mutex);
     tokens.swap(choice.inbox);
     end = std::exchange(choice.engineEnding, std::nullopt);
+    if (end)
+      stopTokens.swap(choice.stopInbox);
     if (!tokens.empty() || end)
       promptTokens.swap(choice.promptInbox);
   }
@@ -235,6 +242,7 @@ void Generation::speakChoice(uint32_t number) {
   if (choice.decoder)
     sayText(number, choice.stopMatcher.push(choice.decoder->finish()));
   sayText(number, choice.stopMatcher.finish());
+  std::move(stopTokens.begin(), stopTokens.end(), std::back_inserter(choice.unsaidTokens));
   bool hasStopped = choice.stopMatcher.hasMatched() || end->reason == engine::FinishReason::Stop;
   finishChoice(number, hasStopped ? "stop" : "length");
 }

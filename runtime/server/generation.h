@@ -89,7 +89,7 @@ private:
     Choice(const GenerationParameters &parameters, const std::optional<Tokenizer> &tokenizer);
 
     // Guarded by the generation's mutex: written by the engine, emptied by the speaker.
-    std::vector<SpokenToken> promptInbox, inbox;
+    std::vector<SpokenToken> promptInbox, inbox, stopInbox;
     std::optional<EngineEnding> engineEnding;
 
     // The speaker's own, besides what start() set before its first visit.

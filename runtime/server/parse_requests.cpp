@@ -81,7 +81,7 @@ void takePrompts(RequestFields &fields, std::string_view name, size_t most, std:
 void takeCompletionExtras(RequestFields &fields, GenerationParameters &parameters) {
   int64_t numLogprobs = -1;
   fields.takeInteger("logprobs", 0, engine::kMaxTopLogprobs, numLogprobs);
-  parameters.wantLogprobs = numLogprobs >= 0;
+  parameters.wantLogprobs = parameters.tellsStopToken = numLogprobs >= 0;
   parameters.numTopLogprobs = static_cast<uint32_t>(std::max<int64_t>(numLogprobs, 0));
   fields.takeBoolean("echo", parameters.echo);
   if (parameters.maxTokens == 0u && !parameters.echo)

@@ -56,6 +56,10 @@ public:
     if (onToken)
       onToken(id);
   }
+  void onStop(RequestId, const TokenResult &result) override {
+    std::lock_guard lock(mutex);
+    stops.emplace_back(result.token, result.logprob);
+  }
   void onFinish(RequestId, FinishReason newReason, const Usage &newUsage, const Status &status) override {
     {
       std::lock_guard lock(mutex);
@@ -79,6 +83,7 @@ public:
   std::mutex mutex;
   std::condition_variable changed;
   std::vector<int32_t> received;
+  std::vector<std::pair<int32_t, float>> stops;
   FinishReason reason = FinishReason::Failed;
   Usage usage;
   StatusCode code = StatusCode::Ok;

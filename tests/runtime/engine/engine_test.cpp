@@ -356,6 +356,16 @@ TEST(Engine, StopsAtAStopTokenWithoutHandingItOut) {
   EXPECT_EQ(completion->reason, FinishReason::Stop);
   EXPECT_EQ(completion->tokens,
             std::vector<int32_t>(free.begin(), free.begin() + static_cast<std::ptrdiff_t>(firstStop)));
+  // It is told apart, with what it was as a token like others.
+  Request likely = greedy(prompt, 10);
+  likely.wantLogprobs = true;
+  auto free10 = generate(*engine, likely);
+  likely.stopTokens = {free[4]};
+  auto recorder = std::make_shared<Recorder>();
+  ASSERT_TRUE(engine->submit(likely, recorder).isOk());
+  recorder->wait();
+  ASSERT_EQ(recorder->stops.size(), 1u);
+  EXPECT_EQ(recorder->stops[0], std::pair(free[4], free10->logprobs[firstStop]));
   request.ignoreStop = true;
   EXPECT_EQ(generate(*engine, request)->tokens, free);
 }

@@ -187,6 +187,17 @@ TEST_F(EndpointsTest, EchoesPromptsWithTheirLogprobs) {
   EXPECT_EQ(at(response.body, "choices.0.logprobs.token_logprobs"), "[null,-1.5,-1.5,-0.5]");
   EXPECT_EQ(at(response.body, "choices.0.logprobs.top_logprobs"), R"([null,{"A":-0.25},{"A":-0.25},{"H":-0.5}])");
   EXPECT_EQ(at(response.body, "choices.0.logprobs.text_offset"), "[0,1,2,3]");
+  // One token more than the prompt also where it ends the answer: lm-eval leaves the last one out.
+  std::string body = R"({"prompt":[72,105,33],"max_tokens":1000,"echo":true,"logprobs":1)";
+  HttpResponse ended = answer("POST", "/v1/completions", body + "}");
+  EXPECT_EQ(at(ended.body, "choices.0.text"), "\"Hi!" + FakeEngineOptions().says + "\"");
+  std::string last = std::to_string(3 + FakeEngineOptions().says.size());
+  EXPECT_EQ(at(ended.body, "choices.0.logprobs.token_logprobs." + last), "-0.5");
+  EXPECT_EQ(at(ended.body, "choices.0.logprobs.text_offset." + last), last);
+  EXPECT_EQ(at(ended.body, "usage.completion_tokens"), std::to_string(FakeEngineOptions().says.size()));
+  auto streamed = send("POST", "/v1/completions", body + R"(,"stream":true})");
+  ASSERT_TRUE(streamed->waitForEnd());
+  EXPECT_THAT(streamed->events, ::testing::Contains(HasSubstr("\"text_offset\":[" + last + "]")));
   HttpResponse only = answer("POST", "/v1/completions", R"({"prompt":"Hi!","max_tokens":0,"echo":true})");
   EXPECT_EQ(at(only.body, "choices.0.text"), "\"Hi!\"");
   EXPECT_EQ(at(only.body, "usage.completion_tokens"), "0");

@@ -135,11 +135,13 @@ std::optional<engine::FinishReason> FakeEngine::step(engine::RequestId id, Seque
       return end(engine::FinishReason::Failed, std::move(masked).status());
     result.token = *masked;
   }
-  if (result.token == kEndToken)
-    return end(engine::FinishReason::Stop, {});
   result.logprob = -0.5f;
   std::vector<engine::TopToken> top(request.numTopLogprobs, {result.token, -0.5f});
   result.top = top;
+  if (result.token == kEndToken) {
+    sequence.listener->onStop(id, result);
+    return end(engine::FinishReason::Stop, {});
+  }
   ++sequence.numGenerated;
   sequence.listener->onTokens(id, {&result, 1});
   bool isFull = request.promptTokens.size() + sequence.numGenerated >= options.contextTokens;
