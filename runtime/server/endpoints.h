@@ -44,14 +44,23 @@ struct UnknownName {
   std::string name;
 };
 // The list, or the one that the path names.
-std::variant<std::string, UnknownName> describeModels(std::span<const ModelFacts> models, std::string_view path);
+std::variant<std::string, UnknownName> describeModels(std::span<const ModelFacts> models,
+                                                      std::string_view path);
 
-// What /metrics says of several models.
+// What /metrics says of a model.
+struct ModelFigures {
+  std::string name;
+  engine::EngineStats stats;
+  uint64_t numActive = 0, numClientsGone = 0, numRejected = 0;
+};
+// Requires: the service has a model and is not shut down.
+ModelFigures figuresOf(Service &service);
+
+// And of several.
 struct ModelLoad {
   std::string name;
-  size_t numWaiting = 0;                    // requests, until it is loaded
-  std::optional<engine::EngineStats> stats; // where it is
-  uint64_t numActive = 0;
+  size_t numWaiting = 0;               // requests, until it is loaded
+  std::optional<ModelFigures> figures; // where it is
 };
 struct FleetCounters {
   uint64_t numLoads = 0, numUnloads = 0, numFailedLoads = 0, numBytes = 0;
@@ -60,13 +69,13 @@ std::string fleetMetrics(Service &front, const FleetCounters &counters, std::spa
 
 struct Route {
   std::string_view method;
-  std::string_view path;     // a name in braces stands for a part of any text
+  std::string_view path; // a name in braces stands for a part of any text
   bool needsKey;
-  bool generates;            // tokens: asks for room in the queue first
+  bool generates; // tokens: asks for room in the queue first
   void (*answer)(Service &, std::shared_ptr<Exchange>);
   std::string_view summary;
-  std::string_view fields;   // of the body, for /openapi.json
-  std::string_view example = {};  // a body
+  std::string_view fields;       // of the body, for /openapi.json
+  std::string_view example = {}; // a body
   std::string_view bodyType = "application/json";
 };
 std::span<const Route> allRoutes();
@@ -94,4 +103,4 @@ void answerRequest(Service &service, std::shared_ptr<Exchange> exchange);
 // Runs `task` at once for small bodies, else on the preparer's thread: a long prompt must not hold up other streams.
 void prepare(Service &service, const std::shared_ptr<Exchange> &exchange, std::function<void()> task);
 
-}  // namespace girih::server
+} // namespace girih::server

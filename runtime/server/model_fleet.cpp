@@ -323,7 +323,6 @@ void ModelFleet::load(std::unique_lock<std::mutex> &lock, Member &member) {
 void ModelFleet::unload(std::unique_lock<std::mutex> &lock, Member &member) {
   std::unique_ptr<Service> leaving = std::move(member.service);
   lock.unlock();
-  front().numRejected += leaving->numRejected;
   front().numClientsGone += leaving->numClientsGone;
   leaving.reset();
   lock.lock();
@@ -355,7 +354,7 @@ void ModelFleet::answerModels(Exchange &exchange) const {
   frontService->answer(exchange, std::move(response));
 }
 
-// What is counted for all, and of each model that is loaded what tells how busy it is.
+// What is counted for all, and the figures of each model that is loaded.
 void ModelFleet::answerMetrics(Exchange &exchange) {
   std::vector<ModelLoad> loads;
   FleetCounts now;
@@ -364,8 +363,7 @@ void ModelFleet::answerMetrics(Exchange &exchange) {
     now = counters;
     for (auto &member : members)
       loads.push_back({member->facts.name, member->waiting.size(),
-                       member->service ? std::optional(member->service->engine().stats()) : std::nullopt,
-                       member->service ? member->service->numActive.load() : 0});
+                       member->service ? std::optional(figuresOf(*member->service)) : std::nullopt});
   }
   HttpResponse response;
   response.contentType = "text/plain; version=0.0.4";

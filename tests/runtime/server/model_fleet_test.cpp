@@ -4,6 +4,8 @@
 #include "tests/runtime/server/endpoints_fixture.h"
 
 #include <filesystem>
+#include <set>
+#include <sstream>
 
 namespace girih::server {
 namespace {
@@ -250,6 +252,48 @@ TEST_F(ModelFleetTest, MetersAndCountsInOnePlace) {
   EXPECT_THAT(metrics, HasSubstr("girih_http_requests_total{path=\"/v1/completions\",status=\"200\"} 2\n"));
   UsedInAll used = fleet->front().usedByClient().at(0).second;
   EXPECT_EQ(used[0].numRequests, 2u);
+}
+
+TEST_F(ModelFleetTest, EveryFigureOfAModelNamesIt) {
+  ServiceOptions service;
+  service.vllmMetricNames = true;
+  start({.roomFor = 2}, std::move(service));
+  saidBy("a");
+  saidBy("b");
+  saidBy("b");
+  // An answer may be read before its engine has counted it.
+  std::string metrics;
+  waitUntil([&] {
+    metrics = answer("GET", "/metrics").body;
+    return metrics.find("girih_generations_total{model=\"b\",reason=\"stop\"} 2\n") != metrics.npos;
+  });
+  for (std::string row :
+       {"girih_generations_total{model=\"a\",reason=\"stop\"} 1\n",
+        "girih_generations_total{model=\"b\",reason=\"stop\"} 2\n",
+        "girih_generations_total{model=\"c\",reason=\"stop\"} 0\n",
+        "girih_request_seconds_count{model=\"b\"} 0\n",
+        "girih_request_seconds_bucket{model=\"b\",le=\"+Inf\"} 0\n", "girih_requests_active{model=\"a\"} 0\n",
+        "girih_disk_files{model=\"a\"} 0\n", "vllm:e2e_request_latency_seconds_count{model_name=\"b\"} 0\n"})
+    EXPECT_THAT(metrics, HasSubstr(row));
+  // Each family stands once, with its rows behind it, and what is no model's is the same few.
+  std::istringstream lines(metrics);
+  std::set<std::string> families, withoutModel;
+  std::string family;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("# TYPE ")) {
+      family = line.substr(7, line.find(' ', 7) - 7);
+      EXPECT_TRUE(families.insert(family).second) << family;
+    } else if (!line.starts_with("#")) {
+      EXPECT_TRUE(line.starts_with(family)) << line;
+      if (line.find("model=\"") == line.npos && line.find("model_name=\"") == line.npos)
+        withoutModel.insert(family);
+    }
+  }
+  EXPECT_THAT(withoutModel,
+              ::testing::UnorderedElementsAre(
+                  "girih_http_requests_total", "girih_model_loads_total", "girih_model_unloads_total",
+                  "girih_model_load_failures_total", "girih_model_rejections_total", "girih_models_bytes",
+                  "girih_client_tokens_total", "girih_client_retained_byte_seconds_total"));
 }
 
 // Files and batches are no model's; each line names its own.
