@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pipeline of the CPU target, from a scheduled step to the LLVM dialect; the one place its passes are joined.
+#include "backends/cpu/codegen/microkernels/isa_table.h"
 #include "backends/cpu/codegen/passes.h"
 
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
@@ -49,7 +50,16 @@ void buildLoweringPipeline(OpPassManager &pipeline, llvm::StringRef isa) {
   pipeline.addPass(createCanonicalizerPass());
   pipeline.addPass(createCSEPass());
   pipeline.addPass(createSCFToControlFlowPass());
-  pipeline.addPass(arith::createArithExpandOpsPass());
+  // Without instructions that round to bf16 LLVM would call a function, and an image calls none.
+  bool roundsToBF16 = findIsa(isa)->features.contains("bf16");
+  if (!roundsToBF16) {
+    arith::ArithEmulateUnsupportedFloatsOptions floats;
+    floats.sourceTypeStrs = {"bf16"};
+    pipeline.addPass(arith::createArithEmulateUnsupportedFloats(floats));
+  }
+  arith::ArithExpandOpsPassOptions expansion;
+  expansion.includeBf16 = !roundsToBF16;
+  pipeline.addPass(arith::createArithExpandOpsPass(expansion));
   // One walk with the patterns of all dialects; a conversion each would cost as much every time.
   pipeline.addPass(createConvertToLLVMPass());
   pipeline.addPass(createReconcileUnrealizedCastsPass());
