@@ -305,34 +305,59 @@ private:
 
 void lowerGeneric(StepValues &values, linalg::LinalgOp op) { GenericLowering(values, op).run(); }
 
+namespace {
+
+// Dimensions that lie one after the other on both sides are one: fewer and longer transfers.
+void joinDimensions(View &source, View &target) {
+  for (size_t at = source.extents.size(); at-- > 1;) {
+    auto inner = knownNumber(source.extents[at]);
+    auto follows = [&](const View &view) { return view.strides[at - 1] == *inner * view.strides[at]; };
+    if (!inner || !follows(source) || !follows(target))
+      continue;
+    for (View *view : {&source, &target}) {
+      view->extents[at - 1] = mul(view->extents[at - 1], number(*inner));
+      view->strides[at - 1] = view->strides[at];
+      view->extents.erase(view->extents.begin() + ptrdiff_t(at));
+      view->strides.erase(view->strides.begin() + ptrdiff_t(at));
+    }
+  }
+}
+
+}  // namespace
+
 void lowerCopy(StepValues &values, Value from, Value to) {
   View source = values.view(from), target = values.view(to);
   CWriter &out = values.out;
+  int64_t bytes = bytesOf(source.element);
   // Bits are moved: as floats some would change.
-  source.element = target.element = IntegerType::get(from.getContext(), unsigned(8 * bytesOf(source.element)));
-  if (!source.table.empty() || source.strides.back() != 1 || target.strides.back() != 1)
-    return values.fail("a copy of elements that do not lie side by side has no form in C yet");
+  source.element = target.element = IntegerType::get(from.getContext(), unsigned(8 * bytes));
+  if (!source.table.empty() || source.extents.empty())
+    return values.fail("a copy of a table or of one element has no form in C yet");
+  joinDimensions(source, target);
   SmallVector<Expr> position;
+  auto piece = [&](const Expr &count, int64_t most) {
+    Expr place = values.addressOf(target, values.offsetOf(target, position));
+    int64_t apart = target.strides.back();
+    Window read = values.fetch(values.addressOf(source, values.offsetOf(source, position)), source.element,
+                               count, most, source.strides.back());
+    if (!values.units.dmaOut.empty())
+      return values.flush(read, place, count, apart);
+    Window written = values.room(place, target.element, most, apart);
+    out.loop("0", count, "1",
+             [&](const Expr &index) { values.store(written, index, values.load(read, index)); });
+  };
   auto nest = [&](auto &self, size_t loop) -> void {
-    if (loop + 1 < source.extents.size())
-      return out.loop("0", source.extents[loop], "1", [&](const Expr &index) {
-        position.push_back(index);
-        self(self, loop + 1);
-        position.pop_back();
-      });
-    const Expr &extent = source.extents.back();
-    int64_t most = std::min(kMostElements, knownNumber(extent).value_or(kMostElements));
+    const Expr &extent = source.extents[loop];
+    bool isInnermost = loop + 1 == source.extents.size();
+    int64_t most =
+        !isInnermost ? 1 : std::clamp<int64_t>(values.units.nearBytes / 2 / bytes, 1, kMostElements);
+    most = std::min(most, knownNumber(extent).value_or(most));
     out.loop("0", extent, number(most), [&](const Expr &first) {
       position.push_back(first);
-      Expr count = out.integer(least(number(most), out.integer(sub(extent, first))));
-      Expr place = values.addressOf(target, values.offsetOf(target, position));
-      Window read = values.fetch(values.addressOf(source, values.offsetOf(source, position)), source.element, count, most);
-      if (values.units.dmaOut.empty()) {
-        Window written = values.room(place, target.element, most);
-        out.loop("0", count, "1", [&](const Expr &index) { values.store(written, index, values.load(read, index)); });
-      } else {
-        values.flush(read, place, count);
-      }
+      if (isInnermost)
+        piece(out.integer(least(number(most), out.integer(sub(extent, first)))), most);
+      else
+        self(self, loop + 1);
       position.pop_back();
     });
   };

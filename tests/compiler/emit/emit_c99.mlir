@@ -23,6 +23,16 @@
 // CHECK: ((girih_address)args->arena) + ((4096 + (thread * 128)) + 64)
 // CHECK-NOT: npu_barrier
 // CHECK: }
+
+// A copy of every second element, between rows that lie further apart: dimensions that follow each other are one, and a piece is
+// what half of the nearest memory holds. What lies between is not written.
+// CHECK-LABEL: void moved(
+// CHECK: for (int64_t [[ROW:i[0-9]+]] = 0; [[ROW]] < 2; [[ROW]] += 1) {
+// CHECK: for (int64_t {{i[0-9]+}} = 0; {{i[0-9]+}} < 1536; {{i[0-9]+}} += 1024) {
+// DMA: int32_t [[W:w[0-9]+]][1024];
+// DMA-NEXT: npu_in([[W]], {{m[0-9]+|.+}}, [[N:v[0-9]+]], 4, 8);
+// DMA-NEXT: npu_out({{.+}}, [[W]], [[N]], 4, 12);
+// NEAR: [{{.*}}({{i[0-9]+}} * 3){{.*}}] = ((int64_t){{w[0-9]+}}[({{i[0-9]+}} * 2)]);
 #machine = #machine.description<name = "npu", kind = "npu", cores = 2, clock_mhz = 500, barrier_ns = 100,
     levels = [<name = "scratchpad", size_bytes = 65536, bytes_per_cycle = 32, latency_cycles = 2, shared_by = 1, source = "made up">,
               <name = "memory", size_bytes = 1048576, bytes_per_cycle = 8, latency_cycles = 200, shared_by = 2, source = "made up"MEMORY>],
@@ -54,6 +64,15 @@ module attributes {girih.machine = #machine, girih.arena_bytes = 4096 : i64, gir
       %own = girih.buffer_at "scratch"[%c64] : memref<4xf32>
       linalg.fill ins(%one : f32) outs(%own : memref<4xf32>)
     } {girih.dispatch = "scale.own", girih.distribution = "every"}
+    return
+  }
+  func.func @moved(%arg0: !llvm.ptr, %arg1: index, %arg2: index) attributes {girih.entry} {
+    %c0 = arith.constant 0 : index
+    %x = girih.buffer_at "weights"[%c0] : memref<2x48x32xf32, strided<[4096, 64, 2]>>
+    %y = girih.buffer_at "arena"[%c0] : memref<2x48x32xf32, strided<[8192, 96, 3]>>
+    scf.forall (%row) in (1) {
+      memref.copy %x, %y : memref<2x48x32xf32, strided<[4096, 64, 2]>> to memref<2x48x32xf32, strided<[8192, 96, 3]>>
+    } {girih.dispatch = "move"}
     return
   }
 }
