@@ -133,7 +133,7 @@ int main(int argc, char **argv) {
                                          "the embeddings and the head become q8_0 whatever is asked for, since they "
                                          "cost most quality, and small tensors stay as they are"),
                                 cl::value_desc("format"), cl::cat(category));
-  cl::opt<std::string> kv("kv", cl::desc("KV cache: f32 or f16 (default: by numerics)"), cl::value_desc("type"),
+  cl::opt<std::string> kv("kv", cl::desc("KV cache: f32, f16 or int8 (default: by numerics)"), cl::value_desc("type"),
                           cl::cat(category));
   cl::opt<std::string> report("report", cl::desc("write what became of each tensor and dispatch, as JSON"),
                               cl::value_desc("file"), cl::cat(category));

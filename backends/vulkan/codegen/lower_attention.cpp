@@ -21,10 +21,11 @@ constexpr int64_t kPartLargest = 0, kPartSum = 16, kPartValues = 32;
 class CacheReader {
 public:
   CacheReader(ShaderBuilder &k, const Cache &cache)
-      : k(k), cache(cache), isHalf(cache.type.getElement().isF16()) {}
+      : k(k), cache(cache), perWord(32 / int64_t(cache.type.getElement().getIntOrFloatBitWidth())) {}
 
   static bool canRead(const Cache &cache) {
-    return cache.type.getElement().isF16() || cache.type.getElement().isF32();
+    Type element = cache.type.getElement();
+    return element.isF16() || element.isF32() || element.isInteger(8);
   }
 
   // In words: where the layer lies in a block of 16 positions.
@@ -38,13 +39,21 @@ public:
             width = cache.type.getValueDim();
     return k.add(k.add(k.mul(k.add(k.mul(head, kBlockTokens), position), width), element), keys);
   }
+  // Words from the layer's begin: what the codes of a key or value are multiplied by. Only where hasScales().
+  bool hasScales() const { return cache.type.hasScales(); }
+  Value scale(bool ofKeys, Value head, Value position) {
+    int64_t begin = cache.type.scalesOffset() / 4 + (ofKeys ? 0 : cache.type.getHeads() * kBlockTokens);
+    return k.add(k.add(k.mul(head, kBlockTokens), position), begin);
+  }
   Value load(Value block, Value element) {
-    if (!isHalf)
-      return k.asFloat(k.load(cache.source, k.add(block, element)));
-    return k.halfOf(k.load(cache.source, k.add(block, k.div(element, 2))), k.rem(element, 2));
+    Value word = k.load(cache.source, k.add(block, k.div(element, perWord)));
+    return perWord == 1 ? k.asFloat(word) : partOf(word, k.rem(element, perWord));
+  }
+  Value loadScale(Value block, bool ofKeys, Value head, Value position) {
+    return k.asFloat(k.load(cache.source, k.add(block, scale(ofKeys, head, position))));
   }
   // Elements of a texel, which is loaded at once: keys of as many neighbouring positions, or a value's elements.
-  int64_t texelElements() const { return isHalf ? 2 * kTexelWords : kTexelWords; }
+  int64_t texelElements() const { return perWord * kTexelWords; }
   // Whether texels are what this shader loads, and those of values lie whole within a position. (Blocks are a multiple of 64
   // bytes; keys, and with them layers, begin at a multiple of 16 elements.)
   bool readsTexels() const {
@@ -52,26 +61,42 @@ public:
   }
   // The texel from `element` on, a multiple of texelElements().
   SmallVector<Value> loadTexel(Value block, Value element) {
-    Value word = k.add(block, isHalf ? k.div(element, 2) : element);
+    Value word = k.add(block, k.div(element, perWord));
     SmallVector<Value> elements;
-    for (Value one : k.loadTexel(cache.source, k.div(word, kTexelWords))) {
-      elements.push_back(isHalf ? k.halfOf(one, k.c(0)) : k.asFloat(one));
-      if (isHalf)
-        elements.push_back(k.halfOf(one, k.c(1)));
-    }
+    for (Value one : k.loadTexel(cache.source, k.div(word, kTexelWords)))
+      for (int64_t part = 0; part < perWord; ++part)
+        elements.push_back(perWord == 1 ? k.asFloat(one) : partOf(one, k.c(part)));
     return elements;
   }
+  // The scales of as many positions from `position` on, likewise.
+  SmallVector<Value> loadScales(Value block, bool ofKeys, Value head, Value position) {
+    SmallVector<Value> scales;
+    for (int64_t first = 0; first < texelElements(); first += kTexelWords) {
+      Value word = k.add(block, scale(ofKeys, head, k.add(position, first)));
+      for (Value one : k.loadTexel(cache.source, k.div(word, kTexelWords)))
+        scales.push_back(k.asFloat(one));
+    }
+    return scales;
+  }
   void store(Value block, Value element, Value value) {
-    if (isHalf)
-      k.storePart(kKvBinding, k.add(block, k.div(element, 2)), k.rem(element, 2), 2, k.asHalves(value));
-    else
-      k.store(kKvBinding, k.add(block, element), k.asWord(value));
+    Value word = k.add(block, k.div(element, perWord));
+    if (perWord == 1)
+      return k.store(kKvBinding, word, k.asWord(value));
+    k.storePart(kKvBinding, word, k.rem(element, perWord), perWord, hasScales() ? value : k.asHalves(value));
+  }
+  void storeScale(Value block, bool ofKeys, Value head, Value position, Value value) {
+    k.store(kKvBinding, k.add(block, scale(ofKeys, head, position)), k.asWord(value));
   }
 
 private:
+  // A half or a code, as f32.
+  Value partOf(Value word, Value part) {
+    return perWord == 2 ? k.halfOf(word, part) : k.toFloat(k.ofByte(k.shiftRight(word, k.mul(part, 8))));
+  }
+
   ShaderBuilder &k;
   const Cache &cache;
-  bool isHalf;
+  int64_t perWord; // elements
 };
 
 struct RowState {
@@ -143,6 +168,7 @@ private:
     auto maxf = [&](Value x, Value y) { return k.maxf(x, y); };
     Value mine = k.mul(k.invocation(), positionsEach());
     SmallVector<Value> isSeen, scored = scoresFrom(q, row, table, head, k.add(first, mine), end);
+    SmallVector<Value> scales = scalesFrom(table, head, k.add(first, mine), end, /*ofKeys=*/false);
     Value largestOfMine, sumOfMine;
     for (auto [number, score] : llvm::enumerate(scored)) {
       Value position = k.add(k.add(first, mine), int64_t(number));
@@ -153,7 +179,9 @@ private:
     Value largest = k.maxf(state[0], k.reduce(largestOfMine, maxf));
     for (auto [number, score] : llvm::enumerate(scored)) {
       Value weight = k.select(isSeen[number], k.exp(k.subf(score, largest)), k.f(0));
-      k.store(kSharedMemory, k.add(k.add(mine, int64_t(number)), weights), k.asWord(weight));
+      // Values' scales are in the weights that multiply them, not in the sums. A slot that nobody wrote has none.
+      Value stored = scales.empty() ? weight : k.select(isSeen[number], k.mulf(weight, scales[number]), k.f(0));
+      k.store(kSharedMemory, k.add(k.add(mine, int64_t(number)), weights), k.asWord(stored));
       sumOfMine = number == 0 ? weight : k.addf(sumOfMine, weight);
     }
     Value sum = k.reduce(sumOfMine, addf);
@@ -201,14 +229,33 @@ private:
     return values;
   }
 
-  // Of the positions from `position` on that are this invocation's; what lies beyond `end` is not asked for.
+  // Where the invocation's positions from `position` on lie; what lies beyond `end` is not asked for.
+  struct Place {
+    Value block, within;
+  };
+  Place placeFrom(Value table, Value position, Value end) {
+    int64_t count = positionsEach();
+    Value last = k.mul(k.div(k.sub(end, k.c(1)), count), count), clamped = k.min(position, last);
+    return {reader.block(k.step(k.add(table, k.div(clamped, kBlockTokens)))), k.rem(clamped, kBlockTokens)};
+  }
+
+  // None where the cache has none.
+  SmallVector<Value> scalesFrom(Value table, Value head, Value position, Value end, bool ofKeys) {
+    if (!reader.hasScales())
+      return {};
+    Place place = placeFrom(table, position, end);
+    if (isWide)
+      return reader.loadScales(place.block, ofKeys, head, place.within);
+    return {reader.loadScale(place.block, ofKeys, head, place.within)};
+  }
+
+  // Of the positions from `position` on that are this invocation's.
   SmallVector<Value> scoresFrom(const View &q, ValueRange row, Value table, Value head, Value position, Value end) {
     int64_t count = positionsEach(), step = isWide && readsQueryTexels(q) ? kTexelWords : 1;
-    Value last = k.mul(k.div(k.sub(end, k.c(1)), count), count), clamped = k.min(position, last);
-    Value block = reader.block(k.step(k.add(table, k.div(clamped, kBlockTokens))));
-    Value start = placeOf(k, q, SmallVector<Value>{row[0], row[1], k.c(0)}), within = k.rem(clamped, kBlockTokens);
+    auto [block, within] = placeFrom(table, position, end);
+    Value start = placeOf(k, q, SmallVector<Value>{row[0], row[1], k.c(0)});
     auto dots = k.loop(k.c(0), k.c(cache.type.getKeyDim()), k.c(step), SmallVector<Value>(size_t(count), k.f(0)),
-                       [&](Value element, ValueRange carried) {
+                       [&, block = block, within = within](Value element, ValueRange carried) {
                          SmallVector<Value> sums(carried), queries = queriesFrom(q, k.add(start, element), step);
                          for (auto [number, query] : llvm::enumerate(queries)) {
                            Value key = reader.key(head, k.add(element, int64_t(number)), within);
@@ -218,6 +265,9 @@ private:
                          }
                          return sums;
                        });
+    SmallVector<Value> scales = scalesFrom(table, head, position, end, /*ofKeys=*/true);
+    for (auto [dot, scale] : llvm::zip(dots, scales))
+      dot = k.mulf(dot, scale);
     return llvm::map_to_vector(dots, [&](Value dot) { return scoreOf(dot); });
   }
 
@@ -267,8 +317,32 @@ Value chunksEnd(ShaderBuilder &k, const Seen &seen, int64_t chunk) { return k.ad
 
 bool checkCache(KernelValues &values, const Cache &cache) {
   if (!CacheReader::canRead(cache))
-    values.fail("a cache of 8-bit codes has no shader yet");
+    values.fail("a cache of " + Twine(cache.type.getElement().getIntOrFloatBitWidth()) + "-bit elements has no shader yet");
   return values.error.empty();
+}
+
+// Rows of keys or values as codes, each row by one invocation: its scale brings the largest to 127, and codes are the nearest
+// integers, of two equally near ones the even: the low bits of a sum with 1.5 * 2^23 are that integer.
+void appendCodes(ShaderBuilder &k, CacheReader &reader, const StepLayout &layout, Value firstToken, const View &from, bool isKey) {
+  SmallVector<Value> rows{from.extents[0], from.extents[1]};
+  k.forEach(product(k, rows), [&](Value number) {
+    SmallVector<Value> at = positionOf(k, number, rows);
+    auto element = [&](Value index) { return loadElement(k, from, SmallVector<Value>{at[0], at[1], index}); };
+    auto largest = k.loop(k.c(0), from.extents[2], k.c(1), ValueRange(k.f(0)), [&](Value index, ValueRange most) {
+      Value size = k.asFloat(k.bitAnd(k.asWord(element(index)), 0x7fffffff));
+      return SmallVector<Value>{k.maxf(size, most[0])};
+    });
+    Value scale = k.mulf(largest[0], k.f(1.0 / 127));
+    Value isZero = arith::CmpFOp::create(k.b, k.loc, arith::CmpFPredicate::OEQ, scale, k.f(0));
+    Value inverse = k.select(isZero, k.f(0), k.divf(k.f(1), scale));
+    Value slot = k.step(k.add(k.add(firstToken, at[0]), layout.kvSlots())), within = k.rem(slot, kBlockTokens);
+    Value block = reader.block(k.div(slot, kBlockTokens));
+    reader.storeScale(block, isKey, at[1], within, scale);
+    k.loop(k.c(0), from.extents[2], k.c(1), [&](Value index) {
+      Value code = k.asWord(k.fma(element(index), inverse, k.f(12582912)));
+      reader.store(block, isKey ? reader.key(at[1], index, within) : reader.value(at[1], within, index), code);
+    });
+  });
 }
 
 } // namespace
@@ -280,6 +354,10 @@ void lowerKvAppend(ShaderBuilder &k, KernelValues &values, KvAppendOp op, const 
   if (!checkCache(values, cache))
     return;
   CacheReader reader(k, cache);
+  if (reader.hasScales()) {
+    appendCodes(k, reader, layout, first, key, /*isKey=*/true);
+    return appendCodes(k, reader, layout, first, value, /*isKey=*/false);
+  }
   auto append = [&](const View &from, bool isKey) {
     k.forEach(product(k, from.extents), [&](Value number) {
       SmallVector<Value> at = positionOf(k, number, from.extents);

@@ -31,9 +31,11 @@ int64_t parallelWork(Operation *op, const EntryFacts &entry) {
     InvocationTile tile = invocationTile(matmul, entry);
     return boundOf(type, entry.layout.maxTokens) / (tile.rows * tile.columns);
   }
-  // Keys side by side, then values' elements. By texels an invocation has several of them.
-  if (isa<AttentionOp, AttentionPartsOp>(op))
-    return entry.traits.readsTexels ? kAttentionInvocations / kTexelWords : kAttentionInvocations;
+  // Keys side by side, then values' elements. By texels an invocation has several of them: more where they are codes.
+  if (isa<AttentionOp, AttentionPartsOp>(op)) {
+    bool hasCodes = llvm::any_of(op->getOperandTypes(), [](Type type) { return isa<KvType>(type) && cast<KvType>(type).hasScales(); });
+    return entry.traits.readsTexels ? kAttentionInvocations / kTexelWords / (hasCodes ? 2 : 1) : kAttentionInvocations;
+  }
   int64_t most = 1;
   for (Value operand : op->getOperands())
     if (auto type = dyn_cast<ShapedType>(operand.getType()))
